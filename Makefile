@@ -1,0 +1,20 @@
+# The one entry point for people and for CI. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Everything that is built or downloaded is kept outside the clone.
+export POPULATORS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volume-populators
+export CARGO_TARGET_DIR ?= $(POPULATORS_CACHE)/target
+
+.PHONY: help check unit
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 22
+
+check: ## format, lints, dependency arrows
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo run --quiet -p xtask -- check
+
+unit: ## tests that need no service
+	cargo test --workspace --exclude suite --quiet

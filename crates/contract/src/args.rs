@@ -1,0 +1,111 @@
+//! Flags and environment variables of the movers.
+//!
+//! The names in [`flag`] down to `OWNER_UID`, and the keys in [`secret`], are Forklift's: its
+//! controller starts the movers with exactly these, and a user's secrets carry exactly those keys.
+
+/// Long flags, without the leading dashes.
+pub mod flag {
+    /// Block device, or file, that receives the disk.
+    pub const VOLUME_PATH: &str = "volume-path";
+    /// Name of the Kubernetes secret; accepted for compatibility, used in messages only.
+    pub const SECRET_NAME: &str = "secret-name";
+    /// oVirt: UUID of the disk.
+    pub const DISK_ID: &str = "disk-id";
+    /// oVirt: `scheme://host[:port]` of the engine.
+    pub const ENGINE_URL: &str = "engine-url";
+    /// OpenStack: UUID of the Glance image.
+    pub const IMAGE_ID: &str = "image-id";
+    /// OpenStack: identity (Keystone) URL.
+    pub const ENDPOINT: &str = "endpoint";
+    /// Name of the populator resource; its presence says that a controller started the process.
+    pub const CR_NAME: &str = "cr-name";
+    /// Namespace of the populator resource.
+    pub const CR_NAMESPACE: &str = "cr-namespace";
+    /// Size of the claim in bytes; accepted for compatibility. Progress counts the source's bytes.
+    pub const PVC_SIZE: &str = "pvc-size";
+    /// UID of the claim, the only label of the progress metric.
+    pub const OWNER_UID: &str = "owner-uid";
+
+    /// Folder with one file per secret key (a mounted secret); preferred over the environment.
+    pub const SECRET_DIR: &str = "secret-dir";
+    /// Number of connections that read data.
+    pub const CONNECTIONS: &str = "connections";
+    /// `auto`, `full` or `off`.
+    pub const VERIFY: &str = "verify";
+    /// Preflight: test everything, write nothing.
+    pub const CHECK: &str = "check";
+    /// Overwrite an existing file.
+    pub const FORCE: &str = "force";
+    /// Write the image's bytes as they are, whatever their format.
+    pub const VERBATIM: &str = "verbatim";
+    /// `text` or `json`.
+    pub const LOG_FORMAT: &str = "log-format";
+    /// Address of the metrics endpoint, or `off`.
+    pub const METRICS_ADDRESS: &str = "metrics-address";
+    /// File that receives the termination message.
+    pub const TERMINATION_LOG: &str = "termination-log";
+}
+
+/// Environment variables that hold the keys of a secret, as `envFrom` makes them.
+///
+/// The same names are the file names of a mounted secret ([`flag::SECRET_DIR`]).
+pub mod secret {
+    /// oVirt: user with profile, such as `admin@internal`.
+    pub const USER: &str = "user";
+    /// Password (oVirt and OpenStack).
+    pub const PASSWORD: &str = "password";
+    /// PEM bundle of certificate authorities that replaces the system's.
+    pub const CACERT: &str = "cacert";
+    /// The same as [`CACERT`] in secrets of type TLS; `envFrom` drops keys with a dot, files do not.
+    pub const CA_CRT: &str = "ca.crt";
+    /// `true`, `1`, `false`, `0` in any case; empty or absent means false.
+    pub const INSECURE_SKIP_VERIFY: &str = "insecureSkipVerify";
+    /// oVirt: the engine's URL; used when no flag gives one.
+    pub const URL: &str = "url";
+
+    /// OpenStack: region of the catalog.
+    pub const REGION_NAME: &str = "regionName";
+    /// OpenStack: `password` (also when empty), `token` or `applicationcredential`.
+    pub const AUTH_TYPE: &str = "authType";
+    /// OpenStack: user by name.
+    pub const USERNAME: &str = "username";
+    /// OpenStack: user by id.
+    pub const USER_ID: &str = "userID";
+    /// OpenStack: application credential by id.
+    pub const APPLICATION_CREDENTIAL_ID: &str = "applicationCredentialID";
+    /// OpenStack: application credential by name (needs the user).
+    pub const APPLICATION_CREDENTIAL_NAME: &str = "applicationCredentialName";
+    /// OpenStack: secret of the application credential.
+    pub const APPLICATION_CREDENTIAL_SECRET: &str = "applicationCredentialSecret";
+    /// OpenStack: token to use or to exchange.
+    pub const TOKEN: &str = "token";
+    /// OpenStack: system scope, `all` or `true`.
+    pub const SYSTEM_SCOPE: &str = "systemScope";
+    /// OpenStack: project scope by name.
+    pub const PROJECT_NAME: &str = "projectName";
+    /// OpenStack: project scope by id.
+    pub const PROJECT_ID: &str = "projectID";
+    /// OpenStack: domain of the user by name.
+    pub const USER_DOMAIN_NAME: &str = "userDomainName";
+    /// OpenStack: domain of the user by id.
+    pub const USER_DOMAIN_ID: &str = "userDomainID";
+    /// OpenStack: domain of the project by name.
+    pub const PROJECT_DOMAIN_NAME: &str = "projectDomainName";
+    /// OpenStack: domain of the project by id.
+    pub const PROJECT_DOMAIN_ID: &str = "projectDomainID";
+    /// OpenStack: domain scope (or the user's domain, when a project is named) by name.
+    pub const DOMAIN_NAME: &str = "domainName";
+    /// OpenStack: domain scope (or the user's domain, when a project is named) by id.
+    pub const DOMAIN_ID: &str = "domainID";
+    /// OpenStack: domain for whatever names none.
+    pub const DEFAULT_DOMAIN: &str = "defaultDomain";
+    /// OpenStack: `public` (also when empty), `internal` or `admin`.
+    pub const AVAILABILITY: &str = "availability";
+}
+
+/// Where the controller mounts a filesystem volume's image: the path that `KubeVirt` reads.
+pub const FILESYSTEM_TARGET: &str = "/mnt/disk.img";
+/// Where the controller attaches a block volume.
+pub const BLOCK_TARGET: &str = "/dev/block";
+/// The address of the metrics endpoint when a controller started the process (port 8443, HTTPS).
+pub const METRICS_ADDRESS: &str = "[::]:8443";

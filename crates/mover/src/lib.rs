@@ -1,0 +1,1 @@
+//! What the movers share: arguments, secrets, target, progress, and how a run ends.

@@ -1,0 +1,105 @@
+//! Errors of the network layer.
+
+use std::{error, fmt};
+
+/// What went wrong. The kind decides whether the request is repeated; text is for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A setting cannot be used (a CA bundle without a certificate, a malformed proxy URL).
+    Settings,
+    /// The host name cannot be resolved.
+    Resolve,
+    /// The connection was refused or could not be made in time.
+    Connect,
+    /// The peer's certificate is not trusted, or does not name the host.
+    Certificate,
+    /// The TLS handshake failed for another reason (versions, a peer that does not speak TLS).
+    Tls,
+    /// The proxy refused the tunnel.
+    Proxy,
+    /// No byte arrived within the stall time.
+    Stalled,
+    /// The connection ended before the answer did (EOF, reset, TLS without a closing alert).
+    Closed,
+    /// The peer broke HTTP.
+    Protocol,
+    /// The answer is larger than the caller allows.
+    TooLarge,
+    /// A redirect that may not be followed.
+    Redirect,
+    /// The operation was cancelled from outside.
+    Cancelled,
+}
+
+impl Kind {
+    /// Whether the same request may succeed later without anybody changing a setting.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        match self {
+            // A name may not resolve, and a handshake may be cut, while the peer restarts.
+            Self::Resolve
+            | Self::Connect
+            | Self::Proxy
+            | Self::Stalled
+            | Self::Closed
+            | Self::Tls => true,
+            Self::Settings
+            | Self::Certificate
+            | Self::Protocol
+            | Self::TooLarge
+            | Self::Redirect
+            | Self::Cancelled => false,
+        }
+    }
+}
+
+/// An error of the network layer: its kind, what was being done, and the cause.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    context: String,
+    source: Option<Box<dyn error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error without a deeper cause. `context` says what was being done and with whom; it must
+    /// be free of secrets.
+    pub fn new(kind: Kind, context: impl Into<String>) -> Self {
+        Self {
+            kind,
+            context: context.into(),
+            source: None,
+        }
+    }
+
+    /// An error with its cause.
+    pub fn with_source(
+        kind: Kind,
+        context: impl Into<String>,
+        source: impl Into<Box<dyn error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            kind,
+            context: context.into(),
+            source: Some(source.into()),
+        }
+    }
+
+    /// The kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.context)
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

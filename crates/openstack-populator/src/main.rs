@@ -1,0 +1,3 @@
+//! Thin entry point.
+
+fn main() {}

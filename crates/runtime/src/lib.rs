@@ -1,0 +1,1 @@
+//! Process shell of the binaries: logging, metrics endpoint, signals, TLS provider. No domain.

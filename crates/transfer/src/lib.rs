@@ -1,0 +1,29 @@
+//! The copy engine: moves the bytes of a [`Source`] into a [`Sink`], as fast as both allow, and says
+//! "done" only when they are durable and proven.
+//!
+//! ```text
+//! Source --extents--> planner --ranges--> workers --buffers--> Sink
+//!                                            |
+//!                                            +--in order--> digest thread
+//! ```
+//!
+//! There is no Kubernetes, no command line and no global in here: settings, clock, randomness and
+//! cancellation are passed in, and progress is read from [`Progress`] by whoever wants to show it.
+
+mod digest;
+mod engine;
+mod error;
+mod extent;
+mod progress;
+mod retry;
+pub mod sink;
+pub mod source;
+
+pub use digest::{Algorithm, Digest};
+pub use engine::{Options, Report, Surroundings, Verification, copy};
+pub use error::{Error, Kind};
+pub use extent::{ByteRange, Content, Extent};
+pub use progress::{Phase, Progress, Snapshot};
+pub use retry::RetryPolicy;
+pub use sink::Sink;
+pub use source::{Access, Reader, Source};

@@ -1,0 +1,38 @@
+//! A target in memory, which records what was asked of it.
+
+use super::Sink;
+use crate::{ByteRange, Error};
+
+/// The target.
+#[derive(Debug)]
+pub struct MemorySink {}
+
+impl Sink for MemorySink {
+    fn capacity(&self) -> u64 {
+        todo!()
+    }
+
+    fn prepare(&self, _size: u64) -> Result<(), Error> {
+        todo!()
+    }
+
+    fn is_blank(&self) -> bool {
+        todo!()
+    }
+
+    fn write_at(&self, _buf: &[u8], _offset: u64) -> Result<(), Error> {
+        todo!()
+    }
+
+    fn zero(&self, _range: ByteRange) -> Result<(), Error> {
+        todo!()
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        todo!()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Error> {
+        todo!()
+    }
+}

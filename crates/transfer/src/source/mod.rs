@@ -1,0 +1,78 @@
+//! Where bytes come from.
+
+mod http;
+mod imageio;
+mod memory;
+
+use std::num::NonZeroUsize;
+
+pub use http::{Authorization, HttpSource, NoAuthorization};
+pub use imageio::{ImageioSource, Ticket};
+pub use memory::MemorySource;
+
+use crate::{Algorithm, ByteRange, Content, Error, Extent, Kind};
+
+/// How a source can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Any range, in any order, by at most this many readers at a time.
+    Ranged {
+        /// Limit of concurrent readers.
+        connections: NonZeroUsize,
+    },
+    /// One reader, from the first byte to the last.
+    Ordered,
+}
+
+/// A disk that can be read: its size, where its zeroes are, and its exact bytes.
+///
+/// A source never returns a byte that the server did not send for exactly that offset: status,
+/// `Content-Range`, `Content-Length` and total size are checked before a body is touched.
+pub trait Source: Send + Sync + std::fmt::Debug {
+    /// Size in bytes. Constant.
+    fn size(&self) -> u64;
+
+    /// How it can be read. Constant.
+    fn access(&self) -> Access;
+
+    /// What is known of `range` without reading it: ascending extents that cover exactly `range`,
+    /// without gaps. Sources that know nothing say "all data".
+    fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, Error> {
+        Ok(vec![Extent {
+            range,
+            content: Content::Data,
+        }])
+    }
+
+    /// A new reader, on a connection of its own, made when the first range is asked for.
+    fn reader(&self) -> Result<Box<dyn Reader + '_>, Error>;
+
+    /// Tells the server that the client is alive although it reads nothing. Called by the engine
+    /// when no reader has been active for some time.
+    fn keep_alive(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The server's own digest of the whole disk, computed now; may take as long as reading it.
+    fn checksum(&self, algorithm: Algorithm) -> Result<String, Error> {
+        Err(Error::new(
+            Kind::Unusable,
+            format!("the source computes no {algorithm} checksum"),
+        ))
+    }
+}
+
+/// Reads one range after another.
+///
+/// After an error the reader is dropped and a new one asked for the missing part.
+pub trait Reader: Send {
+    /// Asks for `range`. What is left of an earlier range is given up.
+    fn begin(&mut self, range: ByteRange) -> Result<(), Error>;
+
+    /// Fills the whole of `buf` with the next bytes of the range.
+    ///
+    /// # Errors
+    /// The number of bytes at the front of `buf` that did arrive comes with the error; they are
+    /// valid.
+    fn fill(&mut self, buf: &mut [u8]) -> Result<(), (usize, Error)>;
+}
