@@ -38,8 +38,20 @@ pub mod flag {
     pub const FORCE: &str = "force";
     /// Write the image's bytes as they are, whatever their format.
     pub const VERBATIM: &str = "verbatim";
+    /// Whether zero blocks inside data become holes: `on` or `off`.
+    pub const DETECT_ZEROES: &str = "detect-zeroes";
+    /// Longest time without a byte from the source before the run gives up.
+    pub const PATIENCE: &str = "patience";
+    /// Longest time without a byte on one connection before it is made anew.
+    pub const STALL_TIMEOUT: &str = "stall-timeout";
     /// `text` or `json`.
     pub const LOG_FORMAT: &str = "log-format";
+    /// Short for `--log-format=json`.
+    pub const JSON: &str = "json";
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub const LOG_LEVEL: &str = "log-level";
+    /// Longest time that the metrics stay up after success, for a last scrape.
+    pub const METRICS_LINGER: &str = "metrics-linger";
     /// Address of the metrics endpoint, or `off`.
     pub const METRICS_ADDRESS: &str = "metrics-address";
     /// File that receives the termination message.
@@ -101,6 +113,35 @@ pub mod secret {
     pub const DEFAULT_DOMAIN: &str = "defaultDomain";
     /// OpenStack: `public` (also when empty), `internal` or `admin`.
     pub const AVAILABILITY: &str = "availability";
+
+    /// Every key that a mover reads; whatever else a secret holds is left alone.
+    pub const ALL: [&str; 25] = [
+        USER,
+        PASSWORD,
+        CACERT,
+        CA_CRT,
+        INSECURE_SKIP_VERIFY,
+        URL,
+        REGION_NAME,
+        AUTH_TYPE,
+        USERNAME,
+        USER_ID,
+        APPLICATION_CREDENTIAL_ID,
+        APPLICATION_CREDENTIAL_NAME,
+        APPLICATION_CREDENTIAL_SECRET,
+        TOKEN,
+        SYSTEM_SCOPE,
+        PROJECT_NAME,
+        PROJECT_ID,
+        USER_DOMAIN_NAME,
+        USER_DOMAIN_ID,
+        PROJECT_DOMAIN_NAME,
+        PROJECT_DOMAIN_ID,
+        DOMAIN_NAME,
+        DOMAIN_ID,
+        DEFAULT_DOMAIN,
+        AVAILABILITY,
+    ];
 }
 
 /// Where the controller mounts a filesystem volume's image: the path that `KubeVirt` reads.

@@ -1,1 +1,37 @@
 //! What the movers share: arguments, secrets, target, progress, and how a run ends.
+//!
+//! A mover's `main` is four steps, and everything after it is testable without a process:
+//!
+//! ```ignore
+//! fn main() -> ExitCode {
+//!     let environment = Environment::of_process();
+//!     let cli = match mover::parse::<Cli>() {
+//!         Ok(cli) => cli,
+//!         Err(code) => return code,
+//!     };
+//!     mover::run(&PROGRAM, &environment, cli.mover, |context| copy(context, cli.source))
+//! }
+//! ```
+//!
+//! The job gets a [`Context`], prepares a source, and moves it with [`Context::copy`]. It ends with
+//! [`Done`] or with a [`Failure`], whose [`contract::Exit`] becomes the exit code.
+
+mod args;
+mod context;
+mod duration;
+mod environment;
+mod failure;
+mod metrics;
+mod report;
+mod secrets;
+mod shell;
+mod target;
+
+pub use args::{Arguments, Check, LogFormat, LogLevel, MetricsAddress, Switch, Verify, parse};
+pub use context::{Context, Stop, StopHandle};
+pub use duration::parse as parse_duration;
+pub use environment::Environment;
+pub use failure::Failure;
+pub use secrets::Secrets;
+pub use shell::{Done, Program, run};
+pub use target::Target;

@@ -1,0 +1,258 @@
+//! What a job gets, and what it can ask for.
+
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+
+use contract::Exit;
+use net::{Cancel, Clock};
+use tokio::{sync::watch, time::Instant};
+use transfer::{Options, Progress, Report, Source, Surroundings, Verification, sink};
+
+use crate::{Arguments, Check, Environment, Failure, Secrets, Switch, Target, Verify};
+
+/// Surroundings of a job. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// How to reach servers: trust from the secrets, proxies from the environment, time limits and
+    /// user agent.
+    pub settings: net::Settings,
+    /// Credentials.
+    pub secrets: Arc<Secrets>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Pulled when the run is to end early. Blocking calls take it; see [`Context::stop`] for what
+    /// an asynchronous job waits on.
+    pub cancel: Cancel,
+    /// When and why the run is to end early.
+    pub stop: Stop,
+    /// Counters that the log and the metrics show.
+    pub progress: Arc<Progress>,
+    /// Whether this is a preflight, and how far it goes.
+    pub check: Option<Check>,
+    /// What to compare with the source.
+    pub verify: Verify,
+    /// The user's limit of connections.
+    pub connections: NonZeroUsize,
+    /// Longest time without a byte from the source.
+    pub patience: Duration,
+    /// A controller started the process (`--cr-name` was given).
+    pub started_by_controller: bool,
+    target: PathBuf,
+    overwrite: sink::Overwrite,
+    detect_zeroes: bool,
+}
+
+impl Context {
+    /// A context from arguments and environment; for tests, since [`crate::run`] makes the real one.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] when secrets or proxies cannot be used.
+    pub fn new(
+        user_agent: impl Into<String>,
+        environment: &Environment,
+        arguments: &Arguments,
+        clock: Arc<dyn Clock>,
+        stop: Stop,
+        progress: Arc<Progress>,
+    ) -> Result<Self, Failure> {
+        let secrets = Secrets::load(arguments.credentials.secret_dir.as_deref(), environment)?;
+        let settings = net::Settings {
+            trust: secrets.trust()?,
+            proxies: environment.proxies()?,
+            timeouts: net::Timeouts {
+                stall: arguments.transfer.stall_timeout,
+                ..net::Timeouts::default()
+            },
+            user_agent: user_agent.into(),
+        };
+        Ok(Self {
+            settings,
+            secrets: Arc::new(secrets),
+            clock,
+            cancel: stop.cancel.clone(),
+            stop,
+            progress,
+            check: arguments.run.check,
+            verify: arguments.transfer.verify,
+            connections: arguments.transfer.connections(),
+            patience: arguments.transfer.patience,
+            started_by_controller: arguments.started_by_controller(),
+            target: arguments.target.volume_path.clone(),
+            overwrite: if arguments.may_overwrite() {
+                sink::Overwrite::Allow
+            } else {
+                sink::Overwrite::Refuse
+            },
+            detect_zeroes: arguments.transfer.detect_zeroes == Switch::On,
+        })
+    }
+
+    /// A client for control calls.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`].
+    pub fn rest(&self) -> Result<net::Rest, Failure> {
+        Ok(net::Rest::new(&self.settings)?)
+    }
+
+    /// Makes connections for data.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`].
+    pub fn connector(&self) -> Result<net::Connector, Failure> {
+        Ok(net::Connector::new(
+            &self.settings,
+            Arc::clone(&self.clock),
+            self.cancel.clone(),
+        )?)
+    }
+
+    /// Opens the target. Nothing is written before the copy.
+    pub async fn open_target(&self) -> Result<Target, Failure> {
+        let (path, overwrite) = (self.target.clone(), self.overwrite);
+        self.blocking(move || Target::open(&path, overwrite))
+            .await?
+    }
+
+    /// Copies all of `source` to the target and syncs it, on a thread of its own.
+    ///
+    /// # Errors
+    /// The engine's; [`transfer::Kind::Lost`] is the caller's to heal, every other kind is the end.
+    pub async fn copy(
+        &self,
+        source: Arc<dyn Source>,
+        verification: Verification,
+        target: &Target,
+    ) -> Result<Report, transfer::Error> {
+        let (options, surroundings) = (self.options(verification), self.surroundings());
+        let sink = target.share();
+        self.blocking(move || {
+            let result = transfer::copy(
+                source.as_ref(),
+                sink.as_ref().as_ref(),
+                &options,
+                &surroundings,
+            );
+            // Before the result is seen, so that the target can be closed at once.
+            drop(sink);
+            result
+        })
+        .await
+        .map_err(|failure| transfer::Error::new(transfer::Kind::Internal, failure.message()))?
+    }
+
+    /// Syncs and closes the target; the last chance to hear of an error.
+    pub async fn close(&self, target: Target) -> Result<(), Failure> {
+        self.blocking(move || target.close_now()).await?
+    }
+
+    /// Runs blocking code on a thread of its own.
+    ///
+    /// # Errors
+    /// [`Exit::Internal`] when it panics.
+    pub async fn blocking<T, F>(&self, code: F) -> Result<T, Failure>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        tokio::task::spawn_blocking(code)
+            .await
+            .map_err(|error| Failure::new(Exit::Internal, format!("a worker failed: {error}")))
+    }
+
+    /// The engine's settings, with what is to be verified.
+    #[must_use]
+    pub fn options(&self, verification: Verification) -> Options {
+        Options {
+            connections: self.connections,
+            verification,
+            detect_zeroes: self.detect_zeroes,
+            retry: transfer::RetryPolicy {
+                patience: self.patience,
+                ..transfer::RetryPolicy::default()
+            },
+        }
+    }
+
+    /// What the engine needs besides its settings.
+    #[must_use]
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            clock: Arc::clone(&self.clock),
+            cancel: self.cancel.clone(),
+            seed: std::process::id().into(),
+            progress: Arc::clone(&self.progress),
+        }
+    }
+}
+
+/// The end that comes from outside, seen by every clone.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    cancel: Cancel,
+    asked: watch::Receiver<Option<Instant>>,
+}
+
+/// Pulls a [`Stop`].
+#[derive(Debug)]
+pub struct StopHandle {
+    cancel: Cancel,
+    asked: watch::Sender<Option<Instant>>,
+}
+
+impl Stop {
+    /// How long a job may take to leave everything tidy after a signal. Kubernetes kills 30 s after
+    /// it, and the source's disk must be unlocked by then.
+    pub const CLEAN_UP: Duration = Duration::from_secs(20);
+
+    /// A stop, and what pulls it.
+    #[must_use]
+    pub fn new() -> (StopHandle, Self) {
+        let (sender, receiver) = watch::channel(None);
+        let cancel = Cancel::new();
+        let handle = StopHandle {
+            cancel: cancel.clone(),
+            asked: sender,
+        };
+        let stop = Self {
+            cancel,
+            asked: receiver,
+        };
+        (handle, stop)
+    }
+
+    /// Whether the run is to end early.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.asked.borrow().is_some()
+    }
+
+    /// Ends when the run is to end early; never otherwise.
+    pub async fn asked(&self) {
+        let mut asked = self.asked.clone();
+        if asked.wait_for(Option::is_some).await.is_err() {
+            // Nobody is left who could ask.
+            std::future::pending().await
+        }
+    }
+
+    /// How much of the time for tidying up is left: [`Stop::CLEAN_UP`] unless the clock runs.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        match *self.asked.borrow() {
+            Some(since) => Self::CLEAN_UP.saturating_sub(since.elapsed()),
+            None => Self::CLEAN_UP,
+        }
+    }
+}
+
+impl StopHandle {
+    /// Asks for the end, and starts the clock of [`Stop::CLEAN_UP`]. Asking twice is asking once.
+    pub fn pull(&self) {
+        self.asked.send_if_modified(|asked| {
+            let first = asked.is_none();
+            asked.get_or_insert_with(Instant::now);
+            first
+        });
+        self.cancel.cancel();
+    }
+}

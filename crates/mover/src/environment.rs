@@ -1,0 +1,86 @@
+//! The environment, read once.
+
+use std::{collections::BTreeMap, fmt};
+
+use net::Proxies;
+
+use crate::Failure;
+
+/// A snapshot of the environment variables. `main` takes the process's; tests make their own.
+///
+/// Values may be secret, so `Debug` shows the names only.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The process's variables, except those whose name or value is not Unicode.
+    #[must_use]
+    pub fn of_process() -> Self {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
+    /// The value of a variable. Empty counts as absent.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The proxies that `http_proxy`, `https_proxy` and `no_proxy` name. As with curl, the lower-case
+    /// name wins over the upper-case one, which counts too.
+    ///
+    /// # Errors
+    /// [`contract::Exit::Configuration`] when a proxy is not a URL.
+    pub fn proxies(&self) -> Result<Proxies, Failure> {
+        let either = |lower: &str, upper: &str| self.get(lower).or_else(|| self.get(upper));
+        Ok(Proxies::new(
+            either("http_proxy", "HTTP_PROXY"),
+            either("https_proxy", "HTTPS_PROXY"),
+            either("no_proxy", "NO_PROXY"),
+        )?)
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        Self(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_counts_as_absent() {
+        let environment = Environment::from_iter([("a", "1"), ("b", "")]);
+        assert_eq!(environment.get("a"), Some("1"));
+        assert_eq!(environment.get("b"), None);
+        assert_eq!(environment.get("c"), None);
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let environment = Environment::from_iter([("password", "hunter2")]);
+        let text = format!("{environment:?}");
+        assert!(
+            text.contains("password") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
+}

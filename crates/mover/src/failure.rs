@@ -1,0 +1,276 @@
+//! How a run fails.
+
+use std::{error, fmt};
+
+use contract::Exit;
+
+/// Longest message in bytes: the termination message holds 4096 with everything else in it.
+const MAX_MESSAGE: usize = 3 * 1024;
+
+/// A failure: the exit code it gives, and one line for people with the whole chain of causes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// A failure with a message, which must be free of secrets. Line breaks become spaces, and what
+    /// is longer than 3 KiB is cut.
+    #[must_use]
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: bounded(message.into()),
+        }
+    }
+
+    /// A failure from an error and all its causes.
+    #[must_use]
+    pub fn from_error(exit: Exit, error: &dyn error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            if message.len() > MAX_MESSAGE {
+                break;
+            }
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Self::new(exit, message)
+    }
+
+    /// The same failure with what was being done put in front.
+    #[must_use]
+    pub fn context(self, doing: impl fmt::Display) -> Self {
+        Self::new(self.exit, format!("{doing}: {}", self.message))
+    }
+
+    /// The same failure with another exit code.
+    #[must_use]
+    pub fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    /// The exit code it gives.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The cause, for people.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl error::Error for Failure {}
+
+impl From<transfer::Error> for Failure {
+    fn from(error: transfer::Error) -> Self {
+        Self::from_error(of_transfer(error.kind()), &error)
+    }
+}
+
+impl From<net::Error> for Failure {
+    fn from(error: net::Error) -> Self {
+        Self::from_error(of_net(error.kind()), &error)
+    }
+}
+
+/// The exit code for each kind of the engine's errors.
+///
+/// A cancelled run ends by a signal; the shell puts the one that arrived in place of SIGTERM.
+const fn of_transfer(kind: transfer::Kind) -> Exit {
+    use transfer::Kind;
+    match kind {
+        Kind::Cancelled => Exit::Terminated,
+        Kind::Network
+        | Kind::Stalled
+        | Kind::Busy
+        | Kind::Expired
+        | Kind::Exhausted
+        | Kind::Lost => Exit::SourceUnavailable,
+        Kind::Credentials => Exit::Credentials,
+        Kind::Permission => Exit::Permission,
+        Kind::Missing => Exit::SourceMissing,
+        Kind::Unusable => Exit::SourceUnusable,
+        Kind::Protocol => Exit::SourceProtocol,
+        Kind::Tls => Exit::Tls,
+        Kind::Hash => Exit::HashMismatch,
+        Kind::TargetTooSmall => Exit::TargetTooSmall,
+        Kind::TargetDenied => Exit::TargetDenied,
+        Kind::TargetFull => Exit::TargetFull,
+        Kind::TargetIo => Exit::TargetIo,
+        Kind::TargetExists => Exit::TargetExists,
+        Kind::Internal => Exit::Internal,
+    }
+}
+
+/// The exit code for each kind of the network layer's errors.
+const fn of_net(kind: net::Kind) -> Exit {
+    use net::Kind;
+    match kind {
+        Kind::Settings => Exit::Configuration,
+        Kind::Resolve | Kind::Connect | Kind::Tls | Kind::Proxy | Kind::Stalled | Kind::Closed => {
+            Exit::SourceUnavailable
+        }
+        Kind::Certificate => Exit::Tls,
+        Kind::Protocol | Kind::TooLarge | Kind::Redirect => Exit::SourceProtocol,
+        Kind::Cancelled => Exit::Terminated,
+    }
+}
+
+/// What somebody can do about it, in one sentence.
+pub(crate) const fn advice(exit: Exit) -> &'static str {
+    match exit {
+        Exit::Success => "",
+        Exit::Internal => "This is a fault of the program; please report it with the log.",
+        Exit::Usage => "Correct the arguments; --help lists them.",
+        Exit::Configuration => "Correct the named setting or secret key.",
+        Exit::Credentials => "Check user and password, or renew the credential, in the secret.",
+        Exit::Permission => "Grant the user the right to read this disk or image.",
+        Exit::SourceMissing => "Check the id; the disk or image may have been removed.",
+        Exit::SourceUnusable => "Bring the disk or image into a state that can be copied.",
+        Exit::SourceProtocol => {
+            "Check what stands between here and the source (URL, proxy), and that nobody writes to it."
+        }
+        Exit::HashMismatch => {
+            "The source's bytes or its stated hash are wrong; check the source before trying again."
+        }
+        Exit::Tls => {
+            "Put the authority that signed the source's certificate into the secret's cacert."
+        }
+        Exit::TargetTooSmall => "Give a target of at least the source's size.",
+        Exit::TargetDenied => {
+            "Make the target writable for this user; on Kubernetes see device_ownership_from_security_context."
+        }
+        Exit::TargetFull => "Make room on the target's file system.",
+        Exit::TargetIo => "Check the target's storage; the kernel log of the node says more.",
+        Exit::TargetExists => "Choose another path, or overwrite with --force.",
+        Exit::SourceUnavailable => "Check that the source's hosts can be reached, then run again.",
+        Exit::SourceBusy => {
+            "Wait until the disk is unlocked (a back-up may be running), then run again."
+        }
+        Exit::Interrupted | Exit::Terminated => "Run again to start over.",
+    }
+}
+
+/// One line of at most [`MAX_MESSAGE`] bytes.
+fn bounded(message: String) -> String {
+    const CUT: &str = " [cut]";
+    let mut message = if message.contains(char::is_control) {
+        message.replace(char::is_control, " ")
+    } else {
+        message
+    };
+    if message.len() > MAX_MESSAGE {
+        let mut end = MAX_MESSAGE - CUT.len();
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push_str(CUT);
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::Retry;
+
+    use super::*;
+
+    #[test]
+    fn engine_kinds() {
+        use transfer::Kind;
+        for (kind, exit) in [
+            (Kind::Cancelled, Exit::Terminated),
+            (Kind::Network, Exit::SourceUnavailable),
+            (Kind::Stalled, Exit::SourceUnavailable),
+            (Kind::Busy, Exit::SourceUnavailable),
+            (Kind::Expired, Exit::SourceUnavailable),
+            (Kind::Exhausted, Exit::SourceUnavailable),
+            (Kind::Lost, Exit::SourceUnavailable),
+            (Kind::Credentials, Exit::Credentials),
+            (Kind::Permission, Exit::Permission),
+            (Kind::Missing, Exit::SourceMissing),
+            (Kind::Unusable, Exit::SourceUnusable),
+            (Kind::Protocol, Exit::SourceProtocol),
+            (Kind::Tls, Exit::Tls),
+            (Kind::Hash, Exit::HashMismatch),
+            (Kind::TargetTooSmall, Exit::TargetTooSmall),
+            (Kind::TargetDenied, Exit::TargetDenied),
+            (Kind::TargetFull, Exit::TargetFull),
+            (Kind::TargetIo, Exit::TargetIo),
+            (Kind::TargetExists, Exit::TargetExists),
+            (Kind::Internal, Exit::Internal),
+        ] {
+            let failure = Failure::from(transfer::Error::new(kind, "context"));
+            assert_eq!(failure.exit(), exit, "{kind:?}");
+            if kind.is_transient() {
+                assert_eq!(exit.retry(), Retry::Useful, "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn network_kinds() {
+        use net::Kind;
+        for (kind, exit) in [
+            (Kind::Settings, Exit::Configuration),
+            (Kind::Resolve, Exit::SourceUnavailable),
+            (Kind::Connect, Exit::SourceUnavailable),
+            (Kind::Tls, Exit::SourceUnavailable),
+            (Kind::Proxy, Exit::SourceUnavailable),
+            (Kind::Stalled, Exit::SourceUnavailable),
+            (Kind::Closed, Exit::SourceUnavailable),
+            (Kind::Certificate, Exit::Tls),
+            (Kind::Protocol, Exit::SourceProtocol),
+            (Kind::TooLarge, Exit::SourceProtocol),
+            (Kind::Redirect, Exit::SourceProtocol),
+            (Kind::Cancelled, Exit::Terminated),
+        ] {
+            let failure = Failure::from(net::Error::new(kind, "context"));
+            assert_eq!(failure.exit(), exit, "{kind:?}");
+            if kind.is_transient() {
+                assert_eq!(exit.retry(), Retry::Useful, "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_chain_is_told() {
+        let root = std::io::Error::other("root\ncause");
+        let middle = transfer::Error::with_source(transfer::Kind::Network, "middle", root);
+        let error = transfer::Error::with_source(transfer::Kind::Exhausted, "outer", middle);
+        assert_eq!(
+            Failure::from(error).context("copying").message(),
+            "copying: outer: middle: root cause"
+        );
+    }
+
+    #[test]
+    fn messages_are_bounded_at_a_character() {
+        for text in ["x".repeat(10_000), "€".repeat(5_000)] {
+            let failure = Failure::new(Exit::Internal, text);
+            assert!(failure.message().len() <= MAX_MESSAGE);
+            assert!(failure.message().ends_with(" [cut]"));
+        }
+    }
+
+    #[test]
+    fn every_failure_has_an_advice() {
+        for exit in Exit::ALL {
+            assert_eq!(advice(exit).is_empty(), exit == Exit::Success, "{exit:?}");
+        }
+    }
+}

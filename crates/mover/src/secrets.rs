@@ -1,0 +1,328 @@
+//! Secrets: a folder of files, or the environment.
+
+use std::{collections::BTreeMap, fmt, fs, io, path::Path};
+
+use contract::{Exit, args::secret};
+use net::Trust;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{Environment, Failure};
+
+/// The keys of [`contract::args::secret`] that were given. Never shows a value.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    values: BTreeMap<&'static str, SecretString>,
+    origin: String,
+}
+
+impl Secrets {
+    /// Kubernetes allows a secret of 1 MiB in all.
+    const MAX_VALUE: u64 = 1 << 20;
+
+    /// Reads the folder if there is one, otherwise the environment; never a mixture of both.
+    ///
+    /// Each file is one key; one line break at its end is dropped. Kubernetes' links through
+    /// `..data` are followed. An absent file is an absent key.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] when the folder or one of its files cannot be read, or a value is not
+    /// UTF-8 or larger than 1 MiB.
+    pub fn load(folder: Option<&Path>, environment: &Environment) -> Result<Self, Failure> {
+        match folder {
+            Some(folder) => Self::from_folder(folder),
+            None => Ok(Self::from_environment(environment)),
+        }
+    }
+
+    /// The value of a key. Empty counts as absent.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<SecretString> {
+        self.values.get(key).cloned()
+    }
+
+    /// The value of a key that is no secret (a user name, a region). Empty counts as absent.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(ExposeSecret::expose_secret)
+    }
+
+    /// The value of a key that must be there.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`]; it names the key and where it was looked for.
+    pub fn required(&self, key: &str) -> Result<SecretString, Failure> {
+        self.get(key).ok_or_else(|| self.missing(key))
+    }
+
+    /// The same for a key that is no secret.
+    ///
+    /// # Errors
+    /// As [`Secrets::required`].
+    pub fn required_text(&self, key: &str) -> Result<&str, Failure> {
+        self.text(key).ok_or_else(|| self.missing(key))
+    }
+
+    /// A yes or no: `true`, `1`, `false` or `0` in any case; empty or absent means no.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] for any other value; it names the key and the value.
+    pub fn switch(&self, key: &str) -> Result<bool, Failure> {
+        let Some(value) = self.text(key) else {
+            return Ok(false);
+        };
+        match value.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" => Ok(true),
+            "false" | "0" | "" => Ok(false),
+            _ => Err(Failure::new(
+                Exit::Configuration,
+                format!(
+                    "the secret key {key} ({}) is {value:?}; it must be true, 1, false or 0",
+                    self.origin
+                ),
+            )),
+        }
+    }
+
+    /// Whom to trust, from `insecureSkipVerify`, then `cacert` or `ca.crt` (PEM), then the system.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] when a value cannot be used.
+    pub fn trust(&self) -> Result<Trust, Failure> {
+        if self.switch(secret::INSECURE_SKIP_VERIFY)? {
+            return Ok(Trust::Insecure);
+        }
+        for key in [secret::CACERT, secret::CA_CRT] {
+            if let Some(pem) = self.text(key).filter(|pem| !pem.trim().is_empty()) {
+                return Trust::from_pem(pem.as_bytes()).map_err(|error| {
+                    Failure::from(error).context(format!("secret key {key} ({})", self.origin))
+                });
+            }
+        }
+        Ok(Trust::System)
+    }
+
+    fn from_folder(folder: &Path) -> Result<Self, Failure> {
+        let failure = |text: String| Failure::new(Exit::Configuration, text);
+        let metadata = fs::metadata(folder).map_err(|error| {
+            failure(format!(
+                "the secret folder {} cannot be read: {error}",
+                folder.display()
+            ))
+        })?;
+        if !metadata.is_dir() {
+            return Err(failure(format!(
+                "{} is not a folder of secret keys",
+                folder.display()
+            )));
+        }
+        let mut values = BTreeMap::new();
+        for key in secret::ALL {
+            let path = folder.join(key);
+            let bytes = match read_bounded(&path, Self::MAX_VALUE) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    return Err(failure(format!(
+                        "the secret key {} cannot be read: {error}",
+                        path.display()
+                    )));
+                }
+            };
+            let text = String::from_utf8(bytes).map_err(|_| {
+                failure(format!(
+                    "the secret key {} is not UTF-8 text",
+                    path.display()
+                ))
+            })?;
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            let text = text.strip_suffix('\r').unwrap_or(text);
+            if !text.is_empty() {
+                values.insert(key, SecretString::from(text));
+            }
+        }
+        Ok(Self {
+            values,
+            origin: format!("folder {}", folder.display()),
+        })
+    }
+
+    fn from_environment(environment: &Environment) -> Self {
+        let values = secret::ALL
+            .into_iter()
+            .filter_map(|key| Some((key, SecretString::from(environment.get(key)?))))
+            .collect();
+        Self {
+            values,
+            origin: "environment".into(),
+        }
+    }
+
+    fn missing(&self, key: &str) -> Failure {
+        Failure::new(
+            Exit::Configuration,
+            format!("the secret key {key} is missing or empty ({})", self.origin),
+        )
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets")
+            .field("origin", &self.origin)
+            .field("keys", &self.values.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    use io::Read;
+    let mut bytes = Vec::new();
+    fs::File::open(path)?
+        .take(limit + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::other(format!("larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn of_environment(variables: &[(&str, &str)]) -> Secrets {
+        let environment = Environment::from_iter(variables.iter().copied());
+        Secrets::load(None, &environment).unwrap()
+    }
+
+    /// A folder as the kubelet makes it: keys are links through `..data`.
+    fn mounted(keys: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let version = folder.path().join("..2026_11_23");
+        fs::create_dir(&version).unwrap();
+        symlink("..2026_11_23", folder.path().join("..data")).unwrap();
+        for (key, value) in keys {
+            fs::write(version.join(key), value).unwrap();
+            symlink(Path::new("..data").join(key), folder.path().join(key)).unwrap();
+        }
+        folder
+    }
+
+    fn of_folder(keys: &[(&str, &[u8])]) -> Result<Secrets, Failure> {
+        let environment = Environment::from_iter([("password", "from-environment"), ("user", "e")]);
+        Secrets::load(Some(mounted(keys).path()), &environment)
+    }
+
+    #[test]
+    fn a_folder_wins_as_a_whole() {
+        let secrets = of_folder(&[("password", b"p\n"), ("unrelated", b"\xff")]).unwrap();
+        assert_eq!(secrets.text("password"), Some("p"));
+        assert_eq!(secrets.text("user"), None);
+    }
+
+    #[test]
+    fn one_line_break_is_dropped() {
+        for (bytes, text) in [
+            (&b"a"[..], Some("a")),
+            (b"a\n", Some("a")),
+            (b"a\r\n", Some("a")),
+            (b"a\n\n", Some("a\n")),
+            (b" a ", Some(" a ")),
+            (b"\n", None),
+            (b"", None),
+        ] {
+            let secrets = of_folder(&[("token", bytes)]).unwrap();
+            assert_eq!(secrets.text("token"), text, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let failure = of_folder(&[("password", b"\xff\xfe")]).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Configuration);
+        assert!(
+            failure.message().contains("password is not UTF-8"),
+            "{failure}"
+        );
+
+        let failure = of_folder(&[("cacert", &vec![b'a'; (1 << 20) + 1])]).unwrap_err();
+        assert!(failure.message().contains("larger than"), "{failure}");
+
+        let absent = Path::new("/nonexistent/secret");
+        let failure = Secrets::load(Some(absent), &Environment::default()).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Configuration);
+        assert!(
+            failure.message().contains("/nonexistent/secret"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn a_missing_key_is_named_with_its_origin() {
+        let failure = of_environment(&[("password", "")])
+            .required("password")
+            .unwrap_err();
+        assert_eq!(failure.exit(), Exit::Configuration);
+        assert_eq!(
+            failure.message(),
+            "the secret key password is missing or empty (environment)"
+        );
+    }
+
+    #[test]
+    fn values_are_never_shown() {
+        let secrets = of_environment(&[("password", "hunter2"), ("token", "t0ken")]);
+        let text = format!("{secrets:?}");
+        assert!(text.contains("password"), "{text}");
+        assert!(
+            !text.contains("hunter2") && !text.contains("t0ken"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn switches() {
+        for (value, expected) in [
+            (None, Some(false)),
+            (Some(""), Some(false)),
+            (Some("0"), Some(false)),
+            (Some("FALSE"), Some(false)),
+            (Some("true"), Some(true)),
+            (Some("True"), Some(true)),
+            (Some("1"), Some(true)),
+            (Some("yes"), None),
+            (Some("2"), None),
+        ] {
+            let variables: Vec<_> = value
+                .map(|value| ("insecureSkipVerify", value))
+                .into_iter()
+                .collect();
+            let switch = of_environment(&variables).switch("insecureSkipVerify");
+            match expected {
+                Some(expected) => assert_eq!(switch, Ok(expected), "{value:?}"),
+                None => {
+                    let failure = switch.unwrap_err();
+                    assert_eq!(failure.exit(), Exit::Configuration);
+                    assert!(
+                        failure.message().contains("insecureSkipVerify"),
+                        "{failure}"
+                    );
+                    assert!(failure.message().contains(value.unwrap()), "{failure}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn trust_of_the_system_or_of_anybody() {
+        assert!(matches!(of_environment(&[]).trust(), Ok(Trust::System)));
+        assert!(matches!(
+            of_environment(&[("cacert", " \n")]).trust(),
+            Ok(Trust::System)
+        ));
+        let insecure = of_environment(&[("insecureSkipVerify", "TRUE"), ("cacert", "not PEM")]);
+        assert!(matches!(insecure.trust(), Ok(Trust::Insecure)));
+    }
+}
