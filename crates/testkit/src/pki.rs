@@ -1,0 +1,223 @@
+//! A public-key infrastructure in memory: authorities, and server identities of every kind that a
+//! client must accept or refuse.
+
+use std::{fmt, sync::Arc};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::{ServerConfig, SupportedProtocolVersion, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// The names of a server on this machine: `localhost`, `127.0.0.1` and `::1`.
+pub const LOCAL: &[&str] = &["localhost", "127.0.0.1", "::1"];
+
+/// A certificate authority.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    /// Intermediates between this authority and its root, nearest first; empty for a root.
+    chain: Vec<CertificateDer<'static>>,
+}
+
+impl Authority {
+    /// A root.
+    pub fn new(name: &str) -> Self {
+        let issuer = CertifiedIssuer::self_signed(authority_params(name), new_key()).unwrap();
+        Self {
+            issuer,
+            chain: Vec::new(),
+        }
+    }
+
+    /// An authority below this one. Its servers send its certificate along.
+    pub fn intermediate(&self, name: &str) -> Self {
+        let issuer =
+            CertifiedIssuer::signed_by(authority_params(name), new_key(), &self.issuer).unwrap();
+        let mut chain = vec![issuer.der().clone()];
+        chain.extend(self.chain.iter().cloned());
+        Self { issuer, chain }
+    }
+
+    /// The authority's certificate.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// The authority's certificate.
+    pub fn der(&self) -> CertificateDer<'static> {
+        self.issuer.der().clone()
+    }
+
+    /// A valid identity for the names, which are host names or IP addresses.
+    pub fn server(&self, names: &[&str]) -> Identity {
+        self.issue(&server_params(names))
+    }
+
+    /// Like [`Self::server`], but expired years ago.
+    pub fn expired(&self, names: &[&str]) -> Identity {
+        let mut params = server_params(names);
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        self.issue(&params)
+    }
+
+    /// Like [`Self::server`], but valid only in the far future.
+    pub fn not_yet_valid(&self, names: &[&str]) -> Identity {
+        let mut params = server_params(names);
+        params.not_before = date_time_ymd(3000, 1, 1);
+        params.not_after = date_time_ymd(3001, 1, 1);
+        self.issue(&params)
+    }
+
+    fn issue(&self, params: &CertificateParams) -> Identity {
+        let key = new_key();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let mut chain = vec![certificate.der().clone()];
+        chain.extend(self.chain.iter().cloned());
+        Identity::new(chain, &key)
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
+/// A server's certificate, the intermediates it sends along, and its key.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    key_pem: String,
+}
+
+impl Identity {
+    fn new(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Self {
+        Self {
+            chain,
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+
+    /// A certificate that signed itself, as a server's own: without the mark of an authority.
+    pub fn self_signed(names: &[&str]) -> Self {
+        Self::sign_itself(&server_params(names))
+    }
+
+    /// A certificate that signed itself and calls itself an authority (`CA:TRUE`), as small
+    /// installations make them.
+    pub fn self_signed_authority(names: &[&str]) -> Self {
+        let mut params = server_params(names);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyCertSign,
+        ];
+        Self::sign_itself(&params)
+    }
+
+    fn sign_itself(params: &CertificateParams) -> Self {
+        let key = new_key();
+        let certificate = params.self_signed(&key).unwrap();
+        Self::new(vec![certificate.der().clone()], &key)
+    }
+
+    /// Sends only its own certificate, as a server does whose administrator forgot the intermediates.
+    pub fn without_intermediates(mut self) -> Self {
+        self.chain.truncate(1);
+        self
+    }
+
+    /// The server's own certificate.
+    pub fn pem(&self) -> String {
+        pem_certificate(&self.chain[0])
+    }
+
+    /// The server's own certificate.
+    pub fn der(&self) -> CertificateDer<'static> {
+        self.chain[0].clone()
+    }
+
+    /// The certificate and the intermediates it sends along.
+    pub fn chain_pem(&self) -> String {
+        self.chain.iter().map(pem_certificate).collect()
+    }
+
+    /// The private key (PKCS#8).
+    pub fn key_pem(&self) -> String {
+        self.key_pem.clone()
+    }
+
+    /// A server that speaks TLS 1.2 and 1.3.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.server_config_with(rustls::ALL_VERSIONS)
+    }
+
+    /// A server that speaks only the given versions (`&rustls::version::TLS12`, `TLS13`).
+    pub fn server_config_with(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .unwrap();
+        Arc::new(config)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+fn new_key() -> KeyPair {
+    KeyPair::generate().unwrap()
+}
+
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn server_params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let common_name = names.first().map_or("server", String::as_str).to_owned();
+    let mut params = CertificateParams::new(names).unwrap();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params
+}
+
+fn pem_certificate(der: &CertificateDer<'_>) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in der.chunks(48) {
+        for group in line.chunks(3) {
+            let bits = group
+                .iter()
+                .chain([0, 0].iter())
+                .take(3)
+                .fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
+            for index in 0..4 {
+                let digit = ALPHABET[bits >> (18 - 6 * index) & 63] as char;
+                text.push(if index <= group.len() { digit } else { '=' });
+            }
+        }
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
+}
