@@ -2,8 +2,8 @@
 //! pull the other.
 
 use std::{
-    fmt,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    fmt, mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -40,11 +40,23 @@ impl Clock for SystemClock {
     }
 }
 
-/// A flag that is pulled once and seen by every clone; waits on it end at once.
+/// A flag that is pulled once and seen by every clone and every child; waits on it end at once.
 ///
 /// Blocking reads of a [`crate::Connection`] look at it several times a second.
 #[derive(Clone, Default)]
-pub struct Cancel(Arc<(Mutex<bool>, Condvar)>);
+pub struct Cancel(Arc<Flag>);
+
+#[derive(Default)]
+struct Flag {
+    state: Mutex<State>,
+    pulled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    cancelled: bool,
+    children: Vec<Weak<Flag>>,
+}
 
 impl Cancel {
     /// A flag that is not pulled.
@@ -53,33 +65,91 @@ impl Cancel {
         Self::default()
     }
 
+    /// A flag that is pulled together with this one, and can be pulled without it.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        let child = Self::new();
+        let mut state = self.0.lock();
+        if state.cancelled {
+            drop(state);
+            child.cancel();
+            return child;
+        }
+        state.children.retain(|other| other.strong_count() > 0);
+        state.children.push(Arc::downgrade(&child.0));
+        drop(state);
+        child
+    }
+
     /// Pulls the flag. Never blocks for long; pulling twice is the same as once.
     pub fn cancel(&self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.1.notify_all();
+        let children = {
+            let mut state = self.0.lock();
+            state.cancelled = true;
+            mem::take(&mut state.children)
+        };
+        self.0.pulled.notify_all();
+        for child in children.iter().filter_map(Weak::upgrade) {
+            Self(child).cancel();
+        }
     }
 
     /// Whether the flag has been pulled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().cancelled
     }
 
     /// Blocks for `period`, or until the flag is pulled. Returns true when it was pulled.
     #[must_use]
     pub fn wait(&self, period: Duration) -> bool {
-        let guard = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (guard, _) = self
+        let (state, _) = self
             .0
-            .1
-            .wait_timeout_while(guard, period, |cancelled| !*cancelled)
+            .pulled
+            .wait_timeout_while(self.0.lock(), period, |state| !state.cancelled)
             .unwrap_or_else(PoisonError::into_inner);
-        *guard
+        state.cancelled
+    }
+}
+
+impl Flag {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Cancel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Cancel").field(&self.is_cancelled()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_pulled_with_its_parent_and_not_the_other_way() {
+        let parent = Cancel::new();
+        let (pulled, kept) = (parent.child(), parent.child());
+        let grandchild = kept.child();
+        pulled.cancel();
+        assert!(!parent.is_cancelled());
+        assert!(!kept.is_cancelled());
+        parent.cancel();
+        assert!(kept.is_cancelled());
+        assert!(grandchild.wait(Duration::MAX));
+        assert!(parent.child().is_cancelled());
+    }
+
+    #[test]
+    fn a_wait_on_a_child_ends_when_the_parent_is_pulled() {
+        let parent = Cancel::new();
+        let child = parent.child();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| child.wait(Duration::from_secs(3600)));
+            parent.cancel();
+            assert!(waiter.join().unwrap());
+        });
     }
 }

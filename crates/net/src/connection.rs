@@ -24,6 +24,13 @@ impl Connector {
         todo!()
     }
 
+    /// The same connector with another stop flag, for the connections of one copy: its flag is a
+    /// child that the copy's own failure pulls as well.
+    #[must_use]
+    pub fn with_cancel(&self, _cancel: Cancel) -> Self {
+        todo!()
+    }
+
     /// Connects to the origin (scheme, host, port) of `url`, through a proxy if one applies.
     pub fn connect(&self, _url: &Url) -> Result<Connection, Error> {
         todo!()

@@ -1,9 +1,14 @@
-//! What has happened so far: counters that cost nothing, read by whoever shows them.
+//! What has happened so far: counters that cost next to nothing, read by whoever shows them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::Kind;
 
 /// What the engine is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Phase {
     /// Not started.
+    #[default]
     Preparing,
     /// Reading, writing and zeroing.
     Copying,
@@ -15,12 +20,91 @@ pub enum Phase {
     Done,
 }
 
-/// Counters of one copy, shared by its workers. Lives across attempts: what is shown never falls.
-#[derive(Debug, Default)]
-pub struct Progress {}
+impl Phase {
+    /// A stable name for metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Copying => "copying",
+            Self::Verifying => "verifying",
+            Self::Syncing => "syncing",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// Why something was repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RetryReason {
+    /// [`Kind::Network`].
+    Network,
+    /// [`Kind::Stalled`].
+    Stalled,
+    /// [`Kind::Busy`].
+    Busy,
+    /// [`Kind::Expired`].
+    Expired,
+    /// [`Kind::Lost`]: the caller made a new source and started over.
+    Lost,
+}
+
+impl RetryReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Network,
+        Self::Stalled,
+        Self::Busy,
+        Self::Expired,
+        Self::Lost,
+    ];
+
+    /// The reason for repeating after an error of this kind; `None` for kinds that end a copy.
+    #[must_use]
+    pub const fn of(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Network => Some(Self::Network),
+            Kind::Stalled => Some(Self::Stalled),
+            Kind::Busy => Some(Self::Busy),
+            Kind::Expired => Some(Self::Expired),
+            Kind::Lost => Some(Self::Lost),
+            _ => None,
+        }
+    }
+
+    /// A stable name for metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Stalled => "stalled",
+            Self::Busy => "busy",
+            Self::Expired => "expired",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// How often something was repeated, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retries([u64; RetryReason::ALL.len()]);
+
+impl Retries {
+    /// Repetitions for one reason.
+    #[must_use]
+    pub const fn of(self, reason: RetryReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// All repetitions.
+    #[must_use]
+    pub fn sum(self) -> u64 {
+        self.0.iter().sum()
+    }
+}
 
 /// The counters at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Snapshot {
     /// Size of the source in bytes, 0 while unknown.
     pub total: u64,
@@ -31,15 +115,117 @@ pub struct Snapshot {
     /// Body bytes received, repeats included.
     pub received: u64,
     /// Requests that were repeated.
-    pub retries: u64,
+    pub retries: Retries,
     /// What the engine is doing.
     pub phase: Phase,
 }
 
+impl Snapshot {
+    /// The most that is shown before everything is done, in percent.
+    const ALMOST: f64 = 99.99;
+
+    /// Bytes of the source in place; never more than [`Snapshot::total`].
+    #[must_use]
+    pub const fn done(&self) -> u64 {
+        self.data + self.zero
+    }
+
+    /// How much of the source is in place, 0 to 100. It is 100 in [`Phase::Done`] only, when the data
+    /// is durable and proven; until then at most 99.99.
+    #[must_use]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "for people; 53 bits are exact to 9 PB"
+    )]
+    pub fn percent(&self) -> f64 {
+        if self.phase == Phase::Done {
+            return 100.0;
+        }
+        if self.total == 0 {
+            return 0.0;
+        }
+        (self.done() as f64 / self.total as f64 * 100.0).min(Self::ALMOST)
+    }
+}
+
+/// Counters of one copy, shared by its workers. They live across passes over an ordered source and
+/// across several [`crate::copy`] calls for one disk: what is shown never falls.
+#[derive(Debug, Default)]
+pub struct Progress(Mutex<Counters>);
+
+/// Updated once per buffer of a MiB, so that one lock costs less than keeping several atomic
+/// counters consistent with each other.
+#[derive(Debug, Default)]
+struct Counters {
+    shown: Snapshot,
+    /// Data and zero bytes of the pass under way, which may lag behind what an earlier one has shown.
+    data: u64,
+    zero: u64,
+}
+
 impl Progress {
+    /// Counters at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        todo!()
+        self.lock().shown
+    }
+
+    /// Counts a repetition. The engine counts its own; a caller that starts over with a new source
+    /// counts [`RetryReason::Lost`].
+    pub fn retried(&self, reason: RetryReason) {
+        self.lock().shown.retries.0[reason as usize] += 1;
+    }
+
+    /// Sets the phase.
+    pub fn enter(&self, phase: Phase) {
+        self.lock().shown.phase = phase;
+    }
+
+    /// A pass over a source of `total` bytes begins with nothing in place.
+    pub(crate) fn begin(&self, total: u64) {
+        let mut counters = self.lock();
+        counters.shown.total = total;
+        counters.shown.phase = Phase::Copying;
+        counters.data = 0;
+        counters.zero = 0;
+    }
+
+    pub(crate) fn add_received(&self, bytes: u64) {
+        self.lock().shown.received += bytes;
+    }
+
+    pub(crate) fn add_data(&self, bytes: u64) {
+        let mut counters = self.lock();
+        counters.data += bytes;
+        counters.show();
+    }
+
+    pub(crate) fn add_zero(&self, bytes: u64) {
+        let mut counters = self.lock();
+        counters.zero += bytes;
+        counters.show();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counters> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counters {
+    /// Raises what is shown to what the pass has reached; passes may differ in what they call zero,
+    /// so each counter is held below what the other leaves of the total.
+    fn show(&mut self) {
+        let Snapshot {
+            total, data, zero, ..
+        } = self.shown;
+        let data = data.max(self.data.min(total.saturating_sub(zero)));
+        self.shown.data = data;
+        self.shown.zero = zero.max(self.zero.min(total.saturating_sub(data)));
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 pub use block::BlockSink;
 pub use file::FileSink;
-pub use memory::MemorySink;
+pub use memory::{MemorySink, SinkCall, SinkOperation};
 
 use crate::{ByteRange, Error};
 
@@ -19,7 +19,7 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
 
     /// Makes it ready for a disk of `size` bytes: a file is cut to nothing and given exactly that
     /// size, so that it is blank afterwards; a device is left as it is. Called before the first
-    /// write of every attempt.
+    /// write of every attempt, so possibly several times.
     fn prepare(&self, size: u64) -> Result<(), Error>;
 
     /// Whether everything that was not written since [`Sink::prepare`] reads as zero, so that zeroes
@@ -31,14 +31,16 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Error>;
 
     /// Makes `range` read as zeroes, whatever was there before, by the cheapest means that promises
-    /// this; storage is given back where possible.
+    /// this; storage is given back where possible. The engine's ranges start and end at multiples
+    /// of 4096 or at the end of the disk, and several threads call this and [`Sink::write_at`] at the
+    /// same time for ranges that do not share such a block.
     fn zero(&self, range: ByteRange) -> Result<(), Error>;
 
-    /// Returns when everything is on stable storage. A write-back error since the last call is an
-    /// error.
+    /// Returns when everything, a new file's entry in its folder included, is on stable storage. A
+    /// write-back error since the last call is an error.
     fn sync(&self) -> Result<(), Error>;
 
-    /// Syncs, closes, and for a new file syncs the folder; the last chance to hear of an error.
+    /// Syncs what is left and closes; the last chance to hear of an error.
     fn close(self: Box<Self>) -> Result<(), Error>;
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use net::Cancel;
 use url::Url;
 
 use super::{Access, Reader, Source};
@@ -64,7 +65,7 @@ impl Source for HttpSource {
         todo!()
     }
 
-    fn reader(&self) -> Result<Box<dyn Reader + '_>, Error> {
+    fn reader(&self, _cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
         todo!()
     }
 }

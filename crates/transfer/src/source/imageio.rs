@@ -1,5 +1,6 @@
 //! A disk behind an ovirt-imageio daemon.
 
+use net::Cancel;
 use url::Url;
 
 use super::{Access, Reader, Source};
@@ -59,15 +60,15 @@ impl Source for ImageioSource {
         todo!()
     }
 
-    fn reader(&self) -> Result<Box<dyn Reader + '_>, Error> {
+    fn reader(&self, _cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
         todo!()
     }
 
-    fn keep_alive(&self) -> Result<(), Error> {
+    fn keep_alive(&self, _cancel: &Cancel) -> Result<(), Error> {
         todo!()
     }
 
-    fn checksum(&self, _algorithm: Algorithm) -> Result<String, Error> {
+    fn checksum(&self, _algorithm: Algorithm, _cancel: &Cancel) -> Result<String, Error> {
         todo!()
     }
 }

@@ -6,9 +6,11 @@ mod memory;
 
 use std::num::NonZeroUsize;
 
+use net::Cancel;
+
 pub use http::{Authorization, HttpSource, NoAuthorization};
 pub use imageio::{ImageioSource, Ticket};
-pub use memory::MemorySource;
+pub use memory::{Fault, MemorySource, SourceCall, Trouble, When};
 
 use crate::{Algorithm, ByteRange, Content, Error, Extent, Kind};
 
@@ -36,7 +38,8 @@ pub trait Source: Send + Sync + std::fmt::Debug {
     fn access(&self) -> Access;
 
     /// What is known of `range` without reading it: ascending extents that cover exactly `range`,
-    /// without gaps. Sources that know nothing say "all data".
+    /// without gaps. Sources that know nothing say "all data". Asked for one window of the disk
+    /// after another while the copy runs, so the answer is at hand or comes quickly.
     fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, Error> {
         Ok(vec![Extent {
             range,
@@ -45,16 +48,19 @@ pub trait Source: Send + Sync + std::fmt::Debug {
     }
 
     /// A new reader, on a connection of its own, made when the first range is asked for.
-    fn reader(&self) -> Result<Box<dyn Reader + '_>, Error>;
+    ///
+    /// Whatever blocks in it ends soon after `cancel` is pulled, with [`Kind::Cancelled`].
+    fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error>;
 
     /// Tells the server that the client is alive although it reads nothing. Called by the engine
-    /// when no reader has been active for some time.
-    fn keep_alive(&self) -> Result<(), Error> {
+    /// when no reader has been active for some time; ends soon after `cancel` is pulled.
+    fn keep_alive(&self, _cancel: &Cancel) -> Result<(), Error> {
         Ok(())
     }
 
-    /// The server's own digest of the whole disk, computed now; may take as long as reading it.
-    fn checksum(&self, algorithm: Algorithm) -> Result<String, Error> {
+    /// The server's own digest of the whole disk, computed now, in hexadecimal; may take as long as
+    /// reading it. Ends soon after `cancel` is pulled.
+    fn checksum(&self, algorithm: Algorithm, _cancel: &Cancel) -> Result<String, Error> {
         Err(Error::new(
             Kind::Unusable,
             format!("the source computes no {algorithm} checksum"),
@@ -64,7 +70,8 @@ pub trait Source: Send + Sync + std::fmt::Debug {
 
 /// Reads one range after another.
 ///
-/// After an error the reader is dropped and a new one asked for the missing part.
+/// After an error the reader is dropped and a new one asked for the missing part. A range that was
+/// read to its end is followed by the next on the same connection.
 pub trait Reader: Send {
     /// Asks for `range`. What is left of an earlier range is given up.
     fn begin(&mut self, range: ByteRange) -> Result<(), Error>;
