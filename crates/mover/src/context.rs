@@ -170,6 +170,7 @@ impl Context {
                 patience: self.patience,
                 ..transfer::RetryPolicy::default()
             },
+            ..Options::default()
         }
     }
 
