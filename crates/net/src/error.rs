@@ -53,10 +53,31 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Errors of these kinds can happen after a request was sent; the others are of the time before.
+    const fn may_follow_a_request(self) -> bool {
+        match self {
+            Self::Stalled
+            | Self::Closed
+            | Self::Protocol
+            | Self::TooLarge
+            | Self::Redirect
+            | Self::Cancelled => true,
+            Self::Settings
+            | Self::Resolve
+            | Self::Connect
+            | Self::Certificate
+            | Self::Tls
+            | Self::Proxy => false,
+        }
+    }
+}
+
 /// An error of the network layer: its kind, what was being done, and the cause.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
+    sent: bool,
     context: String,
     source: Option<Box<dyn error::Error + Send + Sync>>,
 }
@@ -67,6 +88,7 @@ impl Error {
     pub fn new(kind: Kind, context: impl Into<String>) -> Self {
         Self {
             kind,
+            sent: kind.may_follow_a_request(),
             context: context.into(),
             source: None,
         }
@@ -80,6 +102,7 @@ impl Error {
     ) -> Self {
         Self {
             kind,
+            sent: kind.may_follow_a_request(),
             context: context.into(),
             source: Some(source.into()),
         }
@@ -89,6 +112,21 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether the request may have reached the server, which then may have acted on it.
+    ///
+    /// False only where that is certain: no byte of the request had been sent. A request that
+    /// changes something may be repeated after a false, never blindly after a true.
+    #[must_use]
+    pub const fn was_sent(&self) -> bool {
+        self.sent
+    }
+
+    /// The same error, with a known answer for [`Self::was_sent`].
+    pub(crate) const fn sent(mut self, sent: bool) -> Self {
+        self.sent = sent;
+        self
     }
 }
 

@@ -9,16 +9,23 @@
 
 mod clock;
 mod connection;
+mod content_range;
 mod error;
+mod origin;
 mod proxy;
+mod redirect;
 mod rest;
+mod retry;
 mod settings;
 mod tls;
+mod verify;
 
 pub use clock::{Cancel, Clock, SystemClock};
 pub use connection::{Connection, Connector, ResponseHead};
+pub use content_range::ContentRange;
 pub use error::{Error, Kind};
-pub use proxy::Proxies;
-pub use rest::{Answer, Request, Rest, RetryPolicy};
+pub use proxy::{Proxies, Proxy};
+pub use rest::{Answer, Request, Rest};
+pub use retry::{RetryPolicy, retry_after};
 pub use settings::{Settings, Timeouts};
 pub use tls::Trust;

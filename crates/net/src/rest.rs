@@ -1,21 +1,34 @@
 //! A small REST client for control calls: bounded answers, bounded time, redirects by hand.
 
-use std::time::Duration;
+use std::{error, io, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::USER_AGENT};
+use reqwest::{
+    Client, Proxy,
+    dns::{Addrs, Name, Resolve, Resolving},
+};
 use url::Url;
 
-use crate::{Error, Settings};
+use crate::{
+    Error, Kind, Proxies, RetryPolicy, Settings, origin::Origin, redirect, retry,
+    verify::handshake_error,
+};
+
+/// How long an idle connection is kept for the next call.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// The client. Cheap to clone; connections are shared.
 #[derive(Debug, Clone)]
-pub struct Rest {}
+pub struct Rest {
+    client: Client,
+    proxies: Proxies,
+}
 
 /// One request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Method.
+    /// Method. Redirects are followed for `GET` and `HEAD` only.
     pub method: Method,
     /// Absolute URL.
     pub url: Url,
@@ -27,16 +40,6 @@ pub struct Request {
     pub timeout: Duration,
     /// When to repeat it.
     pub retry: RetryPolicy,
-}
-
-/// When to repeat a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryPolicy {
-    /// Never: the caller decides (a POST whose answer was lost).
-    Never,
-    /// On transient network errors and on 429, 502, 503, 504, with exponential back-off, jitter and
-    /// `Retry-After`, for at most this long in all.
-    For(Duration),
 }
 
 /// An answer, its body read whole.
@@ -60,12 +63,232 @@ impl Rest {
     ///
     /// # Errors
     /// [`crate::Kind::Settings`].
-    pub fn new(_settings: &Settings) -> Result<Self, Error> {
-        todo!()
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place where clients are made from the settings"
+    )]
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let proxies = settings.proxies.clone();
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, settings.user_agent_header()?);
+        let client = Client::builder()
+            .tls_backend_preconfigured(settings.trust.client_config()?)
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .proxy(Proxy::custom(move |url| {
+                proxies.for_url(url).map(|proxy| proxy.url().clone())
+            }))
+            .dns_resolver(Arc::new(Resolver))
+            .connect_timeout(settings.timeouts.connect)
+            .pool_idle_timeout(IDLE)
+            .default_headers(headers)
+            .build()
+            .map_err(|error| {
+                Error::with_source(
+                    Kind::Settings,
+                    "the HTTP client cannot be made",
+                    error.without_url(),
+                )
+            })?;
+        Ok(Self {
+            client,
+            proxies: settings.proxies.clone(),
+        })
     }
 
     /// Sends a request and reads the answer, whatever its status.
-    pub async fn send(&self, _request: Request) -> Result<Answer, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error::was_sent`] says whether the server may have acted on the request. A redirect of
+    /// anything but `GET` and `HEAD`, from https to http, or the sixth in a row is
+    /// [`crate::Kind::Redirect`].
+    pub async fn send(&self, request: Request) -> Result<Answer, Error> {
+        let peer = Origin::of(&request.url)?.to_string();
+        retry::run(request.retry, &request.method, &peer, async || {
+            tokio::time::timeout(request.timeout, self.follow(&request))
+                .await
+                .unwrap_or_else(|_| {
+                    let text = format!("{peer}: no whole answer within {:?}", request.timeout);
+                    Err(Error::new(Kind::Stalled, text))
+                })
+        })
+        .await
     }
+
+    /// One try, with its redirects.
+    async fn follow(&self, request: &Request) -> Result<Answer, Error> {
+        let mut url = request.url.clone();
+        let mut headers = request.headers.clone();
+        let mut body = request.body.clone();
+        for _ in 0..=redirect::MOST {
+            let answer = self
+                .exchange(&request.method, &url, headers.clone(), body.clone())
+                .await?;
+            let Some(to) = redirect::target(&url, answer.status, &answer.headers)? else {
+                return Ok(answer);
+            };
+            if !matches!(request.method, Method::GET | Method::HEAD) {
+                return Err(Error::new(
+                    Kind::Redirect,
+                    format!(
+                        "{}: a {} was redirected to {}, which is not followed: give that address \
+                         in place of the first",
+                        Origin::of(&url)?,
+                        request.method,
+                        Origin::of(&to)?,
+                    ),
+                ));
+            }
+            if Origin::of(&url)? != Origin::of(&to)? {
+                body = Bytes::new();
+            }
+            headers = redirect::headers_for(&url, &to, headers)?;
+            url = to;
+        }
+        Err(Error::new(
+            Kind::Redirect,
+            format!(
+                "{}: more than {} redirects in a row",
+                Origin::of(&request.url)?,
+                redirect::MOST
+            ),
+        ))
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Error> {
+        let origin = Origin::of(url)?;
+        let mut request = self
+            .client
+            .request(method.clone(), url.clone())
+            .headers(headers);
+        if !body.is_empty() {
+            request = request.body(body);
+        }
+        let fail = |error| self.error(url, &origin, error);
+        let mut response = request.send().await.map_err(fail)?;
+        let too_large = || {
+            Error::new(
+                Kind::TooLarge,
+                format!(
+                    "{origin}: the answer is larger than {} bytes",
+                    Self::MAX_BODY
+                ),
+            )
+        };
+        let stated = response.content_length().unwrap_or_default();
+        if *method != Method::HEAD && stated > Self::MAX_BODY as u64 {
+            return Err(too_large());
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(fail)? {
+            if chunk.len() > Self::MAX_BODY - body.len() {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            status: response.status(),
+            headers: std::mem::take(response.headers_mut()),
+            body: body.freeze(),
+            url: url.clone(),
+        })
+    }
+
+    fn error(&self, url: &Url, origin: &Origin, error: reqwest::Error) -> Error {
+        let error = error.without_url();
+        if let Some(tls) = find::<rustls::Error>(&error) {
+            let sent = !error.is_connect();
+            return handshake_error(&origin.to_string(), tls.clone()).sent(sent);
+        }
+        if let Some(resolve) = find::<Error>(&error) {
+            return Error::new(resolve.kind(), resolve.to_string());
+        }
+        if error.is_builder() {
+            let text = format!("{origin}: the request cannot be made");
+            return Error::with_source(Kind::Settings, text, error);
+        }
+        if error.is_connect() {
+            return self.connect_error(url, origin, error);
+        }
+        let (kind, what) = if error.is_timeout() {
+            (Kind::Stalled, "no answer in time")
+        } else {
+            match find::<hyper::Error>(&error) {
+                Some(broken) if broken.is_parse() => (Kind::Protocol, "the answer is not HTTP"),
+                _ => (Kind::Closed, "the connection ended before the answer"),
+            }
+        };
+        Error::with_source(kind, format!("{origin}: {what}"), error)
+    }
+
+    fn connect_error(&self, url: &Url, origin: &Origin, error: reqwest::Error) -> Error {
+        let Some(proxy) = self.proxies.for_url(url) else {
+            let text = format!("{origin}: no connection");
+            return Error::with_source(Kind::Connect, text, error);
+        };
+        let proxy = proxy.origin();
+        // An operating system's error is of the way to the proxy; what else fails is its refusal.
+        let (kind, text) = if find::<io::Error>(&error).is_some() || error.is_timeout() {
+            (
+                Kind::Connect,
+                format!("{origin}: no connection to the proxy {proxy}"),
+            )
+        } else {
+            (
+                Kind::Proxy,
+                format!("{origin}: the proxy {proxy} refuses to connect"),
+            )
+        };
+        Error::with_source(kind, text, error)
+    }
+}
+
+/// The system's resolver, with errors that can be told apart from those of connecting.
+struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            match tokio::net::lookup_host((name.as_str(), 0)).await {
+                Ok(found) => {
+                    let found: Vec<_> = found.collect();
+                    Ok(Box::new(found.into_iter()) as Addrs)
+                }
+                Err(error) => Err(resolve_error(name.as_str(), error).into()),
+            }
+        })
+    }
+}
+
+pub(crate) fn resolve_error(host: &str, error: io::Error) -> Error {
+    Error::new(
+        Kind::Resolve,
+        format!("{host}: the host name cannot be resolved: {error}"),
+    )
+}
+
+/// The first `E` in a chain of errors, those wrapped in I/O errors included.
+fn find<'a, E: error::Error + 'static>(error: &'a (dyn error::Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{Proxies, Trust};
+use http::HeaderValue;
+
+use crate::{Error, Kind, Proxies, Trust};
 
 /// How to reach servers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -15,6 +17,15 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Value of the `User-Agent` header, `name/version`.
     pub user_agent: String,
+}
+
+impl Settings {
+    pub(crate) fn user_agent_header(&self) -> Result<HeaderValue, Error> {
+        HeaderValue::from_str(&self.user_agent).map_err(|error| {
+            let text = format!("the user agent {:?} is not a header value", self.user_agent);
+            Error::with_source(Kind::Settings, text, error)
+        })
+    }
 }
 
 /// Time limits of the network layer.

@@ -1,11 +1,22 @@
 //! Whom to trust, and the rustls configuration made from it.
 
-use rustls_pki_types::CertificateDer;
+use std::sync::Arc;
 
-use crate::Error;
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs},
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_platform_verifier::Verifier;
+
+use crate::{
+    Error, Kind,
+    verify::{Anybody, NoSystemRoots, PinnedOrIssued},
+};
 
 /// Whom to trust.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub enum Trust {
     /// The system's certificate authorities.
     #[default]
@@ -22,7 +33,130 @@ impl Trust {
     ///
     /// # Errors
     /// [`crate::Kind::Settings`] when the text holds no certificate or a malformed one.
-    pub fn from_pem(_pem: &[u8]) -> Result<Self, Error> {
-        todo!()
+    pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
+        let mut certificates = Vec::new();
+        for block in CertificateDer::pem_slice_iter(pem) {
+            let certificate = block.map_err(|error| {
+                Error::with_source(
+                    Kind::Settings,
+                    format!(
+                        "`cacert`: PEM block {} cannot be read: give PEM text, whole blocks from \
+                         BEGIN CERTIFICATE to END CERTIFICATE",
+                        certificates.len() + 1
+                    ),
+                    error,
+                )
+            })?;
+            check_certificate(certificates.len(), &certificate)?;
+            certificates.push(certificate);
+        }
+        if certificates.is_empty() {
+            return Err(Error::new(
+                Kind::Settings,
+                "`cacert` holds no certificate: give PEM text with at least one block BEGIN CERTIFICATE",
+            ));
+        }
+        Ok(Self::Bundle(certificates))
+    }
+
+    /// The client's TLS configuration: TLS 1.2 and 1.3, sessions resumed among all connections made
+    /// from it.
+    pub(crate) fn client_config(&self) -> Result<ClientConfig, Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = self.verifier(&provider)?;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| {
+                Error::with_source(Kind::Settings, "TLS cannot be configured", error)
+            })?;
+        Ok(builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth())
+    }
+
+    fn verifier(
+        &self,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+        match self {
+            // Plain HTTP needs no roots, so that a system without any is an error of the first
+            // HTTPS connection, not of the start.
+            Self::System => Ok(match Verifier::new(Arc::clone(provider)) {
+                Ok(verifier) => Arc::new(verifier),
+                Err(error) => Arc::new(NoSystemRoots::new(provider, error)),
+            }),
+            Self::Bundle(certificates) => {
+                let mut roots = RootCertStore::empty();
+                for (index, certificate) in certificates.iter().enumerate() {
+                    roots
+                        .add(certificate.clone())
+                        .map_err(|error| malformed(index, error))?;
+                }
+                let issued =
+                    WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(provider))
+                        .build()
+                        .map_err(|error| {
+                            Error::with_source(
+                                Kind::Settings,
+                                "`cacert` holds no certificate",
+                                error,
+                            )
+                        })?;
+                Ok(Arc::new(PinnedOrIssued::new(certificates.clone(), issued)))
+            }
+            Self::Insecure => Ok(Arc::new(Anybody::new(provider))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::System => f.write_str("System"),
+            Self::Bundle(certificates) => {
+                write!(f, "Bundle({} certificates)", certificates.len())
+            }
+            Self::Insecure => f.write_str("Insecure"),
+        }
+    }
+}
+
+fn check_certificate(index: usize, certificate: &CertificateDer<'static>) -> Result<(), Error> {
+    RootCertStore::empty()
+        .add(certificate.clone())
+        .map_err(|error| malformed(index, error))
+}
+
+fn malformed(index: usize, error: rustls::Error) -> Error {
+    Error::with_source(
+        Kind::Settings,
+        format!(
+            "`cacert`: certificate {} is not a readable X.509 certificate",
+            index + 1
+        ),
+        error,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rubbish_is_an_error_that_names_the_setting() {
+        let cases: [&[u8]; 6] = [
+            b"",
+            b"rubbish",
+            b"-----BEGIN CERTIFICATE-----\n",
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n",
+            b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        ];
+        for pem in cases {
+            let error = Trust::from_pem(pem).unwrap_err();
+            assert_eq!(error.kind(), Kind::Settings, "{error}");
+            assert!(error.to_string().contains("`cacert`"), "{error}");
+        }
     }
 }

@@ -1,0 +1,245 @@
+//! When to repeat a request, and how long to wait before.
+
+use std::time::{Duration, SystemTime};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
+use tokio::time::Instant;
+
+use crate::{Answer, Error, content_range::decimal};
+
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+const LONGEST_DELAY: Duration = Duration::from_secs(20);
+
+/// When to repeat a request.
+///
+/// Repeated are transient network errors ([`crate::Kind::is_transient`]) and the answers 429, 502,
+/// 503 and 504; after 0.5 s, doubling up to 20 s, with jitter, and not before the answer's
+/// `Retry-After`. What would end after the given time is not begun: the last answer or error is
+/// returned instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryPolicy {
+    /// Never: the caller decides (a POST whose answer was lost).
+    Never,
+    /// For at most this long in all. `POST` and `PATCH` are repeated only where the server surely did
+    /// not act on them: the request was not sent ([`Error::was_sent`]), or was refused by 429 or 503.
+    For(Duration),
+    /// For at most this long in all, whatever the method: the caller knows that acting on the
+    /// request twice does no harm (a log-in).
+    Repeatable(Duration),
+}
+
+impl RetryPolicy {
+    const fn budget(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::For(budget) | Self::Repeatable(budget) => Some(budget),
+        }
+    }
+}
+
+/// The wait that a `Retry-After` header asks for (RFC 9110, 10.2.3): seconds, or a date, of which
+/// `now` is subtracted. `None` when it is absent or malformed; zero when the date has passed.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Some(seconds) = decimal(value) {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// Runs `attempt` until its outcome is final or the policy's time is used up.
+pub(crate) async fn run(
+    policy: RetryPolicy,
+    method: &Method,
+    peer: &str,
+    mut attempt: impl AsyncFnMut() -> Result<Answer, Error>,
+) -> Result<Answer, Error> {
+    let Some(budget) = policy.budget() else {
+        return attempt().await;
+    };
+    let harmless = matches!(policy, RetryPolicy::Repeatable(_))
+        || !matches!(*method, Method::POST | Method::PATCH);
+    let start = Instant::now();
+    let mut delays = ExponentialBuilder::new()
+        .with_min_delay(FIRST_DELAY)
+        .with_max_delay(LONGEST_DELAY)
+        .with_jitter()
+        .without_max_times()
+        .build();
+    loop {
+        let outcome = attempt().await;
+        if !may_repeat(&outcome, harmless) {
+            return outcome;
+        }
+        let asked = outcome
+            .as_ref()
+            .ok()
+            .and_then(|answer| retry_after(&answer.headers, SystemTime::now()))
+            .unwrap_or_default();
+        let delay = delays.next().unwrap_or(LONGEST_DELAY).max(asked);
+        if start.elapsed().saturating_add(delay) > budget {
+            return outcome;
+        }
+        match &outcome {
+            Ok(answer) => tracing::info!(
+                peer,
+                status = answer.status.as_u16(),
+                ?delay,
+                "the server is busy; asking again"
+            ),
+            Err(error) => tracing::info!(peer, %error, ?delay, "no answer; asking again"),
+        }
+        tokio::time::sleep(delay).await;
+    }
+}
+
+fn may_repeat(outcome: &Result<Answer, Error>, harmless: bool) -> bool {
+    match outcome {
+        Ok(answer) => match answer.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => true,
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => harmless,
+            _ => false,
+        },
+        Err(error) => error.kind().is_transient() && (harmless || !error.was_sent()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use url::Url;
+
+    use super::*;
+    use crate::Kind;
+
+    fn answer(status: u16, after: Option<&str>) -> Result<Answer, Error> {
+        let mut headers = HeaderMap::new();
+        if let Some(after) = after {
+            headers.insert(RETRY_AFTER, after.parse().unwrap());
+        }
+        Ok(Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers,
+            body: Bytes::new(),
+            url: Url::parse("http://a.example/").unwrap(),
+        })
+    }
+
+    fn failure(kind: Kind) -> Result<Answer, Error> {
+        Err(Error::new(kind, "test"))
+    }
+
+    /// Plays `outcomes` (the last one for ever) and returns how many tries were made in what time.
+    async fn play(
+        policy: RetryPolicy,
+        method: Method,
+        outcomes: &[fn() -> Result<Answer, Error>],
+    ) -> (usize, Duration) {
+        let mut tries = 0;
+        let start = Instant::now();
+        let _ = run(policy, &method, "peer", async || {
+            let outcome = outcomes[tries.min(outcomes.len() - 1)]();
+            tries += 1;
+            outcome
+        })
+        .await;
+        (tries, start.elapsed())
+    }
+
+    const MINUTE: RetryPolicy = RetryPolicy::For(Duration::from_mins(1));
+
+    #[tokio::test(start_paused = true)]
+    async fn repeats_until_an_answer_comes() {
+        let outcomes: [fn() -> _; 4] = [
+            || failure(Kind::Connect),
+            || answer(503, None),
+            || failure(Kind::Closed),
+            || answer(200, None),
+        ];
+        let (tries, time) = play(MINUTE, Method::GET, &outcomes).await;
+        assert_eq!(tries, 4);
+        // 0.5 + 1 + 2 s, each with up to as much jitter.
+        assert!(
+            time >= Duration::from_millis(3500) && time <= Duration::from_secs(8),
+            "{time:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_is_bounded() {
+        let (tries, time) = play(MINUTE, Method::GET, &[|| answer(503, None)]).await;
+        assert!(tries >= 4, "{tries}");
+        assert!(time <= Duration::from_mins(1), "{time:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_is_waited_for_and_bounded() {
+        let outcomes: [fn() -> _; 2] = [|| answer(429, Some("30")), || answer(200, None)];
+        let (tries, time) = play(MINUTE, Method::GET, &outcomes).await;
+        assert_eq!((tries, time.as_secs()), (2, 30));
+        let (tries, time) = play(MINUTE, Method::GET, &[|| answer(503, Some("61"))]).await;
+        assert_eq!((tries, time.as_secs()), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_final_is_not_repeated() {
+        let finals: [fn() -> _; 6] = [
+            || answer(200, None),
+            || answer(401, None),
+            || answer(500, None),
+            || failure(Kind::Certificate),
+            || failure(Kind::Protocol),
+            || failure(Kind::TooLarge),
+        ];
+        for outcome in finals {
+            assert_eq!(play(MINUTE, Method::GET, &[outcome]).await.0, 1);
+        }
+        assert_eq!(
+            play(RetryPolicy::Never, Method::GET, &[|| answer(503, None)])
+                .await
+                .0,
+            1
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_post_that_may_have_arrived_is_not_repeated() {
+        let repeatable = RetryPolicy::Repeatable(Duration::from_mins(1));
+        let table: [(fn() -> _, bool); 5] = [
+            (|| failure(Kind::Connect), true),
+            (|| answer(503, None), true),
+            (|| failure(Kind::Closed), false),
+            (|| failure(Kind::Stalled), false),
+            (|| answer(502, None), false),
+        ];
+        for (outcome, repeated) in table {
+            let done = |tries: usize| tries > 1;
+            assert_eq!(
+                done(play(MINUTE, Method::POST, &[outcome]).await.0),
+                repeated
+            );
+            assert!(done(play(repeatable, Method::POST, &[outcome]).await.0));
+            assert!(done(play(MINUTE, Method::DELETE, &[outcome]).await.0));
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let parse = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            retry_after(&headers, now).map(|wait| wait.as_secs())
+        };
+        assert_eq!(parse("120"), Some(120));
+        assert_eq!(parse("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10));
+        assert_eq!(parse("Sun, 06 Nov 1994 08:49:27 GMT"), Some(0));
+        for rubbish in ["-1", "+5", "1.5", "soon", ""] {
+            assert_eq!(parse(rubbish), None, "{rubbish}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+}
