@@ -18,3 +18,12 @@ check: ## format, lints, dependency arrows
 
 unit: ## tests that need no service
 	cargo test --workspace --exclude suite --quiet
+
+.PHONY: cluster cluster-down
+cluster: ## a real Kubernetes in namespaces of its own (tests/cluster)
+	tests/cluster/cluster packages
+	tests/cluster/cluster build
+	tests/cluster/cluster up
+
+cluster-down: ## end it; nothing is left
+	tests/cluster/cluster down

@@ -1,0 +1,53 @@
+# Sourced by cluster: Debian packages, and the cluster's programs from Go modules.
+KUBERNETES=v1.34.4
+
+packages() {
+  local need=() name
+  for name in containerd runc containernetworking-plugins iproute2 iptables conntrack socat ethtool gcc libc6-dev \
+    busybox-static e2fsprogs util-linux openssl jq curl python3; do
+    dpkg-query -W -f='${Status}' "$name" 2> /dev/null | grep -q 'ok installed' || need+=("$name")
+  done
+  [ ${#need[@]} -gt 0 ] || return 0
+  # Debian starts the daemons it installs; the cluster starts its own, in namespaces.
+  local policy=/usr/sbin/policy-rc.d made=
+  if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' > $policy; chmod +x $policy; made=1; fi
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 update
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${need[@]}" > /dev/null
+  [ -z "$made" ] || rm $policy
+}
+
+build() {
+  command -v go > /dev/null || fail "the cluster's programs are built with Go 1.26 or newer; go is not on PATH"
+  mkdir -p "$BIN"
+  local version="-s -w" package
+  for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+    version+=" -X $package.gitVersion=$KUBERNETES -X $package.gitMajor=1 -X $package.gitMinor=34"
+  done
+  exec 9> "$BIN/.lock"; flock 9
+  program() { # name folder package
+    [ ! -x "$BIN/$1" ] || return 0
+    say "building $1"
+    (cd "$HERE/programs/$2" && CGO_ENABLED=0 go build -trimpath -ldflags "$version" -o "$BIN/$1.part" "$3")
+    mv "$BIN/$1.part" "$BIN/$1"
+  }
+  local name
+  for name in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+    program "$name" kubernetes "k8s.io/kubernetes/cmd/$name"
+  done
+  program etcd etcd go.etcd.io/etcd/server/v3
+  program csi-provisioner csi github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
+  program hostdisk csi ./hostdisk
+  program csi-sanity csi github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
+  flock -u 9
+}
+
+sanity() { # the driver's conformance test, without a cluster
+  local dir; dir=$(mktemp -d)
+  "$BIN/hostdisk" --dir "$dir/volumes" --node n --endpoint "$dir/csi.sock" 2> "$dir/driver.log" &
+  local pid=$! status=0
+  "$BIN/csi-sanity" --csi.endpoint "$dir/csi.sock" --csi.mountdir "$dir/mount" --csi.stagingdir "$dir/staging" || status=$?
+  kill "$pid"; wait "$pid" || true
+  [ "$status" = 0 ] || cat "$dir/driver.log" >&2
+  rm -rf "$dir"
+  return "$status"
+}

@@ -1,0 +1,36 @@
+# Sourced by cluster: where things are, and helpers.
+: "${POPULATORS_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/volume-populators}"
+CLUSTER_CACHE=$POPULATORS_CACHE/cluster
+# Programs are kept by what made them, so that two branches with other versions do not fight.
+PROGRAMS_KEY=$(cat "$HERE"/programs/*/go.sum "$HERE"/programs/csi/hostdisk/*.go "$HERE/lib/build.sh" | sha256sum | cut -c1-16)
+BIN=${CLUSTER_BIN:-$CLUSTER_CACHE/bin-$PROGRAMS_KEY}
+STATE=$(realpath -m "${CLUSTER_STATE:-$CLUSTER_CACHE/state}")
+NODE=cluster-node NODE_IP=10.88.8.1 POD_NET=10.88.7.0/24 SVC_NET=10.96.0.0/16 CGROUP=populators
+PKI=$STATE/pki LOGS=$STATE/logs RUN=$STATE/run CONTAINERD_SOCKET=$STATE/run/containerd.sock
+
+say() { printf '%s\n' "$*"; }
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+
+# Runs a program inside the cluster's namespaces.
+inside() {
+  [ -s "$RUN/init.pid" ] || fail "no cluster is up (state folder: $STATE); run: make cluster"
+  nsenter -t "$(cat "$RUN/init.pid")" -n -m -p -u --wdns="$PWD" -- "$@"
+}
+kubectl() { inside "$BIN/kubectl" --kubeconfig "$STATE/kubeconf/admin.conf" "$@"; }
+
+start() { # name program...: a daemon inside the namespaces; its log is logs/name.log
+  local name=$1; shift
+  inside "$@" > "$LOGS/$name.log" 2>&1 < /dev/null &
+}
+until_ok() { # tenths-of-seconds what program...
+  local tries=$1 what=$2 i; shift 2
+  for ((i = 0; i < tries; i++)); do
+    (inside "$@") > /dev/null 2>&1 && return
+    sleep 0.1
+  done
+  fail "$what did not come up in $((tries / 10)) s; see $LOGS"
+}
+render() { # fills in a template of etc/
+  sed -e "s#@STATE@#$STATE#g; s#@NODE@#$NODE#g; s#@NODE_IP@#$NODE_IP#g; s#@POD_NET@#$POD_NET#g" \
+    -e "s#@CG@#$CGROUP#g; s#@SOCK@#$CONTAINERD_SOCKET#g" "$1"
+}

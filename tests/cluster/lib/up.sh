@@ -1,0 +1,143 @@
+# Sourced by cluster: bringing the cluster up and down.
+up() {
+  if [ -s "$RUN/init.pid" ] && [ -d "/proc/$(cat "$RUN/init.pid")" ]; then fail "a cluster is up already (state folder: $STATE)"; fi
+  mkdir -p "$LOGS" "$RUN" "$STATE"/{etc/cni,etcd,var,ctd/root,ctd/state,volumes}
+  rm -rf "$STATE/etcd/data" "$RUN/ready"
+  render "$HERE/etc/containerd.toml" > "$STATE/etc/containerd.toml"
+  render "$HERE/etc/kubelet.yaml" > "$STATE/etc/kubelet.yaml"
+  render "$HERE/etc/cni.conflist" > "$STATE/etc/cni/10-test.conflist"
+  pki
+  namespaces; runtime; control_plane; node; storage
+  until_ok 300 "the default service account" "$BIN/kubectl" --kubeconfig "$STATE/kubeconf/admin.conf" get serviceaccount default
+}
+
+namespaces() {
+  STATE=$STATE NODE=$NODE NODE_IP=$NODE_IP setsid unshare -n -m -p -u --propagation private --fork --mount-proc \
+    "$HERE/lib/namespace-init" > "$LOGS/namespaces.log" 2>&1 < /dev/null &
+  local outer=$! i
+  for ((i = 0; i < 200; i++)); do [ -e "$RUN/ready" ] && break; sleep 0.05; done
+  [ -e "$RUN/ready" ] || fail "the namespaces were not made; see $LOGS/namespaces.log"
+  tr -d ' ' < "/proc/$outer/task/$outer/children" > "$RUN/init.pid"
+}
+
+runtime() {
+  start containerd containerd --config "$STATE/etc/containerd.toml"
+  until_ok 200 containerd ctr -a "$CONTAINERD_SOCKET" version
+}
+
+control_plane() {
+  start etcd "$BIN/etcd" --name test --data-dir "$STATE/etcd/data" --unsafe-no-fsync \
+    --listen-client-urls http://127.0.0.1:12379 --advertise-client-urls http://127.0.0.1:12379 \
+    --listen-peer-urls http://127.0.0.1:12380 --initial-advertise-peer-urls http://127.0.0.1:12380 \
+    --initial-cluster test=http://127.0.0.1:12380
+  # shellcheck disable=SC2086 # extra flags are a list of words
+  start apiserver "$BIN/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 --bind-address=0.0.0.0 --secure-port=16443 \
+    --advertise-address=$NODE_IP --service-cluster-ip-range=$SVC_NET --authorization-mode=Node,RBAC \
+    --enable-admission-plugins=NodeRestriction --allow-privileged=true --client-ca-file="$PKI/ca.crt" \
+    --tls-cert-file="$PKI/apiserver.crt" --tls-private-key-file="$PKI/apiserver.key" --cert-dir="$PKI" \
+    --kubelet-client-certificate="$PKI/apiserver-kubelet.crt" --kubelet-client-key="$PKI/apiserver-kubelet.key" \
+    --kubelet-certificate-authority="$PKI/ca.crt" --kubelet-preferred-address-types=InternalIP \
+    --service-account-issuer=https://kubernetes.default.svc --service-account-signing-key-file="$PKI/sa.key" \
+    --service-account-key-file="$PKI/sa.pub" --requestheader-client-ca-file="$PKI/front-ca.crt" \
+    --requestheader-allowed-names=front-proxy --requestheader-username-headers=X-Remote-User \
+    --requestheader-group-headers=X-Remote-Group --requestheader-extra-headers-prefix=X-Remote-Extra- \
+    --proxy-client-cert-file="$PKI/front-proxy.crt" --proxy-client-key-file="$PKI/front-proxy.key" ${APISERVER_EXTRA:-}
+  images
+  local admin=("$BIN/kubectl" --kubeconfig "$STATE/kubeconf/admin.conf")
+  until_ok 900 kube-apiserver "${admin[@]}" get --raw /readyz
+  # shellcheck disable=SC2086
+  start controller-manager "$BIN/kube-controller-manager" --kubeconfig="$STATE/kubeconf/kcm.conf" \
+    --authentication-kubeconfig="$STATE/kubeconf/kcm.conf" --authorization-kubeconfig="$STATE/kubeconf/kcm.conf" \
+    --bind-address=127.0.0.1 --leader-elect=false --root-ca-file="$PKI/ca.crt" \
+    --service-account-private-key-file="$PKI/sa.key" --use-service-account-credentials=true --cert-dir="$RUN/kcm" ${KCM_EXTRA:-}
+  start scheduler "$BIN/kube-scheduler" --kubeconfig="$STATE/kubeconf/scheduler.conf" \
+    --authentication-kubeconfig="$STATE/kubeconf/scheduler.conf" --authorization-kubeconfig="$STATE/kubeconf/scheduler.conf" \
+    --bind-address=127.0.0.1 --leader-elect=false --cert-dir="$RUN/scheduler"
+}
+
+node() {
+  # The kubelet's parent cgroup must exist in every version 1 hierarchy, cpusets filled in.
+  local c
+  for c in cpu cpuacct cpuset memory devices freezer blkio pids systemd unified; do
+    [ ! -d /sys/fs/cgroup/$c ] || mkdir -p "/sys/fs/cgroup/$c/$CGROUP"
+  done
+  if [ -d /sys/fs/cgroup/cpuset ]; then
+    for c in cpus mems; do cat /sys/fs/cgroup/cpuset/cpuset.$c > "/sys/fs/cgroup/cpuset/$CGROUP/cpuset.$c"; done
+  fi
+  start kubelet "$BIN/kubelet" --config="$STATE/etc/kubelet.yaml" --kubeconfig="$STATE/kubeconf/kubelet.conf" \
+    --hostname-override="$NODE" --node-ip=$NODE_IP --root-dir=/var/lib/kubelet --cert-dir="$RUN/kubelet-pki" --v=2
+  start kube-proxy "$BIN/kube-proxy" --kubeconfig="$STATE/kubeconf/admin.conf" --hostname-override="$NODE" --proxy-mode=iptables \
+    --cluster-cidr=$POD_NET --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0 \
+    --bind-address=$NODE_IP --healthz-bind-address=127.0.0.1:10256 --metrics-bind-address=127.0.0.1:10249 --oom-score-adj=0
+  until_ok 900 "the node" "$BIN/kubectl" --kubeconfig "$STATE/kubeconf/admin.conf" wait --for=condition=Ready --timeout=1s "node/$NODE"
+}
+
+storage() {
+  until_ok 300 "kubelet's plugin folder" test -d /var/lib/kubelet/plugins_registry
+  start hostdisk "$BIN/hostdisk" --dir "$STATE/volumes" --node "$NODE" --endpoint /var/lib/kubelet/plugins/hostdisk.sock \
+    --registration /var/lib/kubelet/plugins_registry/hostdisk-reg.sock
+  until_ok 100 hostdisk test -S /var/lib/kubelet/plugins/hostdisk.sock
+  start csi-provisioner "$BIN/csi-provisioner" --csi-address=/var/lib/kubelet/plugins/hostdisk.sock \
+    --kubeconfig="$STATE/kubeconf/admin.conf" --feature-gates=Topology=true --immediate-topology=true --strict-topology=true --v=2
+  kubectl apply -f - < "$HERE/etc/storage.yaml" > /dev/null
+  until_ok 300 "the CSI driver" sh -c "'$BIN/kubectl' --kubeconfig '$STATE/kubeconf/admin.conf' get csinode '$NODE' \
+    -o 'jsonpath={.spec.drivers[0].name}' | grep -q hostdisk"
+}
+
+images() { # pause and busybox, from programs on this machine: there is no registry
+  mkdir -p "$STATE/img"
+  if [ ! -f "$STATE/img/box.tar" ]; then
+    (
+      cd "$STATE/img"
+      gcc -static -Os -s -o pause "$HERE/images/pause.c"
+      python3 "$HERE/images/mkimage.py" pause.tar localhost/test/pause:1 --bin pause:/pause --entry /pause > /dev/null
+      links=()
+      for applet in $(busybox --list | grep -vx busybox); do links+=(--link "/bin/$applet:/bin/busybox"); done
+      python3 "$HERE/images/mkimage.py" box.tar localhost/test/box:1 --bin /bin/busybox:/bin/busybox "${links[@]}" \
+        --dir /tmp:1777 --dir /etc --dir /proc --dir /sys --dir /dev \
+        --file $'/etc/passwd=root:x:0:0:root:/:/bin/sh\nqemu:x:107:107:qemu:/:/bin/sh\n' \
+        --file $'/etc/group=root:x:0:\nqemu:x:107:\n' --cmd /bin/sh > /dev/null
+    )
+  fi
+  local tar
+  for tar in "$STATE"/img/*.tar; do image "$tar"; done
+}
+
+image() { # imports an OCI image tar
+  inside ctr -a "$CONTAINERD_SOCKET" -n k8s.io images import "$(realpath "$1")" > /dev/null
+}
+
+down() { # one kill of the namespaces' init ends every process; mounts and network go with them
+  local pid; pid=$(cat "$RUN/init.pid" 2> /dev/null || true)
+  if [ -n "$pid" ] && kill -KILL "$pid" 2> /dev/null; then
+    while [ -d "/proc/$pid" ] && ! grep -q '^State:.*[ZX]' "/proc/$pid/status" 2> /dev/null; do sleep 0.05; done
+  fi
+  detach_loops; remove_cgroups
+  rm -rf "$RUN" "$STATE"/var "$STATE"/ctd/state "$STATE"/volumes "$STATE"/etcd
+}
+
+# Volumes' loop devices, and the kubelet's own lock on a block volume: once the mount namespace is
+# gone, the backing file of the latter reads as it was seen in there.
+detach_loops() {
+  local device file i
+  for ((i = 0; i < 50; i++)); do
+    local left=
+    while read -r device file; do
+      case "$file" in
+        "$STATE"/* | /var/lib/kubelet/plugins/kubernetes.io/csi/*) losetup -d "$device" 2> /dev/null || true; left=1 ;;
+      esac
+    done < <(losetup -l -n -O NAME,BACK-FILE 2> /dev/null)
+    [ -n "$left" ] || return 0
+    sleep 0.1
+  done
+  fail "loop devices are still attached: $(losetup -l -n -O NAME,BACK-FILE)"
+}
+
+remove_cgroups() {
+  local top c
+  for top in "$CGROUP" "${CGROUP}cri"; do
+    for c in /sys/fs/cgroup/*/"$top"; do
+      [ ! -d "$c" ] || find "$c" -depth -type d -exec rmdir {} \; 2> /dev/null || true
+    done
+  done
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// faults is what a storage class asks of its volumes beyond being volumes. The
+// parameters travel with the volume as its context.
+type faults struct {
+	fill        bool          // fill: "ff": a new volume holds 0xff everywhere instead of zeroes
+	stageDelay  time.Duration // stageDelay: "5s": staging takes that long
+	refuseStage bool          // refuseStage: "true": staging fails for ever
+}
+
+func parseFaults(params map[string]string) (faults, error) {
+	var f faults
+	for key, value := range params {
+		// The provisioner adds keys of its own (csi.storage.k8s.io/...).
+		if strings.Contains(key, "/") {
+			continue
+		}
+		switch key {
+		case "fill":
+			if value != "ff" {
+				return f, fmt.Errorf("parameter fill: %q is not ff", value)
+			}
+			f.fill = true
+		case "stageDelay":
+			delay, err := time.ParseDuration(value)
+			if err != nil {
+				return f, fmt.Errorf("parameter stageDelay: %w", err)
+			}
+			f.stageDelay = delay
+		case "refuseStage":
+			f.refuseStage = value == "true"
+		default:
+			return f, fmt.Errorf("unknown parameter %q", key)
+		}
+	}
+	return f, nil
+}
+
+func (f faults) beforeStage(ctx context.Context) error {
+	if f.refuseStage {
+		return status.Error(codes.Internal, "staging refused: the storage class asks for it")
+	}
+	if f.stageDelay == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(f.stageDelay):
+		return nil
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+func fill(w io.Writer, size int64, value byte) error {
+	block := bytes.Repeat([]byte{value}, int(mib))
+	for ; size > 0; size -= mib { // sizes are multiples of 1 MiB
+		if _, err := w.Write(block); err != nil {
+			return err
+		}
+	}
+	return nil
+}
