@@ -1,38 +1,282 @@
 //! A regular file.
 
-use super::Sink;
-use crate::{ByteRange, Error};
+use std::{
+    fs::File,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
-/// The target.
+use rustix::{
+    fs::{self, Access, Mode, OFlags},
+    io::{self, Errno},
+    process::{Resource, getrlimit},
+};
+
+use super::{
+    Overwrite, Sink, bounded,
+    fault::{fault, file_open_fault, free_bytes},
+    handle::Handle,
+};
+use crate::{ByteRange, Error, Kind};
+
+/// Read and write for owner and group, whatever the umask says: in a cluster the group is the pod's
+/// `fsGroup`, which the virtual machine's process shares.
+const MODE: Mode = Mode::from_raw_mode(0o660);
+
+/// File systems give no sector size; direct I/O falls back if this is not enough.
+const SECTOR: u32 = 512;
+
+/// A regular file, sparse, of exactly the disk's size.
+///
+/// A file that is not there yet is made by [`Sink::prepare`], not before: a copy that cannot start
+/// leaves nothing behind.
 #[derive(Debug)]
-pub struct FileSink {}
+pub struct FileSink {
+    path: PathBuf,
+    overwrite: Overwrite,
+    handle: OnceLock<Handle>,
+    /// The folder, when the file was made here.
+    folder: OnceLock<Option<OwnedFd>>,
+    size: AtomicU64,
+    prepared: AtomicBool,
+}
+
+impl FileSink {
+    /// Opens the file at `path` if there is one, otherwise finds out whether it can be made. A
+    /// symbolic link to a file is followed.
+    ///
+    /// # Errors
+    /// [`Kind::TargetExists`] when there is a file that is not empty and `overwrite` refuses it;
+    /// [`Kind::TargetDenied`] when it may not be opened or made.
+    pub fn open(path: &Path, overwrite: Overwrite) -> Result<Self, Error> {
+        let sink = Self {
+            path: path.to_owned(),
+            overwrite,
+            handle: OnceLock::new(),
+            folder: OnceLock::new(),
+            size: AtomicU64::new(0),
+            prepared: AtomicBool::new(false),
+        };
+        match sink.open_existing() {
+            Ok(handle) => {
+                let _ = sink.handle.set(handle);
+            }
+            Err(OpenError::Missing) => sink.check_folder()?,
+            Err(OpenError::Fault(error)) => return Err(error),
+        }
+        Ok(sink)
+    }
+
+    fn open_existing(&self) -> Result<Handle, OpenError> {
+        // A named pipe that took the file's place must not block.
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = match fs::open(&self.path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Err(OpenError::Missing),
+            Err(errno) => return Err(file_open_fault("open", &self.path, errno).into()),
+        };
+        let file = File::from(fd);
+        let metadata = file.metadata().map_err(|error| {
+            let context = format!("cannot look at {}", self.path.display());
+            Error::with_source(Kind::TargetIo, context, error)
+        })?;
+        if !metadata.is_file() {
+            return Err(Error::new(
+                Kind::TargetDenied,
+                format!("{} is no regular file any more", self.path.display()),
+            )
+            .into());
+        }
+        if metadata.len() > 0 && self.overwrite == Overwrite::Refuse {
+            return Err(Error::new(
+                Kind::TargetExists,
+                format!(
+                    "the file {} exists and holds {} bytes; `--force` overwrites it",
+                    self.path.display(),
+                    metadata.len()
+                ),
+            )
+            .into());
+        }
+        // Best effort: the mode of somebody else's file is that person's.
+        let mode = Mode::from_raw_mode(metadata.mode() & 0o7777);
+        if !mode.contains(MODE) {
+            let _ = fs::fchmod(&file, mode | MODE);
+        }
+        Ok(Handle::new(&self.path, file.into(), SECTOR))
+    }
+
+    /// Whether a file could be made in the folder.
+    fn check_folder(&self) -> Result<(), Error> {
+        let folder = folder_of(&self.path);
+        match fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(()) => Ok(()),
+            Err(errno) => Err(file_open_fault("write to the folder", folder, errno)),
+        }
+    }
+
+    fn create(&self) -> Result<Handle, Error> {
+        // EXCL: what has appeared in the meantime, be it a dangling link, is not written through.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = match fs::open(&self.path, flags, MODE) {
+            Ok(fd) => fd,
+            Err(Errno::EXIST) => {
+                return self.open_existing().map_err(|error| match error {
+                    OpenError::Fault(error) => error,
+                    OpenError::Missing => fault("create", &self.path, Errno::EXIST),
+                });
+            }
+            Err(errno) => return Err(file_open_fault("create", &self.path, errno)),
+        };
+        fs::fchmod(&fd, MODE).map_err(|errno| fault("set the mode of", &self.path, errno))?;
+        // Opened now, when a missing permission costs nothing yet.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = fs::open(folder_of(&self.path), flags, Mode::empty()).ok();
+        let _ = self.folder.set(folder);
+        Ok(Handle::new(&self.path, fd, SECTOR))
+    }
+
+    fn handle(&self) -> Result<&Handle, Error> {
+        self.handle.get().ok_or_else(|| {
+            Error::new(
+                Kind::Internal,
+                format!("{} is used before it is prepared", self.path.display()),
+            )
+        })
+    }
+
+    /// Says early what would otherwise end the copy late, or kill the process: the kernel sends
+    /// SIGXFSZ to a process that exceeds its limit.
+    fn check_room(&self, size: u64) -> Result<(), Error> {
+        if let Some(limit) = getrlimit(Resource::Fsize).current
+            && size > limit
+        {
+            return Err(Error::new(
+                Kind::TargetFull,
+                format!(
+                    "the disk has {size} bytes, but this process may write files of at most {limit} \
+                     bytes (RLIMIT_FSIZE, `ulimit -f`)"
+                ),
+            ));
+        }
+        // Not an error: a thin disk may need far less than its size.
+        if let Some(free) = free_bytes(folder_of(&self.path))
+            && free < size
+        {
+            tracing::warn!(
+                path = %self.path.display(),
+                free,
+                size,
+                "the file system has less room than the disk's size; the copy fails if the disk's \
+                 data does not fit"
+            );
+        }
+        Ok(())
+    }
+}
 
 impl Sink for FileSink {
     fn capacity(&self) -> u64 {
-        todo!()
+        u64::MAX
     }
 
-    fn prepare(&self, _size: u64) -> Result<(), Error> {
-        todo!()
+    fn prepare(&self, size: u64) -> Result<(), Error> {
+        self.prepared.store(false, Ordering::Release);
+        let handle = match self.handle.get() {
+            Some(handle) => handle,
+            None => {
+                self.check_room(size)?;
+                let handle = self.create()?;
+                self.handle.get_or_init(|| handle)
+            }
+        };
+        // Cut first: it also gives the old content's room back.
+        for size in [0, size] {
+            io::retry_on_intr(|| fs::ftruncate(handle.fd(), size))
+                .map_err(|errno| fault("set the size of", &self.path, errno))?;
+        }
+        self.size.store(size, Ordering::Relaxed);
+        self.prepared.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn is_blank(&self) -> bool {
-        todo!()
+        self.prepared.load(Ordering::Acquire)
     }
 
-    fn write_at(&self, _buf: &[u8], _offset: u64) -> Result<(), Error> {
-        todo!()
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Error> {
+        let size = self.size.load(Ordering::Relaxed);
+        bounded(&self.path, offset, buf.len() as u64, size)?;
+        self.handle()?.write_at(buf, offset)
     }
 
-    fn zero(&self, _range: ByteRange) -> Result<(), Error> {
-        todo!()
+    fn zero(&self, range: ByteRange) -> Result<(), Error> {
+        let size = self.size.load(Ordering::Relaxed);
+        bounded(&self.path, range.start(), range.len(), size)?;
+        self.handle()?.zero(range)
     }
 
     fn sync(&self) -> Result<(), Error> {
-        todo!()
+        self.handle()?.sync()
     }
 
     fn close(self: Box<Self>) -> Result<(), Error> {
-        todo!()
+        let Self {
+            path,
+            handle,
+            folder,
+            ..
+        } = *self;
+        let Some(handle) = handle.into_inner() else {
+            return Ok(());
+        };
+        let file = match folder.get() {
+            // The folder cannot be opened for reading: the whole file system is synced instead.
+            Some(None) => handle.fd().try_clone_to_owned().ok(),
+            _ => None,
+        };
+        handle.close()?;
+        let synced = match (folder.into_inner().flatten(), file) {
+            (Some(folder), _) => sync_folder(&folder),
+            (None, Some(file)) => fs::syncfs(file.as_fd()),
+            (None, None) => Ok(()),
+        };
+        synced.map_err(|errno| fault("sync the folder of", &path, errno))
+    }
+}
+
+/// Why an existing file was not opened.
+enum OpenError {
+    Missing,
+    Fault(Error),
+}
+
+impl From<Error> for OpenError {
+    fn from(error: Error) -> Self {
+        Self::Fault(error)
+    }
+}
+
+/// Makes a new file's name durable. Some network file systems have no such operation, because names
+/// are durable there at once.
+fn sync_folder(folder: &OwnedFd) -> io::Result<()> {
+    match io::retry_on_intr(|| fs::fsync(folder)) {
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// The folder that holds `path`.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }

@@ -1,16 +1,22 @@
 //! Where bytes go.
 
 mod block;
+mod fault;
 mod file;
+mod handle;
 mod memory;
+mod sys;
+mod writeback;
+mod zeroing;
 
 use std::path::Path;
 
 pub use block::BlockSink;
 pub use file::FileSink;
 pub use memory::{MemorySink, SinkCall, SinkOperation};
+use rustix::{fs::FileType, io::Errno};
 
-use crate::{ByteRange, Error};
+use crate::{ByteRange, Error, Kind};
 
 /// A target that can be written: positional, from several threads, durable after [`Sink::sync`].
 pub trait Sink: Send + Sync + std::fmt::Debug {
@@ -54,7 +60,86 @@ pub enum Overwrite {
 }
 
 /// Opens the target at `path`: a block device if there is one, otherwise a regular file. Nothing is
-/// written yet. `path` may be a symbolic link; other kinds of files are refused.
-pub fn open(_path: &Path, _overwrite: Overwrite) -> Result<Box<dyn Sink>, Error> {
-    todo!()
+/// written yet, and a file that is missing is made by [`Sink::prepare`]. `path` may be a symbolic
+/// link, unless it leads nowhere; other kinds of files are refused.
+///
+/// # Errors
+/// [`Kind::TargetDenied`] when it may not be opened or is something else, [`Kind::TargetExists`]
+/// when there is a file that `overwrite` refuses.
+pub fn open(path: &Path, overwrite: Overwrite) -> Result<Box<dyn Sink>, Error> {
+    match look_at(path)? {
+        Found::BlockDevice => Ok(Box::new(BlockSink::open(path)?)),
+        Found::File => Ok(Box::new(FileSink::open(path, overwrite)?)),
+        Found::Other(what) => Err(Error::new(
+            Kind::TargetDenied,
+            format!(
+                "{} is {what}; the target must be a block device or a regular file",
+                path.display()
+            ),
+        )),
+    }
+}
+
+enum Found {
+    BlockDevice,
+    /// A regular file, or nothing in a folder that is there.
+    File,
+    Other(&'static str),
+}
+
+fn look_at(path: &Path) -> Result<Found, Error> {
+    let kind = match rustix::fs::stat(path) {
+        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+        Err(Errno::NOENT) => return look_around(path),
+        Err(errno) => return Err(fault::look_fault(path, errno)),
+    };
+    Ok(match kind {
+        FileType::BlockDevice => Found::BlockDevice,
+        FileType::RegularFile => Found::File,
+        FileType::Directory => Found::Other("a folder"),
+        FileType::CharacterDevice => Found::Other("a character device"),
+        FileType::Fifo => Found::Other("a named pipe"),
+        FileType::Socket => Found::Other("a socket"),
+        _ => Found::Other("of an unknown kind"),
+    })
+}
+
+/// Why there is nothing at `path`.
+fn look_around(path: &Path) -> Result<Found, Error> {
+    if let Ok(goal) = path.read_link() {
+        return Err(Error::new(
+            Kind::TargetDenied,
+            format!(
+                "{} is a symbolic link to {}, which does not exist",
+                path.display(),
+                goal.display()
+            ),
+        ));
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => Err(Error::new(
+            Kind::TargetDenied,
+            format!(
+                "the folder {} of the target {} does not exist",
+                folder.display(),
+                path.display()
+            ),
+        )),
+        _ if path.file_name().is_none() => Ok(Found::Other("no name of a file")),
+        _ => Ok(Found::File),
+    }
+}
+
+/// Refuses what does not lie inside the target.
+fn bounded(path: &Path, offset: u64, len: u64, size: u64) -> Result<(), Error> {
+    if offset.checked_add(len).is_some_and(|end| end <= size) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::TargetTooSmall,
+        format!(
+            "{len} bytes at offset {offset} lie beyond the {size} bytes of {}",
+            path.display()
+        ),
+    ))
 }
