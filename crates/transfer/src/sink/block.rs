@@ -85,6 +85,7 @@ impl Sink for BlockSink {
     }
 
     fn close(self: Box<Self>) -> Result<(), Error> {
+        self.sync()?;
         self.handle.close()
     }
 }

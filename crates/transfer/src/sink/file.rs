@@ -2,10 +2,7 @@
 
 use std::{
     fs::File,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -224,31 +221,24 @@ impl Sink for FileSink {
     }
 
     fn sync(&self) -> Result<(), Error> {
-        self.handle()?.sync()
+        let Some(handle) = self.handle.get() else {
+            return Ok(());
+        };
+        handle.sync()?;
+        let Some(folder) = self.folder.get() else {
+            return Ok(());
+        };
+        match folder {
+            Some(folder) => sync_folder(folder),
+            // It may be written, but not opened: the whole file system is synced instead.
+            None => fs::syncfs(handle.fd()),
+        }
+        .map_err(|errno| fault("sync the folder of", &self.path, errno))
     }
 
     fn close(self: Box<Self>) -> Result<(), Error> {
-        let Self {
-            path,
-            handle,
-            folder,
-            ..
-        } = *self;
-        let Some(handle) = handle.into_inner() else {
-            return Ok(());
-        };
-        let file = match folder.get() {
-            // The folder cannot be opened for reading: the whole file system is synced instead.
-            Some(None) => handle.fd().try_clone_to_owned().ok(),
-            _ => None,
-        };
-        handle.close()?;
-        let synced = match (folder.into_inner().flatten(), file) {
-            (Some(folder), _) => sync_folder(&folder),
-            (None, Some(file)) => fs::syncfs(file.as_fd()),
-            (None, None) => Ok(()),
-        };
-        synced.map_err(|errno| fault("sync the folder of", &path, errno))
+        self.sync()?;
+        self.handle.into_inner().map_or(Ok(()), Handle::close)
     }
 }
 

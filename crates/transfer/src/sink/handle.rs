@@ -135,9 +135,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Syncs and closes.
+    /// Closes, and says what the kernel said.
     pub(super) fn close(self) -> Result<(), Error> {
-        self.sync()?;
         let Self {
             path,
             buffered,
