@@ -1,1 +1,25 @@
-//! placeholder
+//! Copies the data of a Glance image into a block device or a file.
+//!
+//! ```text
+//! secret --> Credentials --POST--> Keystone --> token + catalog --> image endpoint
+//!                                                                        |
+//!              target <-- transfer::copy <-- HttpSource <-- file <-- image record
+//!                                               ^
+//!                                 Session: a new token after 401
+//! ```
+//!
+//! Everything that decides (which request a secret makes, which endpoint fits, whether an image may
+//! be copied, which hash it must have) is a function without I/O. [`run`] does the asking.
+
+mod admission;
+mod answer;
+mod error;
+pub mod format;
+pub mod glance;
+mod job;
+pub mod keystone;
+mod perseverance;
+
+pub use admission::Policy;
+pub use error::{Error, Kind};
+pub use job::{SourceArguments, run};

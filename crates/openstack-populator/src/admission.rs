@@ -1,0 +1,210 @@
+//! Whether an image's bytes may be written: by what its record says, and by how they begin.
+
+use crate::{Error, Kind, format::Format, glance::Image};
+
+/// What to do with bytes that are not a raw disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Refuse them.
+    RawOnly,
+    /// Write them as they are, and warn: what Forklift's own populator does without a word.
+    Forklift,
+    /// Write them as they are; somebody asked for it.
+    Verbatim,
+}
+
+impl Policy {
+    /// `--verbatim` decides when it is given. Otherwise a controller that knows nothing of it gets
+    /// what Forklift's controller expects, since it may convert the bytes afterwards.
+    #[must_use]
+    pub const fn of(verbatim: Option<bool>, started_by_controller: bool) -> Self {
+        match (verbatim, started_by_controller) {
+            (Some(true), _) => Self::Verbatim,
+            (Some(false), _) | (None, false) => Self::RawOnly,
+            (None, true) => Self::Forklift,
+        }
+    }
+
+    /// Judges an image by its record. The text is a warning to give.
+    ///
+    /// # Errors
+    /// [`Kind::Unusable`], naming the format and the way out.
+    pub fn judge_record(self, image: &Image) -> Result<Option<String>, Error> {
+        self.settle(objection_to_record(image))
+    }
+
+    /// Judges an image by its first [`crate::format::HEAD`] bytes. The text is a warning to give.
+    ///
+    /// # Errors
+    /// [`Kind::Unusable`], naming the format and the way out.
+    pub fn judge_head(self, image: &Image, head: &[u8]) -> Result<Option<String>, Error> {
+        let Some(format) = Format::of(head) else {
+            return Ok(None);
+        };
+        if self == Self::Verbatim || !is_raw(image) {
+            return Ok(None);
+        }
+        if !format.is_container() {
+            return Ok(Some(format!(
+                "the image is called raw, and its first bytes are those of {format}; they are copied as they are"
+            )));
+        }
+        self.settle(Some(format!(
+            "the image is called raw, but its first bytes are those of {format}"
+        )))
+    }
+
+    fn settle(self, objection: Option<String>) -> Result<Option<String>, Error> {
+        let Some(objection) = objection else {
+            return Ok(None);
+        };
+        match self {
+            Self::RawOnly => Err(Error::new(
+                Kind::Unusable,
+                format!(
+                    "{objection}; a volume needs a raw disk. Convert the image (openstack image create, qemu-img convert), or write its bytes as they are with --verbatim"
+                ),
+            )),
+            Self::Forklift => Ok(Some(format!(
+                "{objection}; its bytes are written as they are, for a conversion afterwards"
+            ))),
+            Self::Verbatim => Ok(None),
+        }
+    }
+}
+
+fn objection_to_record(image: &Image) -> Option<String> {
+    if let Some(container) = image
+        .container_format
+        .as_deref()
+        .filter(|name| *name != "bare")
+    {
+        return Some(format!(
+            "the image's container_format is {container}, not bare"
+        ));
+    }
+    if let Some(property) = image.encryption() {
+        return Some(format!("the image is encrypted (property {property})"));
+    }
+    match image.disk_format.as_deref() {
+        Some("raw") => None,
+        Some(format) => Some(format!("the image's disk_format is {format}, not raw")),
+        None => Some("the image states no disk_format".into()),
+    }
+}
+
+fn is_raw(image: &Image) -> bool {
+    image.disk_format.as_deref() == Some("raw")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn image(record: Value) -> Image {
+        serde_json::from_value(record).unwrap()
+    }
+
+    #[test]
+    fn the_flag_decides_and_the_starter_otherwise() {
+        for (verbatim, by_controller, policy) in [
+            (None, false, Policy::RawOnly),
+            (None, true, Policy::Forklift),
+            (Some(true), false, Policy::Verbatim),
+            (Some(true), true, Policy::Verbatim),
+            (Some(false), false, Policy::RawOnly),
+            (Some(false), true, Policy::RawOnly),
+        ] {
+            assert_eq!(Policy::of(verbatim, by_controller), policy);
+        }
+    }
+
+    #[test]
+    fn records() {
+        for (record, objection) in [
+            (
+                json!({"disk_format": "raw", "container_format": "bare"}),
+                None,
+            ),
+            (
+                json!({"disk_format": "raw", "container_format": null, "os_hidden": true}),
+                None,
+            ),
+            (
+                json!({"disk_format": "qcow2", "container_format": "bare"}),
+                Some("disk_format is qcow2"),
+            ),
+            (
+                json!({"disk_format": "iso", "container_format": "bare"}),
+                Some("disk_format is iso"),
+            ),
+            (
+                json!({"disk_format": null, "container_format": "bare"}),
+                Some("no disk_format"),
+            ),
+            (
+                json!({"disk_format": "raw", "container_format": "compressed"}),
+                Some("container_format is compressed"),
+            ),
+            (
+                json!({"disk_format": "vmdk", "container_format": "ova"}),
+                Some("container_format is ova"),
+            ),
+            (
+                json!({"disk_format": "raw", "container_format": "docker"}),
+                Some("container_format is docker"),
+            ),
+            (
+                json!({"disk_format": "raw", "os_encrypt_key_id": "k"}),
+                Some("os_encrypt_key_id"),
+            ),
+        ] {
+            let image = image(record);
+            assert_eq!(Policy::Verbatim.judge_record(&image).unwrap(), None);
+            let refusal = Policy::RawOnly.judge_record(&image);
+            let warning = Policy::Forklift.judge_record(&image).unwrap();
+            let Some(objection) = objection else {
+                assert_eq!((refusal.unwrap(), warning), (None, None), "{image:?}");
+                continue;
+            };
+            let refusal = refusal.unwrap_err();
+            assert_eq!(refusal.kind(), Kind::Unusable);
+            let text = refusal.to_string();
+            assert!(
+                text.contains(objection) && text.contains("--verbatim"),
+                "{text}"
+            );
+            assert!(warning.unwrap().contains(objection));
+        }
+    }
+
+    #[test]
+    fn a_raw_image_that_is_really_something_else() {
+        let raw = image(json!({"disk_format": "raw"}));
+        let qcow2 = b"QFI\xfb\0\0\0\x03";
+        let refusal = Policy::RawOnly.judge_head(&raw, qcow2).unwrap_err();
+        assert_eq!(refusal.kind(), Kind::Unusable);
+        assert!(refusal.to_string().contains("qcow2"), "{refusal}");
+        let warning = Policy::Forklift.judge_head(&raw, qcow2).unwrap().unwrap();
+        assert!(warning.contains("qcow2"), "{warning}");
+        assert_eq!(Policy::Verbatim.judge_head(&raw, qcow2).unwrap(), None);
+
+        // What is called qcow2 has been warned of already.
+        let honest = image(json!({"disk_format": "qcow2"}));
+        assert_eq!(Policy::Forklift.judge_head(&honest, qcow2).unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_guest_may_have_written_is_only_remarked() {
+        let raw = image(json!({"disk_format": "raw"}));
+        let warning = Policy::RawOnly
+            .judge_head(&raw, b"LUKS\xba\xbe\0\x02")
+            .unwrap()
+            .unwrap();
+        assert!(warning.contains("luks"), "{warning}");
+        assert_eq!(Policy::RawOnly.judge_head(&raw, &[0; 1024]).unwrap(), None);
+        assert_eq!(Policy::RawOnly.judge_head(&raw, b"").unwrap(), None);
+    }
+}

@@ -1,0 +1,303 @@
+//! One run: prepare the source, look at it, copy it.
+//!
+//! An image needs no release: what holds it are connections, which end with the source.
+
+use std::sync::Arc;
+
+use clap::Args;
+use contract::{
+    Exit,
+    args::{flag, secret},
+};
+use mover::{Context, Done, Failure, Target, Verify};
+use net::RetryPolicy;
+use transfer::{
+    Access, ByteRange, Source, Verification,
+    source::{Authorization, HttpSource},
+};
+
+use crate::{
+    Error, Kind, Policy,
+    format::HEAD,
+    glance::{Glance, Hash, Image, ImageId, stated_hash},
+    keystone::{Availability, Credentials, Keystone, Session, auth_url},
+    perseverance::persevere,
+};
+
+/// Which image, and how it is taken.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Source")]
+pub struct SourceArguments {
+    /// Identity (Keystone) URL, with or without /v3
+    #[arg(long = flag::ENDPOINT, value_name = "URL")]
+    pub endpoint: String,
+
+    /// UUID of the Glance image
+    #[arg(long = flag::IMAGE_ID, value_name = "UUID")]
+    pub image_id: ImageId,
+
+    /// Write the image's bytes as they are, whatever their format; without it, an image that is not
+    /// raw is refused, except when a controller that does not pass this flag started the process
+    #[arg(long = flag::VERBATIM, value_name = "true|false", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub verbatim: Option<bool>,
+}
+
+/// Copies the image to the target, or checks that it could be.
+///
+/// # Errors
+/// One per kind of [`Exit`] that names the source or the target.
+pub async fn run(context: Context, arguments: SourceArguments) -> Result<Done, Failure> {
+    let plan = stoppable(&context, plan(&context, &arguments)).await?;
+    let target = context.open_target().await?;
+    plan.must_fit(&target)?;
+    let source = plan.probe(&context).await?;
+    if context.check.is_some() {
+        plan.tell(&target, source.access());
+        return Ok(Done::Checked);
+    }
+
+    plan.look_at_head(&context, Arc::clone(&source)).await?;
+    let report = context
+        .copy(source, plan.verification.clone(), &target)
+        .await
+        .map_err(|error| plan.glance.explain(&plan.id, error))?;
+    context.close(target).await?;
+    Ok(Done::Copied {
+        verified: report.verified,
+    })
+}
+
+/// What is known before the first byte.
+#[derive(Debug)]
+struct Plan {
+    glance: Glance,
+    id: ImageId,
+    image: Image,
+    bytes: u64,
+    policy: Policy,
+    verification: Verification,
+    session: Arc<Session>,
+    keystone: String,
+}
+
+async fn plan(context: &Context, arguments: &SourceArguments) -> Result<Plan, Failure> {
+    let secrets = &context.secrets;
+    let credentials = Credentials::from_keys(|key| secrets.get(key))?;
+    let url = auth_url(&arguments.endpoint)?;
+    let availability: Availability = secrets.text(secret::AVAILABILITY).unwrap_or("").parse()?;
+    let region = secrets.text(secret::REGION_NAME).map(str::trim);
+    let retry = RetryPolicy::For(context.patience);
+    let rest = context.rest()?;
+
+    let keystone = Keystone::new(rest.clone(), url, credentials);
+    tracing::info!(
+        auth_type = keystone.credentials().auth_type(),
+        "asking {keystone} for a token"
+    );
+    let token = keystone.authenticate(retry).await?;
+    let catalog = token.catalog.as_ref().ok_or_else(no_catalog)?;
+    let base = catalog.image_url(region.filter(|region| !region.is_empty()), availability)?;
+    if let Some(expires_at) = token.expires_at {
+        tracing::debug!(%expires_at, "the token is good for now");
+    }
+
+    let glance = Glance::new(rest, base);
+    let id = arguments.image_id.clone();
+    let image = glance.image(&id, &token.headers()?, retry).await?;
+    let bytes = image.bytes()?;
+    tracing::info!(
+        image = %id,
+        bytes,
+        disk_format = image.disk_format.as_deref().unwrap_or("none"),
+        "{glance} has the image"
+    );
+    let policy = Policy::of(arguments.verbatim, context.started_by_controller);
+    warn(policy.judge_record(&image)?);
+    let verification = verification(context.verify, &image)?;
+    let keystone_name = keystone.to_string();
+    let session = Session::new(keystone, &token, tokio::runtime::Handle::current())?;
+    Ok(Plan {
+        glance,
+        id,
+        image,
+        bytes,
+        policy,
+        verification,
+        session: Arc::new(session),
+        keystone: keystone_name,
+    })
+}
+
+impl Plan {
+    fn must_fit(&self, target: &Target) -> Result<(), Failure> {
+        if self.bytes <= target.capacity() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::TargetTooSmall,
+            format!(
+                "the image has {} bytes, but {} holds only {}",
+                self.bytes,
+                target.path().display(),
+                target.capacity()
+            ),
+        ))
+    }
+
+    /// Asks for one byte: the first connection for data, and whether ranges are served.
+    async fn probe(&self, context: &Context) -> Result<Arc<HttpSource>, Failure> {
+        let connector = context.connector()?;
+        let url = self.glance.data_url(&self.id);
+        let authorization: Arc<dyn Authorization> = Arc::clone(&self.session) as _;
+        let (bytes, connections) = (self.bytes, context.connections);
+        let (policy, surroundings) = (
+            context.options(Verification::None).retry,
+            context.surroundings(),
+        );
+        let source = context
+            .blocking(move || {
+                persevere("open the image's data", &policy, &surroundings, || {
+                    HttpSource::probe(
+                        connector.clone(),
+                        url.clone(),
+                        Arc::clone(&authorization),
+                        bytes,
+                        connections,
+                    )
+                })
+            })
+            .await?
+            .map_err(|error| self.glance.explain(&self.id, error))?;
+        if source.access() == Access::Ordered {
+            tracing::info!(
+                "{} serves no ranges; the image is read as one stream",
+                self.glance
+            );
+        }
+        Ok(Arc::new(source))
+    }
+
+    /// Reads the beginning before anything is written.
+    async fn look_at_head(
+        &self,
+        context: &Context,
+        source: Arc<HttpSource>,
+    ) -> Result<(), Failure> {
+        let length = usize::try_from(self.bytes).map_or(HEAD, |bytes| bytes.min(HEAD));
+        if self.policy == Policy::Verbatim || length == 0 {
+            return Ok(());
+        }
+        let (policy, surroundings) = (
+            context.options(Verification::None).retry,
+            context.surroundings(),
+        );
+        let head = context
+            .blocking(move || {
+                persevere("read the image's beginning", &policy, &surroundings, || {
+                    let mut head = vec![0; length];
+                    let mut reader = source.reader()?;
+                    reader.begin(ByteRange::new(0, length as u64))?;
+                    reader.fill(&mut head).map_err(|(_, error)| error)?;
+                    Ok(head)
+                })
+            })
+            .await?
+            .map_err(|error| self.glance.explain(&self.id, error))?;
+        warn(self.policy.judge_head(&self.image, &head)?);
+        Ok(())
+    }
+
+    /// The summary of a preflight.
+    fn tell(&self, target: &Target, access: Access) {
+        tracing::info!("check: {} accepts the credentials", self.keystone);
+        tracing::info!(
+            "check: {} has image {}: active, {} bytes, disk_format {}",
+            self.glance,
+            self.id,
+            self.bytes,
+            self.image.disk_format.as_deref().unwrap_or("none"),
+        );
+        match access {
+            Access::Ranged { connections } => {
+                tracing::info!("check: its data is served in ranges, on {connections} connections");
+            }
+            Access::Ordered => tracing::info!("check: its data is served as one stream only"),
+        }
+        match &self.verification {
+            Verification::Stated(digest) => {
+                tracing::info!("check: its {} will be verified", digest.algorithm);
+            }
+            Verification::None | Verification::Asked(_) => {
+                tracing::info!("check: no hash will be verified");
+            }
+        }
+        let path = target.path().display();
+        match target.capacity() {
+            u64::MAX => tracing::info!("check: the target {path} is a file"),
+            bytes => tracing::info!("check: the target {path} is a device of {bytes} bytes"),
+        }
+        tracing::info!("check: nothing was written");
+    }
+}
+
+/// The hash is what the data passes anyway, so `auto` and `full` are the same here, except that
+/// `full` does not go without.
+fn verification(verify: Verify, image: &Image) -> Result<Verification, Failure> {
+    if verify == Verify::Off {
+        return Ok(Verification::None);
+    }
+    match stated_hash(image) {
+        Hash::Stated(digest) => Ok(Verification::Stated(digest)),
+        Hash::Weaker(digest, why) => {
+            tracing::warn!("{why}; its MD5 is verified instead");
+            Ok(Verification::Stated(digest))
+        }
+        Hash::None(why) if verify == Verify::Full => Err(Failure::new(
+            Exit::SourceUnusable,
+            format!("{why}, so that --verify=full cannot be kept; use --verify=auto or off"),
+        )),
+        Hash::None(why) => {
+            tracing::warn!("{why}, so that the copy cannot be verified against a hash");
+            Ok(Verification::None)
+        }
+    }
+}
+
+/// Ends early when the run is asked to end.
+async fn stoppable<T>(
+    context: &Context,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        result = work => result,
+        () = context.stop.asked() => Err(Failure::new(
+            Exit::Terminated,
+            "stopped before the copy began; nothing was written",
+        )),
+    }
+}
+
+fn warn(text: Option<String>) {
+    if let Some(text) = text {
+        tracing::warn!("{text}");
+    }
+}
+
+fn no_catalog() -> Error {
+    Error::new(
+        Kind::Configuration,
+        format!(
+            "Keystone gave a token without a catalog, since the secret names no scope and the user has no default project; set {}, or {} with {}",
+            secret::PROJECT_ID,
+            secret::PROJECT_NAME,
+            secret::PROJECT_DOMAIN_NAME
+        ),
+    )
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::from_error(error.kind().exit(), &error)
+    }
+}

@@ -1,0 +1,349 @@
+//! The service catalog, and the image endpoint in it.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use serde::Deserialize;
+use url::Url;
+
+use super::identity::is_version;
+use crate::{Error, Kind};
+
+/// Which of a service's endpoints to use: the secret's `availability`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Availability {
+    /// For everybody; also when the key is empty.
+    #[default]
+    Public,
+    /// From inside the cloud.
+    Internal,
+    /// For administrators.
+    Admin,
+}
+
+impl fmt::Display for Availability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Public => "public",
+            Self::Internal => "internal",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+impl FromStr for Availability {
+    type Err = Error;
+
+    fn from_str(value: &str) -> Result<Self, Error> {
+        match value.trim().to_ascii_lowercase().as_str() {
+            "" | "public" => Ok(Self::Public),
+            "internal" => Ok(Self::Internal),
+            "admin" => Ok(Self::Admin),
+            _ => Err(Error::new(
+                Kind::Configuration,
+                format!(
+                    "the secret's availability must be public (also when empty), internal or admin, not {value:?}"
+                ),
+            )),
+        }
+    }
+}
+
+/// What a token's answer says of the services. Entries that are incomplete are passed over.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Catalog(Vec<Service>);
+
+#[derive(Debug, Clone, Deserialize)]
+struct Service {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Endpoint {
+    #[serde(default)]
+    interface: Option<String>,
+    #[serde(default)]
+    region_id: Option<String>,
+    /// The older name of `region_id`; both are sent.
+    #[serde(default)]
+    region: Option<String>,
+    #[serde(default)]
+    url: Option<String>,
+}
+
+impl Catalog {
+    /// The base URL of the Image API v2 (it ends in `/v2`) in `region`, or in the only region there
+    /// is. Of several endpoints that fit, the first.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`], naming what the catalog does have; [`Kind::Protocol`] when the
+    /// endpoint is no HTTP URL.
+    pub fn image_url(
+        &self,
+        region: Option<&str>,
+        availability: Availability,
+    ) -> Result<Url, Error> {
+        let all: Vec<&Endpoint> = self
+            .0
+            .iter()
+            .filter(|service| service.kind.as_deref() == Some("image"))
+            .flat_map(|service| &service.endpoints)
+            .collect();
+        if all.is_empty() {
+            let services: Vec<&str> = self.0.iter().filter_map(|s| s.kind.as_deref()).collect();
+            return Err(wrong(format!(
+                "the catalog lists no image service ({})",
+                list("services", services)
+            )));
+        }
+
+        let here: Vec<&Endpoint> = match region {
+            None => all.clone(),
+            Some(region) => all
+                .iter()
+                .copied()
+                .filter(|endpoint| endpoint.is_in(region))
+                .collect(),
+        };
+        if here.is_empty() {
+            return Err(wrong(format!(
+                "the catalog has no image service in the secret's regionName {:?} ({})",
+                region.unwrap_or_default(),
+                list(
+                    "regions",
+                    all.iter().filter_map(|endpoint| endpoint.region())
+                )
+            )));
+        }
+
+        let interface = availability.to_string();
+        let fit: Vec<&Endpoint> = here
+            .iter()
+            .copied()
+            .filter(|endpoint| endpoint.interface.as_deref() == Some(&interface))
+            .collect();
+        let Some(first) = fit.first() else {
+            return Err(wrong(format!(
+                "the image service has no endpoint of the secret's availability {interface} ({})",
+                list(
+                    "there are",
+                    here.iter()
+                        .filter_map(|endpoint| endpoint.interface.as_deref())
+                )
+            )));
+        };
+        let regions: BTreeSet<&str> = fit
+            .iter()
+            .filter_map(|endpoint| endpoint.region())
+            .collect();
+        if region.is_none() && regions.len() > 1 {
+            return Err(wrong(format!(
+                "the image service is in several regions; name one in the secret's regionName ({})",
+                list("regions", regions)
+            )));
+        }
+        base_url(first.url.as_deref().unwrap_or_default())
+    }
+}
+
+impl Endpoint {
+    fn region(&self) -> Option<&str> {
+        self.region_id
+            .as_deref()
+            .or(self.region.as_deref())
+            .filter(|region| !region.is_empty())
+    }
+
+    fn is_in(&self, region: &str) -> bool {
+        self.region_id.as_deref() == Some(region) || self.region.as_deref() == Some(region)
+    }
+}
+
+/// The URL of the Image API v2 for an endpoint with or without a version at its end.
+fn base_url(endpoint: &str) -> Result<Url, Error> {
+    let refused = || {
+        Error::new(
+            Kind::Protocol,
+            "the catalog's endpoint of the image service is not an HTTP URL",
+        )
+    };
+    let mut url = Url::parse(endpoint.trim()).map_err(|_| refused())?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(refused());
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    let mut path: Vec<&str> = url
+        .path()
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
+    if path.last().is_some_and(|last| is_version(last)) {
+        path.pop();
+    }
+    path.push("v2");
+    let path = format!("/{}", path.join("/"));
+    url.set_path(&path);
+    Ok(url)
+}
+
+fn list<'a>(what: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: BTreeSet<&str> = names.into_iter().collect();
+    if names.is_empty() {
+        return format!("{what}: none");
+    }
+    format!(
+        "{what}: {}",
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn wrong(text: String) -> Error {
+    Error::new(Kind::Configuration, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn endpoint(interface: &str, region: &str, url: &str) -> Value {
+        json!({"id": "e", "interface": interface, "region": region, "region_id": region, "url": url})
+    }
+
+    fn catalog(endpoints: &[Value]) -> Catalog {
+        serde_json::from_value(json!([
+            {"type": "identity", "name": "keystone", "endpoints": [endpoint("public", "Other", "https://ks/v3")]},
+            {"type": "image", "name": "glance", "id": "s", "endpoints": endpoints},
+            {"type": "compute", "name": "nova", "endpoints": []},
+        ]))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_endpoint_is_the_one_asked_for() {
+        let catalog = catalog(&[
+            endpoint("admin", "One", "http://admin.one:9292"),
+            endpoint("public", "One", "http://public.one:9292"),
+            endpoint("public", "One", "http://second.one:9292"),
+            endpoint("internal", "One", "http://internal.one:9292"),
+            endpoint("public", "Two", "http://public.two:9292"),
+        ]);
+        for (region, availability, expected) in [
+            (
+                Some("One"),
+                Availability::Public,
+                "http://public.one:9292/v2",
+            ),
+            (
+                Some("One"),
+                Availability::Internal,
+                "http://internal.one:9292/v2",
+            ),
+            (Some("One"), Availability::Admin, "http://admin.one:9292/v2"),
+            (
+                Some("Two"),
+                Availability::Public,
+                "http://public.two:9292/v2",
+            ),
+            // Only one region has it.
+            (None, Availability::Internal, "http://internal.one:9292/v2"),
+        ] {
+            let url = catalog.image_url(region, availability).unwrap();
+            assert_eq!(url.as_str(), expected);
+        }
+        for (region, availability, needles) in [
+            (None, Availability::Public, &["regionName", "One, Two"][..]),
+            (
+                Some("one"),
+                Availability::Public,
+                &["regionName", "\"one\"", "One, Two"],
+            ),
+            (
+                Some("Two"),
+                Availability::Internal,
+                &["availability internal", "public"],
+            ),
+        ] {
+            let error = catalog.image_url(region, availability).unwrap_err();
+            assert_eq!(error.kind(), Kind::Configuration);
+            for needle in needles {
+                assert!(error.to_string().contains(needle), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_form_of_the_endpoint_gives_version_2() {
+        for (stated, expected) in [
+            ("http://glance:9292", "http://glance:9292/v2"),
+            ("http://glance:9292/", "http://glance:9292/v2"),
+            ("http://glance:9292/v2", "http://glance:9292/v2"),
+            ("http://glance:9292/v2/", "http://glance:9292/v2"),
+            ("http://glance:9292/v1", "http://glance:9292/v2"),
+            ("http://glance:9292/v2.0/", "http://glance:9292/v2"),
+            ("https://cloud/image", "https://cloud/image/v2"),
+            ("https://cloud/image/", "https://cloud/image/v2"),
+            ("https://cloud/image/v2", "https://cloud/image/v2"),
+            ("https://cloud/image//v2//", "https://cloud/image/v2"),
+            ("https://cloud/vault", "https://cloud/vault/v2"),
+            ("https://[fd00::1]:9292/", "https://[fd00::1]:9292/v2"),
+        ] {
+            let catalog = catalog(&[endpoint("public", "One", stated)]);
+            let url = catalog.image_url(None, Availability::Public).unwrap();
+            assert_eq!(url.as_str(), expected, "{stated}");
+        }
+        for stated in ["", "glance:9292", "/v2", "file:///etc/passwd"] {
+            let catalog = catalog(&[endpoint("public", "One", stated)]);
+            let error = catalog.image_url(None, Availability::Public).unwrap_err();
+            assert_eq!(error.kind(), Kind::Protocol, "{stated}");
+        }
+    }
+
+    #[test]
+    fn quirks_of_catalogs() {
+        // Old clouds send `region` alone; entries without a region, an interface or a URL happen.
+        let old = catalog(&[
+            json!({"interface": "public", "url": null, "region": "Two"}),
+            json!({"url": "http://nowhere"}),
+            json!({"interface": "public", "region": "One", "url": "http://glance"}),
+        ]);
+        let url = old.image_url(Some("One"), Availability::Public).unwrap();
+        assert_eq!(url.as_str(), "http://glance/v2");
+
+        let nameless =
+            catalog(&[json!({"interface": "public", "region_id": null, "url": "http://glance"})]);
+        let url = nameless.image_url(None, Availability::Public).unwrap();
+        assert_eq!(url.as_str(), "http://glance/v2");
+
+        let empty = catalog(&[])
+            .image_url(None, Availability::Public)
+            .unwrap_err();
+        assert!(
+            empty.to_string().contains("compute, identity, image"),
+            "{empty}"
+        );
+        let nothing = Catalog::default()
+            .image_url(None, Availability::Public)
+            .unwrap_err();
+        assert!(nothing.to_string().contains("none"), "{nothing}");
+    }
+
+    #[test]
+    fn availability_is_one_of_three() {
+        for (value, expected) in [
+            ("", Availability::Public),
+            ("public", Availability::Public),
+            ("internal\n", Availability::Internal),
+            ("Admin", Availability::Admin),
+        ] {
+            assert_eq!(value.parse::<Availability>().unwrap(), expected);
+        }
+        let error = "publicURL".parse::<Availability>().unwrap_err();
+        assert!(error.to_string().contains("publicURL") && error.to_string().contains("internal"));
+    }
+}

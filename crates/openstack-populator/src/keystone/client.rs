@@ -1,0 +1,185 @@
+//! `POST /v3/auth/tokens`, and what its answers mean.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use net::{Answer, Request, Rest, RetryPolicy};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+use super::{Catalog, Credentials};
+use crate::{Error, Kind, answer};
+
+/// How long one try may take. Keystone hashes passwords slowly on purpose.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The client of one Keystone with one set of credentials.
+#[derive(Debug, Clone)]
+pub struct Keystone {
+    rest: Rest,
+    url: Url,
+    credentials: Credentials,
+}
+
+/// A token. `Debug` does not show it.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// What goes into `X-Auth-Token`.
+    pub id: SecretString,
+    /// When it ends, if Keystone says so.
+    pub expires_at: Option<jiff::Timestamp>,
+    /// The services it is good for; `None` when it is good for nothing in particular.
+    pub catalog: Option<Catalog>,
+}
+
+impl Keystone {
+    /// `url` as [`super::auth_url`] makes it.
+    #[must_use]
+    pub const fn new(rest: Rest, url: Url, credentials: Credentials) -> Self {
+        Self {
+            rest,
+            url,
+            credentials,
+        }
+    }
+
+    /// The credentials.
+    #[must_use]
+    pub const fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Asks for a token. Asking twice is harmless, so a lost answer is repeated as `retry` says.
+    ///
+    /// # Errors
+    /// [`Kind::Credentials`] for 401; [`Kind::Configuration`] for 400 and 404, which wrong keys and
+    /// a wrong identity URL give; [`Kind::Unavailable`], [`Kind::Tls`], [`Kind::Protocol`].
+    pub async fn authenticate(&self, retry: RetryPolicy) -> Result<Token, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        let answer = self
+            .rest
+            .send(Request {
+                method: Method::POST,
+                url: self.url.clone(),
+                headers,
+                body: Bytes::from(self.credentials.body().to_string()),
+                timeout: TIMEOUT,
+                retry,
+            })
+            .await
+            .map_err(|error| Error::network(format!("{self} gives no token"), error))?;
+        self.understand(&answer)
+    }
+
+    fn understand(&self, answer: &Answer) -> Result<Token, Error> {
+        let request = answer::request_id(&answer.headers);
+        let wrong = |kind, why: String| Error::new(kind, format!("{self} {why}{request}"));
+        let auth_type = self.credentials.auth_type();
+        match answer.status {
+            StatusCode::CREATED | StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED => {
+                return Err(wrong(
+                    Kind::Credentials,
+                    format!(
+                        "refuses the credentials of the secret (authType {auth_type}, for {}); check them, their domains and their expiry",
+                        self.credentials.scope()
+                    ),
+                ));
+            }
+            StatusCode::FORBIDDEN => {
+                return Err(wrong(
+                    Kind::Permission,
+                    format!("forbids a token to these credentials (authType {auth_type})"),
+                ));
+            }
+            StatusCode::BAD_REQUEST => {
+                return Err(wrong(
+                    Kind::Configuration,
+                    "does not accept the request that the secret's keys make; check names, ids and domains".into(),
+                ));
+            }
+            StatusCode::NOT_FOUND
+            | StatusCode::MULTIPLE_CHOICES
+            | StatusCode::METHOD_NOT_ALLOWED => {
+                return Err(wrong(
+                    Kind::Configuration,
+                    format!(
+                        "answered {} to POST {}; is the identity URL right?",
+                        answer.status, self.url
+                    ),
+                ));
+            }
+            status => {
+                return Err(wrong(
+                    answer::kind_of(status),
+                    format!("answered {status} to the request for a token"),
+                ));
+            }
+        }
+
+        let id = answer
+            .headers
+            .get("x-subject-token")
+            .and_then(|value| value.to_str().ok())
+            .filter(|id| !id.is_empty())
+            .ok_or_else(|| {
+                wrong(
+                    Kind::Protocol,
+                    "gave no X-Subject-Token; is the identity URL right?".into(),
+                )
+            })?;
+        let body: Body = serde_json::from_slice(&answer.body).map_err(|error| {
+            Error::with_source(
+                Kind::Protocol,
+                format!("{self} gave a token that is not described as the API says{request}"),
+                answer::position(&error),
+            )
+        })?;
+        Ok(Token {
+            id: SecretString::from(id),
+            expires_at: body.token.expires_at.and_then(|at| at.parse().ok()),
+            catalog: body.token.catalog,
+        })
+    }
+}
+
+impl fmt::Display for Keystone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keystone at {}", answer::origin(&self.url))
+    }
+}
+
+impl Token {
+    /// The headers that carry it.
+    ///
+    /// # Errors
+    /// [`Kind::Protocol`] when it cannot stand in a header.
+    pub fn headers(&self) -> Result<HeaderMap, Error> {
+        let mut value = HeaderValue::from_str(self.id.expose_secret())
+            .map_err(|_| Error::new(Kind::Protocol, "Keystone's token cannot stand in a header"))?;
+        value.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert("x-auth-token", value);
+        Ok(headers)
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    token: Description,
+}
+
+#[derive(Deserialize)]
+struct Description {
+    #[serde(default)]
+    expires_at: Option<String>,
+    #[serde(default)]
+    catalog: Option<Catalog>,
+}

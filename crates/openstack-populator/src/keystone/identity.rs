@@ -1,0 +1,126 @@
+//! From the identity URL, as users type it, to the URL that gives tokens.
+
+use url::Url;
+
+use crate::{Error, Kind};
+
+/// The URL of `POST /v3/auth/tokens` for an identity URL with or without `/v3`, with or without a
+/// trailing slash, and below any path (`https://cloud/identity/v3`).
+///
+/// # Errors
+/// [`Kind::Configuration`] when it is no HTTP URL, names another version than 3, or carries a user
+/// or a password.
+pub fn auth_url(identity: &str) -> Result<Url, Error> {
+    let identity = identity.trim();
+    if identity.is_empty() {
+        return Err(refused(
+            "is empty; it is the identity URL, such as https://keystone:5000/v3",
+        ));
+    }
+    let mut url = Url::parse(identity).map_err(|error| {
+        Error::with_source(
+            Kind::Configuration,
+            "--endpoint is not a URL such as https://keystone:5000/v3",
+            error,
+        )
+    })?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(refused(
+            "must begin with https:// or http:// and name a host",
+        ));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refused(
+            "must not carry a user or a password; they belong in the secret",
+        ));
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+
+    let mut path: Vec<&str> = url
+        .path()
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
+    match path.last() {
+        Some(&"v3") => {}
+        Some(last) if is_version(last) => {
+            return Err(refused(&format!(
+                "ends in /{last}, but only version 3 of the identity API gives tokens here; name the URL that ends in /v3"
+            )));
+        }
+        _ => path.push("v3"),
+    }
+    let path = format!("/{}/auth/tokens", path.join("/"));
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// Whether a path segment is an API version, `v2` or `v2.0`.
+pub(crate) fn is_version(segment: &str) -> bool {
+    segment.strip_prefix('v').is_some_and(|rest| {
+        rest.starts_with(|first: char| first.is_ascii_digit())
+            && rest.chars().all(|c| c.is_ascii_digit() || c == '.')
+    })
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(Kind::Configuration, format!("--endpoint {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_type_it_gives_one_url() {
+        for (typed, expected) in [
+            ("https://ks:5000", "https://ks:5000/v3/auth/tokens"),
+            ("https://ks:5000/", "https://ks:5000/v3/auth/tokens"),
+            ("https://ks:5000/v3", "https://ks:5000/v3/auth/tokens"),
+            ("https://ks:5000/v3/", "https://ks:5000/v3/auth/tokens"),
+            (" https://ks:5000/v3// \n", "https://ks:5000/v3/auth/tokens"),
+            (
+                "https://cloud/identity",
+                "https://cloud/identity/v3/auth/tokens",
+            ),
+            (
+                "https://cloud/identity/",
+                "https://cloud/identity/v3/auth/tokens",
+            ),
+            (
+                "https://cloud/identity/v3",
+                "https://cloud/identity/v3/auth/tokens",
+            ),
+            (
+                "https://cloud/identity/v3/",
+                "https://cloud/identity/v3/auth/tokens",
+            ),
+            (
+                "http://[fd00::1]:5000/v3",
+                "http://[fd00::1]:5000/v3/auth/tokens",
+            ),
+            ("https://cloud/vault", "https://cloud/vault/v3/auth/tokens"),
+        ] {
+            assert_eq!(auth_url(typed).unwrap().as_str(), expected, "{typed}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_said() {
+        for (typed, needle) in [
+            ("", "empty"),
+            ("keystone", "not a URL"),
+            ("keystone:5000", "begin with https://"),
+            ("ftp://keystone", "begin with https://"),
+            ("https://ks:5000/v2.0", "/v2.0"),
+            ("https://ks:5000/v2.0/", "version 3"),
+            ("https://bob:s3cret@ks:5000/v3", "secret"),
+        ] {
+            let error = auth_url(typed).unwrap_err();
+            assert_eq!(error.kind(), Kind::Configuration, "{typed}");
+            assert!(error.to_string().contains(needle), "{typed}: {error}");
+            assert!(!error.chain().contains("s3cret"), "{error}");
+        }
+    }
+}

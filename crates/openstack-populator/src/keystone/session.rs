@@ -1,0 +1,85 @@
+//! A token that is renewed when a server no longer takes it.
+
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use http::HeaderMap;
+use net::RetryPolicy;
+use tokio::runtime::Handle;
+use transfer::source::Authorization;
+
+use super::{Keystone, Token};
+use crate::{Error, Kind};
+
+/// The headers of the present token, and the way to the next one.
+///
+/// Readers run on blocking threads, several at a time. When the token expires all of them are
+/// refused at about the same time; the first asks Keystone, the others wait for it and find that it
+/// has been done. A Keystone that does not answer is a transient error: the engine's budget decides
+/// how often renewal is tried.
+#[derive(Debug)]
+pub struct Session {
+    keystone: Keystone,
+    runtime: Handle,
+    headers: RwLock<HeaderMap>,
+    renewing: Mutex<()>,
+}
+
+impl Session {
+    /// A session that begins with `token`.
+    ///
+    /// # Errors
+    /// [`Kind::Protocol`] when the token cannot stand in a header.
+    pub fn new(keystone: Keystone, token: &Token, runtime: Handle) -> Result<Self, Error> {
+        Ok(Self {
+            keystone,
+            runtime,
+            headers: RwLock::new(token.headers()?),
+            renewing: Mutex::new(()),
+        })
+    }
+
+    fn present(&self) -> HeaderMap {
+        self.headers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Authorization for Session {
+    fn headers(&self) -> Result<HeaderMap, transfer::Error> {
+        Ok(self.present())
+    }
+
+    /// Must not be called on a thread that drives asynchronous tasks.
+    fn renew(&self, refused: &HeaderMap) -> Result<(), transfer::Error> {
+        let _one_at_a_time = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.present().get(TOKEN) != refused.get(TOKEN) {
+            return Ok(());
+        }
+        tracing::info!("the token is no longer accepted; asking Keystone for a new one");
+        let headers = self
+            .runtime
+            .block_on(self.keystone.authenticate(RetryPolicy::Never))
+            .and_then(|token| token.headers())
+            .map_err(|error| self.explain(error))?;
+        *self.headers.write().unwrap_or_else(PoisonError::into_inner) = headers;
+        Ok(())
+    }
+}
+
+impl Session {
+    fn explain(&self, error: Error) -> transfer::Error {
+        let kind = error.kind().in_transfer();
+        let context = if error.kind() == Kind::Credentials
+            && !self.keystone.credentials().outlive_a_token()
+        {
+            "the token has expired, and authType token holds nothing to get another with; use a token that lives longer, a password or an application credential"
+        } else {
+            "the token is no longer accepted and could not be renewed"
+        };
+        transfer::Error::with_source(kind, context, error)
+    }
+}
+
+const TOKEN: &str = "x-auth-token";

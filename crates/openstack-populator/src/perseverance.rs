@@ -1,0 +1,158 @@
+//! Repeats what fails in a way that heals, before the engine takes over.
+
+use transfer::{Error, Kind, RetryPolicy, Surroundings};
+
+/// Calls `attempt` until it succeeds, fails for good, or `policy` is spent. `doing` completes the
+/// sentence "cannot ...".
+pub(crate) fn persevere<T>(
+    doing: &str,
+    policy: &RetryPolicy,
+    surroundings: &Surroundings,
+    mut attempt: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (clock, cancel) = (&surroundings.clock, &surroundings.cancel);
+    let mut random = fastrand::Rng::with_seed(surroundings.seed);
+    let start = clock.now();
+    let mut delay = policy.first_delay;
+    let mut tries = 0;
+    loop {
+        let error = match attempt() {
+            Err(error) if error.kind().is_transient() => error,
+            result => return result,
+        };
+        tries += 1;
+        let pause = error
+            .retry_after()
+            .unwrap_or_else(|| delay.mul_f64(0.5 + random.f64() / 2.0));
+        let spent = clock.now().saturating_sub(start);
+        if tries >= policy.tries || spent.saturating_add(pause) > policy.patience {
+            return Err(Error::with_source(
+                Kind::Exhausted,
+                format!(
+                    "cannot {doing}; given up after {tries} tries in {} s",
+                    spent.as_secs()
+                ),
+                error,
+            ));
+        }
+        tracing::warn!(
+            error = error.chain(),
+            "cannot {doing}; trying again in {:.1} s",
+            pause.as_secs_f64()
+        );
+        if clock.wait(pause, cancel) {
+            return Err(Error::new(
+                Kind::Cancelled,
+                format!("stopped while trying to {doing}"),
+            ));
+        }
+        delay = delay.saturating_mul(2).min(policy.longest_delay);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use net::{Cancel, Clock};
+
+    use super::*;
+
+    /// A clock that a wait moves.
+    #[derive(Debug, Default)]
+    struct MovedClock(Mutex<Duration>);
+
+    impl Clock for MovedClock {
+        fn now(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+
+        fn wait(&self, period: Duration, cancel: &Cancel) -> bool {
+            *self.0.lock().unwrap() += period;
+            cancel.is_cancelled()
+        }
+    }
+
+    fn surroundings() -> Surroundings {
+        Surroundings {
+            clock: Arc::new(MovedClock::default()),
+            cancel: Cancel::new(),
+            seed: 7,
+            progress: Arc::default(),
+        }
+    }
+
+    fn policy(patience: u64) -> RetryPolicy {
+        RetryPolicy {
+            patience: Duration::from_secs(patience),
+            ..RetryPolicy::default()
+        }
+    }
+
+    fn busy() -> Error {
+        Error::new(Kind::Busy, "503")
+    }
+
+    #[test]
+    fn ends_with_the_first_success() {
+        let surroundings = surroundings();
+        let mut left = 3;
+        let result = persevere("x", &policy(600), &surroundings, || {
+            left -= 1;
+            if left == 0 { Ok("done") } else { Err(busy()) }
+        });
+        assert_eq!(result.unwrap(), "done");
+        // Two pauses, of 0.5 s and of 1 s, each at least half of it.
+        let waited = surroundings.clock.now();
+        assert!((0.75..=1.5).contains(&waited.as_secs_f64()), "{waited:?}");
+    }
+
+    #[test]
+    fn gives_up_when_the_patience_is_spent_and_not_before() {
+        let surroundings = surroundings();
+        let error =
+            persevere("x", &policy(600), &surroundings, || Err::<(), _>(busy())).unwrap_err();
+        assert_eq!(error.kind(), Kind::Exhausted);
+        assert!(error.chain().contains("503"), "{}", error.chain());
+        let waited = surroundings.clock.now().as_secs();
+        assert!((570..=600).contains(&waited), "{waited}");
+    }
+
+    #[test]
+    fn keeps_to_what_the_server_asks() {
+        let surroundings = surroundings();
+        let mut first = true;
+        persevere("x", &policy(600), &surroundings, || {
+            if std::mem::take(&mut first) {
+                return Err(busy().after(Some(Duration::from_secs(77))));
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(surroundings.clock.now(), Duration::from_secs(77));
+    }
+
+    #[test]
+    fn a_permanent_error_ends_at_once() {
+        let surroundings = surroundings();
+        let mut tries = 0;
+        let error = persevere("x", &policy(600), &surroundings, || {
+            tries += 1;
+            Err::<(), _>(Error::new(Kind::Missing, "404"))
+        })
+        .unwrap_err();
+        assert_eq!((error.kind(), tries), (Kind::Missing, 1));
+    }
+
+    #[test]
+    fn stops_when_it_is_told_to() {
+        let surroundings = surroundings();
+        surroundings.cancel.cancel();
+        let error =
+            persevere("x", &policy(600), &surroundings, || Err::<(), _>(busy())).unwrap_err();
+        assert_eq!(error.kind(), Kind::Cancelled);
+    }
+}
