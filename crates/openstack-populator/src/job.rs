@@ -87,7 +87,7 @@ async fn plan(context: &Context, arguments: &SourceArguments) -> Result<Plan, Fa
     let url = auth_url(&arguments.endpoint)?;
     let availability: Availability = secrets.text(secret::AVAILABILITY).unwrap_or("").parse()?;
     let region = secrets.text(secret::REGION_NAME).map(str::trim);
-    let retry = RetryPolicy::For(context.patience);
+    let retry = RetryPolicy::Repeatable(context.patience);
     let rest = context.rest()?;
 
     let keystone = Keystone::new(rest.clone(), url, credentials);
@@ -192,11 +192,12 @@ impl Plan {
             context.options(Verification::None).retry,
             context.surroundings(),
         );
+        let cancel = context.cancel.clone();
         let head = context
             .blocking(move || {
                 persevere("read the image's beginning", &policy, &surroundings, || {
                     let mut head = vec![0; length];
-                    let mut reader = source.reader()?;
+                    let mut reader = source.reader(&cancel)?;
                     reader.begin(ByteRange::new(0, length as u64))?;
                     reader.fill(&mut head).map_err(|(_, error)| error)?;
                     Ok(head)
