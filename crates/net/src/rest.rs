@@ -106,8 +106,9 @@ impl Rest {
     /// [`crate::Kind::Redirect`].
     pub async fn send(&self, request: Request) -> Result<Answer, Error> {
         let peer = Origin::of(&request.url)?.to_string();
-        retry::run(request.retry, &request.method, &peer, async || {
-            tokio::time::timeout(request.timeout, self.follow(&request))
+        let (request, peer) = (&request, peer.as_str());
+        retry::run(request.retry, &request.method, peer, || async move {
+            tokio::time::timeout(request.timeout, self.follow(request))
                 .await
                 .unwrap_or_else(|_| {
                     let text = format!("{peer}: no whole answer within {:?}", request.timeout);

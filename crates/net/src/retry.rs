@@ -51,12 +51,18 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 /// Runs `attempt` until its outcome is final or the policy's time is used up.
-pub(crate) async fn run(
+///
+/// The attempt is a closure that gives a future, not an asynchronous closure: only so can the
+/// compiler see that a caller's future may move between threads.
+pub(crate) async fn run<F>(
     policy: RetryPolicy,
     method: &Method,
     peer: &str,
-    mut attempt: impl AsyncFnMut() -> Result<Answer, Error>,
-) -> Result<Answer, Error> {
+    mut attempt: impl FnMut() -> F,
+) -> Result<Answer, Error>
+where
+    F: Future<Output = Result<Answer, Error>>,
+{
     let Some(budget) = policy.budget() else {
         return attempt().await;
     };
@@ -140,10 +146,10 @@ mod tests {
     ) -> (usize, Duration) {
         let mut tries = 0;
         let start = Instant::now();
-        let _ = run(policy, &method, "peer", async || {
+        let _ = run(policy, &method, "peer", || {
             let outcome = outcomes[tries.min(outcomes.len() - 1)]();
             tries += 1;
-            outcome
+            std::future::ready(outcome)
         })
         .await;
         (tries, start.elapsed())
