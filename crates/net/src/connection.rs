@@ -1,46 +1,34 @@
 //! The data path's HTTP/1.1 connection: blocking, kept alive, one copy per byte.
 
-use std::sync::Arc;
+use std::{fmt, time::Duration};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
-use crate::{Cancel, Clock, Error, Settings};
+use crate::{
+    Error, Kind, Proxy,
+    body::{Ahead, Body},
+    connector::field,
+    head::{self, Framing, Head},
+    origin::Origin,
+    transport::Transport,
+};
 
-/// Opens connections with one TLS configuration.
-#[derive(Debug, Clone)]
-pub struct Connector {}
-
-impl Connector {
-    /// A connector from the settings.
-    ///
-    /// # Errors
-    /// [`crate::Kind::Settings`].
-    pub fn new(
-        _settings: &Settings,
-        _clock: Arc<dyn Clock>,
-        _cancel: Cancel,
-    ) -> Result<Self, Error> {
-        todo!()
-    }
-
-    /// The same connector with another stop flag, for the connections of one copy: its flag is a
-    /// child that the copy's own failure pulls as well.
-    #[must_use]
-    pub fn with_cancel(&self, _cancel: Cancel) -> Self {
-        todo!()
-    }
-
-    /// Connects to the origin (scheme, host, port) of `url`, through a proxy if one applies.
-    pub fn connect(&self, _url: &Url) -> Result<Connection, Error> {
-        todo!()
-    }
-}
+/// Interim answers skipped for one request.
+const MAX_INTERIM: usize = 16;
 
 /// One connection. At most one request is under way; its body must be read to the end before the
-/// next, otherwise the connection is not reusable.
-#[derive(Debug)]
-pub struct Connection {}
+/// next, otherwise the connection is not reusable. `Debug` shows the origin only.
+pub struct Connection {
+    transport: Transport,
+    origin: Origin,
+    /// The proxy that plain HTTP goes through.
+    proxy: Option<Proxy>,
+    user_agent: HeaderValue,
+    ahead: Ahead,
+    body: Body,
+    keeps_alive: bool,
+}
 
 /// Status and headers of an answer.
 #[derive(Debug, Clone)]
@@ -54,10 +42,61 @@ pub struct ResponseHead {
 }
 
 impl Connection {
+    pub(crate) fn new(
+        transport: Transport,
+        origin: Origin,
+        proxy: Option<Proxy>,
+        user_agent: HeaderValue,
+    ) -> Self {
+        let proxy = proxy.filter(|_| !origin.is_https());
+        Self {
+            transport,
+            origin,
+            proxy,
+            user_agent,
+            ahead: Ahead::default(),
+            body: Body::none(),
+            keeps_alive: true,
+        }
+    }
+
     /// Sends `GET` for the path and query of `url` with the extra headers, and reads the head of the
-    /// answer. Interim 1xx answers are skipped.
-    pub fn get(&mut self, _url: &Url, _headers: &HeaderMap) -> Result<ResponseHead, Error> {
-        todo!()
+    /// answer. Interim 1xx answers are skipped; redirects are answers like others.
+    ///
+    /// # Errors
+    /// [`Error::was_sent`] is false where no byte of the request was sent, such as on a kept
+    /// connection that the server has closed.
+    pub fn get(&mut self, url: &Url, headers: &HeaderMap) -> Result<ResponseHead, Error> {
+        self.request(&Method::GET, url, headers)
+    }
+
+    /// Like [`Self::get`], with another method that needs no body.
+    pub fn request(
+        &mut self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<ResponseHead, Error> {
+        if Origin::of(url)? != self.origin {
+            let text = format!("{}: this connection goes to another origin", self.origin);
+            return Err(Error::new(Kind::Settings, text));
+        }
+        if !self.is_reusable() {
+            let text = format!("{}: the connection cannot be used again", self.origin);
+            return Err(Error::new(Kind::Closed, text).sent(false));
+        }
+        self.body = Body::broken();
+        let request = self.encode(method, url, headers);
+        self.transport.write_all(&request)?;
+        let head = self.head()?;
+        let framing = head.framing(method).map_err(|why| self.malformed(&why))?;
+        self.keeps_alive = head.keeps_alive && framing != Framing::Close;
+        self.body = Body::new(framing);
+        Ok(ResponseHead {
+            status: head.status,
+            content_length: head.content_length().map_err(|why| self.malformed(&why))?,
+            headers: head.headers,
+        })
     }
 
     /// Reads body bytes into `buf` until it is full or the body ends; returns how many. Less than
@@ -66,13 +105,107 @@ impl Connection {
     /// # Errors
     /// The number of bytes that are valid in `buf` comes with the error: they were received in order
     /// and may be used.
-    pub fn read(&mut self, _buf: &mut [u8]) -> Result<usize, (usize, Error)> {
-        todo!()
+    pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, (usize, Error)> {
+        self.body.read(buf, &mut self.ahead, &mut self.transport)
+    }
+
+    /// Reads the rest of the body, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`] when there is more.
+    pub fn read_to_end(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
+        let mut whole = Vec::new();
+        let mut piece = vec![0; limit.saturating_add(1).min(64 << 10)];
+        loop {
+            let count = self.read(&mut piece).map_err(|(_, error)| error)?;
+            whole.extend_from_slice(piece.get(..count).unwrap_or_default());
+            if whole.len() > limit {
+                let text = format!("{}: the answer is larger than {limit} bytes", self.origin);
+                return Err(Error::new(Kind::TooLarge, text));
+            }
+            if count < piece.len() {
+                return Ok(whole);
+            }
+        }
     }
 
     /// Whether another request can be sent: the body is at its end and neither side closes.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        todo!()
+        self.keeps_alive
+            && self.body.is_at_end()
+            && self.ahead.is_empty()
+            && self.transport.is_open()
+    }
+
+    /// How long to wait without a byte from now on, in place of [`crate::Timeouts::stall`]: some
+    /// answers take minutes to begin.
+    pub fn set_stall(&mut self, stall: Duration) {
+        self.transport.set_stall(stall);
+    }
+
+    fn encode(&self, method: &Method, url: &Url, headers: &HeaderMap) -> Vec<u8> {
+        let mut request = Vec::with_capacity(1024);
+        request.extend_from_slice(method.as_str().as_bytes());
+        request.push(b' ');
+        if self.proxy.is_some() {
+            request.extend_from_slice(format!("http://{}", self.origin.host_header()).as_bytes());
+        }
+        request.extend_from_slice(url.path().as_bytes());
+        if let Some(query) = url.query() {
+            request.push(b'?');
+            request.extend_from_slice(query.as_bytes());
+        }
+        request.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+        request.extend_from_slice(self.origin.host_header().as_bytes());
+        request.extend_from_slice(b"\r\nAccept-Encoding: identity\r\n");
+        field(&mut request, "User-Agent", &self.user_agent);
+        if let Some(authorization) = self.proxy.as_ref().and_then(Proxy::authorization) {
+            field(&mut request, "Proxy-Authorization", authorization);
+        }
+        for (name, value) in headers {
+            field(&mut request, name.as_str(), value);
+        }
+        request.extend_from_slice(b"\r\n");
+        request
+    }
+
+    fn head(&mut self) -> Result<Head, Error> {
+        for _ in 0..MAX_INTERIM {
+            let head = self.any_head()?;
+            self.ahead.skip(head.length);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(self.malformed("it switches protocols, which was not asked for"));
+            }
+            if !head.status.is_informational() {
+                return Ok(head);
+            }
+        }
+        Err(self.malformed("too many interim answers come before it"))
+    }
+
+    fn any_head(&mut self) -> Result<Head, Error> {
+        loop {
+            if let Some(head) =
+                head::parse(self.ahead.bytes()).map_err(|why| self.malformed(&why))?
+            {
+                return Ok(head);
+            }
+            if self.ahead.receive(&mut self.transport)? == 0 {
+                let text = format!("{}: the connection ended before the answer", self.origin);
+                return Err(Error::new(Kind::Closed, text));
+            }
+        }
+    }
+
+    fn malformed(&self, why: &str) -> Error {
+        let text = format!("{}: the answer is malformed: {why}", self.origin);
+        Error::new(Kind::Protocol, text)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({})", self.origin)
     }
 }

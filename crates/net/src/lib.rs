@@ -7,24 +7,34 @@
 //! Both trust the same certificates, go through the same proxies, and follow the same rule for
 //! redirects: credentials never travel to another origin.
 
+mod body;
 mod clock;
 mod connection;
+mod connector;
 mod content_range;
+mod dial;
 mod error;
+mod head;
 mod origin;
 mod proxy;
 mod redirect;
 mod rest;
 mod retry;
 mod settings;
+mod socket;
+mod sockopt;
 mod tls;
+mod tls_stream;
+mod transport;
 mod verify;
 
 pub use clock::{Cancel, Clock, SystemClock};
-pub use connection::{Connection, Connector, ResponseHead};
+pub use connection::{Connection, ResponseHead};
+pub use connector::Connector;
 pub use content_range::ContentRange;
 pub use error::{Error, Kind};
 pub use proxy::{Proxies, Proxy};
+pub use redirect::{headers_for as redirected_headers, target as redirect_target};
 pub use rest::{Answer, Request, Rest};
 pub use retry::{RetryPolicy, retry_after};
 pub use settings::{Settings, Timeouts};

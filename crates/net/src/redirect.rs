@@ -19,12 +19,13 @@ const CREDENTIALS: [&str; 6] = [
     "x-service-token",
 ];
 
-/// Where an answer redirects to, if it does (RFC 9110, 15.4).
-pub(crate) fn target(
-    from: &Url,
-    status: StatusCode,
-    headers: &HeaderMap,
-) -> Result<Option<Url>, Error> {
+/// Where an answer from `from` redirects to, if it does (RFC 9110, 15.4): 301, 302, 303, 307 or 308
+/// with a `Location`. User information and fragment are removed from it. Whoever follows it counts,
+/// and passes headers through [`headers_for`].
+///
+/// # Errors
+/// [`Kind::Redirect`] when it leaves https, or is no http URL.
+pub fn target(from: &Url, status: StatusCode, headers: &HeaderMap) -> Result<Option<Url>, Error> {
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
@@ -52,8 +53,12 @@ pub(crate) fn target(
     Ok(Some(to))
 }
 
-/// The headers that may go from the origin of `from` to that of `to`.
-pub(crate) fn headers_for(from: &Url, to: &Url, headers: HeaderMap) -> Result<HeaderMap, Error> {
+/// The headers of a request to `from` that may go on to `to`: all within one origin; otherwise
+/// neither credentials nor anything marked sensitive.
+///
+/// # Errors
+/// [`Kind::Settings`] when one is no http URL.
+pub fn headers_for(from: &Url, to: &Url, headers: HeaderMap) -> Result<HeaderMap, Error> {
     if Origin::of(from)? == Origin::of(to)? {
         return Ok(headers);
     }

@@ -3,7 +3,7 @@
 use std::{error, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header::USER_AGENT};
+use http::{HeaderMap, Method, StatusCode, header::USER_AGENT};
 use reqwest::{
     Client, Proxy,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -263,13 +263,13 @@ impl Resolve for Resolver {
                     let found: Vec<_> = found.collect();
                     Ok(Box::new(found.into_iter()) as Addrs)
                 }
-                Err(error) => Err(resolve_error(name.as_str(), error).into()),
+                Err(error) => Err(resolve_error(name.as_str(), &error).into()),
             }
         })
     }
 }
 
-pub(crate) fn resolve_error(host: &str, error: io::Error) -> Error {
+pub(crate) fn resolve_error(host: &str, error: &io::Error) -> Error {
     Error::new(
         Kind::Resolve,
         format!("{host}: the host name cannot be resolved: {error}"),

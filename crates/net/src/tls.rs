@@ -84,7 +84,7 @@ impl Trust {
             // HTTPS connection, not of the start.
             Self::System => Ok(match Verifier::new(Arc::clone(provider)) {
                 Ok(verifier) => Arc::new(verifier),
-                Err(error) => Arc::new(NoSystemRoots::new(provider, error)),
+                Err(error) => Arc::new(NoSystemRoots::new(provider, &error)),
             }),
             Self::Bundle(certificates) => {
                 let mut roots = RootCertStore::empty();

@@ -155,7 +155,7 @@ impl ServerCertVerifier for Anybody {
 }
 
 impl NoSystemRoots {
-    pub(crate) fn new(provider: &CryptoProvider, reason: TlsError) -> Self {
+    pub(crate) fn new(provider: &CryptoProvider, reason: &TlsError) -> Self {
         Self {
             algorithms: provider.signature_verification_algorithms,
             reason: MissingRoots(reason.to_string()),

@@ -1,0 +1,334 @@
+//! TLS over a blocking socket, decrypted from one reused buffer.
+//!
+//! rustls' unbuffered connection leaves the received bytes with us: they are received in large
+//! pieces, and every record is copied once, from where rustls decrypted it to the caller's buffer.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig,
+    client::UnbufferedClientConnection,
+    unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus},
+};
+use rustls_pki_types::ServerName;
+
+use crate::{Error, Kind, socket::Socket, transport::low_water, verify::handshake_error};
+
+/// Size of the receive buffer. The low-water mark and a partial record fit into it well.
+const BUFFER: usize = 256 << 10;
+/// A record's header and its protection, generously (RFC 8446, 5.2).
+const RECORD_OVERHEAD: usize = 64;
+
+pub(crate) struct TlsStream {
+    socket: Socket,
+    tls: UnbufferedClientConnection,
+    incoming: Vec<u8>,
+    /// The bytes of `incoming` that are received and not yet processed.
+    start: usize,
+    end: usize,
+    outgoing: Vec<u8>,
+    /// The part of a decrypted record that found no place with the caller.
+    rest: Vec<u8>,
+    rest_start: usize,
+    /// An error that is reported once the bytes before it are.
+    failed: Option<Error>,
+    established: bool,
+    closed: bool,
+}
+
+/// What one look at the received bytes brought.
+enum Step {
+    /// Something happened inside; look again.
+    Again,
+    /// This many bytes were put out.
+    Data(usize),
+    /// The bytes to send were sent.
+    Sent,
+    /// Nothing more without receiving. True once the handshake is done.
+    Wants(bool),
+    /// The peer closed in order.
+    Closed,
+}
+
+impl TlsStream {
+    /// Shakes hands.
+    pub(crate) fn connect(
+        socket: Socket,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, Error> {
+        let tls = UnbufferedClientConnection::new(config, name)
+            .map_err(|error| handshake_error(socket.peer(), error))?;
+        let mut stream = Self {
+            socket,
+            tls,
+            incoming: vec![0; BUFFER],
+            start: 0,
+            end: 0,
+            outgoing: Vec::new(),
+            rest: Vec::new(),
+            rest_start: 0,
+            failed: None,
+            established: false,
+            closed: false,
+        };
+        loop {
+            match stream
+                .step(&mut [], None)
+                .map_err(|error| error.sent(false))?
+            {
+                Step::Wants(true) | Step::Data(_) => {
+                    stream.established = true;
+                    return Ok(stream);
+                }
+                Step::Again | Step::Sent => {}
+                Step::Wants(false) => {
+                    if stream.receive(1).map_err(|error| error.sent(false))? == 0 {
+                        return Err(stream.cut_handshake());
+                    }
+                }
+                Step::Closed => return Err(stream.cut_handshake()),
+            }
+        }
+    }
+
+    pub(crate) const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(crate) const fn socket_mut(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
+    /// Reads at least one byte, or 0 after the peer's closing alert. `to_come` is a lower bound of
+    /// the bytes that the peer still will send.
+    pub(crate) fn read(&mut self, out: &mut [u8], to_come: u64) -> Result<usize, Error> {
+        let mut count = self.take_rest(out);
+        loop {
+            if count == out.len() || self.closed {
+                return Ok(count);
+            }
+            if let Some(error) = self.failed.take() {
+                if count == 0 {
+                    return Err(error);
+                }
+                self.failed = Some(error);
+                return Ok(count);
+            }
+            match self.step(out.get_mut(count..).unwrap_or_default(), None) {
+                Ok(Step::Data(more)) => count += more,
+                Ok(Step::Again | Step::Sent) => {}
+                Ok(Step::Closed) => self.closed = true,
+                Ok(Step::Wants(_)) if count > 0 => return Ok(count),
+                Ok(Step::Wants(_)) => {
+                    if self.receive(low_water(to_come, self.end - self.start))? == 0 {
+                        return Err(Error::new(
+                            Kind::Closed,
+                            format!(
+                                "{}: the connection ended without TLS's closing alert",
+                                self.socket.peer()
+                            ),
+                        ));
+                    }
+                }
+                Err(error) => self.failed = Some(error),
+            }
+        }
+    }
+
+    /// Encrypts and sends `data`.
+    pub(crate) fn write_all(&mut self, data: &[u8]) -> Result<(), Error> {
+        loop {
+            match self.step(&mut [], Some(data))? {
+                Step::Sent => return Ok(()),
+                Step::Again => {}
+                Step::Data(_) | Step::Wants(_) => {
+                    return Err(self
+                        .protocol("sent bytes that were not asked for")
+                        .sent(false));
+                }
+                Step::Closed => {
+                    self.closed = true;
+                    let text = format!("{}: the peer closed the connection", self.socket.peer());
+                    return Err(Error::new(Kind::Closed, text).sent(false));
+                }
+            }
+        }
+    }
+
+    /// Whether decrypted bytes are left that nobody has read.
+    pub(crate) fn has_rest(&self) -> bool {
+        self.rest_start < self.rest.len() || self.failed.is_some() || self.closed
+    }
+
+    fn step(&mut self, out: &mut [u8], send: Option<&[u8]>) -> Result<Step, Error> {
+        let Self {
+            socket,
+            tls,
+            incoming,
+            start,
+            end,
+            outgoing,
+            rest,
+            rest_start,
+            ..
+        } = self;
+        let received = incoming.get_mut(*start..*end).unwrap_or_default();
+        let UnbufferedStatus { discard, state, .. } = tls.process_tls_records(received);
+        let step = match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                let mut count = 0;
+                while let Some(record) = traffic.next_record() {
+                    let payload = record
+                        .map_err(|error| handshake_error(socket.peer(), error))?
+                        .payload;
+                    let (now, later) = payload.split_at(payload.len().min(out.len() - count));
+                    out[count..][..now.len()].copy_from_slice(now);
+                    count += now.len();
+                    if *rest_start == rest.len() {
+                        rest.clear();
+                        *rest_start = 0;
+                    }
+                    rest.extend_from_slice(later);
+                }
+                Step::Data(count)
+            }
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                if let Err(EncodeError::InsufficientSize(size)) =
+                    append(outgoing, 0, |to| data.encode(to))
+                {
+                    append(outgoing, size.required_size, |to| data.encode(to))
+                        .map_err(|error| internal(socket, error))?;
+                }
+                Step::Again
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                socket.write_all(outgoing)?;
+                outgoing.clear();
+                data.done();
+                Step::Again
+            }
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => match send {
+                None => Step::Wants(true),
+                Some(data) => {
+                    let room = data.len() + RECORD_OVERHEAD * (data.len() / 1024 + 2);
+                    if let Err(EncryptError::InsufficientSize(size)) =
+                        append(outgoing, room, |to| traffic.encrypt(data, to))
+                    {
+                        append(outgoing, size.required_size, |to| traffic.encrypt(data, to))
+                            .map_err(|error| internal(socket, error))?;
+                    }
+                    socket.write_all(outgoing)?;
+                    outgoing.clear();
+                    Step::Sent
+                }
+            },
+            Ok(ConnectionState::BlockedHandshake) => Step::Wants(false),
+            Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Step::Closed,
+            Ok(_) => {
+                return Err(Error::new(
+                    Kind::Tls,
+                    format!("{}: unexpected TLS state", socket.peer()),
+                ));
+            }
+            Err(error) => {
+                *start += discard;
+                let error = self.tls_error(error);
+                self.send_alert();
+                return Err(error);
+            }
+        };
+        *start += discard;
+        Ok(step)
+    }
+
+    /// Tells the peer why, as far as it still listens.
+    fn send_alert(&mut self) {
+        for _ in 0..4 {
+            let status = self.tls.process_tls_records(&mut []);
+            match status.state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    let _ = append(&mut self.outgoing, 1024, |to| data.encode(to));
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                _ => break,
+            }
+        }
+        let _ = self.socket.write_all(&self.outgoing);
+        self.outgoing.clear();
+    }
+
+    fn receive(&mut self, low_water: u32) -> Result<usize, Error> {
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        } else if self.start > 0 {
+            self.incoming.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let room = self.incoming.get_mut(self.end..).unwrap_or_default();
+        if room.is_empty() {
+            return Err(self.protocol("sent a TLS message that is too large"));
+        }
+        let count = self.socket.read(room, low_water)?;
+        self.end += count;
+        Ok(count)
+    }
+
+    fn take_rest(&mut self, out: &mut [u8]) -> usize {
+        let rest = self.rest.get(self.rest_start..).unwrap_or_default();
+        let count = rest.len().min(out.len());
+        out[..count].copy_from_slice(&rest[..count]);
+        self.rest_start += count;
+        count
+    }
+
+    fn tls_error(&self, error: rustls::Error) -> Error {
+        let peer = self.socket.peer();
+        if !self.established {
+            return handshake_error(peer, error);
+        }
+        Error::with_source(
+            Kind::Tls,
+            format!("{peer}: the TLS connection broke"),
+            error,
+        )
+        .sent(true)
+    }
+
+    fn cut_handshake(&self) -> Error {
+        Error::new(
+            Kind::Tls,
+            format!(
+                "{}: the peer ended the connection during the TLS handshake",
+                self.socket.peer()
+            ),
+        )
+    }
+
+    fn protocol(&self, what: &str) -> Error {
+        Error::new(
+            Kind::Protocol,
+            format!("{}: the peer {what}", self.socket.peer()),
+        )
+    }
+}
+
+/// Lets `write` fill `room` bytes behind those of `buffer`.
+fn append<E>(
+    buffer: &mut Vec<u8>,
+    room: usize,
+    write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+) -> Result<(), E> {
+    let length = buffer.len();
+    buffer.resize(length + room, 0);
+    let written = write(buffer.get_mut(length..).unwrap_or_default());
+    buffer.truncate(length + *written.as_ref().unwrap_or(&0));
+    written.map(|_| ())
+}
+
+fn internal(socket: &Socket, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let text = format!("{}: a TLS record cannot be made", socket.peer());
+    Error::with_source(Kind::Tls, text, error)
+}

@@ -1,0 +1,245 @@
+//! Waiting: stalls by a moved clock, cancellation, slow servers, tails shorter than the low-water mark.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::{sync::Arc, thread, time::Duration};
+
+use common::{MovedClock, assert_kind, pattern, pki, plain, trusting, url};
+use http::HeaderMap;
+use net::{Cancel, Connection, Connector, Error, Kind, Settings};
+use testkit::{Fault, Gate, Server, When};
+
+struct Bench {
+    server: Server,
+    settings: Settings,
+    clock: MovedClock,
+    cancel: Cancel,
+}
+
+impl Bench {
+    fn each(bytes: &Arc<Vec<u8>>) -> [Self; 2] {
+        let (authority, identity) = pki();
+        let object = || testkit::Object::from(Arc::clone(bytes));
+        let tls = Server::builder().tls(identity.server_config());
+        [
+            (Server::builder(), plain()),
+            (tls, trusting(&authority.pem())),
+        ]
+        .map(|(builder, settings)| Self {
+            server: builder.object("/x", object()).start(),
+            settings,
+            clock: MovedClock::default(),
+            cancel: Cancel::new(),
+        })
+    }
+
+    fn connect(&self) -> Result<Connection, Error> {
+        let clock = Arc::new(self.clock.clone());
+        Connector::new(&self.settings, clock, self.cancel.clone())
+            .unwrap()
+            .connect(&url(&self.server.url("/x")))
+    }
+
+    fn get(&self) -> Connection {
+        let mut connection = self.connect().unwrap();
+        connection
+            .get(&url(&self.server.url("/x")), &HeaderMap::new())
+            .unwrap();
+        connection
+    }
+}
+
+#[test]
+fn a_stall_in_the_body() {
+    let bytes = Arc::new(pattern(1 << 20));
+    for bench in Bench::each(&bytes) {
+        let gate = Gate::new();
+        bench
+            .server
+            .fault(When::any(), Fault::stall(300_000, &gate));
+        let mut connection = bench.get();
+        let mut buf = vec![0; 1 << 20];
+        let (count, error) = thread::scope(|scope| {
+            let reader = scope.spawn(|| connection.read(&mut buf).unwrap_err());
+            bench.server.wait_for_held(1);
+            // In steps, since what has arrived may not have been read at the first.
+            while !reader.is_finished() {
+                bench.clock.advance(Duration::from_secs(20));
+                bench.cancel.wait(Duration::from_millis(20));
+            }
+            reader.join().unwrap()
+        });
+        assert_eq!(error.kind(), Kind::Stalled, "{error}");
+        assert!(error.to_string().contains("30s"), "{error}");
+        assert!(buf[..count] == bytes[..count]);
+        gate.open();
+    }
+}
+
+#[test]
+fn no_stall_while_the_clock_stands() {
+    let bytes = Arc::new(pattern(1 << 20));
+    for bench in Bench::each(&bytes) {
+        let gate = Gate::new();
+        bench
+            .server
+            .fault(When::any(), Fault::stall(300_000, &gate));
+        let mut connection = bench.get();
+        let mut buf = vec![0; 1 << 20];
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| connection.read(&mut buf).map_err(|(_, error)| error));
+            bench.server.wait_for_held(1);
+            // Shorter than the stall time, however often it is looked at.
+            bench.clock.advance(Duration::from_secs(29));
+            bench.cancel.wait(Duration::from_millis(600));
+            gate.open();
+            assert_eq!(reader.join().unwrap().unwrap(), 1 << 20);
+        });
+        assert!(buf == *bytes);
+    }
+}
+
+#[test]
+fn a_slow_drip_is_not_a_stall() {
+    let bytes = Arc::new(pattern(400_000));
+    for bench in Bench::each(&bytes) {
+        // Forty pieces, 29 s on the clock between them: 20 minutes in all.
+        let gates: Vec<_> = (0..40).map(|_| Gate::new()).collect();
+        for (index, gate) in gates.iter().enumerate() {
+            bench
+                .server
+                .fault(When::any(), Fault::stall(index as u64 * 10_000, gate));
+        }
+        let mut connection = bench.get();
+        let mut buf = vec![0; 400_001];
+        let count = thread::scope(|scope| {
+            let reader = scope.spawn(|| connection.read(&mut buf));
+            for (index, gate) in gates.iter().enumerate() {
+                bench.server.wait_for_held(index + 1);
+                // The piece before is received within a slice; then time may pass.
+                bench.cancel.wait(Duration::from_millis(300));
+                bench.clock.advance(Duration::from_secs(29));
+                gate.open();
+            }
+            reader.join().unwrap().unwrap()
+        });
+        assert!(buf[..count] == **bytes);
+    }
+}
+
+#[test]
+fn a_stall_before_the_answer_and_a_longer_wait_for_it() {
+    for bench in Bench::each(&Arc::new(vec![7; 10])) {
+        for patient in [false, true] {
+            let gate = Gate::new();
+            bench.server.clear_faults();
+            bench
+                .server
+                .fault(When::any(), Fault::HoldHead(gate.clone()));
+            let mut connection = bench.connect().unwrap();
+            if patient {
+                connection.set_stall(Duration::from_mins(10));
+            }
+            let held = if patient { 2 } else { 1 };
+            let to = url(&bench.server.url("/x"));
+            let outcome = thread::scope(|scope| {
+                let asker = scope.spawn(|| connection.get(&to, &HeaderMap::new()));
+                bench.server.wait_for_held(held);
+                bench.cancel.wait(Duration::from_millis(300));
+                bench.clock.advance(Duration::from_mins(1));
+                if patient {
+                    bench.cancel.wait(Duration::from_millis(600));
+                    gate.open();
+                }
+                asker.join().unwrap()
+            });
+            gate.open();
+            if patient {
+                assert_eq!(outcome.unwrap().content_length, Some(10));
+            } else {
+                assert!(assert_kind(outcome, Kind::Stalled).was_sent());
+            }
+        }
+    }
+}
+
+#[test]
+fn cancelled_in_the_body() {
+    let bytes = Arc::new(pattern(1 << 20));
+    for bench in Bench::each(&bytes) {
+        let gate = Gate::new();
+        bench
+            .server
+            .fault(When::any(), Fault::stall(300_000, &gate));
+        let mut connection = bench.get();
+        let mut buf = vec![0; 1 << 20];
+        let (count, error) = thread::scope(|scope| {
+            let reader = scope.spawn(|| connection.read(&mut buf).unwrap_err());
+            bench.server.wait_for_held(1);
+            bench.cancel.cancel();
+            reader.join().unwrap()
+        });
+        assert_eq!(error.kind(), Kind::Cancelled, "{error}");
+        assert!(buf[..count] == bytes[..count]);
+        assert!(!assert_kind(bench.connect(), Kind::Cancelled).was_sent());
+        gate.open();
+    }
+}
+
+#[test]
+fn a_handshake_that_never_ends_is_bounded_and_cancelled() {
+    for cancelled in [false, true] {
+        let [_, bench] = Bench::each(&Arc::new(vec![1]));
+        let gate = Gate::new();
+        bench
+            .server
+            .connection_fault(0, testkit::ConnectionFault::HoldHandshake(gate.clone()));
+        let error = thread::scope(|scope| {
+            let connecting = scope.spawn(|| bench.connect().unwrap_err());
+            bench.server.wait_for_held(1);
+            if cancelled {
+                bench.cancel.cancel();
+            } else {
+                while !connecting.is_finished() {
+                    bench.clock.advance(Duration::from_secs(21));
+                    bench.cancel.wait(Duration::from_millis(20));
+                }
+            }
+            connecting.join().unwrap()
+        });
+        gate.open();
+        let kind = if cancelled {
+            Kind::Cancelled
+        } else {
+            Kind::Connect
+        };
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(!error.was_sent());
+    }
+}
+
+#[test]
+fn tails_and_small_bodies_while_the_clock_stands() {
+    // Around the low-water mark and the size of a record.
+    for bench in Bench::each(&Arc::new(pattern(400_000))) {
+        let mut connection = bench.connect().unwrap();
+        let to = url(&bench.server.url("/x"));
+        for length in [
+            1, 100, 16_383, 16_384, 16_385, 131_071, 131_072, 131_073, 150_000, 3,
+        ] {
+            let mut headers = HeaderMap::new();
+            let range = format!("bytes=5-{}", 4 + length);
+            headers.insert("range", range.parse().unwrap());
+            connection.get(&to, &headers).unwrap();
+            assert_eq!(connection.read_to_end(200_000).unwrap().len(), length);
+        }
+        assert_eq!(bench.server.connections(), 1);
+    }
+}

@@ -1,0 +1,276 @@
+//! Whom the clients trust. Every case goes through both: the data path and the REST client.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{answers, assert_kind, connect, pki, texts, trusting, url};
+use http::{HeaderMap, Method};
+use net::{Error, Kind, Request, Rest, RetryPolicy, Settings, Trust};
+use testkit::{
+    Server,
+    pki::{Authority, Identity, LOCAL},
+};
+
+/// Fetches `to` over the data path and by the REST client, which must agree on success and kind.
+fn fetch(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
+    let rest = Rest::new(settings).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let by_rest = runtime.block_on(rest.send(Request {
+        method: Method::GET,
+        url: url(to),
+        headers: HeaderMap::new(),
+        body: bytes::Bytes::new(),
+        timeout: Duration::from_secs(60),
+        retry: RetryPolicy::Never,
+    }));
+    let by_connection = connect(settings, to).and_then(|mut connection| {
+        connection.get(&url(to), &HeaderMap::new())?;
+        connection.read_to_end(1 << 20)
+    });
+    match (&by_rest, &by_connection) {
+        (Ok(answer), Ok(body)) => assert_eq!(answer.body, *body),
+        (Err(one), Err(other)) => {
+            assert_eq!(
+                one.kind(),
+                other.kind(),
+                "{} / {}",
+                texts(one),
+                texts(other)
+            );
+            assert_eq!(one.to_string(), other.to_string());
+            assert!(!one.was_sent() && !other.was_sent());
+        }
+        _ => panic!("{by_rest:?} / {by_connection:?}"),
+    }
+    by_connection
+}
+
+fn serve(identity: &Identity) -> Server {
+    Server::builder()
+        .tls(identity.server_config())
+        .object("/x", b"body".to_vec())
+        .start()
+}
+
+#[track_caller]
+fn trusted(settings: &Settings, server: &Server) {
+    assert_eq!(fetch(settings, &server.url("/x")).unwrap(), b"body");
+}
+
+#[track_caller]
+fn refused(settings: &Settings, to: &str, why: &str) {
+    let error = assert_kind(fetch(settings, to), Kind::Certificate);
+    let text = error.to_string();
+    for part in [why, "https://", "`insecureSkipVerify`"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn own_authority() {
+    let (authority, identity) = pki();
+    let server = serve(&identity);
+    trusted(&trusting(&authority.pem()), &server);
+    let by_name = server.url_as("localhost", "/x");
+    assert_eq!(
+        fetch(&trusting(&authority.pem()), &by_name).unwrap(),
+        b"body"
+    );
+}
+
+#[test]
+fn chain_over_an_intermediate() {
+    let root = Authority::new("root");
+    let middle = root.intermediate("middle");
+    let server = serve(&middle.server(LOCAL));
+    trusted(&trusting(&root.pem()), &server);
+    // The bundle may also hold the intermediate alone.
+    trusted(&trusting(&middle.pem()), &server);
+    let forgetful = serve(&middle.server(LOCAL).without_intermediates());
+    refused(
+        &trusting(&root.pem()),
+        &forgetful.url("/x"),
+        "unknown issuer",
+    );
+    trusted(&trusting(&(root.pem() + &middle.pem())), &forgetful);
+}
+
+#[test]
+fn several_authorities_in_a_bundle_with_other_blocks() {
+    let (authority, identity) = pki();
+    let other = Authority::new("another");
+    let bundle = format!(
+        "comment\n{}{}\n{}",
+        other.pem(),
+        identity.key_pem(),
+        authority.pem()
+    );
+    trusted(&trusting(&bundle), &serve(&identity));
+    trusted(&trusting(&bundle), &serve(&other.server(LOCAL)));
+}
+
+#[test]
+fn self_signed_as_its_own_authority() {
+    for identity in [
+        Identity::self_signed(LOCAL),
+        Identity::self_signed_authority(LOCAL),
+    ] {
+        let server = serve(&identity);
+        trusted(&trusting(&identity.pem()), &server);
+        let stranger = trusting(&Authority::new("other").pem());
+        assert_kind(fetch(&stranger, &server.url("/x")), Kind::Certificate);
+    }
+}
+
+#[test]
+fn self_signed_for_another_host_is_refused_though_given() {
+    for identity in [
+        Identity::self_signed(&["other.example"]),
+        Identity::self_signed_authority(&["other.example"]),
+    ] {
+        let server = serve(&identity);
+        refused(
+            &trusting(&identity.pem()),
+            &server.url("/x"),
+            "not for this host",
+        );
+    }
+}
+
+#[test]
+fn wrong_host() {
+    let authority = Authority::new("ca");
+    let server = serve(&authority.server(&["other.example", "127.0.0.9"]));
+    let settings = trusting(&authority.pem());
+    refused(&settings, &server.url("/x"), "not for this host");
+    refused(
+        &settings,
+        &server.url_as("localhost", "/x"),
+        "other.example",
+    );
+}
+
+#[test]
+fn outside_its_dates() {
+    let authority = Authority::new("ca");
+    let settings = trusting(&authority.pem());
+    let expired = authority.expired(LOCAL);
+    refused(&settings, &serve(&expired).url("/x"), "expired");
+    // Also when the certificate itself is in the bundle.
+    refused(
+        &trusting(&expired.pem()),
+        &serve(&expired).url("/x"),
+        "expired",
+    );
+    let early = authority.not_yet_valid(LOCAL);
+    refused(&settings, &serve(&early).url("/x"), "not valid yet");
+    refused(
+        &trusting(&early.pem()),
+        &serve(&early).url("/x"),
+        "not valid yet",
+    );
+}
+
+#[test]
+fn wrong_authority() {
+    let (_, identity) = pki();
+    let server = serve(&identity);
+    refused(
+        &trusting(&Authority::new("other").pem()),
+        &server.url("/x"),
+        "unknown issuer",
+    );
+    // The same name with another key, as after a reinstallation.
+    let namesake = Authority::new("an authority");
+    let error = assert_kind(
+        fetch(&trusting(&namesake.pem()), &server.url("/x")),
+        Kind::Certificate,
+    );
+    assert!(error.to_string().contains("`cacert`"), "{error}");
+}
+
+#[test]
+fn system_authorities_do_not_trust_a_private_one() {
+    let (authority, identity) = pki();
+    let server = serve(&identity);
+    let settings = Settings {
+        trust: Trust::System,
+        ..trusting(&authority.pem())
+    };
+    let error = fetch(&settings, &server.url("/x")).unwrap_err();
+    // A machine without any authorities says so instead.
+    assert!(
+        matches!(error.kind(), Kind::Certificate | Kind::Settings),
+        "{}",
+        texts(&error)
+    );
+    assert!(error.to_string().contains("`cacert`"), "{error}");
+}
+
+#[test]
+fn insecure_takes_anybody() {
+    let authority = Authority::new("unknown");
+    let settings = Settings {
+        trust: Trust::Insecure,
+        ..trusting(&authority.pem())
+    };
+    for identity in [
+        authority.server(LOCAL),
+        authority.server(&["other.example"]),
+        authority.expired(LOCAL),
+        Identity::self_signed_authority(LOCAL),
+    ] {
+        trusted(&settings, &serve(&identity));
+    }
+}
+
+#[test]
+fn both_versions_of_tls() {
+    let (authority, identity) = pki();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let server = Server::builder()
+            .tls(identity.server_config_with(&[version]))
+            .object("/x", b"body".to_vec())
+            .start();
+        trusted(&trusting(&authority.pem()), &server);
+    }
+}
+
+#[test]
+fn a_server_that_only_speaks_old_tls() {
+    // What such a server answers: the alert protocol_version, in a TLS 1.1 record.
+    const ALERT: &[u8] = b"\x15\x03\x02\x00\x02\x02\x46";
+    let settings = trusting(&Authority::new("ca").pem());
+    let to = format!("https://127.0.0.1:{}/x", answers(ALERT));
+    let error = assert_kind(connect(&settings, &to), Kind::Tls);
+    assert!(error.to_string().contains("TLS 1.2"), "{error}");
+    // One that chooses TLS 1.1 regardless: a ServerHello of version 3.2.
+    const HELLO: &[u8] = b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02\
+        aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x00\xc0\x14\x00";
+    let to = format!("https://127.0.0.1:{}/x", answers(HELLO));
+    assert_kind(connect(&settings, &to), Kind::Tls);
+}
+
+#[test]
+fn a_server_that_does_not_speak_tls() {
+    let settings = trusting(&Authority::new("ca").pem());
+    let to = format!(
+        "https://127.0.0.1:{}/x",
+        answers(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    );
+    let error = assert_kind(connect(&settings, &to), Kind::Tls);
+    assert!(error.to_string().contains("http or https"), "{error}");
+    let silent = format!("https://127.0.0.1:{}/x", answers(b""));
+    assert_kind(connect(&settings, &silent), Kind::Tls);
+}
