@@ -27,3 +27,13 @@ cluster: ## a real Kubernetes in namespaces of its own (tests/cluster)
 
 cluster-down: ## end it; nothing is left
 	tests/cluster/cluster down
+
+.PHONY: packages services
+packages: ## Debian packages that the services and their tests need
+	@tests/services/packages
+
+# The built binaries on real services. Inside the namespaces there is no network, so all is built before.
+services: packages ## tests of the built binaries on real imageio, Keystone and Glance
+	cargo build --quiet -p ovirt-populator -p openstack-populator
+	cargo test --quiet -p suite --no-run
+	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/services/run -- cargo test --quiet --offline -p suite

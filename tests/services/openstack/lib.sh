@@ -1,0 +1,33 @@
+# Sourced by install, init and start.
+# shellcheck shell=bash
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../lib.sh"
+
+OPENSTACK=$SERVICES/openstack
+DIR=$STATE/openstack
+CONSTRAINTS=$OPENSTACK/constraints.txt
+VENV=$(venv openstack "$CONSTRAINTS")
+# Below the range of ephemeral ports.
+KEYSTONE_HTTP=127.0.0.1:15000 KEYSTONE_TLS=127.0.0.1:15443
+KEYSTONE_SHORT=127.0.0.1:15001 # same database and keys, but its tokens live for ten seconds
+GLANCE_HTTP=127.0.0.1:19292 GLANCE_TLS=127.0.0.1:19443
+GLANCE_SLOW=127.0.0.1:19293 # forwards to GLANCE_HTTP, at a bounded pace per connection
+
+initialised() { # prints the folder of the initialised state that belongs to these scripts
+    echo "$CACHE/openstack-$(cat "$OPENSTACK"/{init,lib.sh,seed.py,*.in} "$SERVICES/pki" <(echo "$VENV") | fingerprint -)"
+}
+
+serve() { # NAME CONFIG_VARIABLE=DIR MODULE HTTP TLS PROCESSES THREADS
+    # --no-orphans and the short mercy: no worker is to hold a port after its master is gone.
+    # Glance takes uploads of unknown length only with a limit and a timeout for chunks.
+    env "$2" "$VENV/bin/uwsgi" --venv "$VENV" --module "$3" --callable application \
+        --http11-socket "$4" ${5:+--https-socket "$5,$STATE/pki/cert.pem,$STATE/pki/key.pem"} \
+        --master --die-on-term --processes "$6" --threads "$7" --enable-threads --lazy-apps \
+        --buffer-size 65535 --so-keepalive --worker-reload-mercy 1 --no-orphans --disable-logging \
+        --http-chunked-input --chunked-input-limit 16777216 --chunked-input-timeout 60 \
+        > "$DIR/log/$1.out" 2>&1 < /dev/null &
+    echo $! > "$DIR/$1.pid"
+}
+
+serve_keystone() { # NAME HTTP TLS THREADS
+    serve "$1" "OS_KEYSTONE_CONFIG_DIR=$DIR/etc/$1" keystone.wsgi.api "$2" "$3" 1 "$4"
+}
