@@ -15,8 +15,13 @@
 )]
 
 mod gate;
+pub mod image;
+pub mod loopdev;
 pub mod pki;
+pub mod process;
+pub mod proxy;
 pub mod server;
+pub mod volume;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -24,12 +29,17 @@ use std::{
 };
 
 pub use gate::Gate;
+pub use image::Disk;
+pub use loopdev::LoopDevice;
+pub use process::{Command, Finished, Running};
+pub use proxy::Proxy;
 pub use server::{
     Body, ConnectionFault, Cut, Event, Fault, Object, Reply, Request, Server, ServerBuilder, When,
 };
+pub use volume::Volume;
 
 /// How long a test waits for an event before it fails. Generous: it passes only when something hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Locks although another thread panicked: what matters then is its panic, not the poison.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,6 +1,9 @@
 //! Sends one answer, with its faults.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
 
 use super::{Body, Cut, Event, Fault, Reply, Request, Shared, serve::Wire};
 
@@ -82,9 +85,13 @@ impl Delivery {
                 _ => {}
             }
         }
-        wire.write_all(self.head().as_bytes())?;
+        wire.write_all(&self.head()?)?;
         wire.flush()?;
         self.status = self.reply.status;
+        if let Some(address) = self.tunnel() {
+            wire.tunnel(address)?;
+            return Ok(Some(Cut::Orderly));
+        }
         if request.method == "HEAD" || matches!(self.reply.status, 204 | 304) {
             return Ok(self.ending());
         }
@@ -94,22 +101,30 @@ impl Delivery {
         Ok(self.ending())
     }
 
-    fn head(&self) -> String {
+    fn head(&self) -> io::Result<Vec<u8>> {
         let reply = &self.reply;
-        let mut head = format!("HTTP/1.1 {} {}\r\n", reply.status, reason(reply.status));
+        let mut head = Vec::new();
+        write!(
+            head,
+            "HTTP/1.1 {} {}\r\n",
+            reply.status,
+            reason(reply.status)
+        )?;
         for (name, value) in &reply.headers {
-            head += &format!("{name}: {value}\r\n");
+            write!(head, "{name}: {value}\r\n")?;
         }
         let length_unstated = self
             .faults
             .iter()
             .any(|fault| matches!(fault, Fault::Chunked(_) | Fault::UntilClose))
             || reply.has_header("content-length")
+            || self.tunnel().is_some()
             || reply.status == 204;
         if !length_unstated {
-            head += &format!("Content-Length: {}\r\n", reply.body.len());
+            write!(head, "Content-Length: {}\r\n", reply.body.len())?;
         }
-        head + "\r\n"
+        head.extend_from_slice(b"\r\n");
+        Ok(head)
     }
 
     fn send_body(
@@ -192,6 +207,13 @@ impl Delivery {
                 *byte ^= 0x55;
             }
         }
+    }
+
+    fn tunnel(&self) -> Option<SocketAddr> {
+        self.faults.iter().find_map(|fault| match fault {
+            Fault::Tunnel(address) => Some(*address),
+            _ => None,
+        })
     }
 
     fn ending(&self) -> Option<Cut> {

@@ -1,6 +1,6 @@
 //! What can go wrong, and when.
 
-use std::{ops::Range, sync::Arc};
+use std::{net::SocketAddr, ops::Range, sync::Arc};
 
 use rustls::ServerConfig;
 
@@ -71,6 +71,9 @@ pub enum Fault {
     CloseSilently,
     /// At most this many bytes for each write.
     Drip(usize),
+    /// After the head, bytes go to and fro between the peer and this address, as through a proxy.
+    /// Plain servers only.
+    Tunnel(SocketAddr),
 }
 
 impl Fault {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
@@ -122,6 +122,24 @@ pub(super) enum Wire {
 }
 
 impl Wire {
+    /// Carries bytes to and fro until both sides have ended.
+    pub(super) fn tunnel(&mut self, address: SocketAddr) -> io::Result<()> {
+        let Self::Plain(client) = self else {
+            return Err(io::Error::other("a tunnel needs a plain server"));
+        };
+        let server = TcpStream::connect(address)?;
+        let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
+        let back = thread::spawn(move || {
+            // An error means that one side has gone.
+            let _ = io::copy(&mut from_server, &mut to_client);
+            let _ = to_client.shutdown(Shutdown::Write);
+        });
+        let _ = io::copy(client, &mut &server);
+        let _ = server.shutdown(Shutdown::Write);
+        let _ = back.join();
+        Ok(())
+    }
+
     /// Ends the connection in the given way.
     fn end(mut self, shared: &Shared, connection: usize, cut: Cut) -> io::Result<()> {
         if let (Self::Tls(tls), Cut::Orderly) = (&mut self, cut) {
