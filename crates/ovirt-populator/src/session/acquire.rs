@@ -1,0 +1,290 @@
+//! Getting a transfer that data can be read from.
+
+use std::collections::HashSet;
+
+use contract::Exit;
+use mover::Failure;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    DataPath, Ended, Session,
+    phase::{Opening, opening},
+    stopped,
+    timers::Pauses,
+};
+use crate::engine::{DiskStatus, Engine, Error, ImageTransfer, Kind, NewTransfer, TransferId};
+
+/// What is known after an answer was lost.
+enum Recovered {
+    /// The transfer was made, and this is it.
+    Ours(ImageTransfer),
+    /// Nothing holds the disk: the request did not arrive, or its transfer is over already.
+    Free,
+    /// Something holds the disk, and may or may not be ours.
+    Held(String),
+}
+
+/// What waits for whom, since when.
+#[derive(Default)]
+struct Waits {
+    busy: Option<Instant>,
+    unreachable: Option<Instant>,
+    told: Option<Instant>,
+}
+
+impl<E: Engine, D: DataPath> Session<'_, E, D> {
+    /// Makes a transfer and waits until data can be read from it.
+    pub(super) async fn acquire(&self) -> Result<ImageTransfer, Ended> {
+        let created = self.create().await?;
+        let id = created.id.clone();
+        tracing::info!(
+            transfer = %id,
+            disk = %self.disk,
+            phase = %created.phase,
+            "the engine has made an image transfer; the disk is locked until it ends"
+        );
+        let ready = self.ready(created).await;
+        if ready.is_err() {
+            self.abandon(&id).await;
+        }
+        ready
+    }
+
+    /// Asks for a transfer until there is one; never again blindly after an answer was lost.
+    async fn create(&self) -> Result<ImageTransfer, Ended> {
+        let known = self.unless_stopped(self.transfers_of_disk()).await?;
+        let known: Option<HashSet<TransferId>> = known
+            .ok()
+            .map(|all| all.into_iter().map(|one| one.id).collect());
+        let mut waits = Waits::default();
+        let mut lost = false;
+        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_locked_poll);
+        loop {
+            if lost {
+                match self.unless_stopped(self.recover(known.as_ref())).await? {
+                    Ok(Recovered::Ours(transfer)) => {
+                        tracing::info!(transfer = %transfer.id, "found the transfer whose answer was lost");
+                        return Ok(transfer);
+                    }
+                    Ok(Recovered::Free) => {}
+                    Ok(Recovered::Held(why)) => {
+                        let error = Error::new(Kind::Busy, why);
+                        self.wait_or_fail(error, &mut waits).await?;
+                        self.pause(pauses.next()).await?;
+                        continue;
+                    }
+                    Err(error) => {
+                        self.wait_or_fail(error, &mut waits).await?;
+                        self.pause(pauses.next()).await?;
+                        continue;
+                    }
+                }
+            }
+            let error = match self.post().await? {
+                Ok(transfer) => return Ok(transfer),
+                Err(error) => error,
+            };
+            lost |= error.kind() == Kind::AnswerLost;
+            self.wait_or_fail(error, &mut waits).await?;
+            self.pause(pauses.next()).await?;
+        }
+    }
+
+    /// One request for a transfer. When the run is to end early while it is under way, its answer is
+    /// waited for a little, since only the answer says what is to be cancelled.
+    async fn post(&self) -> Result<Result<ImageTransfer, Error>, Ended> {
+        if self.stop.is_asked() {
+            return Err(stopped());
+        }
+        let new = NewTransfer {
+            disk: self.disk.clone(),
+            inactivity_timeout: self.timers.inactivity.as_secs().max(1),
+        };
+        let mut create = std::pin::pin!(self.engine.create(&new));
+        tokio::select! {
+            biased;
+            answer = &mut create => return Ok(answer),
+            () = self.stop.asked() => {}
+        }
+        match timeout(self.timers.in_flight, create).await {
+            Ok(Ok(transfer)) => {
+                self.abandon(&transfer.id).await;
+            }
+            Ok(Err(error)) if error.kind() != Kind::AnswerLost => {}
+            _ => tracing::warn!(
+                disk = %self.disk,
+                "stopping while the engine makes a transfer; what comes of it is ended by the engine \
+                 itself after {} s without a read",
+                self.timers.inactivity.as_secs()
+            ),
+        }
+        Err(stopped())
+    }
+
+    /// Tells why there is nothing yet, and fails when it has lasted too long or cannot heal.
+    async fn wait_or_fail(&self, error: Error, waits: &mut Waits) -> Result<(), Ended> {
+        let now = Instant::now();
+        let (since, limit) = match error.kind() {
+            Kind::Busy => {
+                waits.unreachable = None;
+                (*waits.busy.get_or_insert(now), self.timers.locked_wait)
+            }
+            Kind::Unreachable | Kind::AnswerLost => {
+                (*waits.unreachable.get_or_insert(now), self.timers.patience)
+            }
+            _ => return Err(error.into()),
+        };
+        let spent = now - since;
+        if spent >= limit {
+            let failure = Failure::from(error);
+            return Err(Ended::Failed(
+                failure.context(format!("gave up after {} s", spent.as_secs())),
+            ));
+        }
+        // Once at first, then twice a minute.
+        let quiet = waits
+            .told
+            .is_some_and(|told| now - told < std::time::Duration::from_secs(30));
+        if quiet {
+            return Ok(());
+        }
+        waits.told = Some(now);
+        let holders = if error.kind() == Kind::Busy {
+            self.holders().await
+        } else {
+            String::new()
+        };
+        tracing::warn!(
+            disk = %self.disk,
+            waited_seconds = spent.as_secs(),
+            limit_seconds = limit.as_secs(),
+            "waiting: {}{holders}",
+            error.chain()
+        );
+        Ok(())
+    }
+
+    /// Who holds the disk, as far as this user may see it.
+    async fn holders(&self) -> String {
+        let listed = timeout(self.timers.call, self.transfers_of_disk()).await;
+        let Ok(Ok(transfers)) = listed else {
+            return String::new();
+        };
+        let mut text = String::new();
+        for transfer in transfers {
+            let id = &transfer.id;
+            let phase = &transfer.phase;
+            text.push_str(&format!(
+                "; the image transfer {id} (phase {phase}) holds the disk"
+            ));
+            if let Some(seconds) = transfer.inactivity_timeout {
+                text.push_str(&format!(
+                    "; if a run that crashed left it, the engine ends it {seconds} s after its last \
+                     read; it is not cancelled from here, since it may be a back-up program's"
+                ));
+            }
+        }
+        if text.is_empty() {
+            text.push_str(
+                "; no image transfer of the disk is visible, so a move, a snapshot or another user's \
+                 transfer may hold it",
+            );
+        }
+        text
+    }
+
+    /// Unfinished transfers of our disk.
+    async fn transfers_of_disk(&self) -> Result<Vec<ImageTransfer>, Error> {
+        let mut transfers = self.engine.transfers().await?;
+        transfers.retain(|transfer| {
+            transfer.disk.as_deref() == Some(self.disk.as_str()) && !transfer.phase.is_finished()
+        });
+        Ok(transfers)
+    }
+
+    /// Looks for the transfer of a request whose answer was lost.
+    ///
+    /// Ours is the one transfer of the disk that was not there before the request and is exactly
+    /// what was asked for. Without a list from before, none can be told from somebody else's.
+    async fn recover(&self, known: Option<&HashSet<TransferId>>) -> Result<Recovered, Error> {
+        let held = match self.transfers_of_disk().await {
+            Ok(transfers) => transfers,
+            Err(error) if error.kind() == Kind::Permission => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let asked = self.timers.inactivity.as_secs().max(1);
+        let is =
+            |word: &Option<String>, wanted: &str| word.as_deref().is_none_or(|word| word == wanted);
+        let ours = |transfer: &&ImageTransfer| {
+            known.is_some_and(|known| !known.contains(&transfer.id))
+                && transfer.direction.as_deref() == Some("download")
+                && is(&transfer.format, "raw")
+                && is(&transfer.timeout_policy, "cancel")
+                && transfer.inactivity_timeout == Some(asked)
+        };
+        if let [transfer] = held.as_slice()
+            && ours(&transfer)
+        {
+            return Ok(Recovered::Ours(transfer.clone()));
+        }
+        if let Some(transfer) = held.first() {
+            return Ok(Recovered::Held(format!(
+                "the image transfer {} holds the disk and cannot be told to be ours",
+                transfer.id
+            )));
+        }
+        let disk = self.engine.disk(&self.disk).await?;
+        if disk.status == DiskStatus::Locked {
+            return Ok(Recovered::Held(format!(
+                "the disk {:?} is locked, maybe by the transfer whose answer was lost",
+                disk.name
+            )));
+        }
+        Ok(Recovered::Free)
+    }
+
+    /// Waits until the ticket is there.
+    async fn ready(&self, mut transfer: ImageTransfer) -> Result<ImageTransfer, Ended> {
+        let since = Instant::now();
+        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_poll);
+        loop {
+            let has_url = transfer.transfer_url.is_some() || transfer.proxy_url.is_some();
+            match opening(&transfer.phase) {
+                Opening::Ready if has_url => return Ok(transfer),
+                Opening::Ready | Opening::Wait => {}
+                Opening::Lost => {
+                    return Err(Ended::Lost(format!(
+                        "the engine put it into phase {} before data could be read",
+                        transfer.phase
+                    )));
+                }
+            }
+            if since.elapsed() >= self.timers.begin {
+                return Err(Ended::Failed(Failure::new(
+                    Exit::SourceUnavailable,
+                    format!(
+                        "the image transfer {} is still in phase {} after {} s",
+                        transfer.id,
+                        transfer.phase,
+                        since.elapsed().as_secs()
+                    ),
+                )));
+            }
+            self.pause(pauses.next()).await?;
+            let looked = self
+                .unless_stopped(self.engine.transfer(&transfer.id))
+                .await?;
+            match looked {
+                Ok(Some(seen)) => transfer = seen,
+                Ok(None) => return Err(Ended::Lost("the engine has forgotten it".into())),
+                Err(error) if error.kind() == Kind::Unreachable => {
+                    tracing::warn!(
+                        error = error.chain(),
+                        "the engine does not answer; asking again"
+                    );
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The way of the bytes, as the session sees it.
+
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+};
+
+use mover::{Context, Target};
+use net::Cancel;
+use transfer::{
+    Access, Algorithm, ByteRange, Error, Extent, Kind, Reader, Report, Source, Verification,
+    source::{ImageioSource, Ticket},
+};
+
+/// Reads a ticket's data into the target.
+pub trait DataPath: Send + Sync {
+    /// A disk that can be read.
+    type Source: Send;
+
+    /// Connects to a daemon and learns what it can do and where the zeroes are. Ends soon after the
+    /// run is asked to stop.
+    fn open(
+        &self,
+        ticket: Ticket,
+        size: u64,
+    ) -> impl Future<Output = Result<Self::Source, Error>> + Send;
+
+    /// Copies everything. Fails with [`Kind::Lost`] soon after `gone` was told, and ends soon after
+    /// the run is asked to stop. No connection is left open when it returns.
+    fn copy(
+        &self,
+        source: Self::Source,
+        gone: Gone,
+    ) -> impl Future<Output = Result<Report, Error>> + Send;
+
+    /// Bytes received so far, over all copies.
+    fn received(&self) -> u64;
+}
+
+/// Word from the engine that the transfer is gone, for a reader whose host is silent.
+#[derive(Debug, Clone, Default)]
+pub struct Gone(Arc<OnceLock<String>>);
+
+impl Gone {
+    /// Says it, and why. Only the first time counts.
+    pub fn say(&self, why: String) {
+        // An earlier word is as good as this one.
+        let _ = self.0.set(why);
+    }
+
+    /// # Errors
+    /// [`Kind::Lost`] once it was said.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.0.get() {
+            Some(why) => Err(Error::new(Kind::Lost, why.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The data path of the product: imageio to the mover's target.
+#[derive(Debug)]
+pub struct Imageio<'a> {
+    /// Surroundings.
+    pub context: &'a Context,
+    /// Makes connections.
+    pub connector: net::Connector,
+    /// What to compare.
+    pub verification: Verification,
+    /// What is written; `None` when nothing is to be copied.
+    pub target: Option<&'a Target>,
+}
+
+impl DataPath for Imageio<'_> {
+    type Source = ImageioSource;
+
+    async fn open(&self, ticket: Ticket, size: u64) -> Result<ImageioSource, Error> {
+        let connector = self.connector.clone();
+        let connections = self.context.connections;
+        self.context
+            .blocking(move || ImageioSource::open(connector, ticket, size, connections))
+            .await
+            .map_err(|failure| Error::new(Kind::Internal, failure.message()))?
+    }
+
+    async fn copy(&self, source: ImageioSource, gone: Gone) -> Result<Report, Error> {
+        let Some(target) = self.target else {
+            return Err(Error::new(Kind::Internal, "there is no target to copy to"));
+        };
+        let guarded = Arc::new(Guarded {
+            inner: source,
+            gone,
+        });
+        self.context
+            .copy(guarded, self.verification.clone(), target)
+            .await
+    }
+
+    fn received(&self) -> u64 {
+        self.context.progress.snapshot().received
+    }
+}
+
+/// A source that fails for good once its transfer is gone. The engine of the copy asks for a new
+/// reader after every fault, which is where it hears of it.
+#[derive(Debug)]
+struct Guarded<S> {
+    inner: S,
+    gone: Gone,
+}
+
+impl<S: Source> Source for Guarded<S> {
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+
+    fn access(&self) -> Access {
+        self.inner.access()
+    }
+
+    fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, Error> {
+        self.gone.check()?;
+        self.inner.extents(range)
+    }
+
+    fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
+        self.gone.check()?;
+        self.inner.reader(cancel)
+    }
+
+    fn keep_alive(&self, cancel: &Cancel) -> Result<(), Error> {
+        self.inner.keep_alive(cancel)
+    }
+
+    fn checksum(&self, algorithm: Algorithm, cancel: &Cancel) -> Result<String, Error> {
+        self.gone.check()?;
+        self.inner.checksum(algorithm, cancel)
+    }
+}

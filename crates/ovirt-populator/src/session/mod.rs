@@ -1,0 +1,289 @@
+//! The life of one disk's transfer: asked for, read, finalized; or given up so that the disk is not
+//! left locked.
+//!
+//! ```text
+//! acquire -> open -> copy -> finish
+//!    |         |       |        |
+//!    +---------+-------+--------+--> abandon, and for a lost transfer: once more from the start
+//! ```
+//!
+//! A lost transfer means a new one *and a new copy*: between two transfers the disk was unlocked, so
+//! that bytes which were read before may be older than those read after.
+
+mod acquire;
+mod data;
+pub mod phase;
+mod release;
+mod timers;
+
+use std::{pin::pin, time::Duration};
+
+use contract::Exit;
+use mover::{Failure, Stop};
+use tokio::time::{Instant, sleep, timeout};
+use transfer::{Report, source::Ticket};
+
+pub use data::{DataPath, Gone, Imageio};
+pub use timers::Timers;
+
+use crate::engine::{DiskId, Engine, Error, ImageTransfer, Kind, TransferId};
+use timers::Pauses;
+
+/// One run's dealings with one disk.
+#[derive(Debug)]
+pub struct Session<'a, E, D> {
+    /// The engine.
+    pub engine: &'a E,
+    /// What reads and writes.
+    pub data: &'a D,
+    /// The disk.
+    pub disk: DiskId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Time limits.
+    pub timers: Timers,
+    /// The end that comes from outside.
+    pub stop: Stop,
+}
+
+/// How an attempt ends without success.
+#[derive(Debug)]
+enum Ended {
+    /// The transfer is gone; a new one may serve.
+    Lost(String),
+    /// The run is over.
+    Failed(Failure),
+}
+
+impl<E: Engine, D: DataPath> Session<'_, E, D> {
+    /// Copies the disk; makes new transfers when one is lost. Whatever the outcome, no transfer of
+    /// this run is left open unless the engine cannot be reached, which the log says.
+    ///
+    /// # Errors
+    /// When the run is stopped, or a failure does not heal within its time.
+    pub async fn run(&self) -> Result<Report, Failure> {
+        let mut moved = Instant::now();
+        for attempt in 1.. {
+            let received = self.data.received();
+            let why = match self.attempt().await {
+                Ok(report) => return Ok(report),
+                Err(Ended::Failed(failure)) => return Err(failure),
+                Err(Ended::Lost(why)) => why,
+            };
+            if self.data.received() != received {
+                moved = Instant::now();
+            }
+            let spent = moved.elapsed();
+            if attempt >= self.timers.attempts || spent >= self.timers.patience {
+                return Err(Failure::new(
+                    Exit::SourceUnavailable,
+                    format!(
+                        "{attempt} image transfers of the disk {} were lost, the last because {why}; \
+                         giving up after {} s without data",
+                        self.disk,
+                        spent.as_secs()
+                    ),
+                ));
+            }
+            tracing::warn!(
+                disk = %self.disk,
+                attempt,
+                "the image transfer was lost: {why}; the disk was unlocked since, so the copy starts \
+                 over with a new transfer"
+            );
+        }
+        // `1..` of u32 ends only by overflow, which `attempts` comes before.
+        Err(Failure::new(Exit::Internal, "attempts without end"))
+    }
+
+    /// Makes a transfer, tests the way to its data, and ends it: the preflight that locks the disk
+    /// for a moment.
+    ///
+    /// # Errors
+    /// As [`Session::run`], but a lost transfer is not replaced.
+    pub async fn rehearse(&self) -> Result<(), Failure> {
+        let failed = |ended| match ended {
+            Ended::Failed(failure) => failure,
+            Ended::Lost(why) => Failure::new(
+                Exit::SourceUnavailable,
+                format!(
+                    "the image transfer of the disk {} was lost: {why}",
+                    self.disk
+                ),
+            ),
+        };
+        let transfer = self.acquire().await.map_err(failed)?;
+        let opened = self.open(&transfer).await;
+        self.abandon(&transfer.id).await;
+        opened.map(drop).map_err(failed)
+    }
+
+    async fn attempt(&self) -> Result<Report, Ended> {
+        let transfer = self.acquire().await?;
+        let outcome = match self.copy(&transfer).await {
+            Ok(report) => self.finish(&transfer.id).await.map(|()| report),
+            Err(ended) => Err(ended),
+        };
+        if outcome.is_err() {
+            self.abandon(&transfer.id).await;
+        }
+        outcome
+    }
+
+    /// Opens the source at the host's daemon or, where that cannot be reached or is not trusted,
+    /// through the engine's proxy.
+    async fn open(&self, transfer: &ImageTransfer) -> Result<D::Source, Ended> {
+        let ways: Vec<(&str, &Ticket)> = [
+            ("the host's imageio daemon", &transfer.transfer_url),
+            ("the engine's imageio proxy", &transfer.proxy_url),
+        ]
+        .into_iter()
+        .filter_map(|(name, ticket)| Some((name, ticket.as_ref()?)))
+        .collect();
+        let since = Instant::now();
+        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_locked_poll);
+        loop {
+            let mut heals = false;
+            let mut told = Vec::new();
+            let mut last = None;
+            for (name, ticket) in &ways {
+                let opened = self.data.open((*ticket).clone(), self.size);
+                let error = match self.letting_go(opened).await? {
+                    Ok(source) => {
+                        tracing::info!(transfer = %transfer.id, ticket = ?ticket, "reading from {name}");
+                        return Ok(source);
+                    }
+                    Err(error) => error,
+                };
+                match error.kind() {
+                    transfer::Kind::Network | transfer::Kind::Stalled | transfer::Kind::Busy => {
+                        heals = true;
+                    }
+                    transfer::Kind::Tls => {}
+                    _ => return Err(of_copy(error)),
+                }
+                tracing::warn!(transfer = %transfer.id, error = error.chain(), "cannot read from {name}");
+                told.push(format!("{name}: {}", error.chain()));
+                last = Some(error);
+            }
+            let spent = since.elapsed();
+            let Some(last) = last else {
+                return Err(Ended::Failed(Failure::new(
+                    Exit::SourceProtocol,
+                    format!("the image transfer {} has no URL to read from", transfer.id),
+                )));
+            };
+            if !heals || spent >= self.timers.patience {
+                return Err(Ended::Failed(Failure::new(
+                    Failure::from(last).exit(),
+                    told.join("; "),
+                )));
+            }
+            self.pause(pauses.next()).await?;
+            self.still_alive(&transfer.id).await?;
+        }
+    }
+
+    /// Reads everything, with an eye on the transfer: a host that is gone for good cannot say that
+    /// the engine has ended the transfer.
+    async fn copy(&self, transfer: &ImageTransfer) -> Result<Report, Ended> {
+        let source = self.open(transfer).await?;
+        let gone = Gone::default();
+        let watch = async {
+            loop {
+                sleep(self.timers.watch).await;
+                if let Err(Ended::Lost(why)) = self.still_alive(&transfer.id).await {
+                    gone.say(why);
+                    return std::future::pending::<()>().await;
+                }
+            }
+        };
+        let copy = self.letting_go(self.data.copy(source, gone.clone()));
+        tokio::select! {
+            copied = copy => copied?.map_err(of_copy),
+            () = watch => Err(Ended::Lost("the engine ended it".into())),
+        }
+    }
+
+    async fn still_alive(&self, id: &TransferId) -> Result<(), Ended> {
+        match self.engine.transfer(id).await {
+            Ok(Some(transfer)) if !phase::is_alive(&transfer.phase) => Err(Ended::Lost(format!(
+                "the engine has it in phase {}",
+                transfer.phase
+            ))),
+            // Engines before 4.4.7 forget a transfer as soon as it is finished; whether data can be
+            // read is then for the daemon to say.
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::debug!(error = error.chain(), "the phase is not known");
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for blocking work that looks at the stop by itself; when asked to stop, for a bounded
+    /// time, since a hung disk must not keep the source locked.
+    async fn letting_go<T>(&self, work: impl Future<Output = T>) -> Result<T, Ended> {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            () = self.stop.asked() => {}
+        }
+        timeout(self.timers.in_flight, work)
+            .await
+            .map_err(|_| stopped())
+    }
+
+    /// Sleeps, or fails when the run is to end early.
+    async fn pause(&self, period: Duration) -> Result<(), Ended> {
+        self.unless_stopped(sleep(period)).await
+    }
+
+    /// Does work that can be dropped at any moment, unless the run is to end early.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Ended> {
+        tokio::select! {
+            biased;
+            () = self.stop.asked() => Err(stopped()),
+            done = work => Ok(done),
+        }
+    }
+}
+
+fn stopped() -> Ended {
+    Ended::Failed(Failure::new(Exit::Terminated, "stopped from outside"))
+}
+
+fn of_copy(error: transfer::Error) -> Ended {
+    if error.kind() == transfer::Kind::Lost {
+        return Ended::Lost(error.chain());
+    }
+    Ended::Failed(error.into())
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        if error.kind() == Kind::Lost {
+            return Self::Lost(error.chain());
+        }
+        Self::Failed(error.into())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match error.kind() {
+            Kind::Cancelled => Exit::Terminated,
+            Kind::Configuration => Exit::Configuration,
+            Kind::Unreachable | Kind::AnswerLost | Kind::Lost => Exit::SourceUnavailable,
+            Kind::Busy => Exit::SourceBusy,
+            Kind::Credentials => Exit::Credentials,
+            Kind::Permission => Exit::Permission,
+            Kind::Missing => Exit::SourceMissing,
+            Kind::Unusable => Exit::SourceUnusable,
+            Kind::Protocol => Exit::SourceProtocol,
+            Kind::Tls => Exit::Tls,
+        };
+        Self::from_error(exit, &error)
+    }
+}

@@ -1,0 +1,175 @@
+//! Ending a transfer, well or otherwise, so that the disk is unlocked.
+
+use contract::Exit;
+use mover::Failure;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    DataPath, Ended, Session,
+    phase::{Closing, Ending, closing, ending},
+    stopped,
+    timers::Pauses,
+};
+use crate::engine::{DiskStatus, Engine, Error, Kind, TransferId};
+
+/// What one look at a transfer that is being finished has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// It is over, and the disk unlocked.
+    Finished,
+    /// The engine works on it.
+    Accepted,
+    /// Nothing new.
+    Nothing,
+}
+
+impl<E: Engine, D: DataPath> Session<'_, E, D> {
+    /// Finalizes, and waits until the engine has finished. All data connections are closed by now:
+    /// the engine cannot take away a ticket that is in use.
+    pub(super) async fn finish(&self, id: &TransferId) -> Result<(), Ended> {
+        let since = Instant::now();
+        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_poll);
+        let mut accepted = false;
+        loop {
+            match timeout(self.timers.call * 2, self.finish_step(id)).await {
+                Ok(Ok(Seen::Finished)) => {
+                    tracing::info!(transfer = %id, "the image transfer is finished; the disk is unlocked");
+                    return Ok(());
+                }
+                Ok(Ok(Seen::Accepted)) => accepted = true,
+                Ok(Ok(Seen::Nothing)) | Err(_) => {}
+                Ok(Err(ended)) => return Err(ended),
+            }
+            if self.stop.is_asked() {
+                if accepted {
+                    tracing::info!(
+                        transfer = %id,
+                        "asked to stop; every byte is in place and the engine has accepted the end of \
+                         the transfer"
+                    );
+                    return Ok(());
+                }
+                if self.stop.time_left().is_zero() {
+                    return Err(stopped());
+                }
+            }
+            if since.elapsed() >= self.timers.finish {
+                return Err(Ended::Failed(Failure::new(
+                    Exit::SourceUnavailable,
+                    format!(
+                        "every byte is in place, but the engine has not finished the image transfer \
+                         {id} within {} s, so that the disk may still be locked",
+                        self.timers.finish.as_secs()
+                    ),
+                )));
+            }
+            tokio::select! {
+                () = sleep(pauses.next()) => {}
+                () = self.stop.asked(), if !self.stop.is_asked() => {}
+            }
+        }
+    }
+
+    async fn finish_step(&self, id: &TransferId) -> Result<Seen, Ended> {
+        let transfer = match self.engine.transfer(id).await {
+            Ok(Some(transfer)) => transfer,
+            // Forgotten, as engines before 4.4.7 do at once and others after minutes.
+            Ok(None) => return self.finished_by_disk().await,
+            Err(error) => return heals(error),
+        };
+        match closing(&transfer.phase) {
+            Closing::Done => return Ok(Seen::Finished),
+            Closing::Wait => return Ok(Seen::Accepted),
+            Closing::Lost => {
+                return Err(Ended::Lost(format!(
+                    "the engine had it in phase {} before it was finalized",
+                    transfer.phase
+                )));
+            }
+            Closing::Finalize => {}
+        }
+        match self.engine.finalize(id).await {
+            Ok(()) => Ok(Seen::Accepted),
+            Err(error) => heals(error),
+        }
+    }
+
+    /// Whether a transfer that the engine has forgotten ended well: the disk says so.
+    async fn finished_by_disk(&self) -> Result<Seen, Ended> {
+        match self.engine.disk(&self.disk).await {
+            Ok(disk) if disk.status == DiskStatus::Ok => Ok(Seen::Finished),
+            Ok(disk) if disk.status == DiskStatus::Illegal => {
+                disk.ensure_transferable()?;
+                Ok(Seen::Nothing)
+            }
+            Ok(_) => Ok(Seen::Accepted),
+            Err(error) => heals(error),
+        }
+    }
+
+    /// Gives a transfer up: has its cancellation accepted, unless it comes to its end without that.
+    /// Tries for a bounded time and tells how it went; never fails.
+    pub(super) async fn abandon(&self, id: &TransferId) {
+        let since = Instant::now();
+        let left = || {
+            let ours = self.timers.end.saturating_sub(since.elapsed());
+            ours.min(self.stop.time_left())
+        };
+        let mut pauses = Pauses::new(self.timers.poll, self.timers.poll * 2);
+        loop {
+            let outcome = timeout(left().min(self.timers.call), self.abandon_step(id)).await;
+            match outcome {
+                Ok(Ok(what)) => {
+                    tracing::info!(transfer = %id, "the image transfer {what}");
+                    return;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(transfer = %id, error = error.chain(), "cannot end the image transfer yet");
+                }
+                Err(_) => {
+                    tracing::warn!(transfer = %id, "the engine does not answer; trying again");
+                }
+            }
+            let pause = pauses.next();
+            if left() <= pause {
+                break;
+            }
+            sleep(pause).await;
+        }
+        tracing::error!(
+            transfer = %id,
+            disk = %self.disk,
+            "the image transfer could not be ended; the engine ends it by itself {} s after the last \
+             read, and the disk stays locked until then",
+            self.timers.inactivity.as_secs()
+        );
+    }
+
+    async fn abandon_step(&self, id: &TransferId) -> Result<String, Error> {
+        let Some(transfer) = self.engine.transfer(id).await? else {
+            return Ok("is gone".into());
+        };
+        if ending(&transfer.phase) == Ending::Nothing {
+            return Ok(format!("is in phase {} and ends by itself", transfer.phase));
+        }
+        self.engine.cancel(id).await?;
+        Ok(format!(
+            "was in phase {}; its cancellation is accepted",
+            transfer.phase
+        ))
+    }
+}
+
+/// What an error means while the end of a transfer is waited for: nothing, as long as it can heal.
+fn heals(error: Error) -> Result<Seen, Ended> {
+    match error.kind() {
+        Kind::Unreachable | Kind::AnswerLost | Kind::Busy => {
+            tracing::warn!(
+                error = error.chain(),
+                "the engine does not answer; asking again"
+            );
+            Ok(Seen::Nothing)
+        }
+        _ => Err(error.into()),
+    }
+}

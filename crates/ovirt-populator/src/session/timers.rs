@@ -1,0 +1,102 @@
+//! Every time limit of a session, in one place.
+
+use std::time::Duration;
+
+/// Time limits of a session. `docs/protocol/ovirt.md` holds the same table for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// The engine ends a transfer from which nothing is read for this long; whole seconds.
+    pub inactivity: Duration,
+    /// For a locked disk or a busy engine. Longer than `inactivity` and the engine's polling (10 s)
+    /// together, so that what a crashed run left behind is waited out.
+    pub locked_wait: Duration,
+    /// Without an answer from the engine, and without a byte over several transfers.
+    pub patience: Duration,
+    /// From the answer to the creation until data can be read.
+    pub begin: Duration,
+    /// From the last byte until the engine says that the transfer is finished. The engine applies
+    /// actions in a loop that slows down to 10 s, and retries while its host is busy.
+    pub finish: Duration,
+    /// To have a cancellation accepted.
+    pub end: Duration,
+    /// For the answer to a creation, and for the copy to let go, when the run is to end early.
+    pub in_flight: Duration,
+    /// Between two looks at a phase, at first.
+    pub poll: Duration,
+    /// Between two looks at a phase, at most.
+    pub longest_poll: Duration,
+    /// Between two tries on a locked disk, at most.
+    pub longest_locked_poll: Duration,
+    /// Between two looks at the phase while data is read.
+    pub watch: Duration,
+    /// One call while a transfer is being ended.
+    pub call: Duration,
+    /// Transfers that one run makes, at most.
+    pub attempts: u32,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            inactivity: Duration::from_secs(120),
+            locked_wait: Duration::from_secs(300),
+            patience: Duration::from_secs(600),
+            begin: Duration::from_secs(300),
+            finish: Duration::from_secs(300),
+            end: Duration::from_secs(20),
+            in_flight: Duration::from_secs(5),
+            poll: Duration::from_secs(1),
+            longest_poll: Duration::from_secs(5),
+            longest_locked_poll: Duration::from_secs(15),
+            watch: Duration::from_secs(15),
+            call: Duration::from_secs(5),
+            attempts: 5,
+        }
+    }
+}
+
+/// Pauses that grow by half from one to the next, up to a limit.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Pauses {
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            next: first.min(longest),
+            longest,
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause + pause / 2).min(self.longest);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crashed_run_is_waited_out() {
+        let timers = Timers::default();
+        let poll_of_the_engine = Duration::from_secs(10);
+        assert!(
+            timers.locked_wait
+                > timers.inactivity + poll_of_the_engine + timers.longest_locked_poll
+        );
+    }
+
+    #[test]
+    fn pauses_grow_to_their_limit() {
+        let mut pauses = Pauses::new(Duration::from_secs(1), Duration::from_secs(3));
+        let millis: Vec<_> = std::iter::repeat_with(|| pauses.next().as_millis())
+            .take(5)
+            .collect();
+        assert_eq!(millis, [1000, 1500, 2250, 3000, 3000]);
+    }
+}
