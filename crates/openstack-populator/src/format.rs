@@ -15,11 +15,11 @@ pub enum Format {
     Qcow2,
     /// QEMU enhanced disk.
     Qed,
-    /// VMware: a sparse extent, an ESX extent or a descriptor.
+    /// `VMware`: a sparse extent, an ESX extent or a descriptor.
     Vmdk,
-    /// Hyper-V, second version.
+    /// `Hyper-V`, second version.
     Vhdx,
-    /// Hyper-V and Virtual PC: a dynamic or differencing disk, which begins with a copy of its footer.
+    /// `Hyper-V` and `Virtual PC`: a dynamic or differencing disk, which begins with a copy of its footer.
     Vhd,
     /// `VirtualBox`.
     Vdi,
