@@ -1,13 +1,17 @@
 //! An object behind HTTP(S) with ranges, or without them.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use http::HeaderMap;
 use net::Cancel;
 use url::Url;
 
-use super::{Access, Reader, Source};
-use crate::Error;
+use super::{
+    Access, Reader, Source,
+    client::{Client, Dialect},
+    reader::{self, OrderedReader, RangedReader},
+};
+use crate::{Error, Kind};
 
 /// Credentials of an [`HttpSource`], asked for at every request.
 pub trait Authorization: Send + Sync + std::fmt::Debug {
@@ -32,40 +36,83 @@ impl Authorization for NoAuthorization {
     }
 
     fn renew(&self, _refused: &HeaderMap) -> Result<(), Error> {
-        todo!()
+        Err(Error::new(
+            Kind::Credentials,
+            "the server wants credentials, and there are none",
+        ))
     }
 }
 
 /// An HTTP object of known size.
+///
+/// * Each answer is checked before a byte of it is used: status, `Content-Range`, total size and
+///   `Content-Length`, no compression, and the same `ETag` and `Last-Modified` as the first answer's.
+///   `Content-MD5` is not looked at: Glance sends the whole image's with every range.
+/// * Redirects are followed, at most five for a request, never from `https` to `http`. Credentials go
+///   to the first origin alone. Where they led is asked directly from then on; when it refuses, the
+///   first URL is asked again.
+/// * A 401 renews the credentials.
+/// * A kept connection that the server has closed is replaced without an error.
 #[derive(Debug)]
-pub struct HttpSource {}
+pub struct HttpSource {
+    client: Client,
+    size: u64,
+    access: Access,
+}
 
 impl HttpSource {
     /// Probes the object with a one-byte range: 206 with the right `Content-Range` and total means
-    /// ranged access by up to `connections` readers; 200 means one ordered stream.
+    /// ranged access by up to `connections` readers; 200 means one ordered stream, whose body is not
+    /// read now. An empty object has no range; 416 and 200 are right for it.
     ///
     /// `expected_size` is what the metadata said; a server that states another is an error.
+    ///
+    /// # Errors
+    /// The server's refusals by their kind: [`Kind::Missing`] also for 204, with which Glance
+    /// answers for an image whose data is not in its store. Nothing is repeated here.
     pub fn probe(
-        _connector: net::Connector,
-        _url: Url,
-        _authorization: Arc<dyn Authorization>,
-        _expected_size: u64,
-        _connections: std::num::NonZeroUsize,
+        connector: net::Connector,
+        url: Url,
+        authorization: Arc<dyn Authorization>,
+        expected_size: u64,
+        connections: NonZeroUsize,
     ) -> Result<Self, Error> {
-        todo!()
+        let client = Client::new(connector, url, Dialect::Object, authorization);
+        let mut line = client.own_line();
+        let is_ranged = if expected_size == 0 {
+            reader::probe_empty(&mut line)?;
+            false
+        } else {
+            reader::probe(&mut line, expected_size)?
+        };
+        drop(line);
+        tracing::debug!(origin = client.origin(), is_ranged, "probed the object");
+        Ok(Self {
+            client,
+            size: expected_size,
+            access: if is_ranged {
+                Access::Ranged { connections }
+            } else {
+                Access::Ordered
+            },
+        })
     }
 }
 
 impl Source for HttpSource {
     fn size(&self) -> u64 {
-        todo!()
+        self.size
     }
 
     fn access(&self) -> Access {
-        todo!()
+        self.access
     }
 
-    fn reader(&self, _cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
-        todo!()
+    fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
+        let line = self.client.line(cancel);
+        Ok(match self.access {
+            Access::Ranged { .. } => Box::new(RangedReader::new(line, self.size)),
+            Access::Ordered => Box::new(OrderedReader::new(line, self.size)),
+        })
     }
 }

@@ -1,10 +1,31 @@
 //! A disk behind an ovirt-imageio daemon.
 
-use net::Cancel;
+use std::{fmt, io, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, StatusCode};
+use net::{Cancel, Connector};
+use serde::Deserialize;
 use url::Url;
 
-use super::{Access, Reader, Source};
-use crate::{Algorithm, ByteRange, Error, Extent};
+use super::{
+    Access, NoAuthorization, Reader, Source,
+    client::{Client, Dialect, Line},
+    extent_map::ExtentMap,
+    reader::RangedReader,
+};
+use crate::{Algorithm, ByteRange, Content, Error, Extent, Kind};
+
+/// The daemon walks the whole disk before the first byte of its answer; on huge fragmented disks this
+/// takes minutes.
+const EXTENTS_STALL: Duration = Duration::from_secs(600);
+/// Bounds the answer: about ten million extents, before joining.
+const MAX_EXTENTS_BODY: u64 = 1 << 30;
+/// Bounds the small answers.
+const MAX_BODY: usize = 64 << 10;
+/// Slowest reading of the disk by the daemon that its checksum is waited for, in bytes per second.
+const SLOWEST_CHECKSUM: u64 = 32 << 20;
+/// The block size that [`Algorithm::Blkhash`] stands for.
+const CHECKSUM_BLOCK: u64 = 4 << 20;
 
 /// The URL of an image ticket. The random id in its path is the only credential, so `Debug` and
 /// `Display` show the origin alone.
@@ -19,16 +40,28 @@ impl Ticket {
     }
 }
 
-impl std::fmt::Debug for Ticket {
-    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let _ = &self.0;
-        todo!()
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ticket({self})")
+    }
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.origin().ascii_serialization())
     }
 }
 
 /// The disk.
 #[derive(Debug)]
-pub struct ImageioSource {}
+pub struct ImageioSource {
+    client: Client,
+    size: u64,
+    connections: NonZeroUsize,
+    has_checksum: bool,
+    /// `None` where the daemon knows no extents.
+    extents: Option<ExtentMap>,
+}
 
 impl ImageioSource {
     /// Asks the daemon what it can do (OPTIONS) and where the zeroes are (extents, which may take
@@ -36,39 +69,270 @@ impl ImageioSource {
     ///
     /// `size` is the disk's virtual size as the engine states it; extents that end elsewhere are an
     /// error. `connections` is the user's limit; the daemon's `max_readers`, less one for the
-    /// keep-alive, is the other.
+    /// keep-alive, is the other: a connection too many gets no answer until another is closed.
+    ///
+    /// # Errors
+    /// [`Kind::Lost`] when the ticket is refused. Nothing is repeated here.
     pub fn open(
-        _connector: net::Connector,
-        _ticket: Ticket,
-        _size: u64,
-        _connections: std::num::NonZeroUsize,
+        connector: Connector,
+        ticket: Ticket,
+        size: u64,
+        connections: NonZeroUsize,
     ) -> Result<Self, Error> {
-        todo!()
+        let Ticket(url) = ticket;
+        let client = Client::new(connector, url, Dialect::Imageio, Arc::new(NoAuthorization));
+        let mut line = client.own_line();
+        let abilities = Abilities::ask(&mut line)?;
+        let extents = if abilities.has("extents") {
+            Some(ask_extents(line.patient(EXTENTS_STALL), size)?)
+        } else {
+            None
+        };
+        let connections = connections.min(abilities.readers());
+        tracing::debug!(
+            origin = client.origin(),
+            features = ?abilities.features,
+            connections,
+            extents = extents.as_ref().map(ExtentMap::len),
+            "opened the image"
+        );
+        let has_checksum = abilities.has("checksum");
+        Ok(Self {
+            client,
+            size,
+            connections,
+            has_checksum,
+            extents,
+        })
     }
 }
 
 impl Source for ImageioSource {
     fn size(&self) -> u64 {
-        todo!()
+        self.size
     }
 
     fn access(&self) -> Access {
-        todo!()
+        Access::Ranged {
+            connections: self.connections,
+        }
     }
 
-    fn extents(&self, _range: ByteRange) -> Result<Vec<Extent>, Error> {
-        todo!()
+    fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, Error> {
+        Ok(match &self.extents {
+            Some(map) => map.of(range),
+            None => vec![Extent {
+                range,
+                content: Content::Data,
+            }],
+        })
     }
 
-    fn reader(&self, _cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
-        todo!()
+    fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
+        Ok(Box::new(RangedReader::new(
+            self.client.line(cancel),
+            self.size,
+        )))
     }
 
-    fn keep_alive(&self, _cancel: &Cancel) -> Result<(), Error> {
-        todo!()
+    /// An OPTIONS on a connection of its own: the daemon takes note of when the ticket was last used,
+    /// and the engine ends transfers that are not.
+    fn keep_alive(&self, cancel: &Cancel) -> Result<(), Error> {
+        Abilities::ask(&mut self.client.line(cancel)).map(|_| ())
     }
 
-    fn checksum(&self, _algorithm: Algorithm, _cancel: &Cancel) -> Result<String, Error> {
-        todo!()
+    fn checksum(&self, algorithm: Algorithm, cancel: &Cancel) -> Result<String, Error> {
+        if algorithm != Algorithm::Blkhash || !self.has_checksum {
+            return Err(Error::new(
+                Kind::Unusable,
+                format!("{} computes no {algorithm} checksum", self.client.origin()),
+            ));
+        }
+        let patience = EXTENTS_STALL + Duration::from_secs(self.size / SLOWEST_CHECKSUM);
+        let mut line = self.client.line(cancel).patient(patience);
+        let query = format!("algorithm=blake2b&block_size={CHECKSUM_BLOCK}");
+        let url = self.client.below("checksum", Some(&query));
+        let head = line.ask(&Method::GET, &url, &HeaderMap::new())?;
+        match head.status {
+            StatusCode::OK => {}
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                return Err(Error::new(
+                    Kind::Lost,
+                    format!(
+                        "checksum refused by {} ({}): the ticket has ended",
+                        self.client.origin(),
+                        head.status
+                    ),
+                ));
+            }
+            status => return Err(self.client.refusal(status, &head.headers)),
+        }
+        let checksum: Checksum = parse(&self.client, "checksum", &line.read_to_end(MAX_BODY)?)?;
+        checksum.check(&self.client)
+    }
+}
+
+/// What a daemon can do, as it says in its answer to OPTIONS.
+#[derive(Debug, Default, Deserialize)]
+struct Abilities {
+    #[serde(default)]
+    features: Vec<String>,
+    max_readers: Option<usize>,
+}
+
+impl Abilities {
+    /// Old daemons have no OPTIONS (405), or say nothing (204): they can do what every daemon can.
+    fn ask(line: &mut Line<'_>) -> Result<Self, Error> {
+        let client = line.client();
+        let head = line.ask(&Method::OPTIONS, client.url(), &HeaderMap::new())?;
+        match head.status {
+            StatusCode::OK => parse(client, "capabilities", &line.read_to_end(MAX_BODY)?),
+            StatusCode::NO_CONTENT => Ok(Self::default()),
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                line.hang_up();
+                Ok(Self::default())
+            }
+            status => Err(client.refusal(status, &head.headers)),
+        }
+    }
+
+    fn has(&self, feature: &str) -> bool {
+        self.features.iter().any(|known| known == feature)
+    }
+
+    /// How many may read at a time, one connection being left for the keep-alive.
+    fn readers(&self) -> NonZeroUsize {
+        let readers = self.max_readers.unwrap_or(1).saturating_sub(1);
+        NonZeroUsize::new(readers).unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+/// The daemon's answer to a request for a checksum.
+#[derive(Debug, Deserialize)]
+struct Checksum {
+    algorithm: String,
+    block_size: u64,
+    checksum: String,
+}
+
+impl Checksum {
+    /// The digest, if it is the one that was asked for: 32 bytes in hexadecimal.
+    fn check(self, client: &Client) -> Result<String, Error> {
+        let is_digest =
+            self.checksum.len() == 64 && self.checksum.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if self.algorithm == "blake2b" && self.block_size == CHECKSUM_BLOCK && is_digest {
+            return Ok(self.checksum.to_ascii_lowercase());
+        }
+        Err(Error::new(
+            Kind::Protocol,
+            format!(
+                "{} was asked for blake2b over blocks of {CHECKSUM_BLOCK} bytes and answered with {} \
+                 over {}, {:?}",
+                client.origin(),
+                self.algorithm,
+                self.block_size,
+                self.checksum
+            ),
+        ))
+    }
+}
+
+fn ask_extents(mut line: Line<'_>, size: u64) -> Result<ExtentMap, Error> {
+    let client = line.client();
+    let url = client.below("extents", Some("context=zero"));
+    let head = line.ask(&Method::GET, &url, &HeaderMap::new())?;
+    if head.status != StatusCode::OK {
+        return Err(client.refusal(head.status, &head.headers));
+    }
+    let mut body = BodyReader {
+        line: &mut line,
+        left: MAX_EXTENTS_BODY,
+        failure: None,
+        at_end: false,
+    };
+    let map = ExtentMap::read(io::BufReader::with_capacity(64 << 10, &mut body), size);
+    if let Some(failure) = body.failure {
+        return Err(failure);
+    }
+    map.map_err(|error| {
+        let context = format!("{}: unusable extents", client.origin());
+        Error::with_source(Kind::Protocol, context, error)
+    })
+}
+
+/// A body as [`io::Read`], which keeps what went wrong.
+struct BodyReader<'a, 'b> {
+    line: &'a mut Line<'b>,
+    left: u64,
+    failure: Option<Error>,
+    at_end: bool,
+}
+
+impl io::Read for BodyReader<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.at_end || buf.is_empty() {
+            return Ok(0);
+        }
+        let count = match self.line.read(buf) {
+            Ok(count) => {
+                self.at_end = count < buf.len();
+                count
+            }
+            Err((_, error)) => return Err(self.fail(error)),
+        };
+        match self.left.checked_sub(count as u64) {
+            Some(left) => self.left = left,
+            None => {
+                let context = format!(
+                    "{}: the extents are larger than {MAX_EXTENTS_BODY} bytes",
+                    self.line.client().origin()
+                );
+                return Err(self.fail(Error::new(Kind::Protocol, context)));
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl BodyReader<'_, '_> {
+    fn fail(&mut self, error: Error) -> io::Error {
+        let kind = io::Error::other(error.to_string());
+        self.failure = Some(error);
+        kind
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(client: &Client, what: &str, body: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(|error| {
+        let context = format!("{}: unusable {what}", client.origin());
+        Error::with_source(Kind::Protocol, context, error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_never_shown() {
+        let url = "https://host.example:54322/images/5c2f-secret?x=secret";
+        let ticket = Ticket::new(Url::parse(url).unwrap());
+        assert_eq!(
+            format!("{ticket} {ticket:?}"),
+            "https://host.example:54322 Ticket(https://host.example:54322)"
+        );
+    }
+
+    #[test]
+    fn one_reader_is_left_for_the_keep_alive() {
+        let readers = |json: &str| {
+            let abilities: Abilities = serde_json::from_str(json).unwrap();
+            abilities.readers().get()
+        };
+        assert_eq!(readers(r#"{"features": ["extents"], "max_readers": 8}"#), 7);
+        assert_eq!(readers(r#"{"max_readers": 2}"#), 1);
+        assert_eq!(readers(r#"{"max_readers": 1}"#), 1);
+        assert_eq!(readers(r#"{"max_readers": 0}"#), 1);
+        assert_eq!(readers("{}"), 1);
     }
 }

@@ -1,8 +1,12 @@
 //! Where bytes come from.
 
+mod answer;
+mod client;
+mod extent_map;
 mod http;
 mod imageio;
 mod memory;
+mod reader;
 
 use std::num::NonZeroUsize;
 

@@ -1,0 +1,323 @@
+//! Requests to one object: credentials, redirects, kept connections, and what refusals mean.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use net::{Cancel, Connection, Connector, ResponseHead};
+use url::Url;
+
+use super::{Authorization, answer::Identity};
+use crate::{Error, Kind};
+
+/// Redirects followed for one request.
+const MAX_REDIRECTS: usize = 5;
+/// Credentials renewed for one request. Two, since another reader's may be about to expire.
+const MAX_RENEWALS: usize = 2;
+
+/// Whose words the statuses are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// An HTTP object; Glance's peculiarities are included.
+    Object,
+    /// An ovirt-imageio daemon or proxy: the ticket in the URL is the credential, and whatever is
+    /// wrong with it is a refusal.
+    Imageio,
+}
+
+/// One object on one server, asked over several connections.
+pub(super) struct Client {
+    connector: Connector,
+    url: Url,
+    dialect: Dialect,
+    authorization: Arc<dyn Authorization>,
+    /// Where the redirects ended; asked directly until it refuses.
+    resolved: Mutex<Option<Url>>,
+    identity: Mutex<Option<Identity>>,
+}
+
+impl Client {
+    pub(super) fn new(
+        connector: Connector,
+        url: Url,
+        dialect: Dialect,
+        authorization: Arc<dyn Authorization>,
+    ) -> Self {
+        Self {
+            connector,
+            url,
+            dialect,
+            authorization,
+            resolved: Mutex::new(None),
+            identity: Mutex::new(None),
+        }
+    }
+
+    /// A line whose blocking calls end when `cancel` is pulled.
+    pub(super) fn line(&self, cancel: &Cancel) -> Line<'_> {
+        self.line_over(self.connector.with_cancel(cancel.clone()))
+    }
+
+    /// A line with the connector's own stop flag.
+    pub(super) fn own_line(&self) -> Line<'_> {
+        self.line_over(self.connector.clone())
+    }
+
+    fn line_over(&self, connector: Connector) -> Line<'_> {
+        Line {
+            client: self,
+            connector,
+            connection: None,
+            stall: None,
+        }
+    }
+
+    /// What may be shown of the URL: the path or the query may be a secret.
+    pub(super) fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+
+    /// The URL itself, for requests.
+    pub(super) const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The URL of a resource below the object.
+    pub(super) fn below(&self, name: &str, query: Option<&str>) -> Url {
+        let mut url = self.url.clone();
+        // A URL with a host always has a path.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push(name);
+        }
+        url.set_query(query);
+        url
+    }
+
+    /// The error for a status that is not the one that was asked for.
+    pub(super) fn refusal(&self, status: StatusCode, headers: &HeaderMap) -> Error {
+        let (kind, meaning) = match self.dialect {
+            Dialect::Object => object_refusal(status),
+            Dialect::Imageio => imageio_refusal(status),
+        };
+        let context = format!("{} answered {status}: {meaning}", self.origin());
+        Error::new(kind, context).after(net::retry_after(headers, SystemTime::now()))
+    }
+
+    /// Remembers the first answer's word on which version of the object it is, and compares the later
+    /// ones with it.
+    pub(super) fn check_identity(&self, headers: &HeaderMap) -> Result<(), Error> {
+        let found = Identity::of(headers);
+        let mut identity = lock(&self.identity);
+        match &*identity {
+            None => *identity = Some(found),
+            Some(first) => first.check(&found).map_err(|change| {
+                let context = format!("{} changed while it was read: {change}", self.origin());
+                Error::new(Kind::Protocol, context)
+            })?,
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("origin", &self.origin())
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Requests one after another, on one connection as long as it lasts.
+pub(super) struct Line<'a> {
+    client: &'a Client,
+    connector: Connector,
+    connection: Option<(Connection, Url)>,
+    stall: Option<Duration>,
+}
+
+impl<'a> Line<'a> {
+    /// Waits this long without a byte, in place of the connector's time.
+    pub(super) fn patient(mut self, stall: Duration) -> Self {
+        self.stall = Some(stall);
+        if let Some((connection, _)) = &mut self.connection {
+            connection.set_stall(stall);
+        }
+        self
+    }
+
+    pub(super) const fn client(&self) -> &'a Client {
+        self.client
+    }
+
+    /// Asks for the object with further headers: follows redirects, renews credentials.
+    ///
+    /// # Errors
+    /// Every status that is neither a success nor 416.
+    pub(super) fn get(&mut self, headers: &HeaderMap) -> Result<ResponseHead, Error> {
+        let client = self.client;
+        let mut credentials = client.authorization.headers()?;
+        let mut url = lock(&client.resolved).clone();
+        let (mut redirects, mut renewals) = (0, 0);
+        loop {
+            let remembered = redirects == 0 && url.is_some();
+            let at = url.as_ref().unwrap_or(&client.url);
+            let is_home = at.origin() == client.url.origin();
+            let mut all = headers.clone();
+            if is_home {
+                all.extend(credentials.clone());
+            }
+            let head = self.ask(&Method::GET, at, &all)?;
+            if head.status.is_success() || head.status == StatusCode::RANGE_NOT_SATISFIABLE {
+                if redirects > 0 {
+                    *lock(&client.resolved) = url;
+                }
+                return Ok(head);
+            }
+            self.hang_up();
+            if client.dialect == Dialect::Object
+                && let Some(to) = net::redirect_target(at, head.status, &head.headers)?
+            {
+                redirects += 1;
+                if redirects > MAX_REDIRECTS {
+                    return Err(Error::new(
+                        Kind::Protocol,
+                        format!("{}: more than {MAX_REDIRECTS} redirects", client.origin()),
+                    ));
+                }
+                url = Some(to);
+                continue;
+            }
+            if remembered && matches!(head.status.as_u16(), 401 | 403 | 404 | 410) {
+                lock(&client.resolved).take_if(|resolved| Some(&*resolved) == url.as_ref());
+                url = None;
+                continue;
+            }
+            if head.status == StatusCode::UNAUTHORIZED
+                && client.dialect == Dialect::Object
+                && is_home
+                && renewals < MAX_RENEWALS
+            {
+                renewals += 1;
+                client.authorization.renew(&credentials)?;
+                credentials = client.authorization.headers()?;
+                (url, redirects) = (None, 0);
+                continue;
+            }
+            return Err(client.refusal(head.status, &head.headers));
+        }
+    }
+
+    /// One request and the head of its answer, whatever its status. A kept connection that the server
+    /// has closed in the meantime is replaced without a word.
+    pub(super) fn ask(
+        &mut self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<ResponseHead, Error> {
+        let mut headers = headers.clone();
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+        if let Some((mut connection, origin)) = self.connection.take()
+            && connection.is_reusable()
+            && origin.origin() == url.origin()
+        {
+            match connection.request(method, url, &headers) {
+                Ok(head) => {
+                    self.connection = Some((connection, origin));
+                    return Ok(head);
+                }
+                Err(error) if error.kind() == net::Kind::Closed => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut connection = self.connector.connect(url)?;
+        if let Some(stall) = self.stall {
+            connection.set_stall(stall);
+        }
+        let head = connection.request(method, url, &headers)?;
+        self.connection = Some((connection, url.clone()));
+        Ok(head)
+    }
+
+    /// Reads body bytes; fewer than `buf` holds means the end of the body.
+    pub(super) fn read(&mut self, buf: &mut [u8]) -> Result<usize, (usize, Error)> {
+        let Some((connection, _)) = &mut self.connection else {
+            return Err((0, Error::new(Kind::Internal, "no answer is being read")));
+        };
+        connection
+            .read(buf)
+            .map_err(|(count, error)| (count, error.into()))
+    }
+
+    /// Reads the rest of a small body.
+    pub(super) fn read_to_end(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
+        let Some((connection, _)) = &mut self.connection else {
+            return Err(Error::new(Kind::Internal, "no answer is being read"));
+        };
+        Ok(connection.read_to_end(limit)?)
+    }
+
+    /// Closes the connection, and gives up what is under way on it.
+    pub(super) fn hang_up(&mut self) {
+        self.connection = None;
+    }
+}
+
+impl fmt::Debug for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line")
+            .field("client", &self.client)
+            .field("connected", &self.connection.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+fn object_refusal(status: StatusCode) -> (Kind, &'static str) {
+    match status.as_u16() {
+        // Glance says so of an image without data and of one whose data its store has lost.
+        204 => (Kind::Missing, "the object has no data"),
+        401 => (Kind::Credentials, "it refuses the credentials"),
+        403 => (Kind::Permission, "it forbids reading the object"),
+        404 => (Kind::Missing, "there is no such object"),
+        410 => (Kind::Missing, "the object is gone"),
+        416 => (
+            Kind::Protocol,
+            "it refuses a range that lies within the stated size",
+        ),
+        200 => (
+            Kind::Protocol,
+            "the whole object in place of the range that was asked for",
+        ),
+        300..=399 => (Kind::Protocol, "a redirect that leads nowhere"),
+        408 | 429 | 500..=599 => (Kind::Busy, "it cannot answer now"),
+        _ => (Kind::Protocol, "no answer to this request"),
+    }
+}
+
+fn imageio_refusal(status: StatusCode) -> (Kind, &'static str) {
+    match status.as_u16() {
+        // Unknown, expired and cancelled tickets are all 403.
+        401 | 403 | 404 | 410 => (Kind::Lost, "the image ticket has ended"),
+        416 => (
+            Kind::Protocol,
+            "it refuses a range that lies within the disk's size",
+        ),
+        200 => (
+            Kind::Protocol,
+            "the whole disk in place of the range that was asked for",
+        ),
+        408 | 429 | 500..=599 => (Kind::Busy, "it cannot answer now"),
+        _ => (Kind::Protocol, "no answer to this request"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
