@@ -39,7 +39,7 @@ async fn show(cloud: &Cloud) -> Result<Image, Error> {
 #[tokio::test]
 async fn the_record_is_read_with_the_token_and_nothing_else_is_asked() {
     let cloud = Cloud::new(
-        json!({"os_hash_algo": "sha512", "stores": "fs", "x": {"y": 1}}),
+        &json!({"os_hash_algo": "sha512", "stores": "fs", "x": {"y": 1}}),
         vec![0; 5],
     );
     let image = show(&cloud).await.unwrap();
