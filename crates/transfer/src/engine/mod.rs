@@ -1,10 +1,42 @@
 //! The copy itself.
+//!
+//! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] moves the
+//! bytes of its own connection through buffers of the [`pool`], [`sequence`] brings them back into
+//! order for the digest, [`patience`] decides what follows an error, [`pass`] holds all that together,
+//! and [`keep_alive`] speaks to the server when nobody else does.
+
+mod activity;
+mod cursor;
+mod keep_alive;
+mod pass;
+mod patience;
+mod plan;
+mod pool;
+mod sequence;
+mod worker;
+mod zeroes;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use net::{Cancel, Clock};
 
-use crate::{Algorithm, Digest, Error, Progress, RetryPolicy, Sink, Source};
+use self::{
+    activity::Activity,
+    pass::{Outcome, Pass},
+    patience::{Patience, cancelled},
+};
+use crate::{Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source};
+
+/// Longest range that is asked for with one request when no digest is computed: long enough that a
+/// round trip per request does not count, short enough to keep all connections busy to the end.
+const PLAIN_TASK: u64 = 8 << 20;
+
+/// The same with a digest, which holds all tasks in work in memory.
+const HASHED_TASK: u64 = 2 << 20;
+
+/// Longest range that is zeroed with one call. Where zeroes have to be written, slow storage needs
+/// some seconds for it, and a stop waits for it.
+const ZERO_TASK: u64 = 64 << 20;
 
 /// What is compared with what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,15 +105,133 @@ pub struct Report {
 
 /// Copies all of `source` to `sink`, verifies it as the options say, and syncs the sink.
 ///
-/// [`crate::Phase::Done`] and 100 % are reached only when all of that has succeeded.
+/// [`Phase::Done`] and 100 % are reached only when all of that has succeeded. The sink may be copied
+/// to again after an error: it is prepared anew.
 ///
 /// # Errors
-/// The most telling error of all workers; see [`crate::Kind`]. What was written by then stays.
+/// The most telling error of all workers; see [`Kind`]. What was written by then stays. No call to the
+/// source or the sink is under way or follows.
 pub fn copy(
-    _source: &dyn Source,
-    _sink: &dyn Sink,
-    _options: &Options,
-    _surroundings: &Surroundings,
+    source: &dyn Source,
+    sink: &dyn Sink,
+    options: &Options,
+    surroundings: &Surroundings,
 ) -> Result<Report, Error> {
-    todo!()
+    let (size, capacity) = (source.size(), sink.capacity());
+    if capacity < size {
+        return Err(Error::new(
+            Kind::TargetTooSmall,
+            format!("the target holds {capacity} bytes, the disk has {size}; use a larger target"),
+        ));
+    }
+    let activity = Activity::new(&*surroundings.clock);
+    keep_alive::during(source, options.keep_alive, surroundings, &activity, || {
+        let outcome = transfer(source, sink, options, surroundings, &activity)?;
+        check(surroundings)?;
+        let verified = verify(outcome.computed, outcome.expected)?;
+        surroundings.progress.enter(Phase::Syncing);
+        sink.sync()?;
+        surroundings.progress.enter(Phase::Done);
+        Ok(Report {
+            verified,
+            buffer_bytes: outcome.buffer_bytes,
+        })
+    })
+}
+
+/// Reads and writes everything, in one pass if the source allows to continue after an error.
+fn transfer(
+    source: &dyn Source,
+    sink: &dyn Sink,
+    options: &Options,
+    surroundings: &Surroundings,
+    activity: &Activity<'_>,
+) -> Result<Outcome, Error> {
+    let (workers, is_ordered) = match source.access() {
+        Access::Ranged { connections } => (connections.min(options.connections), false),
+        Access::Ordered => (NonZeroUsize::MIN, true),
+    };
+    let mut restarts = Restarts::default();
+    let mut patience = Patience::new(
+        options.retry,
+        &*surroundings.clock,
+        &surroundings.cancel,
+        activity,
+        &surroundings.progress,
+        surroundings.seed,
+    );
+    loop {
+        check(surroundings)?;
+        surroundings.progress.begin(source.size());
+        sink.prepare(source.size())?;
+        patience.begin();
+        let received = activity.bytes();
+        let pass = Pass::new(source, sink, options, surroundings, activity, is_ordered);
+        match pass.run(workers) {
+            Err(error) if is_ordered && error.kind().is_transient() => {
+                let reached = activity.bytes() - received;
+                patience.pause(restarts.count(reached, error)?)?;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Passes over an ordered source that were begun over.
+///
+/// Such a source cannot be asked for the missing part, and nothing proves that a second answer is the
+/// same object as the first. So every answer is taken whole or not at all: reading, writing and the
+/// digest start again from the first byte, and bytes of two answers are never mixed. That costs time
+/// with every error, so it is given up when passes in a row get no further than one before.
+#[derive(Debug, Default)]
+struct Restarts {
+    furthest: u64,
+    in_vain: u32,
+}
+
+impl Restarts {
+    /// Passes in a row that got no further than an earlier one before the copy is given up.
+    const IN_VAIN: u32 = 5;
+
+    /// Takes note of a pass that ended after `reached` bytes with `error`; gives it back unless it is
+    /// time to give up.
+    fn count(&mut self, reached: u64, error: Error) -> Result<Error, Error> {
+        if reached > self.furthest {
+            self.furthest = reached;
+            self.in_vain = 0;
+            return Ok(error);
+        }
+        self.in_vain += 1;
+        // A pass without a byte is a matter of patience, not of begun passes.
+        if reached == 0 || self.in_vain < Self::IN_VAIN {
+            return Ok(error);
+        }
+        let text = format!(
+            "gave up: the source sends no ranges, and {} answers in a row ended at or before byte {}",
+            self.in_vain + 1,
+            self.furthest
+        );
+        Err(Error::with_source(Kind::Exhausted, text, error))
+    }
+}
+
+/// Compares the digests if there are two.
+fn verify(computed: Option<Digest>, expected: Option<Digest>) -> Result<Option<Digest>, Error> {
+    match (computed, expected) {
+        (Some(computed), Some(expected)) if computed != expected => Err(Error::new(
+            Kind::Hash,
+            format!(
+                "the source states {expected}, what was copied has {computed}: \
+                 the image changed or was damaged on its way"
+            ),
+        )),
+        (computed, _) => Ok(computed),
+    }
+}
+
+fn check(surroundings: &Surroundings) -> Result<(), Error> {
+    if surroundings.cancel.is_cancelled() {
+        return Err(cancelled());
+    }
+    Ok(())
 }

@@ -1,0 +1,89 @@
+//! Hands out tasks in order of offset.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::{
+    HASHED_TASK, PLAIN_TASK, ZERO_TASK,
+    pass::Pass,
+    plan::{Limits, Planner},
+    pool::{BUFFER, Pool},
+};
+use crate::{ByteRange, Content, Error, Extent};
+
+/// Zero gaps below this are read along with the data around them: a request costs about as much as
+/// reading this much.
+const GAP: u64 = 256 << 10;
+
+/// How much of the disk the source is asked about at a time. The map of a window is at most a MiB,
+/// even when every other block is a hole.
+const WINDOW: u64 = 128 << 20;
+
+/// The workers' common position on the disk.
+#[derive(Debug)]
+pub(super) struct Cursor<'a> {
+    pass: &'a Pass<'a>,
+    pool: &'a Pool,
+    hashing: bool,
+    planner: Mutex<Planner>,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(pass: &'a Pass<'a>, pool: &'a Pool, hashing: bool) -> Self {
+        let limits = Limits {
+            data: match (pass.is_ordered, hashing) {
+                (true, _) => u64::MAX,
+                (false, true) => HASHED_TASK,
+                (false, false) => PLAIN_TASK,
+            },
+            zero: ZERO_TASK,
+            gap: GAP,
+            window: WINDOW,
+        };
+        Self {
+            pass,
+            pool,
+            hashing,
+            planner: Mutex::new(Planner::new(pass.source.size(), limits)),
+        }
+    }
+
+    /// The next task, with all the buffers reserved that it will hold at a time; `None` at the end of
+    /// the disk. Blocks until there is memory for it: whoever comes later waits at the lock, so that
+    /// no later task gets the buffers that an earlier one needs.
+    ///
+    /// # Errors
+    /// Those of [`crate::Source::extents`]; the same task can be asked for again.
+    pub(super) fn next(&self) -> Result<Option<Extent>, Error> {
+        let mut planner = self.planner.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pass.check()?;
+        let Some(task) = planner.next(|range| self.extents(range))? else {
+            return Ok(None);
+        };
+        if !self.pool.reserve(self.cost(task)) {
+            return Err(super::patience::cancelled());
+        }
+        Ok(Some(task))
+    }
+
+    /// An ordered source is read from start to end, whatever it knows of zeroes.
+    fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, Error> {
+        if self.pass.is_ordered {
+            return Ok(vec![Extent {
+                range,
+                content: Content::Data,
+            }]);
+        }
+        self.pass.source.extents(range)
+    }
+
+    /// Buffers that a task needs before the first of them can come back. The worker of an ordered
+    /// source is alone and reserves one at a time; without a digest a worker keeps one for itself.
+    fn cost(&self, task: Extent) -> usize {
+        match task.content {
+            Content::Data if self.hashing && !self.pass.is_ordered => {
+                usize::try_from(task.range.len().div_ceil(BUFFER as u64)).unwrap_or(usize::MAX)
+            }
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A sign of life for the server while nothing is read from it.
+
+use std::{thread, time::Duration};
+
+use tracing::{debug, error};
+
+use super::{Surroundings, activity::Activity};
+use crate::{Error, Kind, Source};
+
+/// Signs of life do not follow each other faster than this.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// Runs `work`, and meanwhile calls [`Source::keep_alive`] whenever no byte has arrived for `idle`.
+///
+/// The thread ends as soon as `work` does, even in the middle of a call. Its own failures change
+/// nothing: if the server really goes away, a reader will say so.
+pub(super) fn during<T>(
+    source: &dyn Source,
+    idle: Duration,
+    surroundings: &Surroundings,
+    activity: &Activity<'_>,
+    work: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let idle = idle.max(SHORTEST);
+    let over = surroundings.cancel.child();
+    thread::scope(|scope| {
+        let keep = || {
+            let clock = &*surroundings.clock;
+            let mut spoken = activity.last();
+            loop {
+                spoken = spoken.max(activity.last());
+                let silence = clock.now().saturating_sub(spoken);
+                if silence < idle {
+                    if clock.wait(idle - silence, &over) {
+                        return;
+                    }
+                    continue;
+                }
+                if let Err(error) = source.keep_alive(&over) {
+                    debug!("the source did not take a sign of life: {}", error.chain());
+                }
+                spoken = clock.now();
+            }
+        };
+        let thread = match thread::Builder::new()
+            .name("keep-alive".to_owned())
+            .spawn_scoped(scope, keep)
+        {
+            Ok(thread) => thread,
+            Err(cause) => {
+                let text = "cannot start the thread \"keep-alive\"";
+                return Err(Error::with_source(Kind::Internal, text, cause));
+            }
+        };
+        let result = work();
+        over.cancel();
+        if thread.join().is_err() {
+            error!("the thread that keeps the source alive panicked");
+        }
+        result
+    })
+}

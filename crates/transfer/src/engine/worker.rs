@@ -1,0 +1,204 @@
+//! One connection: takes a task, reads it, writes it, hands it to the digest.
+
+use super::{
+    cursor::Cursor,
+    pass::Pass,
+    patience::{Patience, cancelled},
+    pool::{BUFFER, Lease, Pool},
+    sequence::{Segment, Sequence},
+    zeroes,
+};
+use crate::{ByteRange, Content, Error, Kind, Reader};
+
+/// One of the threads of a pass.
+pub(super) struct Worker<'s, 'a> {
+    pass: &'a Pass<'a>,
+    cursor: &'s Cursor<'s>,
+    pool: &'a Pool,
+    sequence: Option<&'s Sequence<'a>>,
+    patience: Patience<'a>,
+    /// Kept from task to task, dropped after an error.
+    reader: Option<Positioned<'a>>,
+    /// Without a digest, the only buffer.
+    spare: Option<Lease<'a>>,
+}
+
+/// A reader and what it is about to give.
+struct Positioned<'a> {
+    reader: Box<dyn Reader + 'a>,
+    left: ByteRange,
+    /// Whether it has read an earlier range and nothing of this one.
+    is_kept: bool,
+}
+
+impl<'s, 'a> Worker<'s, 'a> {
+    pub(super) fn new(
+        pass: &'a Pass<'a>,
+        cursor: &'s Cursor<'s>,
+        pool: &'a Pool,
+        sequence: Option<&'s Sequence<'a>>,
+        index: u64,
+    ) -> Self {
+        Self {
+            pass,
+            cursor,
+            pool,
+            sequence,
+            patience: pass.patience(index),
+            reader: None,
+            spare: None,
+        }
+    }
+
+    /// Works until the disk is done.
+    pub(super) fn run(mut self) -> Result<(), Error> {
+        loop {
+            self.patience.begin();
+            let task = loop {
+                match self.cursor.next() {
+                    Ok(task) => break task,
+                    Err(error) => self.patience.pause(error)?,
+                }
+            };
+            let Some(task) = task else {
+                return Ok(());
+            };
+            match task.content {
+                Content::Data => self.copy(task.range)?,
+                Content::Zero => self.zero(task.range)?,
+            }
+        }
+    }
+
+    fn zero(&self, range: ByteRange) -> Result<(), Error> {
+        self.pass.check()?;
+        if !self.pass.is_blank {
+            self.pass.sink.zero(range)?;
+        }
+        self.pass.progress.add_zero(range.len());
+        if let Some(sequence) = self.sequence {
+            sequence.put(range.start(), Segment::Zero(range.len()));
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, range: ByteRange) -> Result<(), Error> {
+        let mut left = range;
+        while !left.is_empty() {
+            let mut lease = self.buffer()?;
+            let buffer = lease.bytes_mut();
+            let length = usize::try_from(left.len()).map_or(BUFFER, |len| len.min(BUFFER));
+            let Some(bytes) = buffer.get_mut(..length) else {
+                return Err(Error::new(Kind::Internal, "a buffer is too short"));
+            };
+            self.read(bytes, left)?;
+            self.write(bytes, left.start())?;
+            self.pass.progress.add_data(length as u64);
+            match self.sequence {
+                Some(sequence) => sequence.put(left.start(), Segment::Data(lease, length)),
+                None => self.spare = Some(lease),
+            }
+            left = ByteRange::new(left.start() + length as u64, left.end());
+        }
+        Ok(())
+    }
+
+    fn buffer(&mut self) -> Result<Lease<'a>, Error> {
+        if let Some(lease) = self.spare.take() {
+            return Ok(lease);
+        }
+        let is_reserved = self.sequence.is_some() && !self.pass.is_ordered;
+        if !is_reserved && !self.pool.reserve(1) {
+            return Err(cancelled());
+        }
+        Ok(self.pool.take())
+    }
+
+    /// Fills `buffer` with the first bytes of `left`, which is the rest of the task. What has arrived
+    /// is kept; only the missing part is asked for again.
+    fn read(&mut self, buffer: &mut [u8], left: ByteRange) -> Result<(), Error> {
+        self.patience.begin();
+        let mut filled = 0;
+        while let Some(missing) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let wanted = ByteRange::new(left.start() + filled as u64, left.end());
+            let (arrived, error) = match self.attempt(missing, wanted) {
+                Ok(()) => {
+                    self.patience.received(missing.len());
+                    return Ok(());
+                }
+                Err(failed) => failed,
+            };
+            if arrived > missing.len() {
+                return Err(Error::with_source(
+                    Kind::Internal,
+                    "a reader claims more bytes than were asked for",
+                    error,
+                ));
+            }
+            self.patience.received(arrived);
+            filled += arrived;
+            let was_kept = self.reader.take().is_some_and(|reader| reader.is_kept);
+            // An ordered source has no ranges: what has been read cannot be continued.
+            if self.pass.is_ordered {
+                return Err(error);
+            }
+            if was_kept && arrived == 0 && self.patience.forgive(&error) {
+                continue;
+            }
+            self.patience.pause(error)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for `wanted` unless it is already under way, and fills `buffer` with its first bytes.
+    fn attempt(&mut self, buffer: &mut [u8], wanted: ByteRange) -> Result<(), (usize, Error)> {
+        let stop = &self.pass.stop;
+        if stop.is_cancelled() {
+            return Err((0, cancelled()));
+        }
+        let positioned = match &mut self.reader {
+            Some(positioned) => positioned,
+            none => none.insert(Positioned {
+                reader: self.pass.source.reader(stop).map_err(|error| (0, error))?,
+                left: ByteRange::new(0, 0),
+                is_kept: false,
+            }),
+        };
+        if positioned.left != wanted {
+            positioned
+                .reader
+                .begin(wanted)
+                .map_err(|error| (0, error))?;
+            positioned.left = wanted;
+        }
+        positioned.reader.fill(buffer)?;
+        let end = wanted.start() + buffer.len() as u64;
+        positioned.left = ByteRange::new(end, wanted.end());
+        positioned.is_kept = positioned.left.is_empty();
+        Ok(())
+    }
+
+    /// Writes what is not zero, and makes the rest read as zero.
+    fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
+        let pass = self.pass;
+        if !pass.options.detect_zeroes {
+            pass.check()?;
+            return pass.sink.write_at(bytes, offset);
+        }
+        let shortest = if pass.is_blank { 1 } else { zeroes::DIRTY_RUN };
+        zeroes::each_run(bytes, offset, shortest, |run, is_zero| {
+            pass.check()?;
+            let start = offset + run.start as u64;
+            if !is_zero {
+                return pass
+                    .sink
+                    .write_at(bytes.get(run).unwrap_or_default(), start);
+            }
+            if pass.is_blank {
+                return Ok(());
+            }
+            pass.sink
+                .zero(ByteRange::new(start, start + run.len() as u64))
+        })
+    }
+}
