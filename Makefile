@@ -37,3 +37,12 @@ services: packages ## tests of the built binaries on real imageio, Keystone and 
 	cargo build --quiet -p ovirt-populator -p openstack-populator
 	cargo test --quiet -p suite --no-run
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/services/run -- cargo test --quiet --offline -p suite
+
+.PHONY: test demo demo-standalone
+test: packages check unit services ## everything that continuous integration runs
+
+demo: demo-standalone ## the main job, with proof that the bytes are equal
+
+demo-standalone: packages ## copy a disk from oVirt and one from OpenStack, without Kubernetes
+	cargo build --quiet --release -p ovirt-populator -p openstack-populator
+	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release demo/standalone
