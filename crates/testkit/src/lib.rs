@@ -14,6 +14,7 @@
     reason = "tests fail by panicking, and builders are used where they are made"
 )]
 
+pub mod fake;
 mod gate;
 pub mod image;
 pub mod loopdev;
