@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Source")]
 pub struct SourceArguments {
-    /// Address of the engine, such as https://engine.example.com; without it, the secret key url
+    /// Address of the engine (the example shows one); without it, the secret key url
     #[arg(long = flag::ENGINE_URL, value_name = "URL")]
     pub engine_url: Option<String>,
 
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn inactivity_timeouts_that_work() {
-        assert_eq!(inactivity("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(inactivity("2m"), Ok(Duration::from_mins(2)));
         assert_eq!(inactivity("10s"), Ok(Duration::from_secs(10)));
         for text in ["0", "9s", "10500ms", "2d", "60", ""] {
             assert!(inactivity(text).is_err(), "{text}");

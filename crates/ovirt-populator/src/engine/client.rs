@@ -25,7 +25,7 @@ const SCOPE: &str = "ovirt-app-api";
 const CALL: Duration = Duration::from_secs(30);
 /// For the call that makes a transfer: the engine locks the disk, prepares it on a host and starts
 /// its export before it answers, and waits for the host up to 180 s (`vdsTimeout`).
-const CREATE: Duration = Duration::from_secs(300);
+const CREATE: Duration = Duration::from_mins(5);
 /// For the logout, which nobody needs to wait for.
 const LOGOUT: Duration = Duration::from_secs(5);
 
@@ -140,17 +140,20 @@ impl Client {
         }
         // With our scope `error` is the text and `error_code` the code; with others `error` is the
         // code and `error_description` the text.
-        let (code, text) = match (wire.error_code, wire.error, wire.error_description) {
-            (Some(code), text, _) => (code.0, text.unwrap_or_default().0),
-            (None, Some(code), text) => (code.0, text.unwrap_or_default().0),
-            (None, None, _) => (String::new(), String::new()),
+        let (code, text) = match wire.error_code {
+            Some(code) => (Some(code), wire.error),
+            None => (wire.error, wire.error_description),
         };
-        Err(self.login_error(&code, &text))
+        Err(self.login_error(&code.unwrap_or_default().0, &text.unwrap_or_default().0))
     }
 
     fn login_error(&self, code: &str, text: &str) -> Error {
         // The engine repeats the user's name, which stays out of logs as the password does.
-        let text = fault::shorten(text).replace(self.credentials.user.expose_secret(), "***");
+        let user = self.credentials.user.expose_secret();
+        let text = match user {
+            "" => fault::shorten(text),
+            user => fault::shorten(text).replace(user, "***"),
+        };
         let (kind, hint) = match code {
             "access_denied" | "invalid_grant" => (
                 Kind::Credentials,

@@ -235,7 +235,7 @@ pub struct NewTransfer {
 /// Parses the answer to a disk look-up.
 pub(super) fn disk(body: &[u8]) -> Result<Disk, Error> {
     let wire: WireDisk = parse(body, "disk")?;
-    let size = number(&wire.provisioned_size, "provisioned_size")?.ok_or_else(|| {
+    let size = number(wire.provisioned_size.as_ref(), "provisioned_size")?.ok_or_else(|| {
         Error::new(
             Kind::Protocol,
             "the engine's description of the disk has no provisioned_size",
@@ -351,7 +351,7 @@ impl TryFrom<WireTransfer> for ImageTransfer {
             direction: words(wire.direction),
             format: words(wire.format),
             timeout_policy: words(wire.timeout_policy),
-            inactivity_timeout: number(&wire.inactivity_timeout, "inactivity_timeout")?,
+            inactivity_timeout: number(wire.inactivity_timeout.as_ref(), "inactivity_timeout")?,
             transfer_url: ticket(wire.transfer_url.as_ref(), "transfer_url")?,
             proxy_url: ticket(wire.proxy_url.as_ref(), "proxy_url")?,
         })
@@ -372,7 +372,7 @@ fn parse<'de, T: Deserialize<'de>>(body: &'de [u8], what: &str) -> Result<T, Err
     })
 }
 
-fn number(scalar: &Option<Scalar>, field: &str) -> Result<Option<u64>, Error> {
+fn number(scalar: Option<&Scalar>, field: &str) -> Result<Option<u64>, Error> {
     let Some(Scalar(text)) = scalar else {
         return Ok(None);
     };

@@ -17,7 +17,7 @@ use crate::engine::{DiskStatus, Engine, Error, ImageTransfer, Kind, NewTransfer,
 /// What is known after an answer was lost.
 enum Recovered {
     /// The transfer was made, and this is it.
-    Ours(ImageTransfer),
+    Ours(Box<ImageTransfer>),
     /// Nothing holds the disk: the request did not arrive, or its transfer is over already.
     Free,
     /// Something holds the disk, and may or may not be ours.
@@ -64,7 +64,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 match self.unless_stopped(self.recover(known.as_ref())).await? {
                     Ok(Recovered::Ours(transfer)) => {
                         tracing::info!(transfer = %transfer.id, "found the transfer whose answer was lost");
-                        return Ok(transfer);
+                        return Ok(*transfer);
                     }
                     Ok(Recovered::Free) => {}
                     Ok(Recovered::Held(why)) => {
@@ -170,27 +170,12 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         let Ok(Ok(transfers)) = listed else {
             return String::new();
         };
-        let mut text = String::new();
-        for transfer in transfers {
-            let id = &transfer.id;
-            let phase = &transfer.phase;
-            text.push_str(&format!(
-                "; the image transfer {id} (phase {phase}) holds the disk"
-            ));
-            if let Some(seconds) = transfer.inactivity_timeout {
-                text.push_str(&format!(
-                    "; if a run that crashed left it, the engine ends it {seconds} s after its last \
-                     read; it is not cancelled from here, since it may be a back-up program's"
-                ));
-            }
+        if transfers.is_empty() {
+            return "; no image transfer of the disk is visible, so a move, a snapshot or another \
+                    user's transfer may hold it"
+                .to_owned();
         }
-        if text.is_empty() {
-            text.push_str(
-                "; no image transfer of the disk is visible, so a move, a snapshot or another user's \
-                 transfer may hold it",
-            );
-        }
-        text
+        transfers.iter().map(holder).collect()
     }
 
     /// Unfinished transfers of our disk.
@@ -225,7 +210,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         if let [transfer] = held.as_slice()
             && ours(&transfer)
         {
-            return Ok(Recovered::Ours(transfer.clone()));
+            return Ok(Recovered::Ours(Box::new(transfer.clone())));
         }
         if let Some(transfer) = held.first() {
             return Ok(Recovered::Held(format!(
@@ -287,4 +272,16 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             }
         }
     }
+}
+
+fn holder(transfer: &ImageTransfer) -> String {
+    let (id, phase) = (&transfer.id, &transfer.phase);
+    let end = transfer.inactivity_timeout.map(|seconds| {
+        format!(
+            "; if a run that crashed left it, the engine ends it {seconds} s after its last read; it \
+             is not cancelled from here, since it may be a back-up program's"
+        )
+    });
+    let end = end.unwrap_or_default();
+    format!("; the image transfer {id} (phase {phase}) holds the disk{end}")
 }

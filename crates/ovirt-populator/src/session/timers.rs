@@ -38,11 +38,11 @@ pub struct Timers {
 impl Default for Timers {
     fn default() -> Self {
         Self {
-            inactivity: Duration::from_secs(120),
-            locked_wait: Duration::from_secs(300),
-            patience: Duration::from_secs(600),
-            begin: Duration::from_secs(300),
-            finish: Duration::from_secs(300),
+            inactivity: Duration::from_mins(2),
+            locked_wait: Duration::from_mins(5),
+            patience: Duration::from_mins(10),
+            begin: Duration::from_mins(5),
+            finish: Duration::from_mins(5),
             end: Duration::from_secs(20),
             in_flight: Duration::from_secs(5),
             poll: Duration::from_secs(1),
