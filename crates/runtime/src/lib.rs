@@ -1,1 +1,17 @@
-//! Process shell of the binaries: logging, metrics endpoint, signals, TLS provider. No domain.
+//! Process shell of the binaries: logging, metrics endpoint, signals, termination file, TLS
+//! provider. It knows nothing of what the process is for.
+//!
+//! `main` calls [`logging::init`] and [`crypto::install`] once; everything else is made and passed
+//! on like any other value.
+
+pub mod crypto;
+pub mod endpoint;
+pub mod executor;
+pub mod logging;
+pub mod signals;
+pub mod tasks;
+pub mod termination;
+
+pub use endpoint::{Endpoint, Linger, Transport};
+pub use signals::{Signal, Signals};
+pub use tasks::Tasks;

@@ -1,0 +1,83 @@
+//! Tasks that somebody watches.
+
+use std::{collections::HashMap, future::Future, time::Duration};
+
+use tokio::{task::Id, task::JoinSet, time};
+
+/// Tasks that belong together: each has a name, each end is seen, and none outlives the set.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    set: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Tasks {
+    /// No tasks.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a task.
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.set.spawn(task);
+        self.names.insert(handle.id(), name);
+    }
+
+    /// Waits for the next panic of a task, and says whose it was and what it said; never ends
+    /// without one. Cancel safe.
+    pub async fn panicked(&mut self) -> (&'static str, String) {
+        loop {
+            match self.set.join_next_with_id().await {
+                None => std::future::pending().await,
+                Some(Ok((id, ()))) => {
+                    self.names.remove(&id);
+                }
+                Some(Err(error)) => {
+                    let name = self.names.remove(&error.id()).unwrap_or("task");
+                    if error.is_panic() {
+                        return (name, error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until all tasks have ended by themselves, at most for `grace`, then aborts the rest.
+    pub async fn finish(mut self, grace: Duration) {
+        let all = async { while self.set.join_next().await.is_some() {} };
+        if time::timeout(grace, all).await.is_err() {
+            self.set.shutdown().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_seen_with_its_name() {
+        let mut tasks = Tasks::new();
+        tasks.spawn("quiet", async {});
+        tasks.spawn("forever", std::future::pending());
+        tasks.spawn("loud", async { panic!("no such luck") });
+        let (name, text) = tasks.panicked().await;
+        assert_eq!(name, "loud");
+        assert!(text.contains("no such luck"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_is_aborted() {
+        let mut tasks = Tasks::new();
+        let (alive, dropped) = tokio::sync::oneshot::channel::<()>();
+        tasks.spawn("forever", async move {
+            let _alive = alive;
+            std::future::pending().await
+        });
+        let start = time::Instant::now();
+        tasks.finish(Duration::from_secs(3)).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+        assert!(dropped.await.is_err());
+    }
+}
