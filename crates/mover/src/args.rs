@@ -58,6 +58,12 @@ impl Arguments {
         }
     }
 
+    /// Whether the metrics were asked for by a flag, rather than by default.
+    #[must_use]
+    pub const fn metrics_are_asked_for(&self) -> bool {
+        self.run.metrics_address.is_some()
+    }
+
     /// The file that receives the termination message, if any.
     ///
     /// Without a flag: Kubernetes' own, when it exists and a controller started the process.

@@ -1,16 +1,45 @@
 //! The process around a job.
 
-use std::{future::Future, path::Path, process::ExitCode};
+use std::{
+    future::Future,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use contract::Termination;
-use transfer::Digest;
+use contract::{Exit, Termination};
+use net::SystemClock;
+use runtime::{Endpoint, Linger, Signal, Signals, Tasks, Transport, logging};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::{self, Instant},
+};
+use tracing::Level;
+use transfer::{Digest, Phase};
 
-use crate::{Arguments, Context, Environment, Failure};
+use crate::{
+    Arguments, Context, Environment, Failure, LogFormat, LogLevel, Stop, StopHandle, duration,
+    failure::advice,
+    metrics::{self, Shown},
+    report,
+};
+
+/// After a signal, the process ends although the job has not: Kubernetes kills 30 s after SIGTERM,
+/// and what the job could not say by then is better said by us.
+const LAST_MOMENT: Duration = Duration::from_secs(25);
+/// For answers under way at the very end; the endpoint itself takes 2 s.
+const GRACE: Duration = Duration::from_secs(3);
+/// The task that is waited for at the end.
+const METRICS_TASK: &str = "metrics";
+/// Crates that are logged at the level asked for.
+const OWN_CRATES: [&str; 4] = ["mover", "net", "runtime", "transfer"];
 
 /// Which mover this is.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// Name of the binary, such as `ovirt-populator`.
+    /// Name of the binary, such as `ovirt-populator`; with underscores, of its crate.
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
@@ -33,21 +62,450 @@ pub enum Done {
 /// Runs a job as a process: logging, metrics, signals, termination message, exit code.
 ///
 /// A signal pulls the job's [`crate::Stop`]; the job then has 20 s to leave the source tidy. What it
-/// returns after that is told, and the exit code is the signal's unless it still succeeds.
+/// returns after that is told, and the exit code is the signal's unless it still succeeds. After
+/// 25 s the process ends anyway.
 pub fn run<J, F>(
-    _program: &Program,
-    _environment: &Environment,
-    _arguments: &Arguments,
-    _job: J,
+    program: &Program,
+    environment: &Environment,
+    arguments: &Arguments,
+    job: J,
 ) -> ExitCode
 where
     J: FnOnce(Context) -> F + Send + 'static,
     F: Future<Output = Result<Done, Failure>> + Send + 'static,
 {
-    todo!()
+    start_logging(program, arguments);
+    runtime::crypto::install();
+    let run = Run {
+        program,
+        arguments,
+        start: Instant::now(),
+        shown: Arc::default(),
+    };
+    let exit = match runtime::executor::build() {
+        Ok(executor) => {
+            let exit = executor.block_on(run.live(environment, job));
+            // Dropping would wait for a blocked thread.
+            executor.shutdown_timeout(Duration::from_millis(100));
+            exit
+        }
+        Err(error) => run.tell(Err(Failure::from_error(Exit::Internal, &error))),
+    };
+    exit.into()
 }
 
 /// Writes the termination message; a failure to do so is only told.
-pub(crate) fn write_termination(_path: &Path, _message: Termination) {
-    todo!()
+pub(crate) fn write_termination(path: &Path, mut message: Termination) {
+    let encoded = |message: &Termination| serde_json::to_vec(message).unwrap_or_default();
+    message.fit(|message| encoded(message).len());
+    if let Err(error) = runtime::termination::write(path, &encoded(&message)) {
+        tracing::warn!(
+            "the termination message cannot be written to {}: {error}",
+            path.display()
+        );
+    }
+}
+
+/// One run of the process.
+struct Run<'a> {
+    program: &'a Program,
+    arguments: &'a Arguments,
+    start: Instant,
+    shown: Arc<Shown>,
+}
+
+impl Run<'_> {
+    async fn live<J, F>(&self, environment: &Environment, job: J) -> Exit
+    where
+        J: FnOnce(Context) -> F + Send + 'static,
+        F: Future<Output = Result<Done, Failure>> + Send + 'static,
+    {
+        let mut tasks = Tasks::new();
+        let mut surroundings = match self.surroundings(&mut tasks) {
+            Ok(surroundings) => surroundings,
+            Err(failure) => return self.tell(Err(failure)),
+        };
+        let (handle, stop) = Stop::new();
+        let result = match self.context(environment, stop) {
+            Ok(context) => {
+                let mut jobs = JoinSet::new();
+                jobs.spawn(async move { job(context).await });
+                conduct(jobs, &mut surroundings.signals, &handle, &mut tasks).await
+            }
+            Err(failure) => Err(failure),
+        };
+        let copied = matches!(result, Ok(Done::Copied { .. }));
+        self.shown.succeeded.store(copied, Ordering::Release);
+        if let Some(linger) = &surroundings.linger {
+            linger.begin();
+        }
+        // Told before the metrics linger: whoever is in a hurry need not wait.
+        let exit = self.tell(result);
+        if let Some(linger) = surroundings.linger.filter(|_| copied) {
+            tokio::select! {
+                _ = linger.wait(self.arguments.run.metrics_linger) => {}
+                Some(_) = surroundings.signals.recv() => {}
+            }
+        }
+        // The endpoint finishes its answers; everything else is aborted with the executor.
+        drop(surroundings.stop_endpoint);
+        tasks.ended(METRICS_TASK, GRACE).await;
+        exit
+    }
+
+    /// Starts what runs beside the job.
+    fn surroundings(&self, tasks: &mut Tasks) -> Result<Beside, Failure> {
+        let (sender, signals) = mpsc::channel(4);
+        let mut source = Signals::install()
+            .map_err(|error| Failure::from_error(Exit::Internal, &error).context("signals"))?;
+        tasks.spawn("signals", async move {
+            while sender.send(source.next().await).await.is_ok() {}
+        });
+        tasks.spawn(
+            "report",
+            report::run(Arc::clone(&self.shown), self.arguments.log_format()),
+        );
+        let mut beside = Beside {
+            signals,
+            linger: None,
+            stop_endpoint: None,
+        };
+        let Some(endpoint) = self.endpoint()? else {
+            return Ok(beside);
+        };
+        beside.linger = Some(endpoint.linger());
+        let (stop, stopped) = oneshot::channel::<()>();
+        tasks.spawn(
+            METRICS_TASK,
+            endpoint.serve(async {
+                // Dropping the sender is the sign.
+                let _ = stopped.await;
+            }),
+        );
+        beside.stop_endpoint = Some(stop);
+        Ok(beside)
+    }
+
+    /// The metrics endpoint. One that was asked for must be there; a controller's disk is copied
+    /// without it too.
+    fn endpoint(&self) -> Result<Option<Endpoint>, Failure> {
+        let Some(address) = self.arguments.metrics_address() else {
+            return Ok(None);
+        };
+        let registry = metrics::registry(
+            self.program.progress_metric,
+            self.arguments.owner_uid(),
+            Arc::clone(&self.shown),
+        );
+        let transport = Transport::Tls {
+            name: self.program.name,
+        };
+        match Endpoint::bind(address, transport, Arc::new(registry)) {
+            Ok(endpoint) => {
+                let address = endpoint.local_addr().unwrap_or(address);
+                tracing::info!("metrics: https://{address}/metrics");
+                Ok(Some(endpoint))
+            }
+            Err(error) => {
+                let failure = Failure::from_error(Exit::Configuration, &error).context("metrics");
+                if self.arguments.metrics_are_asked_for() {
+                    return Err(failure);
+                }
+                tracing::warn!("{failure}; going on without metrics");
+                Ok(None)
+            }
+        }
+    }
+
+    fn context(&self, environment: &Environment, stop: Stop) -> Result<Context, Failure> {
+        Context::new(
+            format!("{}/{}", self.program.name, self.program.version),
+            environment,
+            self.arguments,
+            Arc::new(SystemClock::default()),
+            stop,
+            Arc::clone(&self.shown.progress),
+        )
+    }
+
+    /// Tells how it ended, in the log and in the termination message.
+    fn tell(&self, result: Result<Done, Failure>) -> Exit {
+        let elapsed = self.start.elapsed();
+        let snapshot = self.shown.progress.snapshot();
+        let mut termination = match result {
+            Ok(Done::Checked) => {
+                let message = "the check found nothing wrong; nothing was written";
+                tracing::info!("{message}");
+                Termination::new(Exit::Success, message)
+            }
+            Ok(Done::Copied { verified }) => {
+                let verified =
+                    verified.map(|digest| format!("{}:{}", digest.algorithm, digest.hex));
+                let rate = report::per_second(snapshot.total, elapsed);
+                let retries = snapshot.retries.sum();
+                let message = format!(
+                    "copied {} ({} data, {} zero) in {}, {}/s; {}",
+                    report::bytes(snapshot.total),
+                    report::bytes(snapshot.data),
+                    report::bytes(snapshot.zero),
+                    duration::show(elapsed),
+                    report::bytes(rate),
+                    match &verified {
+                        Some(digest) => format!("verified {digest}"),
+                        None => "not verified".to_owned(),
+                    },
+                );
+                match self.arguments.log_format() {
+                    LogFormat::Text => tracing::info!("{message}"),
+                    LogFormat::Json => tracing::info!(
+                        total_bytes = snapshot.total,
+                        data_bytes = snapshot.data,
+                        zero_bytes = snapshot.zero,
+                        received_bytes = snapshot.received,
+                        seconds = elapsed.as_secs_f64(),
+                        bytes_per_second = rate,
+                        retries,
+                        verified,
+                        exit_code = Exit::Success.code(),
+                        "{message}"
+                    ),
+                }
+                let mut termination = Termination::new(Exit::Success, message);
+                termination.verified = verified;
+                termination
+            }
+            Err(failure) => {
+                let exit = failure.exit();
+                let message = format!("{failure}. {}", advice(exit));
+                match self.arguments.log_format() {
+                    LogFormat::Text => {
+                        tracing::error!("failed (exit code {}): {message}", exit.code());
+                    }
+                    LogFormat::Json => tracing::error!(
+                        exit_code = exit.code(),
+                        cause = failure.message(),
+                        advice = advice(exit),
+                        phase = snapshot.phase.name(),
+                        "failed"
+                    ),
+                }
+                Termination::new(exit, message)
+            }
+        };
+        termination.source_bytes =
+            Some(snapshot.total).filter(|total| *total > 0 || snapshot.phase != Phase::Preparing);
+        termination.copied_bytes = snapshot.done();
+        termination.seconds = elapsed.as_secs();
+        termination.retries = snapshot.retries.sum();
+        let exit = termination.exit;
+        if let Some(path) = self.arguments.termination_log() {
+            write_termination(&path, termination);
+        }
+        exit
+    }
+}
+
+/// What runs beside the job.
+struct Beside {
+    signals: mpsc::Receiver<Signal>,
+    linger: Option<Linger>,
+    stop_endpoint: Option<oneshot::Sender<()>>,
+}
+
+/// Waits for the job's end, passing signals on to it.
+async fn conduct(
+    mut job: JoinSet<Result<Done, Failure>>,
+    signals: &mut mpsc::Receiver<Signal>,
+    stop: &StopHandle,
+    tasks: &mut Tasks,
+) -> Result<Done, Failure> {
+    let mut asked: Option<(Signal, Instant)> = None;
+    let result = loop {
+        let last_moment = async {
+            match asked {
+                Some((_, since)) => time::sleep_until(since + LAST_MOMENT).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(ended) = job.join_next() => break ended.unwrap_or_else(|error| {
+                Err(Failure::new(Exit::Internal, format!("the job failed: {error}")))
+            }),
+            Some(signal) = signals.recv() => match asked {
+                None => {
+                    tracing::info!(
+                        "{}: stopping; the source is left tidy within {} s",
+                        signal.name(),
+                        Stop::CLEAN_UP.as_secs()
+                    );
+                    asked = Some((signal, Instant::now()));
+                    stop.pull();
+                }
+                Some(_) => tracing::info!("{}: already stopping", signal.name()),
+            },
+            () = last_moment => break Err(Failure::new(
+                Exit::Internal,
+                format!(
+                    "tidying up took longer than {} s; what is left open at the source ends by its own timeout",
+                    LAST_MOMENT.as_secs()
+                ),
+            )),
+            (name, panic) = tasks.panicked() => {
+                tracing::error!("the task {name} has failed; going on without it: {panic}");
+            }
+        }
+    };
+    result.map_err(|failure| match asked {
+        Some((signal, _)) => failure
+            .context(format!("ended by {}", signal.name()))
+            .with_exit(exit_of(signal)),
+        None if matches!(failure.exit(), Exit::Terminated | Exit::Interrupted) => failure
+            .context("cancelled without a signal")
+            .with_exit(Exit::Internal),
+        None => failure,
+    })
+}
+
+const fn exit_of(signal: Signal) -> Exit {
+    match signal {
+        Signal::Terminate => Exit::Terminated,
+        Signal::Interrupt => Exit::Interrupted,
+    }
+}
+
+fn start_logging(program: &Program, arguments: &Arguments) {
+    let program_crate = program.name.replace('-', "_");
+    let mut own = OWN_CRATES.to_vec();
+    own.push(&program_crate);
+    logging::init(&logging::Settings {
+        format: match arguments.log_format() {
+            LogFormat::Text => logging::Format::Text,
+            LogFormat::Json => logging::Format::Json,
+        },
+        level: match arguments.log_level() {
+            LogLevel::Error => Level::ERROR,
+            LogLevel::Warn => Level::WARN,
+            LogLevel::Info => Level::INFO,
+            LogLevel::Debug => Level::DEBUG,
+            LogLevel::Trace => Level::TRACE,
+        },
+        own: &own,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COPIED: Done = Done::Copied { verified: None };
+
+    struct Scene {
+        signals: mpsc::Sender<Signal>,
+        conducted: JoinSet<Result<Done, Failure>>,
+    }
+
+    /// Conducts a job that gets a [`Stop`].
+    fn conduct_job<F>(job: impl FnOnce(Stop) -> F) -> Scene
+    where
+        F: Future<Output = Result<Done, Failure>> + Send + 'static,
+    {
+        let (handle, stop) = Stop::new();
+        let mut jobs = JoinSet::new();
+        jobs.spawn(job(stop));
+        let (signals, mut receiver) = mpsc::channel(4);
+        let mut conducted = JoinSet::new();
+        conducted
+            .spawn(async move { conduct(jobs, &mut receiver, &handle, &mut Tasks::new()).await });
+        Scene { signals, conducted }
+    }
+
+    async fn end(mut scene: Scene) -> Result<Done, Failure> {
+        scene.conducted.join_next().await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_jobs_own_end_is_passed_on() {
+        let scene = conduct_job(|_| async { Ok(COPIED) });
+        assert_eq!(end(scene).await, Ok(COPIED));
+        let failure = Failure::new(Exit::TargetFull, "full");
+        let expected = failure.clone();
+        let scene = conduct_job(|_| async { Err(failure) });
+        assert_eq!(end(scene).await, Err(expected));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_failure() {
+        let scene = conduct_job(|_| async { panic!("no such luck") });
+        let failure = end(scene).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Internal);
+        assert!(failure.message().contains("no such luck"), "{failure}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_gives_the_job_time_and_decides_the_exit_code() {
+        for (signal, exit) in [
+            (Signal::Terminate, Exit::Terminated),
+            (Signal::Interrupt, Exit::Interrupted),
+        ] {
+            let scene = conduct_job(|stop| async move {
+                stop.asked().await;
+                assert_eq!(stop.time_left(), Stop::CLEAN_UP);
+                time::sleep(Duration::from_secs(19)).await;
+                assert_eq!(stop.time_left(), Duration::from_secs(1));
+                Err(Failure::new(Exit::SourceUnavailable, "cut off"))
+            });
+            scene.signals.send(signal).await.unwrap();
+            let failure = end(scene).await.unwrap_err();
+            assert_eq!(failure.exit(), exit);
+            assert!(failure.message().ends_with(": cut off"), "{failure}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_succeeds_after_a_signal_has_succeeded() {
+        let scene = conduct_job(|stop| async move {
+            stop.asked().await;
+            Ok(COPIED)
+        });
+        scene.signals.send(Signal::Terminate).await.unwrap();
+        assert_eq!(end(scene).await, Ok(COPIED));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_does_not_end_is_left_behind_after_25_s() {
+        let start = Instant::now();
+        let scene = conduct_job(|_| std::future::pending());
+        scene.signals.send(Signal::Terminate).await.unwrap();
+        time::sleep(Duration::from_secs(10)).await;
+        // A second signal changes nothing.
+        scene.signals.send(Signal::Interrupt).await.unwrap();
+        let failure = end(scene).await.unwrap_err();
+        assert_eq!(start.elapsed(), LAST_MOMENT);
+        assert_eq!(failure.exit(), Exit::Terminated);
+        assert!(failure.message().contains("longer than 25 s"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_cancellation_that_nobody_asked_for_is_a_fault() {
+        let error = transfer::Error::new(transfer::Kind::Cancelled, "cancelled");
+        let scene = conduct_job(|_| async { Err(error.into()) });
+        assert_eq!(end(scene).await.unwrap_err().exit(), Exit::Internal);
+    }
+
+    #[test]
+    fn a_termination_message_fits_whatever_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let message = "\"ü\\".repeat(4000);
+        write_termination(&path, Termination::new(Exit::Internal, message));
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.len() <= contract::termination::MAX_BYTES);
+        let read: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(read["exitCode"], 1);
+        // Nothing to see, nothing to fail: only a warning.
+        write_termination(
+            &folder.path().join("no/log"),
+            Termination::new(Exit::Tls, ""),
+        );
+    }
 }

@@ -43,12 +43,20 @@ impl Tasks {
         }
     }
 
-    /// Waits until all tasks have ended by themselves, at most for `grace`, then aborts the rest.
-    pub async fn finish(mut self, grace: Duration) {
-        let all = async { while self.set.join_next().await.is_some() {} };
-        if time::timeout(grace, all).await.is_err() {
-            self.set.shutdown().await;
-        }
+    /// Waits until the task of this name has ended, at most for `grace`. What is left is aborted when
+    /// the set is dropped.
+    pub async fn ended(&mut self, name: &'static str, grace: Duration) {
+        let end = async {
+            while self.names.values().any(|other| *other == name) {
+                match self.set.join_next_with_id().await {
+                    None => return,
+                    Some(Ok((id, ()))) => self.names.remove(&id),
+                    Some(Err(error)) => self.names.remove(&error.id()),
+                };
+            }
+        };
+        // A task that does not end in time is the one that is aborted.
+        let _ = time::timeout(grace, end).await;
     }
 }
 
@@ -73,11 +81,15 @@ mod tests {
         let (alive, dropped) = tokio::sync::oneshot::channel::<()>();
         tasks.spawn("forever", async move {
             let _alive = alive;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
+        tasks.spawn("short", time::sleep(Duration::from_secs(1)));
         let start = time::Instant::now();
-        tasks.finish(Duration::from_secs(3)).await;
-        assert_eq!(start.elapsed(), Duration::from_secs(3));
+        tasks.ended("short", Duration::from_secs(3)).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+        tasks.ended("forever", Duration::from_secs(3)).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(4));
+        drop(tasks);
         assert!(dropped.await.is_err());
     }
 }

@@ -133,27 +133,18 @@ async fn paths_and_methods_over_plain_http() {
 async fn a_scrape_ends_the_linger_and_is_answered_although_the_endpoint_stops() {
     let mut server = start(Transport::Tls { name: NAME });
     server.gauge.set(100);
-    let (linger, stop) = (server.linger.clone(), server.stop);
+    server.linger.begin();
+    let stream = tls(&server, NAME).await.unwrap();
+    let (linger, stop) = (server.linger, server.stop);
     server.tasks.spawn(async move {
-        assert!(linger.wait(Duration::from_secs(3600)).await);
+        assert!(linger.wait(Duration::from_hours(1)).await);
         stop.send(()).unwrap();
     });
     // Kept alive by the client: the answer arrives, then the endpoint closes.
-    let (server, mut tasks) = (
-        Server {
-            stop: oneshot::channel().0,
-            tasks: JoinSet::new(),
-            ..server
-        },
-        server.tasks,
-    );
-    // Let the waiting task mark the end first.
-    tokio::task::yield_now().await;
-    let stream = tls(&server, NAME).await.unwrap();
     let request = get("/metrics").replace("close", "keep-alive");
     let answer = exchange(Box::pin(stream), &request).await;
     assert!(answer.contains("some_gauge 100\n"), "{answer}");
-    while let Some(ended) = tasks.join_next().await {
+    while let Some(ended) = server.tasks.join_next().await {
         ended.unwrap();
     }
     assert!(TcpStream::connect(server.address).await.is_err());
@@ -168,6 +159,6 @@ async fn idle_connections_do_not_keep_it_from_stopping() {
         idle.push(TcpStream::connect(server.address).await.unwrap());
     }
     server.stop.send(()).unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(60), server.tasks.join_next()).await;
+    let ended = tokio::time::timeout(Duration::from_mins(1), server.tasks.join_next()).await;
     ended.expect("it stops").unwrap().unwrap();
 }

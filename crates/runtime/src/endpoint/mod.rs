@@ -86,7 +86,7 @@ impl Endpoint {
         self.tls.as_ref().map(|(_, certificate)| certificate)
     }
 
-    /// What [`Linger::wait`] is called on when the end has come.
+    /// What to wait for when the end has come.
     #[must_use]
     pub fn linger(&self) -> Linger {
         Linger(Arc::clone(&self.last))
@@ -108,11 +108,15 @@ impl Endpoint {
 pub struct Linger(Arc<LastScrape>);
 
 impl Linger {
-    /// Called when the metrics have their last values: ends when a scrape that began after this call
-    /// has been answered, or after `limit`. Returns whether there was such a scrape.
+    /// Says that the metrics have their last values. Only scrapes that begin after this count.
+    pub fn begin(&self) {
+        self.0.values_are_final.store(true, Ordering::Release);
+    }
+
+    /// Ends when a scrape that began after [`Linger::begin`] has been answered, or after `limit`.
+    /// Returns whether there was such a scrape.
     pub async fn wait(&self, limit: Duration) -> bool {
         let mut seen = self.0.seen.subscribe();
-        self.0.values_are_final.store(true, Ordering::Release);
         time::timeout(limit, seen.wait_for(|seen| *seen))
             .await
             .is_ok_and(|seen| seen.is_ok())
@@ -159,8 +163,10 @@ mod tests {
         let last = Arc::new(LastScrape::default());
         // One that came before the end has not seen it.
         last.scrape(|| ());
+        let linger = Linger(last);
+        linger.begin();
         let start = time::Instant::now();
-        assert!(!Linger(last).wait(LIMIT).await);
+        assert!(!linger.wait(LIMIT).await);
         assert_eq!(start.elapsed(), LIMIT);
     }
 
@@ -173,6 +179,7 @@ mod tests {
             last.scrape(|| ());
         };
         let linger = Linger(Arc::clone(&last));
+        linger.begin();
         let (seen, ()) = tokio::join!(linger.wait(LIMIT), scraper);
         assert!(seen);
         assert_eq!(start.elapsed(), Duration::from_secs(3));
@@ -182,7 +189,7 @@ mod tests {
     async fn a_scrape_under_way_at_the_end_does_not_count() {
         let last = Arc::new(LastScrape::default());
         let linger = Linger(Arc::clone(&last));
-        last.scrape(|| last.values_are_final.store(true, Ordering::Release));
+        last.scrape(|| linger.begin());
         assert!(!linger.wait(LIMIT).await);
     }
 

@@ -107,17 +107,13 @@ where
         _ = stopping.wait_for(|stopping| *stopping) => None,
         () = time::sleep(MAX_AGE) => None,
     };
-    let result = match result {
-        Some(result) => result,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            match time::timeout(GRACE, connection).await {
-                Ok(result) => result,
-                Err(_) => return,
-            }
-        }
+    let result = if result.is_some() {
+        result
+    } else {
+        connection.as_mut().graceful_shutdown();
+        time::timeout(GRACE, connection).await.ok()
     };
-    if let Err(error) = result {
+    if let Some(Err(error)) = result {
         tracing::debug!("metrics endpoint: {error}");
     }
 }
