@@ -1,2 +1,95 @@
-//! placeholder
-fn main() {}
+//! Checks of the workspace that neither cargo nor clippy makes.
+//!
+//! `cargo run -p xtask -- check` prints every problem and fails when there is one. Reading the
+//! workspace happens here; every rule is a function from values to problems.
+
+mod arrows;
+mod bans;
+mod files;
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, ensure};
+
+use files::File;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    ensure!(arguments == ["check"], "usage: cargo run -p xtask -- check");
+    let problems = check()?;
+    for problem in &problems {
+        writeln!(io::stderr(), "{problem}")?;
+    }
+    Ok(if problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn check() -> anyhow::Result<Vec<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let files = read_files(&root)?;
+    let metadata = output(
+        &root,
+        "cargo",
+        &["metadata", "--no-deps", "--format-version=1"],
+    )?;
+    let built = output(
+        &root,
+        "cargo",
+        &[
+            "tree",
+            "--workspace",
+            "--edges=all",
+            "--prefix=none",
+            "--format={p}",
+        ],
+    )?;
+    let bans = files
+        .iter()
+        .find(|file| file.path == "deny.toml")
+        .context("deny.toml is missing")?;
+
+    let mut problems = arrows::problems(&arrows::parse(&metadata)?);
+    problems.extend(bans::problems(&bans::parse(&bans.text)?, &built));
+    problems.extend(files::too_long(&files));
+    problems.extend(files::ignored_tests(&files));
+    problems.extend(files::broken_links(&files, |path| root.join(path).exists()));
+    Ok(problems)
+}
+
+/// The files that git knows or would add, as far as they are text.
+fn read_files(root: &Path) -> anyhow::Result<Vec<File>> {
+    let list = output(
+        root,
+        "git",
+        &["ls-files", "--cached", "--others", "--exclude-standard"],
+    )?;
+    Ok(list
+        .lines()
+        .filter_map(|path| {
+            let text = std::fs::read_to_string(root.join(path)).ok()?;
+            let path = path.to_owned();
+            Some(File { path, text })
+        })
+        .collect())
+}
+
+fn output(root: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(root)
+        .output()
+        .with_context(|| format!("run {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).with_context(|| format!("output of {program}"))
+}
