@@ -68,7 +68,10 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 }
 
-async fn tls(server: &Server, name: &'static str) -> std::io::Result<impl AsyncRead + AsyncWrite> {
+async fn tls(
+    server: &Server,
+    name: &'static str,
+) -> std::io::Result<impl AsyncRead + AsyncWrite + use<>> {
     let mut roots = RootCertStore::empty();
     roots.add(server.certificate.clone().unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
