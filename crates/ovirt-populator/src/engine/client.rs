@@ -124,15 +124,17 @@ impl Client {
             .await
             .map_err(|error| unsent(DOING, &error, Effect::None))?;
         let Ok(wire) = serde_json::from_slice::<Wire>(&answer.body) else {
-            return Err(refusal(
-                DOING,
-                match answer.status {
-                    // Nothing but the engine's login answers in JSON here.
-                    status if status.is_success() => StatusCode::NOT_FOUND,
-                    status => status,
-                },
-                &answer.body,
-                Effect::None,
+            if answer.status.is_server_error() {
+                return Err(refusal(DOING, answer.status, &answer.body, Effect::None));
+            }
+            return Err(Error::new(
+                Kind::Configuration,
+                format!(
+                    "cannot {DOING}: no oVirt engine answers at {} (HTTP {} without an engine's \
+                     words); check the engine's URL",
+                    self.address,
+                    answer.status.as_u16()
+                ),
             ));
         };
         if let Some(token) = wire.access_token.filter(|token| !token.0.is_empty()) {

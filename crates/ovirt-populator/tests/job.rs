@@ -1,0 +1,254 @@
+//! A whole run in this process, against a scripted engine and daemon.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::Parser;
+use contract::Exit;
+use mover::{Arguments, Context, Done, Environment, Failure, Stop, StopHandle};
+use net::SystemClock;
+use ovirt_populator::{SourceArguments, run};
+use tempfile::TempDir;
+use testkit::{
+    Disk, Fault, Gate, Reply, When,
+    fake::{
+        Engine,
+        engine::{DISK, IMAGES, PASSWORD, TRANSFERS},
+    },
+};
+use transfer::Progress;
+
+const SIZE: usize = 9 << 20;
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    source: SourceArguments,
+    #[command(flatten)]
+    mover: Arguments,
+}
+
+struct Run {
+    engine: Engine,
+    disk: Disk,
+    folder: TempDir,
+    handle: StopHandle,
+    stop: Stop,
+    password: &'static str,
+    options: Vec<String>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let disk = Disk::sparse(7, SIZE, &[0..3 << 20, 5 << 20..6 << 20]);
+        let (handle, stop) = Stop::new();
+        Self {
+            engine: Engine::start(&disk, None),
+            disk,
+            folder: tempfile::tempdir().unwrap(),
+            handle,
+            stop,
+            password: PASSWORD,
+            options: Vec::new(),
+        }
+    }
+
+    fn with(mut self, option: &str) -> Self {
+        self.options.push(option.into());
+        self
+    }
+
+    fn target(&self) -> PathBuf {
+        self.folder.path().join("disk.img")
+    }
+
+    async fn run(&self) -> Result<Done, Failure> {
+        let mut arguments = vec![
+            "ovirt-populator".to_owned(),
+            format!("--engine-url={}/ovirt-engine/api/", self.engine.url()),
+            format!("--disk-id={DISK}"),
+            format!("--volume-path={}", self.target().display()),
+        ];
+        arguments.extend(self.options.iter().cloned());
+        let cli = Cli::try_parse_from(arguments).unwrap();
+        let environment: Environment = [("user", "admin@internal"), ("password", self.password)]
+            .into_iter()
+            .collect();
+        let context = Context::new(
+            "test/1",
+            &environment,
+            &cli.mover,
+            Arc::new(SystemClock::default()),
+            self.stop.clone(),
+            Arc::new(Progress::default()),
+        )?;
+        run(context, cli.source).await
+    }
+
+    fn logouts(&self) -> usize {
+        let requests = self.engine.api().requests();
+        requests
+            .iter()
+            .filter(|one| one.path().ends_with("/sso-logout"))
+            .count()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_is_copied_and_everything_left_tidy() {
+    let run = Run::new();
+    assert_eq!(run.run().await, Ok(Done::Copied { verified: None }));
+    run.disk.assert_on(&run.target());
+    assert_eq!(run.engine.transfers(), (1, 0));
+    assert_eq!(run.logouts(), 1);
+    // Every data connection was closed before the engine was asked to finalize.
+    run.engine.data().wait_for_idle();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_verification_compares_with_the_daemon() {
+    let run = Run::new().with("--verify=full");
+    let Ok(Done::Copied {
+        verified: Some(digest),
+    }) = run.run().await
+    else {
+        panic!("not verified");
+    };
+    assert_eq!(digest.algorithm, transfer::Algorithm::Blkhash);
+
+    let run = Run::new().with("--verify=full");
+    run.engine
+        .change(|knobs| knobs.checksum = Some("00".repeat(32)));
+    assert_eq!(run.run().await.unwrap_err().exit(), Exit::HashMismatch);
+    assert_eq!(run.engine.transfers(), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_the_system_cancels_starts_over() {
+    let run = Run::new().with("--connections=1");
+    let gate = Gate::new();
+    run.engine
+        .data()
+        .fault(When::ranged(), Fault::HoldHead(gate.clone()));
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            run.engine.data().wait_for_held(1);
+            run.engine.cancel_by_system();
+            gate.open();
+        });
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(run.run()))
+    });
+    assert_eq!(outcome, Ok(Done::Copied { verified: None }));
+    run.disk.assert_on(&run.target());
+    assert_eq!(run.engine.transfers().1, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_copying_cancels_the_transfer() {
+    let run = Run::new();
+    let gate = Gate::new();
+    run.engine
+        .data()
+        .fault(When::ranged().always(), Fault::stall(1000, &gate));
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            run.engine.data().wait_for_held(1);
+            run.handle.pull();
+        });
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(run.run()))
+    });
+    assert_eq!(outcome.unwrap_err().exit(), Exit::Terminated);
+    assert_eq!(run.engine.transfers(), (1, 0));
+    assert_eq!(run.logouts(), 1);
+    gate.open();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_while_copying_is_renewed() {
+    let run = Run::new();
+    let gate = Gate::new();
+    run.engine
+        .data()
+        .fault(When::ranged(), Fault::HoldHead(gate.clone()));
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            run.engine.data().wait_for_held(1);
+            run.engine.expire_tokens();
+            gate.open();
+        });
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(run.run()))
+    });
+    assert_eq!(outcome, Ok(Done::Copied { verified: None }));
+    assert_eq!(run.engine.transfers(), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_too_small_is_found_before_a_transfer_is_made() {
+    let run = Run::new();
+    let device = testkit::LoopDevice::new(SIZE as u64 / 2, 512);
+    std::os::unix::fs::symlink(device.path(), run.target()).unwrap();
+    let failure = run.run().await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::TargetTooSmall);
+    assert_eq!(run.engine.transfers(), (0, 0));
+    assert_eq!(run.logouts(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preflight_makes_no_transfer_unless_asked() {
+    let run = Run::new().with("--check");
+    assert_eq!(run.run().await, Ok(Done::Checked));
+    assert_eq!(run.engine.transfers(), (0, 0));
+    assert!(!run.target().exists());
+
+    let run = Run::new().with("--check=transfer");
+    assert_eq!(run.run().await, Ok(Done::Checked));
+    assert_eq!(run.engine.transfers(), (1, 0));
+    assert!(run.engine.data_requests().is_empty());
+    assert!(!run.target().exists());
+
+    let run = Run::new().with("--check");
+    run.engine
+        .change(|knobs| knobs.disk_status = "locked".into());
+    assert_eq!(run.run().await.unwrap_err().exit(), Exit::SourceBusy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_end_the_run_with_their_own_code() {
+    let mut run = Run::new();
+    run.password = "wrong";
+    assert_eq!(run.run().await.unwrap_err().exit(), Exit::Credentials);
+
+    let run = Run::new().with("--locked-wait=0");
+    run.engine
+        .change(|knobs| knobs.disk_status = "locked".into());
+    let failure = run.run().await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::SourceBusy);
+    assert!(failure.message().contains("disks are locked"), "{failure}");
+
+    let run = Run::new();
+    let detail = serde_json::json!({"detail": "[The disk d is plugged to non-Down VMs: vm1]"});
+    run.engine.api().fault(
+        When::path(TRANSFERS).method("POST"),
+        Fault::Answer(Reply::json(409, &detail)),
+    );
+    let failure = run.run().await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::SourceUnusable);
+    assert!(failure.message().contains("vm1"), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_refuses_the_ticket_makes_a_new_transfer() {
+    let run = Run::new();
+    let refused = Reply::text(403, "You are not allowed to access this resource\n");
+    run.engine
+        .data()
+        .fault(When::path(IMAGES).times(1), Fault::Answer(refused));
+    assert_eq!(run.run().await, Ok(Done::Copied { verified: None }));
+    assert_eq!(run.engine.transfers(), (2, 0));
+    run.disk.assert_on(&run.target());
+}
