@@ -112,3 +112,60 @@ fn hint_full(path: &Path, errno: Errno) -> String {
             .unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = "/dev/does/not/exist";
+
+    #[test]
+    fn a_device_that_is_closed_to_us_says_what_the_node_lacks() {
+        for errno in [Errno::ACCESS, Errno::PERM] {
+            let error = device_open_fault(Path::new(PATH), errno);
+            assert_eq!(error.kind(), Kind::TargetDenied);
+            let text = error.chain();
+            for word in [
+                PATH,
+                &format!("uid {}", process::geteuid().as_raw()),
+                &format!("gid {}", process::getegid().as_raw()),
+                "`device_ownership_from_security_context = true`",
+                "`fsGroup: 107`",
+            ] {
+                assert!(text.contains(word), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_in_use_is_explained() {
+        let error = device_open_fault(Path::new(PATH), Errno::BUSY);
+        assert_eq!(error.kind(), Kind::TargetDenied);
+        assert!(error.chain().contains("exclusive use"), "{}", error.chain());
+    }
+
+    #[test]
+    fn kinds() {
+        let of = |errno| fault("write", Path::new(PATH), errno).kind();
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG] {
+            assert_eq!(of(errno), Kind::TargetFull, "{errno}");
+        }
+        for errno in [Errno::ACCESS, Errno::PERM, Errno::ROFS] {
+            assert_eq!(of(errno), Kind::TargetDenied, "{errno}");
+        }
+        for errno in [Errno::IO, Errno::NXIO, Errno::REMOTEIO, Errno::BADF] {
+            assert_eq!(of(errno), Kind::TargetIo, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_full_file_system_says_how_much_is_free() {
+        let text = fault("write", Path::new("/"), Errno::NOSPC).chain();
+        assert!(
+            text.starts_with("cannot write /: its file system has "),
+            "{text}"
+        );
+        let text = fault("write", Path::new("/"), Errno::FBIG).chain();
+        assert!(text.contains("RLIMIT_FSIZE"), "{text}");
+    }
+}

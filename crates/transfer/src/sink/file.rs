@@ -149,9 +149,8 @@ impl FileSink {
         })
     }
 
-    /// Says early what would otherwise end the copy late, or kill the process: the kernel sends
-    /// SIGXFSZ to a process that exceeds its limit.
-    fn check_room(&self, size: u64) -> Result<(), Error> {
+    /// Asks first: the kernel ends a process that exceeds its limit (SIGXFSZ).
+    fn check_limit(size: u64) -> Result<(), Error> {
         if let Some(limit) = getrlimit(Resource::Fsize).current
             && size > limit
         {
@@ -163,7 +162,11 @@ impl FileSink {
                 ),
             ));
         }
-        // Not an error: a thin disk may need far less than its size.
+        Ok(())
+    }
+
+    /// Says early what may end the copy late. No error: a thin disk may need far less than its size.
+    fn warn_of_little_room(&self, size: u64) {
         if let Some(free) = free_bytes(folder_of(&self.path))
             && free < size
         {
@@ -175,7 +178,6 @@ impl FileSink {
                  data does not fit"
             );
         }
-        Ok(())
     }
 }
 
@@ -186,19 +188,19 @@ impl Sink for FileSink {
 
     fn prepare(&self, size: u64) -> Result<(), Error> {
         self.prepared.store(false, Ordering::Release);
-        let handle = match self.handle.get() {
-            Some(handle) => handle,
-            None => {
-                self.check_room(size)?;
-                let handle = self.create()?;
-                self.handle.get_or_init(|| handle)
-            }
+        Self::check_limit(size)?;
+        let handle = if let Some(handle) = self.handle.get() {
+            handle
+        } else {
+            let handle = self.create()?;
+            self.handle.get_or_init(|| handle)
         };
         // Cut first: it also gives the old content's room back.
         for size in [0, size] {
             io::retry_on_intr(|| fs::ftruncate(handle.fd(), size))
                 .map_err(|errno| fault("set the size of", &self.path, errno))?;
         }
+        self.warn_of_little_room(size);
         self.size.store(size, Ordering::Relaxed);
         self.prepared.store(true, Ordering::Release);
         Ok(())

@@ -17,7 +17,7 @@ use crate::{Algorithm, ByteRange, Content, Error, Extent, Kind};
 
 /// The daemon walks the whole disk before the first byte of its answer; on huge fragmented disks this
 /// takes minutes.
-const EXTENTS_STALL: Duration = Duration::from_secs(600);
+const EXTENTS_STALL: Duration = Duration::from_mins(10);
 /// Bounds the answer: about ten million extents, before joining.
 const MAX_EXTENTS_BODY: u64 = 1 << 30;
 /// Bounds the small answers.
@@ -212,16 +212,17 @@ impl Abilities {
 struct Checksum {
     algorithm: String,
     block_size: u64,
-    checksum: String,
+    #[serde(rename = "checksum")]
+    hex: String,
 }
 
 impl Checksum {
     /// The digest, if it is the one that was asked for: 32 bytes in hexadecimal.
     fn check(self, client: &Client) -> Result<String, Error> {
         let is_digest =
-            self.checksum.len() == 64 && self.checksum.bytes().all(|byte| byte.is_ascii_hexdigit());
+            self.hex.len() == 64 && self.hex.bytes().all(|byte| byte.is_ascii_hexdigit());
         if self.algorithm == "blake2b" && self.block_size == CHECKSUM_BLOCK && is_digest {
-            return Ok(self.checksum.to_ascii_lowercase());
+            return Ok(self.hex.to_ascii_lowercase());
         }
         Err(Error::new(
             Kind::Protocol,
@@ -231,7 +232,7 @@ impl Checksum {
                 client.origin(),
                 self.algorithm,
                 self.block_size,
-                self.checksum
+                self.hex
             ),
         ))
     }
@@ -280,16 +281,14 @@ impl io::Read for BodyReader<'_, '_> {
             }
             Err((_, error)) => return Err(self.fail(error)),
         };
-        match self.left.checked_sub(count as u64) {
-            Some(left) => self.left = left,
-            None => {
-                let context = format!(
-                    "{}: the extents are larger than {MAX_EXTENTS_BODY} bytes",
-                    self.line.client().origin()
-                );
-                return Err(self.fail(Error::new(Kind::Protocol, context)));
-            }
-        }
+        let Some(left) = self.left.checked_sub(count as u64) else {
+            let context = format!(
+                "{}: the extents are larger than {MAX_EXTENTS_BODY} bytes",
+                self.line.client().origin()
+            );
+            return Err(self.fail(Error::new(Kind::Protocol, context)));
+        };
+        self.left = left;
         Ok(count)
     }
 }

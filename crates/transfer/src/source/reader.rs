@@ -129,6 +129,9 @@ impl Body {
         if buf.len() as u64 > self.left.len() {
             return Err((0, beyond()));
         }
+        if buf.is_empty() {
+            return Ok(());
+        }
         let (count, error) = match line.read(buf) {
             Ok(count) if count < buf.len() => {
                 let context = format!(

@@ -1,0 +1,15 @@
+//! The real sinks on real devices and file systems, and the network sources against scripted servers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod block;
+mod file;
+mod http;
+mod imageio;
+mod support;
+mod target;
