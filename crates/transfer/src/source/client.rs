@@ -156,7 +156,7 @@ impl<'a> Line<'a> {
     /// Asks for the object with further headers: follows redirects, renews credentials.
     ///
     /// # Errors
-    /// Every status that is neither a success nor 416.
+    /// Every status that is neither a success nor an answer to the range as such (400, 416, 501).
     pub(super) fn get(&mut self, headers: &HeaderMap) -> Result<ResponseHead, Error> {
         let client = self.client;
         let mut credentials = client.authorization.headers()?;
@@ -171,7 +171,7 @@ impl<'a> Line<'a> {
                 all.extend(credentials.clone());
             }
             let head = self.ask(&Method::GET, at, &all)?;
-            if head.status.is_success() || head.status == StatusCode::RANGE_NOT_SATISFIABLE {
+            if head.status.is_success() || matches!(head.status.as_u16(), 400 | 416 | 501) {
                 if redirects > 0 {
                     *lock(&client.resolved) = url;
                 }
@@ -296,6 +296,7 @@ fn object_refusal(status: StatusCode) -> (Kind, &'static str) {
             "the whole object in place of the range that was asked for",
         ),
         300..=399 => (Kind::Protocol, "a redirect that leads nowhere"),
+        501 => (Kind::Protocol, "it cannot do what was asked for"),
         408 | 429 | 500..=599 => (Kind::Busy, "it cannot answer now"),
         _ => (Kind::Protocol, "no answer to this request"),
     }

@@ -63,7 +63,8 @@ pub struct HttpSource {
 impl HttpSource {
     /// Probes the object with a one-byte range: 206 with the right `Content-Range` and total means
     /// ranged access by up to `connections` readers; 200 means one ordered stream, whose body is not
-    /// read now. An empty object has no range; 416 and 200 are right for it.
+    /// read now. So does 400 (Glance, when the image's store has no ranges) or 501, if the same
+    /// request without a range gives 200. An empty object has no range; 416 and 200 are right for it.
     ///
     /// `expected_size` is what the metadata said; a server that states another is an error.
     ///

@@ -219,7 +219,13 @@ fn expect_end(line: &mut Line<'_>) -> Result<(), Error> {
 /// ranges.
 pub(super) fn probe(line: &mut Line<'_>, size: u64) -> Result<bool, Error> {
     let range = ByteRange::new(0, 1);
-    let head = line.get(&range_header(range))?;
+    let mut head = line.get(&range_header(range))?;
+    // Glance answers 400 where the image lies in a store without ranges
+    // (`StoreRandomGetNotSupported`); without a range it may still be read.
+    if matches!(head.status.as_u16(), 400 | 501) {
+        line.hang_up();
+        head = line.get(&HeaderMap::new())?;
+    }
     if head.status == StatusCode::OK {
         accept_whole(line, &head, size)?;
         line.hang_up();

@@ -165,6 +165,22 @@ fn an_object_without_ranges_is_one_stream() {
     }
 }
 
+/// Glance with a store that cannot read parts of an image.
+#[test]
+fn a_server_that_refuses_ranges_is_read_as_one_stream() {
+    for status in [400, 501] {
+        let disk = disk();
+        let server = serve(&disk);
+        server.fault(When::ranged().always(), Fault::status(status));
+        let source = open(&server);
+        assert_eq!(source.access(), Access::Ordered);
+        assert_eq!(read_all(&source, 30_000).unwrap(), disk.bytes());
+        // The request itself is wrong.
+        server.fault(When::any().always(), Fault::status(status));
+        assert_fails(probe(&server, SIZE as u64), Kind::Protocol, &[]);
+    }
+}
+
 #[test]
 fn an_empty_object_has_no_ranges() {
     let none = || Reply::status(200);
@@ -209,7 +225,7 @@ fn a_probe_that_tells_of_another_size_is_refused() {
 fn refusals_have_their_kinds() {
     for (status, kind) in [
         (204, Kind::Missing),
-        (400, Kind::Protocol),
+        (405, Kind::Protocol),
         (401, Kind::Credentials),
         (403, Kind::Permission),
         (404, Kind::Missing),
