@@ -51,10 +51,9 @@ impl Arguments {
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         match self.run.metrics_address {
-            Some(MetricsAddress::Off) => None,
             Some(MetricsAddress::At(address)) => Some(address),
             None if self.started_by_controller() => contract::args::METRICS_ADDRESS.parse().ok(),
-            None => None,
+            Some(MetricsAddress::Off) | None => None,
         }
     }
 
@@ -387,7 +386,7 @@ mod tests {
         assert_eq!(arguments.transfer.connections().get(), 4);
         assert_eq!(arguments.transfer.verify, Verify::Auto);
         assert_eq!(arguments.transfer.detect_zeroes, Switch::On);
-        assert_eq!(arguments.transfer.patience, Duration::from_secs(600));
+        assert_eq!(arguments.transfer.patience, Duration::from_mins(10));
         assert_eq!(arguments.transfer.stall_timeout, Duration::from_secs(30));
         assert_eq!(arguments.run.metrics_linger, Duration::from_secs(10));
         assert_eq!(arguments.run.check, None);

@@ -232,7 +232,7 @@ impl Stop {
         let mut asked = self.asked.clone();
         if asked.wait_for(Option::is_some).await.is_err() {
             // Nobody is left who could ask.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -1,13 +1,12 @@
 //! Progress as log lines, at a pace that people can read.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::time::{self, Instant, MissedTickBehavior};
-use transfer::{Phase, Snapshot};
+use transfer::{Phase, Rate, Snapshot};
 
 use crate::{LogFormat, duration, metrics::Shown};
 
@@ -19,8 +18,8 @@ const FIRST: Duration = Duration::from_secs(2);
 const PACE: Duration = Duration::from_secs(5);
 /// Between two lines when less than one percent came into place.
 const SLOW_PACE: Duration = Duration::from_secs(30);
-/// The rate is an average over this many ticks.
-const WINDOW: usize = 10;
+/// The rate is an average over this time.
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// Logs the progress for ever.
 pub(crate) async fn run(shown: Arc<Shown>, format: LogFormat) {
@@ -40,9 +39,9 @@ pub(crate) async fn run(shown: Arc<Shown>, format: LogFormat) {
 }
 
 /// Decides when there is something to say.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reporter {
-    samples: VecDeque<(Duration, u64)>,
+    rate: Rate,
     said: Option<Said>,
 }
 
@@ -66,10 +65,7 @@ struct Line {
 impl Reporter {
     /// The counters `at` a time since the start.
     fn tick(&mut self, at: Duration, snapshot: &Snapshot, percent: f64) -> Option<Line> {
-        self.samples.push_back((at, snapshot.done()));
-        if self.samples.len() > WINDOW + 1 {
-            self.samples.pop_front();
-        }
+        self.rate.observe(at, snapshot);
         let due = match &self.said {
             None => at >= FIRST,
             Some(said) if said.phase != snapshot.phase => true,
@@ -91,24 +87,31 @@ impl Reporter {
             phase: snapshot.phase,
             percent,
         });
-        let rate = self.rate();
-        let left = snapshot.total.saturating_sub(snapshot.done());
         Some(Line {
             snapshot: *snapshot,
             percent,
-            rate,
-            left: left.checked_div(rate).map(Duration::from_secs),
+            rate: self.rate(),
+            left: self.rate.eta(snapshot),
         })
     }
 
-    /// Bytes per second that came into place over the last ticks.
+    /// Bytes per second that came into place over the last seconds.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "never negative, and a cast to an integer saturates"
+    )]
     fn rate(&self) -> u64 {
-        let (Some((begin, before)), Some((end, after))) =
-            (self.samples.front(), self.samples.back())
-        else {
-            return 0;
-        };
-        per_second(after.saturating_sub(*before), end.saturating_sub(*begin))
+        self.rate.done() as u64
+    }
+}
+
+impl Default for Reporter {
+    fn default() -> Self {
+        Self {
+            rate: Rate::new(WINDOW),
+            said: None,
+        }
     }
 }
 

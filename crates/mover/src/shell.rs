@@ -331,18 +331,19 @@ async fn conduct(
             Some(ended) = job.join_next() => break ended.unwrap_or_else(|error| {
                 Err(Failure::new(Exit::Internal, format!("the job failed: {error}")))
             }),
-            Some(signal) = signals.recv() => match asked {
-                None => {
-                    tracing::info!(
-                        "{}: stopping; the source is left tidy within {} s",
-                        signal.name(),
-                        Stop::CLEAN_UP.as_secs()
-                    );
-                    asked = Some((signal, Instant::now()));
-                    stop.pull();
+            Some(signal) = signals.recv() => {
+                if asked.is_some() {
+                    tracing::info!("{}: already stopping", signal.name());
+                    continue;
                 }
-                Some(_) => tracing::info!("{}: already stopping", signal.name()),
-            },
+                tracing::info!(
+                    "{}: stopping; the source is left tidy within {} s",
+                    signal.name(),
+                    Stop::CLEAN_UP.as_secs()
+                );
+                asked = Some((signal, Instant::now()));
+                stop.pull();
+            }
             () = last_moment => break Err(Failure::new(
                 Exit::Internal,
                 format!(

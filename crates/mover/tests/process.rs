@@ -169,9 +169,8 @@ impl Mover {
         let mut seen = String::new();
         loop {
             let mut line = String::new();
-            if self.log.read_line(&mut line).unwrap() == 0 {
-                panic!("the log ends without {text:?}: {seen}");
-            }
+            let count = self.log.read_line(&mut line).unwrap();
+            assert!(count > 0, "the log ends without {text:?}: {seen}");
             if line.contains(text) {
                 return line;
             }
