@@ -200,6 +200,13 @@ pub(crate) fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{self, Write},
+        sync::Mutex,
+    };
+
+    use runtime::logging;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -288,6 +295,56 @@ mod tests {
         }
         let line = reporter.tick(FIRST, &copying(MIB, 0), 0.0).unwrap();
         assert_eq!((line.rate, line.left), (0, None));
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged in 3 s at the start of a run.
+    async fn logged(format: LogFormat) -> String {
+        let log = Log::default();
+        let writer = log.clone();
+        let settings = logging::Settings {
+            format: match format {
+                LogFormat::Text => logging::Format::Text,
+                LogFormat::Json => logging::Format::Json,
+            },
+            level: tracing::Level::INFO,
+            own: &["mover"],
+        };
+        let subscriber = logging::subscriber(&settings, move || writer.clone());
+        let guard = tracing::subscriber::set_default(subscriber);
+        let shown = Arc::new(Shown::default());
+        shown.progress.retried(transfer::RetryReason::Busy);
+        let _ = time::timeout(Duration::from_secs(3), run(shown, format)).await;
+        drop(guard);
+        let bytes = log.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_are_for_people_or_for_programs() {
+        let text = logged(LogFormat::Text).await;
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.ends_with(" INFO preparing\n"), "{text}");
+
+        let json: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json).await).unwrap();
+        assert_eq!(json["message"], "progress");
+        assert_eq!(json["phase"], "preparing");
+        assert_eq!(json["percent"], 0.0);
+        assert_eq!(json["total_bytes"], 0);
+        assert_eq!(json["retries"], 1);
     }
 
     #[test]

@@ -276,14 +276,15 @@ impl Run<'_> {
             }
             Err(failure) => {
                 let exit = failure.exit();
-                let message = format!("{failure}. {}", advice(exit));
+                let cause = failure.message().trim_end_matches('.');
+                let message = format!("{cause}. {}", advice(exit));
                 match self.arguments.log_format() {
                     LogFormat::Text => {
                         tracing::error!("failed (exit code {}): {message}", exit.code());
                     }
                     LogFormat::Json => tracing::error!(
                         exit_code = exit.code(),
-                        cause = failure.message(),
+                        cause,
                         advice = advice(exit),
                         phase = snapshot.phase.name(),
                         "failed"
