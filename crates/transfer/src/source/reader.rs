@@ -30,9 +30,7 @@ impl<'a> RangedReader<'a> {
 
 impl Reader for RangedReader<'_> {
     fn begin(&mut self, range: ByteRange) -> Result<(), Error> {
-        if !self.body.left.is_empty() {
-            self.line.hang_up();
-        }
+        // The line does not use a connection again whose body was not read to its end.
         self.body = Body::NONE;
         if range.end() > self.size {
             return Err(Error::new(
