@@ -147,7 +147,7 @@ mod tests {
         let parent = Cancel::new();
         let child = parent.child();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| child.wait(Duration::from_secs(3600)));
+            let waiter = scope.spawn(|| child.wait(Duration::from_hours(1)));
             parent.cancel();
             assert!(waiter.join().unwrap());
         });

@@ -30,8 +30,8 @@ pub struct Connection {
     keeps_alive: bool,
 }
 
-/// Status and headers of an answer.
-#[derive(Debug, Clone)]
+/// Status and headers of an answer. `Debug` leaves the headers out.
+#[derive(Clone)]
 pub struct ResponseHead {
     /// Status.
     pub status: StatusCode,
@@ -207,5 +207,14 @@ impl Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Connection({})", self.origin)
+    }
+}
+
+impl fmt::Debug for ResponseHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseHead")
+            .field("status", &self.status)
+            .field("content_length", &self.content_length)
+            .finish_non_exhaustive()
     }
 }

@@ -32,13 +32,16 @@ pub(crate) fn dial(
 ) -> Result<TcpStream, Error> {
     let mut last = None;
     for address in resolve(origin, timeout, clock, cancel)? {
+        if cancel.is_cancelled() {
+            return Err(cancelled(origin));
+        }
         match connect_to(address, timeout, clock, cancel) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Some((address, error)),
         }
-        if cancel.is_cancelled() {
-            return Err(cancelled(origin));
-        }
+    }
+    if cancel.is_cancelled() {
+        return Err(cancelled(origin));
     }
     match last {
         Some((address, error)) => Err(Error::with_source(

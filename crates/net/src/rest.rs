@@ -1,6 +1,6 @@
 //! A small REST client for control calls: bounded answers, bounded time, redirects by hand.
 
-use std::{error, io, sync::Arc, time::Duration};
+use std::{error, fmt, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, header::USER_AGENT};
@@ -25,8 +25,8 @@ pub struct Rest {
     proxies: Proxies,
 }
 
-/// One request.
-#[derive(Debug, Clone)]
+/// One request. `Debug` shows the method and the origin only.
+#[derive(Clone)]
 pub struct Request {
     /// Method. Redirects are followed for `GET` and `HEAD` only.
     pub method: Method,
@@ -42,8 +42,8 @@ pub struct Request {
     pub retry: RetryPolicy,
 }
 
-/// An answer, its body read whole.
-#[derive(Debug, Clone)]
+/// An answer, its body read whole. `Debug` shows the status and the origin only.
+#[derive(Clone)]
 pub struct Answer {
     /// Status.
     pub status: StatusCode,
@@ -252,6 +252,18 @@ impl Rest {
     }
 }
 
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({} {})", self.method, shown(&self.url))
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({} from {})", self.status, shown(&self.url))
+    }
+}
+
 /// The system's resolver, with errors that can be told apart from those of connecting.
 struct Resolver;
 
@@ -267,6 +279,11 @@ impl Resolve for Resolver {
             }
         })
     }
+}
+
+/// What may be shown of a URL.
+fn shown(url: &Url) -> String {
+    Origin::of(url).map_or_else(|_| "no origin".to_owned(), |origin| origin.to_string())
 }
 
 pub(crate) fn resolve_error(host: &str, error: &io::Error) -> Error {

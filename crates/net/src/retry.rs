@@ -121,6 +121,7 @@ mod tests {
     use super::*;
     use crate::Kind;
 
+    #[allow(clippy::unnecessary_wraps, reason = "an outcome like `failure`'s")]
     fn answer(status: u16, after: Option<&str>) -> Result<Answer, Error> {
         let mut headers = HeaderMap::new();
         if let Some(after) = after {

@@ -244,15 +244,17 @@ impl TlsStream {
 
     /// Tells the peer why, as far as it still listens.
     fn send_alert(&mut self) {
-        for _ in 0..4 {
-            let status = self.tls.process_tls_records(&mut []);
-            match status.state {
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let _ = append(&mut self.outgoing, 1024, |to| data.encode(to));
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                _ => break,
-            }
+        // rustls must not be asked for more after a fatal error than what it has to send.
+        while self.tls.wants_write() {
+            let received = self.incoming.get_mut(self.start..self.end);
+            let UnbufferedStatus { discard, state, .. } =
+                self.tls.process_tls_records(received.unwrap_or_default());
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = state else {
+                break;
+            };
+            // An alert that is not sent is only less polite.
+            let _ = append(&mut self.outgoing, 1024, |to| data.encode(to));
+            self.start += discard;
         }
         let _ = self.socket.write_all(&self.outgoing);
         self.outgoing.clear();

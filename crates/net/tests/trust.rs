@@ -31,7 +31,7 @@ fn fetch(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
         url: url(to),
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         retry: RetryPolicy::Never,
     }));
     let by_connection = connect(settings, to).and_then(|mut connection| {
@@ -247,17 +247,19 @@ fn both_versions_of_tls() {
     }
 }
 
+/// What such a server answers: the alert `protocol_version`, in a TLS 1.1 record.
+const ALERT: &[u8] = b"\x15\x03\x02\x00\x02\x02\x46";
+/// A `ServerHello` of version 3.2, which is TLS 1.1.
+const HELLO: &[u8] = b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02\
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x00\xc0\x14\x00";
+
 #[test]
 fn a_server_that_only_speaks_old_tls() {
-    // What such a server answers: the alert protocol_version, in a TLS 1.1 record.
-    const ALERT: &[u8] = b"\x15\x03\x02\x00\x02\x02\x46";
     let settings = trusting(&Authority::new("ca").pem());
     let to = format!("https://127.0.0.1:{}/x", answers(ALERT));
     let error = assert_kind(connect(&settings, &to), Kind::Tls);
     assert!(error.to_string().contains("TLS 1.2"), "{error}");
-    // One that chooses TLS 1.1 regardless: a ServerHello of version 3.2.
-    const HELLO: &[u8] = b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02\
-        aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x00\xc0\x14\x00";
+    // One that chooses TLS 1.1 regardless.
     let to = format!("https://127.0.0.1:{}/x", answers(HELLO));
     assert_kind(connect(&settings, &to), Kind::Tls);
 }

@@ -11,7 +11,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
     thread,
     time::Duration,
 };
@@ -21,7 +21,7 @@ use testkit::pki::{Authority, Identity, LOCAL};
 use url::Url;
 
 /// Settings that trust the PEM text.
-pub fn trusting(pem: &str) -> Settings {
+pub(crate) fn trusting(pem: &str) -> Settings {
     Settings {
         trust: Trust::from_pem(pem.as_bytes()).unwrap(),
         proxies: Proxies::none(),
@@ -34,26 +34,26 @@ pub fn trusting(pem: &str) -> Settings {
 }
 
 /// An authority, and a server of it on this machine.
-pub fn pki() -> (Authority, Identity) {
+pub(crate) fn pki() -> (Authority, Identity) {
     let authority = Authority::new("an authority");
     let identity = authority.server(LOCAL);
     (authority, identity)
 }
 
 /// Settings for plain HTTP.
-pub fn plain() -> Settings {
+pub(crate) fn plain() -> Settings {
     Settings {
         trust: Trust::Insecure,
         ..trusting(&Authority::new("unused").pem())
     }
 }
 
-pub fn url(text: &str) -> Url {
+pub(crate) fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
 }
 
 /// A connector on the machine's clock.
-pub fn connector(settings: &Settings) -> Connector {
+pub(crate) fn connector(settings: &Settings) -> Connector {
     Connector::new(
         settings,
         Arc::new(net::SystemClock::default()),
@@ -62,12 +62,12 @@ pub fn connector(settings: &Settings) -> Connector {
     .unwrap()
 }
 
-pub fn connect(settings: &Settings, to: &str) -> Result<Connection, Error> {
+pub(crate) fn connect(settings: &Settings, to: &str) -> Result<Connection, Error> {
     connector(settings).connect(&url(to))
 }
 
 /// The whole chain of an error as text, with its `Debug`.
-pub fn texts(error: &Error) -> String {
+pub(crate) fn texts(error: &Error) -> String {
     let mut text = format!("{error:?} {error}");
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
@@ -78,14 +78,14 @@ pub fn texts(error: &Error) -> String {
 }
 
 #[track_caller]
-pub fn assert_kind<T: std::fmt::Debug>(outcome: Result<T, Error>, kind: Kind) -> Error {
+pub(crate) fn assert_kind<T: std::fmt::Debug>(outcome: Result<T, Error>, kind: Kind) -> Error {
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), kind, "{}", texts(&error));
     error
 }
 
 /// Bytes that differ at every position, as far as it matters.
-pub fn pattern(length: usize) -> Vec<u8> {
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
@@ -98,19 +98,40 @@ pub fn pattern(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that stands still until it is moved, and that knows how often it was looked at.
 #[derive(Debug, Clone, Default)]
-pub struct MovedClock(Arc<Mutex<Duration>>);
+pub(crate) struct MovedClock(Arc<(Mutex<Moved>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Moved {
+    now: Duration,
+    looks: usize,
+}
 
 impl MovedClock {
-    pub fn advance(&self, period: Duration) {
-        *self.0.lock().unwrap() += period;
+    pub(crate) fn advance(&self, period: Duration) {
+        self.0.0.lock().unwrap().now += period;
+    }
+
+    /// Waits until a reader has looked at the clock often enough that it has taken up all that had
+    /// arrived before: it looks once for each wait for bytes, and twice after it received some.
+    pub(crate) fn wait_for_looks(&self) {
+        let moved = self.0.0.lock().unwrap();
+        let enough = moved.looks + 4;
+        let waited = self
+            .0
+            .1
+            .wait_timeout_while(moved, testkit::PATIENCE, |moved| moved.looks < enough);
+        assert!(!waited.unwrap().1.timed_out(), "nobody looks at the clock");
     }
 }
 
 impl Clock for MovedClock {
     fn now(&self) -> Duration {
-        *self.0.lock().unwrap()
+        let mut moved = self.0.0.lock().unwrap();
+        moved.looks += 1;
+        self.0.1.notify_all();
+        moved.now
     }
 
     fn wait(&self, period: Duration, cancel: &Cancel) -> bool {
@@ -120,7 +141,7 @@ impl Clock for MovedClock {
 }
 
 /// Accepts one connection and runs `serve` on it; returns the port.
-pub fn raw(serve: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
+pub(crate) fn raw(serve: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || serve(listener.accept().unwrap().0));
@@ -128,7 +149,7 @@ pub fn raw(serve: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
 }
 
 /// Reads a head, up to its empty line.
-pub fn read_head(stream: &mut impl Read) -> String {
+pub(crate) fn read_head(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
@@ -138,7 +159,7 @@ pub fn read_head(stream: &mut impl Read) -> String {
 }
 
 /// A server that sends `bytes` after the first bytes of the client, whatever they are, and closes.
-pub fn answers(bytes: &'static [u8]) -> u16 {
+pub(crate) fn answers(bytes: &'static [u8]) -> u16 {
     raw(move |mut stream| {
         let _ = stream.read(&mut [0; 4096]);
         let _ = stream.write_all(bytes);

@@ -1,0 +1,202 @@
+//! Proxies: tunnels, absolute form, credentials, refusals. Each through both clients.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::{
+    io::{Write, copy},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use common::{connect, pki, plain, read_head, texts, trusting, url};
+use http::{HeaderMap, Method};
+use net::{Error, Kind, Proxies, Request, Rest, RetryPolicy, Settings};
+use testkit::Server;
+
+/// A proxy for tunnels that answers with `status`, and after a 200 connects. Records what it was asked.
+fn tunnel_proxy(status: &'static str) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head = read_head(&mut stream);
+            let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            log.lock().unwrap().push(head);
+            let answer = format!("HTTP/1.1 {status}\r\nX-Proxy: test\r\n\r\n");
+            stream.write_all(answer.as_bytes()).unwrap();
+            if status.starts_with("200") {
+                let upstream = TcpStream::connect(target).unwrap();
+                pump(stream.try_clone().unwrap(), upstream.try_clone().unwrap());
+                pump(upstream, stream);
+            }
+        }
+    });
+    (port, asked)
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream) {
+    thread::spawn(move || {
+        let _ = copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+}
+
+fn by_rest(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
+    let rest = Rest::new(settings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let answer = runtime.block_on(rest.send(Request {
+        method: Method::GET,
+        url: url(to),
+        headers: HeaderMap::new(),
+        body: bytes::Bytes::new(),
+        timeout: Duration::from_mins(1),
+        retry: RetryPolicy::Never,
+    }))?;
+    Ok(answer.body.to_vec())
+}
+
+fn by_connection(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
+    let mut connection = connect(settings, to)?;
+    connection.get(&url(to), &HeaderMap::new())?;
+    connection.read_to_end(1000)
+}
+
+type Fetch = fn(&Settings, &str) -> Result<Vec<u8>, Error>;
+const BOTH: [Fetch; 2] = [by_rest, by_connection];
+
+fn through(settings: Settings, proxy: &str, no_proxy: &str) -> Settings {
+    Settings {
+        proxies: Proxies::new(Some(proxy), Some(proxy), Some(no_proxy)).unwrap(),
+        ..settings
+    }
+}
+
+#[test]
+fn https_goes_through_a_tunnel_with_credentials() {
+    let (authority, identity) = pki();
+    let server = Server::builder()
+        .tls(identity.server_config())
+        .object("/x", b"body".to_vec())
+        .start();
+    for fetch in BOTH {
+        let (port, asked) = tunnel_proxy("200 Connection established");
+        let proxy = format!("http://user:pass@127.0.0.1:{port}");
+        let settings = through(trusting(&authority.pem()), &proxy, "");
+        assert_eq!(fetch(&settings, &server.url("/x?secret")).unwrap(), b"body");
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 1);
+        let head = asked[0].to_lowercase();
+        let target = format!("connect {} http/1.1\r\n", server.address());
+        assert!(head.starts_with(&target), "{head}");
+        assert!(
+            head.contains("proxy-authorization: basic dxnlcjpwyxnz\r\n"),
+            "{head}"
+        );
+        assert!(!head.contains("secret"), "{head}");
+    }
+    for request in server.requests() {
+        assert_eq!(request.target, "/x?secret");
+        assert_eq!(request.header("proxy-authorization"), None);
+    }
+}
+
+#[test]
+fn plain_http_goes_in_absolute_form() {
+    let proxy = Server::builder()
+        .object("http://", b"by proxy".to_vec())
+        .start();
+    let address = proxy.url("").replace("http://", "http://user:pass@");
+    let settings = through(plain(), &address, "");
+    for fetch in BOTH {
+        let body = fetch(&settings, "http://images.example:9292/v2/x?y=z").unwrap();
+        assert_eq!(body, b"by proxy");
+    }
+    for request in proxy.requests() {
+        assert_eq!(request.target, "http://images.example:9292/v2/x?y=z");
+        assert_eq!(request.header("host"), Some("images.example:9292"));
+        assert_eq!(
+            request.header("proxy-authorization"),
+            Some("Basic dXNlcjpwYXNz")
+        );
+    }
+    assert_eq!(proxy.requests().len(), 2);
+}
+
+#[test]
+fn refusals_are_the_proxys() {
+    for (status, kind) in [
+        ("403 Forbidden", Kind::Proxy),
+        ("502 Bad Gateway", Kind::Proxy),
+        ("407 Proxy Authentication Required", Kind::Settings),
+    ] {
+        for (index, fetch) in BOTH.into_iter().enumerate() {
+            let (port, _) = tunnel_proxy(status);
+            let proxy = format!("http://user:hush@127.0.0.1:{port}");
+            let settings = through(plain(), &proxy, "");
+            let error = fetch(&settings, "https://engine.example/").unwrap_err();
+            // reqwest does not tell a 407 from other refusals.
+            let kind = if index == 0 { Kind::Proxy } else { kind };
+            assert_eq!(error.kind(), kind, "{}", texts(&error));
+            assert!(!error.was_sent());
+            assert!(error.to_string().contains(&port.to_string()), "{error}");
+            assert!(!texts(&error).contains("hush"), "{}", texts(&error));
+        }
+    }
+}
+
+#[test]
+fn a_proxy_that_is_not_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://user:hush@{}", listener.local_addr().unwrap());
+    drop(listener);
+    for fetch in BOTH {
+        let settings = through(plain(), &proxy, "");
+        let error = fetch(&settings, "https://engine.example/").unwrap_err();
+        assert_eq!(error.kind(), Kind::Connect, "{}", texts(&error));
+        assert!(!error.was_sent() && !texts(&error).contains("hush"));
+    }
+}
+
+#[test]
+fn a_proxy_that_closes_or_talks_rubbish() {
+    for answer in [
+        &b""[..],
+        b"SSH-2.0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nearly",
+    ] {
+        let port = common::answers(answer);
+        let settings = through(plain(), &format!("127.0.0.1:{port}"), "");
+        let error = by_connection(&settings, "https://engine.example/").unwrap_err();
+        assert_eq!(error.kind(), Kind::Proxy, "{}", texts(&error));
+    }
+}
+
+#[test]
+fn no_proxy_goes_directly() {
+    let server = Server::builder().object("/x", b"body".to_vec()).start();
+    for fetch in BOTH {
+        let (port, asked) = tunnel_proxy("403 Forbidden");
+        let settings = through(
+            plain(),
+            &format!("127.0.0.1:{port}"),
+            "10.0.0.0/8,127.0.0.0/8",
+        );
+        assert_eq!(fetch(&settings, &server.url("/x")).unwrap(), b"body");
+        assert!(asked.lock().unwrap().is_empty());
+    }
+}
