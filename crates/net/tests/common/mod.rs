@@ -68,13 +68,13 @@ pub(crate) fn connect(settings: &Settings, to: &str) -> Result<Connection, Error
 
 /// The whole chain of an error as text, with its `Debug`.
 pub(crate) fn texts(error: &Error) -> String {
-    let mut text = format!("{error:?} {error}");
+    let mut text = vec![format!("{error:?} {error}")];
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
-        text += &format!(" | {cause}");
+        text.push(cause.to_string());
         next = cause.source();
     }
-    text
+    text.join(" | ")
 }
 
 #[track_caller]
@@ -111,6 +111,16 @@ struct Moved {
 impl MovedClock {
     pub(crate) fn advance(&self, period: Duration) {
         self.0.0.lock().unwrap().now += period;
+    }
+
+    /// Lets `period` pass again and again until `done`: bytes that a reader takes up late begin its
+    /// wait anew.
+    pub(crate) fn pass(&self, period: Duration, done: impl Fn() -> bool) {
+        let begun = std::time::Instant::now();
+        while !done() && begun.elapsed() < testkit::PATIENCE {
+            self.advance(period);
+            thread::yield_now();
+        }
     }
 
     /// Waits until a reader has looked at the clock often enough that it has taken up all that had
