@@ -203,8 +203,8 @@ fn whole_pages_do_not_pass_through_the_page_cache() {
 
 #[test]
 fn buffered_writing_leaves_the_page_cache_to_others() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("disk.img");
+    let volume = Volume::ext4(256 * MIB);
+    let path = volume.path("disk.img");
     let sink = open(&path);
     sink.prepare(192 * MIB).unwrap();
     // Memory that direct I/O does not take.
