@@ -229,3 +229,74 @@ impl Counters {
         self.shown.zero = zero.max(self.zero.min(total.saturating_sub(data)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_is_100_only_when_done() {
+        let progress = Progress::new();
+        assert!(progress.snapshot().percent() < f64::EPSILON);
+        progress.begin(1000);
+        progress.add_data(500);
+        assert!((progress.snapshot().percent() - 50.0).abs() < 1e-9);
+        progress.add_zero(500);
+        for phase in [Phase::Copying, Phase::Verifying, Phase::Syncing] {
+            progress.enter(phase);
+            assert!((progress.snapshot().percent() - 99.99).abs() < 1e-9);
+        }
+        progress.enter(Phase::Done);
+        assert!((progress.snapshot().percent() - 100.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_empty_disk_goes_from_0_to_100() {
+        let progress = Progress::new();
+        progress.begin(0);
+        assert!(progress.snapshot().percent() < f64::EPSILON);
+        progress.enter(Phase::Done);
+        assert!((progress.snapshot().percent() - 100.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nothing_shown_falls_when_a_pass_begins_over() {
+        let progress = Progress::new();
+        let mut last = Snapshot::default();
+        let mut check = || {
+            let now = progress.snapshot();
+            assert!(
+                now.data >= last.data && now.zero >= last.zero,
+                "{last:?} {now:?}"
+            );
+            assert!(now.done() <= now.total);
+            last = now;
+        };
+        for (data, zero) in [(300, 100), (100, 400), (600, 400)] {
+            progress.begin(1000);
+            check();
+            for _ in 0..10 {
+                progress.add_data(data / 10);
+                check();
+                progress.add_zero(zero / 10);
+                check();
+            }
+        }
+        assert_eq!((last.data, last.zero), (600, 400));
+    }
+
+    #[test]
+    fn every_transient_kind_has_a_reason() {
+        for kind in [Kind::Network, Kind::Stalled, Kind::Busy, Kind::Expired] {
+            assert!(kind.is_transient());
+            let reason = RetryReason::of(kind).unwrap();
+            let progress = Progress::new();
+            progress.retried(reason);
+            let retries = progress.snapshot().retries;
+            assert_eq!((retries.of(reason), retries.sum()), (1, 1));
+        }
+        let mut names: Vec<_> = RetryReason::ALL.map(RetryReason::name).into();
+        names.dedup();
+        assert_eq!(names.len(), RetryReason::ALL.len());
+    }
+}

@@ -164,12 +164,14 @@ fn transfer(
         check(surroundings)?;
         surroundings.progress.begin(source.size());
         sink.prepare(source.size())?;
-        patience.begin();
         let received = activity.bytes();
         let pass = Pass::new(source, sink, options, surroundings, activity, is_ordered);
         match pass.run(workers) {
             Err(error) if is_ordered && error.kind().is_transient() => {
                 let reached = activity.bytes() - received;
+                if reached > 0 {
+                    patience.renew();
+                }
                 patience.pause(restarts.count(reached, error)?)?;
             }
             result => return result,

@@ -19,6 +19,8 @@ pub(super) struct Patience<'a> {
     random: fastrand::Rng,
     /// Tries in a row without a byte.
     failures: u32,
+    /// Whether the try under way has given bytes, so that its failure is not one of those.
+    has_moved: bool,
     /// When the request under way was first made.
     since: Duration,
 }
@@ -40,6 +42,7 @@ impl<'a> Patience<'a> {
             progress,
             random: fastrand::Rng::with_seed(seed),
             failures: 0,
+            has_moved: false,
             since: clock.now(),
         }
     }
@@ -47,8 +50,15 @@ impl<'a> Patience<'a> {
     /// A request is about to be made. The time before it, spent with zeroing or waiting for the
     /// target, does not count against the source.
     pub(super) fn begin(&mut self) {
+        self.renew();
+        self.has_moved = false;
+    }
+
+    /// The try under way has given bytes.
+    pub(super) fn renew(&mut self) {
         self.since = self.clock.now();
         self.failures = 0;
+        self.has_moved = true;
     }
 
     /// Bytes have arrived.
@@ -56,7 +66,7 @@ impl<'a> Patience<'a> {
         if bytes == 0 {
             return;
         }
-        self.failures = 0;
+        self.renew();
         self.activity.add(bytes as u64);
         self.progress.add_received(bytes as u64);
     }
@@ -84,7 +94,9 @@ impl<'a> Patience<'a> {
         let Some(reason) = reason else {
             return Err(error);
         };
-        self.failures = self.failures.saturating_add(1);
+        if !std::mem::take(&mut self.has_moved) {
+            self.failures = self.failures.saturating_add(1);
+        }
         if self.failures >= self.policy.tries {
             let text = format!("gave up after {} tries without a byte", self.failures);
             return Err(Error::with_source(Kind::Exhausted, text, error));
@@ -115,7 +127,7 @@ impl<'a> Patience<'a> {
     /// back together; not before the server wants it.
     fn delay(&mut self, error: &Error) -> Duration {
         // Renewed credentials are good at once.
-        if error.kind() == Kind::Expired && self.failures == 1 {
+        if error.kind() == Kind::Expired && self.failures <= 1 {
             return Duration::ZERO;
         }
         let doublings = self.failures.saturating_sub(1).min(31);

@@ -63,21 +63,23 @@ impl Planner {
         mut ask: impl FnMut(ByteRange) -> Result<Vec<Extent>, Error>,
     ) -> Result<Option<Extent>, Error> {
         loop {
+            if let Some(run) = self.run
+                && run.range.len() >= self.limit(run.content)
+            {
+                return Ok(Some(self.emit(run, self.limit(run.content))));
+            }
             if self.known.is_empty() && self.asked < self.size {
                 self.learn(&mut ask)?;
                 continue;
             }
-            let Some(run) = self.run.or_else(|| self.known.pop_front()) else {
-                return Ok(None);
+            let Some(run) = self.run else {
+                self.run = self.known.pop_front();
+                if self.run.is_none() {
+                    return Ok(None);
+                }
+                continue;
             };
-            self.run = Some(run);
-            let limit = match run.content {
-                Content::Data => self.limits.data,
-                Content::Zero => self.limits.zero,
-            };
-            if run.range.len() >= limit {
-                return Ok(Some(self.emit(run, limit)));
-            }
+            // The run is short of a task: does what follows belong to it?
             let joined = match (run.content, self.known.front(), self.known.get(1)) {
                 (content, Some(next), _) if next.content == content => 1,
                 (Content::Data, Some(gap), _) if gap.range.len() >= self.limits.gap => 0,
@@ -98,6 +100,13 @@ impl Planner {
                 }
                 None => return Ok(Some(self.emit(run, run.range.len()))),
             }
+        }
+    }
+
+    const fn limit(&self, content: Content) -> u64 {
+        match content {
+            Content::Data => self.limits.data,
+            Content::Zero => self.limits.zero,
         }
     }
 
@@ -174,4 +183,213 @@ fn check(window: ByteRange, extents: &[Extent]) -> Result<(), Error> {
         return refused(at, "there are no more".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const K: u64 = 1024;
+    const LIMITS: Limits = Limits {
+        data: 64 * K,
+        zero: 256 * K,
+        gap: 16 * K,
+        window: 128 * K,
+    };
+
+    /// Extents from lengths and kinds: `D` data, `Z` zero.
+    fn extents(lengths: &[(char, u64)]) -> Vec<Extent> {
+        let mut at = 0;
+        let extent = |&(kind, length): &(char, u64)| {
+            let range = ByteRange::new(at, at + length);
+            at = range.end();
+            let content = if kind == 'D' {
+                Content::Data
+            } else {
+                Content::Zero
+            };
+            Extent { range, content }
+        };
+        lengths.iter().map(extent).collect()
+    }
+
+    fn within(extents: &[Extent], range: ByteRange) -> Vec<Extent> {
+        let cut = |extent: &Extent| Extent {
+            range: extent.range.intersect(range),
+            content: extent.content,
+        };
+        let cut = extents.iter().map(cut);
+        cut.filter(|extent| !extent.range.is_empty()).collect()
+    }
+
+    fn plan(extents: &[Extent]) -> Vec<Extent> {
+        let size = extents.last().map_or(0, |extent| extent.range.end());
+        let mut planner = Planner::new(size, LIMITS);
+        let mut tasks = Vec::new();
+        while let Some(task) = planner.next(|range| Ok(within(extents, range))).unwrap() {
+            tasks.push(task);
+        }
+        tasks
+    }
+
+    #[test]
+    fn tasks_of_extents() {
+        for (disk, expected) in [
+            // Nothing.
+            (vec![], vec![]),
+            // Data is cut at the limit.
+            (
+                vec![('D', 150 * K)],
+                vec![('D', 64 * K), ('D', 64 * K), ('D', 22 * K)],
+            ),
+            // Zeroes too, over windows.
+            (
+                vec![('Z', 600 * K)],
+                vec![('Z', 256 * K), ('Z', 256 * K), ('Z', 88 * K)],
+            ),
+            // A small gap is read, a large one is not.
+            (
+                vec![
+                    ('D', 8 * K),
+                    ('Z', 12 * K),
+                    ('D', 8 * K),
+                    ('Z', 16 * K),
+                    ('D', 4 * K),
+                ],
+                vec![('D', 28 * K), ('Z', 16 * K), ('D', 4 * K)],
+            ),
+            // A gap at either end is not between data.
+            (
+                vec![('Z', 4 * K), ('D', 4 * K), ('Z', 4 * K)],
+                vec![('Z', 4 * K), ('D', 4 * K), ('Z', 4 * K)],
+            ),
+            // A small gap over the end of a window, and a large one.
+            (
+                vec![('D', 124 * K), ('Z', 8 * K), ('D', 4 * K)],
+                vec![('D', 64 * K), ('D', 64 * K), ('D', 8 * K)],
+            ),
+            (
+                vec![('D', 124 * K), ('Z', 20 * K), ('D', 4 * K)],
+                vec![('D', 64 * K), ('D', 60 * K), ('Z', 20 * K), ('D', 4 * K)],
+            ),
+            // Joining ends when a task is full.
+            (
+                vec![('D', 60 * K), ('Z', 4 * K), ('D', 4 * K)],
+                vec![('D', 64 * K), ('D', 4 * K)],
+            ),
+            // Odd borders move in favour of data; the end of the disk stays.
+            (
+                vec![('Z', 20 * K + 512), ('D', 512), ('Z', 40 * K), ('D', 1000)],
+                vec![('Z', 20 * K), ('D', 4 * K), ('Z', 36 * K), ('D', 2024)],
+            ),
+            (
+                vec![('D', 512), ('Z', 30 * K), ('D', 512), ('Z', 30 * K + 3)],
+                vec![('D', 4 * K), ('Z', 24 * K), ('D', 4 * K), ('Z', 29 * K + 3)],
+            ),
+            // Holes below the granule vanish, neighbours of one kind are one.
+            (
+                vec![
+                    ('D', 1),
+                    ('Z', 2000),
+                    ('D', 1),
+                    ('Z', 2000),
+                    ('Z', 94),
+                    ('D', 4096),
+                ],
+                vec![('D', 8192)],
+            ),
+            (
+                vec![('Z', 1000), ('Z', 1000), ('Z', 1000)],
+                vec![('Z', 3000)],
+            ),
+        ] {
+            assert_eq!(plan(&extents(&disk)), extents(&expected), "{disk:?}");
+        }
+    }
+
+    #[test]
+    fn the_source_is_asked_for_no_more_than_is_needed() {
+        let disk = extents(&[('D', 1 << 30)]);
+        let mut planner = Planner::new(1 << 30, LIMITS);
+        let mut asked = Vec::new();
+        for _ in 0..4 {
+            let task = planner.next(|range| {
+                asked.push(range);
+                Ok(within(&disk, range))
+            });
+            task.unwrap();
+        }
+        assert_eq!(
+            asked,
+            [ByteRange::new(0, 128 * K), ByteRange::new(128 * K, 256 * K)]
+        );
+    }
+
+    #[test]
+    fn an_error_of_the_source_loses_nothing() {
+        let disk = extents(&[('D', 100 * K), ('Z', 100 * K), ('D', 300 * K)]);
+        let mut planner = Planner::new(500 * K, LIMITS);
+        let mut tasks = Vec::new();
+        let mut healthy = true;
+        loop {
+            healthy = !healthy;
+            let task = planner.next(|range| {
+                if healthy {
+                    return Ok(within(&disk, range));
+                }
+                Err(Error::new(Kind::Busy, "later"))
+            });
+            match task {
+                Ok(Some(task)) => tasks.push(task),
+                Ok(None) => break,
+                Err(error) => assert_eq!(error.kind(), Kind::Busy),
+            }
+        }
+        assert_eq!(tasks, plan(&disk));
+    }
+
+    #[test]
+    fn extents_that_do_not_cover_the_window_are_refused() {
+        for lies in [
+            vec![],
+            extents(&[('D', 4 * K)]),
+            extents(&[('D', 12 * K)]),
+            vec![Extent {
+                range: ByteRange::new(K, 8 * K),
+                content: Content::Data,
+            }],
+            [extents(&[('D', 4 * K)]), extents(&[('D', 8 * K)])].concat(),
+        ] {
+            let mut planner = Planner::new(8 * K, LIMITS);
+            let error = planner.next(|_| Ok(lies.clone())).unwrap_err();
+            assert_eq!(error.kind(), Kind::Protocol, "{lies:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tasks_cover_the_disk_and_lose_no_data(
+            disk in prop::collection::vec((prop::sample::select(vec!['D', 'Z']), 1..200 * K), 0..40),
+        ) {
+            let disk = extents(&disk);
+            let tasks = plan(&disk);
+            let mut at = 0;
+            let end = disk.last().map_or(0, |extent| extent.range.end());
+            for task in &tasks {
+                prop_assert_eq!(task.range.start(), at);
+                prop_assert!(!task.range.is_empty());
+                prop_assert!(task.range.end() % GRANULE == 0 || task.range.end() == end);
+                at = task.range.end();
+                let longest = if task.content == Content::Data { LIMITS.data } else { LIMITS.zero };
+                prop_assert!(task.range.len() <= longest);
+                if task.content == Content::Zero {
+                    let known = within(&disk, task.range);
+                    prop_assert!(known.iter().all(|extent| extent.content == Content::Zero));
+                }
+            }
+            prop_assert_eq!(at, end);
+        }
+    }
 }

@@ -1,0 +1,411 @@
+//! What is repeated, and when it is given up: on a clock that leaps over the waits.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod contract;
+mod support;
+
+use std::{error::Error as _, sync::Arc, time::Duration};
+
+use contract::noise;
+use net::Clock as _;
+use support::{Leap, options, run, surroundings};
+use transfer::{
+    Access, Algorithm, ByteRange, Digest, Kind, Options, RetryPolicy, RetryReason, Source as _,
+    Verification, copy,
+    sink::{MemorySink, SinkCall},
+    source::{MemorySource, SourceCall, Trouble, When},
+};
+
+const MIB: u64 = 1 << 20;
+
+fn begins(source: &MemorySource) -> Vec<ByteRange> {
+    let range = |call: &SourceCall| match call {
+        SourceCall::Begin(range) => Some(*range),
+        _ => None,
+    };
+    source.calls().iter().filter_map(range).collect()
+}
+
+fn readers(source: &MemorySource) -> usize {
+    source
+        .calls()
+        .iter()
+        .filter(|call| **call == SourceCall::Reader)
+        .count()
+}
+
+#[test]
+fn only_the_missing_part_is_asked_for_again_on_a_new_connection() {
+    let at = MIB + 777;
+    let source = MemorySource::new(noise(3 << 20)).with_fault(
+        When::Byte(at),
+        2,
+        Trouble::Error(Kind::Network),
+    );
+    let sink = MemorySink::file();
+    let clock = Arc::new(Leap::default());
+    let surroundings = surroundings(clock.clone());
+    copy(&source, &sink, &options(1), &surroundings).unwrap();
+    assert!(sink.content() == source.content());
+    let end = 3 * MIB;
+    let expected = [
+        ByteRange::new(0, end),
+        ByteRange::new(at, end),
+        ByteRange::new(at, end),
+    ];
+    assert_eq!((begins(&source), readers(&source)), (expected.to_vec(), 3));
+    // Each byte is written once.
+    assert_eq!(sink.calls().len(), 1 + 3 + 1);
+    let snapshot = surroundings.progress.snapshot();
+    assert_eq!(snapshot.retries.of(RetryReason::Network), 2);
+    assert_eq!((snapshot.received, snapshot.data), (end, end));
+    assert_eq!(clock.waits().len(), 2);
+}
+
+#[test]
+fn a_connection_serves_range_after_range() {
+    let source = MemorySource::new(noise(20 << 20));
+    run(&source, &MemorySink::file(), &options(1)).unwrap();
+    assert_eq!((begins(&source).len(), readers(&source)), (3, 1));
+}
+
+#[test]
+fn a_kept_connection_that_died_meanwhile_is_replaced_without_a_pause() {
+    let source = MemorySource::new(noise(20 << 20)).with_fault(
+        When::Request(1),
+        1,
+        Trouble::Error(Kind::Network),
+    );
+    let clock = Arc::new(Leap::default());
+    copy(
+        &source,
+        &MemorySink::file(),
+        &options(1),
+        &surroundings(clock.clone()),
+    )
+    .unwrap();
+    assert_eq!((clock.waits().len(), readers(&source)), (0, 2));
+}
+
+#[test]
+fn pauses_grow_with_jitter_and_stay_below_the_bound() {
+    let policy = RetryPolicy {
+        first_delay: Duration::from_secs(1),
+        longest_delay: Duration::from_secs(8),
+        ..RetryPolicy::default()
+    };
+    let waits = |seed| {
+        let source = MemorySource::new(noise(5000)).with_fault(
+            When::Byte(0),
+            8,
+            Trouble::Error(Kind::Stalled),
+        );
+        let clock = Arc::new(Leap::default());
+        let mut surroundings = surroundings(clock.clone());
+        surroundings.seed = seed;
+        let options = Options {
+            retry: policy,
+            ..options(1)
+        };
+        copy(&source, &MemorySink::file(), &options, &surroundings).unwrap();
+        clock.waits()
+    };
+    let mut longest = [Duration::ZERO; 8];
+    for seed in 0..50 {
+        let waits = waits(seed);
+        assert_eq!(waits.len(), 8);
+        for ((wait, bound), longest) in waits.iter().zip([1, 2, 4, 8, 8, 8, 8, 8]).zip(&mut longest)
+        {
+            assert!(*wait <= Duration::from_secs(bound), "{waits:?}");
+            *longest = (*longest).max(*wait);
+        }
+    }
+    // The bounds are made use of.
+    for (longest, bound) in longest.iter().zip([1, 2, 4, 8, 8, 8, 8, 8]) {
+        assert!(
+            *longest > Duration::from_secs(bound) * 3 / 4,
+            "{longest:?} of {bound} s"
+        );
+    }
+    assert_ne!(waits(1), waits(2));
+    assert_eq!(waits(1), waits(1));
+}
+
+#[test]
+fn the_servers_wish_for_a_pause_is_honoured() {
+    let delay = Duration::from_secs(90);
+    let source = MemorySource::new(noise(5000)).with_fault(
+        When::Request(0),
+        1,
+        Trouble::After(Kind::Busy, delay),
+    );
+    let clock = Arc::new(Leap::default());
+    copy(
+        &source,
+        &MemorySink::file(),
+        &options(1),
+        &surroundings(clock.clone()),
+    )
+    .unwrap();
+    assert_eq!(clock.waits(), [delay]);
+}
+
+#[test]
+fn renewed_credentials_are_used_at_once() {
+    let source = MemorySource::new(noise(5000)).with_fault(
+        When::Request(0),
+        1,
+        Trouble::Error(Kind::Expired),
+    );
+    let clock = Arc::new(Leap::default());
+    copy(
+        &source,
+        &MemorySink::file(),
+        &options(1),
+        &surroundings(clock.clone()),
+    )
+    .unwrap();
+    assert_eq!(clock.waits(), [Duration::ZERO]);
+}
+
+#[test]
+fn the_copy_is_given_up_after_the_patience_without_a_byte() {
+    for wish in [Duration::ZERO, Duration::from_secs(3600)] {
+        let source = MemorySource::new(noise(32 << 20)).with_fault(
+            When::Byte(0),
+            u32::MAX,
+            Trouble::After(Kind::Busy, wish),
+        );
+        let clock = Arc::new(Leap::default());
+        let sink = MemorySink::file();
+        let error = copy(&source, &sink, &options(1), &surroundings(clock.clone())).unwrap_err();
+        assert_eq!(error.kind(), Kind::Exhausted);
+        assert!(
+            error.source().unwrap().to_string().contains("scripted"),
+            "{error:?}"
+        );
+        let patience = RetryPolicy::default().patience;
+        assert_eq!(clock.now(), patience, "neither sooner nor later");
+    }
+}
+
+#[test]
+fn a_byte_on_any_connection_renews_the_patience() {
+    // Byte 0 fails for long, while the other connections move; time passes by its waits alone.
+    let source = MemorySource::new(noise(32 << 20)).with_fault(
+        When::Byte(0),
+        200,
+        Trouble::After(Kind::Busy, Duration::from_secs(1)),
+    );
+    let policy = RetryPolicy {
+        patience: Duration::from_secs(300),
+        ..RetryPolicy::default()
+    };
+    let sink = MemorySink::file();
+    let slow = Options {
+        retry: RetryPolicy {
+            longest_delay: Duration::from_millis(1),
+            ..policy
+        },
+        ..options(2)
+    };
+    run(&source, &sink, &slow).unwrap();
+    assert!(sink.content() == source.content());
+}
+
+#[test]
+fn time_spent_elsewhere_does_not_count_against_the_source() {
+    #[derive(Debug)]
+    struct Slow(MemorySink, Arc<Leap>);
+    impl transfer::Sink for Slow {
+        fn capacity(&self) -> u64 {
+            self.0.capacity()
+        }
+        fn prepare(&self, size: u64) -> Result<(), transfer::Error> {
+            self.0.prepare(size)
+        }
+        fn is_blank(&self) -> bool {
+            false
+        }
+        fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), transfer::Error> {
+            self.0.write_at(buf, offset)
+        }
+        fn zero(&self, range: ByteRange) -> Result<(), transfer::Error> {
+            self.1.pass(Duration::from_secs(1200));
+            self.0.zero(range)
+        }
+        fn sync(&self) -> Result<(), transfer::Error> {
+            self.0.sync()
+        }
+        fn close(self: Box<Self>) -> Result<(), transfer::Error> {
+            self.sync()
+        }
+    }
+    let source = MemorySource::picture("A--------B", 65_536).with_fault(
+        When::Request(1),
+        3,
+        Trouble::Error(Kind::Network),
+    );
+    let clock = Arc::new(Leap::default());
+    let sink = Slow(MemorySink::file(), clock.clone());
+    copy(&source, &sink, &options(1), &surroundings(clock)).unwrap();
+    assert!(sink.0.content() == source.content());
+}
+
+#[test]
+fn the_tries_of_a_request_are_counted_without_those_that_gave_bytes() {
+    let policy = RetryPolicy {
+        tries: 3,
+        ..RetryPolicy::default()
+    };
+    let options = Options {
+        retry: policy,
+        ..options(1)
+    };
+    let source = MemorySource::new(noise(5000))
+        .with_fault(When::Byte(0), 2, Trouble::Error(Kind::Network))
+        .with_fault(When::Byte(1000), 3, Trouble::Error(Kind::Network));
+    // 2 failures, 1000 bytes with the third, 2 more: never 3 in a row without a byte.
+    run(&source, &MemorySink::file(), &options).unwrap();
+    let source =
+        MemorySource::new(noise(5000)).with_fault(When::Byte(0), 3, Trouble::Error(Kind::Network));
+    let error = run(&source, &MemorySink::file(), &options).unwrap_err();
+    assert_eq!(error.kind(), Kind::Exhausted);
+    assert!(error.to_string().contains("3 tries"), "{error}");
+}
+
+#[test]
+fn permanent_errors_are_not_repeated() {
+    for kind in [
+        Kind::Lost,
+        Kind::Credentials,
+        Kind::Permission,
+        Kind::Missing,
+        Kind::Protocol,
+        Kind::Tls,
+    ] {
+        let source = MemorySource::new(noise(5000)).with_fault(
+            When::Byte(100),
+            u32::MAX,
+            Trouble::Error(kind),
+        );
+        let error = run(&source, &MemorySink::file(), &options(1)).unwrap_err();
+        assert_eq!((error.kind(), begins(&source).len()), (kind, 1));
+    }
+}
+
+#[test]
+fn an_ordered_source_begins_over_and_its_answers_are_not_mixed() {
+    let source = MemorySource::picture("AB00CDEFGHIJKLMNOPQRSTUVWXYZ", 65_536)
+        .with_access(Access::Ordered)
+        .with_fault(When::Byte(MIB + 5), 1, Trouble::Error(Kind::Network))
+        .with_fault(When::Byte(1000), 2, Trouble::Error(Kind::Stalled));
+    let digest = Digest::of(Algorithm::Sha256, source.content());
+    for sink in [
+        MemorySink::file(),
+        MemorySink::device(source.content().len()),
+    ] {
+        let surroundings = surroundings(Arc::new(Leap::default()));
+        let options = Options {
+            verification: Verification::Stated(digest.clone()),
+            ..options(4)
+        };
+        let report = copy(&source, &sink, &options, &surroundings).unwrap();
+        assert_eq!(report.verified, Some(digest.clone()));
+        assert!(sink.content() == source.content());
+        let prepared = sink
+            .calls()
+            .iter()
+            .filter(|call| matches!(call, SinkCall::Prepare(_)))
+            .count();
+        let passes = usize::try_from(surroundings.progress.snapshot().retries.sum()).unwrap() + 1;
+        assert_eq!(prepared, passes, "each pass is prepared");
+        let whole = ByteRange::new(0, source.size());
+        assert!(begins(&source).iter().all(|range| *range == whole));
+    }
+    assert_eq!(begins(&source).len(), 4 + 1);
+}
+
+#[test]
+fn an_ordered_source_that_always_ends_at_the_same_byte_is_given_up() {
+    let source = MemorySource::new(noise(5 << 20))
+        .with_access(Access::Ordered)
+        .with_fault(When::Byte(3 << 20), u32::MAX, Trouble::Error(Kind::Network));
+    let error = run(&source, &MemorySink::file(), &options(1)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Exhausted);
+    assert_eq!(begins(&source).len(), 6);
+    assert!(
+        error.to_string().contains(&(3 * MIB).to_string()),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_ordered_source_without_a_byte_is_given_up_after_the_patience() {
+    let source = MemorySource::new(noise(5000))
+        .with_access(Access::Ordered)
+        .with_fault(When::Byte(0), u32::MAX, Trouble::Error(Kind::Network));
+    let clock = Arc::new(Leap::default());
+    let error = copy(
+        &source,
+        &MemorySink::file(),
+        &options(1),
+        &surroundings(clock.clone()),
+    )
+    .unwrap_err();
+    assert_eq!(error.kind(), Kind::Exhausted);
+    assert_eq!(clock.now(), RetryPolicy::default().patience);
+}
+
+#[test]
+fn a_checksum_is_asked_for_again_but_not_for_ever() {
+    let options = Options {
+        verification: Verification::Asked(Algorithm::Blkhash),
+        ..options(2)
+    };
+    for (times, fails) in [(2, false), (3, true)] {
+        let source = MemorySource::new(noise(5000)).with_fault(
+            When::Checksum,
+            times,
+            Trouble::Error(Kind::Network),
+        );
+        let result = run(&source, &MemorySink::file(), &options);
+        assert_eq!(result.is_err(), fails);
+        if let Err(error) = result {
+            assert_eq!(error.kind(), Kind::Exhausted);
+        }
+    }
+    let source = MemorySource::new(noise(5000)).with_fault(
+        When::Checksum,
+        1,
+        Trouble::Error(Kind::Permission),
+    );
+    let error = run(&source, &MemorySink::file(), &options).unwrap_err();
+    assert_eq!(error.kind(), Kind::Permission);
+}
+
+#[test]
+fn a_stop_during_a_pause_is_heard() {
+    let source = MemorySource::new(noise(5000)).with_fault(
+        When::Byte(0),
+        u32::MAX,
+        Trouble::After(Kind::Busy, Duration::from_secs(60)),
+    );
+    // On this clock a pause ends only by the stop.
+    let surroundings = surroundings(Arc::new(support::Still::default()));
+    std::thread::scope(|scope| {
+        let copying =
+            scope.spawn(|| copy(&source, &MemorySink::file(), &options(2), &surroundings));
+        while surroundings.progress.snapshot().retries.sum() == 0 {
+            std::thread::yield_now();
+        }
+        surroundings.cancel.cancel();
+        assert_eq!(copying.join().unwrap().unwrap_err().kind(), Kind::Cancelled);
+    });
+}
