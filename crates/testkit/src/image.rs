@@ -181,6 +181,22 @@ impl Disk {
     }
 }
 
+impl From<Vec<u8>> for Disk {
+    /// A disk with this content, all of it data.
+    fn from(bytes: Vec<u8>) -> Self {
+        let extent = Extent {
+            start: 0,
+            length: bytes.len() as u64,
+            zero: false,
+            hole: false,
+        };
+        Self {
+            bytes: Arc::new(bytes),
+            extents: vec![extent],
+        }
+    }
+}
+
 /// Fails unless both files or block devices hold the same `size` bytes.
 #[track_caller]
 pub fn assert_same(wanted: &Path, found: &Path, size: u64) {

@@ -107,6 +107,11 @@ impl Glance {
         change(&mut lock(&self.state.image));
     }
 
+    /// What the image is now.
+    pub fn image(&self) -> Image {
+        lock(&self.state.image).clone()
+    }
+
     /// Ends every token that was issued so far.
     pub fn expire_tokens(&self) {
         lock(&self.state.tokens).clear();

@@ -282,7 +282,7 @@ impl fmt::Debug for Line<'_> {
 fn object_refusal(status: StatusCode) -> (Kind, &'static str) {
     match status.as_u16() {
         // Glance says so of an image without data and of one whose data its store has lost.
-        204 => (Kind::Missing, "the object has no data"),
+        204 => (Kind::Unusable, "the object has no data"),
         401 => (Kind::Credentials, "it refuses the credentials"),
         403 => (Kind::Permission, "it forbids reading the object"),
         404 => (Kind::Missing, "there is no such object"),

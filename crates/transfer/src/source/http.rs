@@ -69,7 +69,7 @@ impl HttpSource {
     /// `expected_size` is what the metadata said; a server that states another is an error.
     ///
     /// # Errors
-    /// The server's refusals by their kind: [`Kind::Missing`] also for 204, with which Glance
+    /// The server's refusals by their kind: [`Kind::Unusable`] for 204, with which Glance
     /// answers for an image whose data is not in its store. Nothing is repeated here.
     pub fn probe(
         connector: net::Connector,

@@ -202,7 +202,7 @@ fn an_empty_object_has_no_ranges() {
         &["Content-Length 100000"],
     );
     server.fault(When::any(), Fault::status(204));
-    assert_fails(probe(&server, 0), Kind::Missing, &["no data"]);
+    assert_fails(probe(&server, 0), Kind::Unusable, &["no data"]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_probe_that_tells_of_another_size_is_refused() {
 #[test]
 fn refusals_have_their_kinds() {
     for (status, kind) in [
-        (204, Kind::Missing),
+        (204, Kind::Unusable),
         (405, Kind::Protocol),
         (401, Kind::Credentials),
         (403, Kind::Permission),

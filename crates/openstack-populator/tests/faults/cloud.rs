@@ -1,0 +1,170 @@
+//! What Keystone and Glance may say.
+
+use contract::Exit;
+use testkit::{
+    Disk, Fault, Gate, Reply, Volume, When,
+    fake::glance::{FILE, RECORD, TOKENS},
+    process::Signal,
+};
+
+use crate::bench::Bench;
+
+#[test]
+fn a_token_that_ends_midway_is_renewed() {
+    let bench = Bench::new();
+    let gate = Gate::new();
+    let server = bench.glance.server();
+    server.fault(When::path(FILE).skip(2), Fault::stall(100, &gate));
+    let running = bench.command().spawn();
+    server.wait_for_held(1);
+    bench.glance.expire_tokens();
+    gate.open();
+    bench.has_copied(&running.wait());
+    assert_eq!(bench.glance.tokens_issued(), 2);
+}
+
+#[test]
+fn a_token_that_cannot_be_renewed() {
+    let bench = Bench::new();
+    let server = bench.glance.server();
+    server.fault(When::path(FILE).skip(2).always(), Fault::status(401));
+    server.fault(When::path(TOKENS).skip(1).always(), Fault::status(401));
+    bench.fails(Exit::Credentials, &[]);
+}
+
+#[test]
+fn a_server_that_refuses_every_token_does_not_loop_for_ever() {
+    let bench = Bench::new();
+    let server = bench.glance.server();
+    server.fault(When::path(FILE).always(), Fault::status(401));
+    bench.fails(Exit::Credentials, &[]);
+    assert!(bench.glance.tokens_issued() < 10);
+}
+
+#[test]
+fn a_wrong_password_ends_at_once() {
+    let bench = Bench::new();
+    let command = bench.command().env("password", "wrong");
+    bench.fails_with(&command, Exit::Credentials, &[]);
+    assert_eq!(bench.glance.server().requests().len(), 1);
+}
+
+#[test]
+fn keystone_and_the_record_are_asked_again_when_they_fail() {
+    let bench = Bench::new();
+    let server = bench.glance.server();
+    server.fault(When::path(TOKENS), Fault::status(503));
+    server.fault(When::path(RECORD), Fault::status(502));
+    server.fault(When::path(FILE), Fault::status(503));
+    bench.copies();
+}
+
+#[test]
+fn answers_that_end_it() {
+    for (path, status, exit) in [
+        (RECORD, 404, Exit::SourceMissing),
+        (RECORD, 403, Exit::Permission),
+        (FILE, 403, Exit::Permission),
+        (FILE, 404, Exit::SourceMissing),
+        (FILE, 410, Exit::SourceMissing),
+        (FILE, 204, Exit::SourceUnusable),
+    ] {
+        let bench = Bench::new();
+        let server = bench.glance.server();
+        server.fault(
+            When::path(path).always(),
+            Fault::Answer(Reply::status(status)),
+        );
+        let run = bench.command().run();
+        assert_eq!(
+            run.code(),
+            Some(exit.code().into()),
+            "{path} {status}: {}",
+            run.output()
+        );
+        bench.ended(&run, exit);
+    }
+}
+
+#[test]
+fn images_that_cannot_be_copied() {
+    for status in ["queued", "saving", "deactivated", "killed"] {
+        let bench = Bench::new();
+        bench
+            .glance
+            .change(|image| status.clone_into(&mut image.status));
+        bench.fails(Exit::SourceUnusable, &[status]);
+        assert!(bench.glance.data_requests().is_empty());
+        assert!(!bench.target().exists());
+    }
+}
+
+#[test]
+fn a_stated_hash_that_is_wrong() {
+    let bench = Bench::new();
+    let wrong = "ab".repeat(64);
+    let stated = ("sha512".to_owned(), wrong.clone());
+    bench.glance.change(|image| image.hash = Some(stated));
+    bench.fails(Exit::HashMismatch, &[&wrong]);
+}
+
+#[test]
+fn a_record_that_states_another_size() {
+    for size in [(5 << 20) + 776, (5 << 20) + 778, 10 << 20] {
+        let bench = Bench::new();
+        bench.glance.change(|image| image.size = Some(size));
+        bench.fails(Exit::SourceProtocol, &[]);
+    }
+}
+
+fn qcow2() -> Disk {
+    let mut bytes = b"QFI\xfb\0\0\0\x03".to_vec();
+    bytes.resize(1 << 20, 0);
+    Disk::from(bytes)
+}
+
+#[test]
+fn qcow2_that_poses_as_raw() {
+    let bench = Bench::with(qcow2());
+    bench.fails(Exit::SourceUnusable, &["qcow2"]);
+    bench.copies_with(&bench.command().arg("--verbatim").arg("--force"));
+}
+
+#[test]
+fn an_image_that_is_not_raw() {
+    let bench = Bench::with(qcow2());
+    bench
+        .glance
+        .change(|image| "qcow2".clone_into(&mut image.disk_format));
+    bench.fails(Exit::SourceUnusable, &["qcow2"]);
+    assert!(!bench.target().exists());
+    // As Forklift's controller starts it: verbatim, and said so.
+    let forklift = bench
+        .command()
+        .flag("cr-name", "populator")
+        .flag("cr-namespace", "default")
+        .flag("owner-uid", "uid")
+        .flag("metrics-address", "off");
+    let run = forklift.run();
+    bench.has_copied(&run);
+    assert!(run.output().contains("qcow2"), "{}", run.output());
+}
+
+#[test]
+fn a_full_file_system() {
+    let bench = Bench::new();
+    let volume = Volume::ext4(4 << 20);
+    let command = bench.command_to(&volume.path("disk.img"));
+    bench.fails_with(&command, Exit::TargetFull, &[]);
+}
+
+#[test]
+fn sigterm_ends_the_copy_at_once() {
+    let bench = Bench::new();
+    let server = bench.glance.server();
+    server.fault(When::path(FILE).skip(3), Fault::stall(100, &Gate::new()));
+    let running = bench.command().spawn();
+    server.wait_for_held(1);
+    running.signal(Signal::TERM);
+    bench.ended(&running.wait(), Exit::Terminated);
+}

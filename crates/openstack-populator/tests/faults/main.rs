@@ -1,0 +1,14 @@
+//! The built mover against a cloud that fails on command, over TLS. Every run ends in equal bytes, or
+//! in the right error by its name.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod bench;
+mod cloud;
+mod data;
+mod tls;

@@ -1,0 +1,119 @@
+//! Certificates and handshakes.
+
+use contract::Exit;
+use testkit::{
+    ConnectionFault, Cut, Reply, Server,
+    fake::Glance,
+    pki::{Authority, Identity, LOCAL},
+};
+
+use crate::bench::Bench;
+
+/// The bench with another identity of the server, and with what the secret calls its CA.
+fn bench(identity: &Identity, cacert: &str) -> (Bench, testkit::Command) {
+    let mut bench = Bench::new();
+    bench.glance = Glance::start(&bench.disk, Some(identity.server_config()));
+    let command = bench.command().env("cacert", cacert);
+    (bench, command)
+}
+
+#[test]
+fn certificates_that_nobody_should_trust() {
+    let authority = Authority::new("authority");
+    let other = Authority::new("another");
+    for (identity, cacert) in [
+        (other.server(LOCAL), authority.pem()),
+        (authority.server(&["glance.example"]), authority.pem()),
+        (authority.expired(LOCAL), authority.pem()),
+        (authority.not_yet_valid(LOCAL), authority.pem()),
+        (Identity::self_signed(LOCAL), authority.pem()),
+        (
+            authority
+                .intermediate("i")
+                .server(LOCAL)
+                .without_intermediates(),
+            authority.pem(),
+        ),
+    ] {
+        let (bench, command) = bench(&identity, &cacert);
+        bench.fails_with(&command, Exit::Tls, &["certificate"]);
+        assert!(bench.glance.server().requests().is_empty());
+        let insecure = command.env("insecureSkipVerify", "true");
+        bench.copies_with(&insecure);
+    }
+}
+
+#[test]
+fn certificates_to_be_trusted() {
+    let authority = Authority::new("authority");
+    let bundle = format!("{}{}", Authority::new("another").pem(), authority.pem());
+    let (own, small) = (
+        Identity::self_signed(LOCAL),
+        Identity::self_signed_authority(LOCAL),
+    );
+    let (own_pem, small_pem) = (own.pem(), small.pem());
+    for (identity, cacert) in [
+        (authority.intermediate("i").server(LOCAL), bundle),
+        (own, own_pem),
+        (small, small_pem),
+    ] {
+        let (bench, command) = bench(&identity, &cacert);
+        bench.copies_with(&command);
+    }
+}
+
+#[test]
+fn handshakes_that_are_cut_are_tried_again() {
+    let bench = Bench::new();
+    let server = bench.glance.server();
+    let faults = [
+        ConnectionFault::AbortHandshake(Cut::Reset),
+        ConnectionFault::AbortHandshake(Cut::Fin),
+        ConnectionFault::DropAfterHandshake(Cut::Orderly),
+        ConnectionFault::Drop(Cut::Reset),
+    ];
+    // The first connection is the control calls'; those after it carry data.
+    for (number, fault) in faults.into_iter().enumerate() {
+        server.connection_fault(number + 1, fault);
+    }
+    bench.copies();
+}
+
+#[test]
+fn a_redirect_to_another_host_carries_no_credentials() {
+    let bench = Bench::new();
+    let config = bench.authority.server(LOCAL).server_config();
+    let elsewhere = Server::builder()
+        .tls(config)
+        .object("/blob", bench.disk.object())
+        .start();
+    let location = elsewhere.url("/blob?signature=1");
+    let file = testkit::fake::glance::FILE;
+    bench
+        .glance
+        .server()
+        .route(file, move |_| Reply::redirect(302, &location));
+    bench.copies();
+    let requests = elsewhere.requests();
+    assert!(requests.len() > 2);
+    for request in requests {
+        assert_eq!(request.header("x-auth-token"), None);
+        assert_eq!(request.header("authorization"), None);
+    }
+}
+
+#[test]
+fn a_redirect_from_https_to_http_is_refused() {
+    let bench = Bench::new();
+    let elsewhere = Server::builder()
+        .object("/blob", bench.disk.object())
+        .start();
+    let location = elsewhere.url("/blob");
+    let file = testkit::fake::glance::FILE;
+    bench
+        .glance
+        .server()
+        .route(file, move |_| Reply::redirect(302, &location));
+    bench.fails(Exit::SourceProtocol, &[]);
+    assert!(elsewhere.requests().is_empty());
+}
