@@ -238,7 +238,6 @@ impl Plan {
             u64::MAX => tracing::info!("check: the target {path} is a file"),
             bytes => tracing::info!("check: the target {path} is a device of {bytes} bytes"),
         }
-        tracing::info!("check: nothing was written");
     }
 }
 

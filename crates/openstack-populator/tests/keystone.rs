@@ -93,6 +93,34 @@ async fn refusals() {
 }
 
 #[tokio::test]
+async fn a_404_of_keystone_itself_is_about_the_token() {
+    for (body, kind, needle) in [
+        (
+            r#"{"error":{"code":404,"message":"Failed to validate token","title":"Not Found"}}"#,
+            Kind::Credentials,
+            "expired",
+        ),
+        (
+            "<!doctype html><title>404 Not Found</title>",
+            Kind::Configuration,
+            "identity URL",
+        ),
+        (r#"{"error":"no"}"#, Kind::Configuration, "identity URL"),
+    ] {
+        let cloud = cloud();
+        let reply = Reply::bytes(404, body);
+        cloud.keystone.fault(When::any(), Fault::Answer(reply));
+        let error = cloud
+            .client(TOKEN)
+            .authenticate(RetryPolicy::Never)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), kind, "{}", error.chain());
+        assert!(error.to_string().contains(needle), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn answers_that_are_no_token() {
     for (reply, needle) in [
         (

@@ -19,7 +19,7 @@ use net::RetryPolicy;
 use openstack_populator::keystone::Session;
 use serde_json::json;
 use support::{APPLICATION_CREDENTIAL, Cloud, PASSWORD, TOKEN, assert_discreet};
-use testkit::{Fault, Gate, When};
+use testkit::{Fault, Gate, Reply, When};
 use tokio::runtime::{Builder, Runtime};
 use transfer::{Kind, source::Authorization};
 
@@ -103,16 +103,20 @@ fn many_refused_readers_ask_once() {
 #[test]
 fn a_token_that_has_expired_cannot_be_exchanged() {
     let rig = rig(TOKEN);
-    rig.cloud.keystone.fault(When::any(), Fault::status(401));
     let refused = rig.session.headers().unwrap();
-    let error = rig.session.renew(&refused).unwrap_err();
-    assert_eq!(error.kind(), Kind::Credentials);
-    let text = error.chain();
-    assert!(
-        text.contains("authType token") && text.contains("application credential"),
-        "{text}"
-    );
-    assert_discreet(&text);
+    let unknown = json!({"error": {"code": 404, "message": "Failed to validate token"}});
+    for reply in [Reply::json(404, &unknown), Reply::status(401)] {
+        rig.cloud.keystone.clear_faults();
+        rig.cloud.keystone.fault(When::any(), Fault::Answer(reply));
+        let error = rig.session.renew(&refused).unwrap_err();
+        assert_eq!(error.kind(), Kind::Credentials);
+        assert_discreet(&error.chain());
+        let text = error.to_string();
+        assert!(
+            text.contains("authType token") && text.contains("application credential"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

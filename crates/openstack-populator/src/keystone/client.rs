@@ -54,8 +54,8 @@ impl Keystone {
     /// Asks for a token. Asking twice is harmless, so a lost answer is repeated as `retry` says.
     ///
     /// # Errors
-    /// [`Kind::Credentials`] for 401; [`Kind::Configuration`] for 400 and 404, which wrong keys and
-    /// a wrong identity URL give; [`Kind::Unavailable`], [`Kind::Tls`], [`Kind::Protocol`].
+    /// [`Kind::Credentials`] for 401, and for 404 when it is Keystone's word on a token;
+    /// [`Kind::Configuration`] for 400 and other 404, which wrong keys and a wrong identity URL give; [`Kind::Unavailable`], [`Kind::Tls`], [`Kind::Protocol`].
     pub async fn authenticate(&self, retry: RetryPolicy) -> Result<Token, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
@@ -103,6 +103,14 @@ impl Keystone {
                 return Err(wrong(
                     Kind::Configuration,
                     "does not accept the request that the secret's keys make; check names, ids and domains".into(),
+                ));
+            }
+            StatusCode::NOT_FOUND if is_keystones_own(&answer.body) => {
+                return Err(wrong(
+                    Kind::Credentials,
+                    format!(
+                        "does not know the credentials of the secret (authType {auth_type}): they have expired, were withdrawn, or belong to another cloud"
+                    ),
                 ));
             }
             StatusCode::NOT_FOUND
@@ -169,6 +177,20 @@ impl Token {
         headers.insert("x-auth-token", value);
         Ok(headers)
     }
+}
+
+/// Whether Keystone itself answered. For a token that it cannot validate, expired ones included, it
+/// says 404 in JSON; for a path that it does not have, its web framework says so in HTML.
+fn is_keystones_own(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: Reason,
+    }
+    #[derive(Deserialize)]
+    struct Reason {
+        code: u16,
+    }
+    serde_json::from_slice::<Refusal>(body).is_ok_and(|refusal| refusal.error.code == 404)
 }
 
 #[derive(Deserialize)]
