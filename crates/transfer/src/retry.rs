@@ -22,7 +22,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             tries: u32::MAX,
-            patience: Duration::from_secs(600),
+            patience: Duration::from_mins(10),
             first_delay: Duration::from_millis(500),
             longest_delay: Duration::from_secs(30),
         }

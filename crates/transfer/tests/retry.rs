@@ -176,7 +176,7 @@ fn renewed_credentials_are_used_at_once() {
 
 #[test]
 fn the_copy_is_given_up_after_the_patience_without_a_byte() {
-    for wish in [Duration::ZERO, Duration::from_secs(3600)] {
+    for wish in [Duration::ZERO, Duration::from_hours(1)] {
         let source = MemorySource::new(noise(32 << 20)).with_fault(
             When::Byte(0),
             u32::MAX,
@@ -204,7 +204,7 @@ fn a_byte_on_any_connection_renews_the_patience() {
         Trouble::After(Kind::Busy, Duration::from_secs(1)),
     );
     let policy = RetryPolicy {
-        patience: Duration::from_secs(300),
+        patience: Duration::from_mins(5),
         ..RetryPolicy::default()
     };
     let sink = MemorySink::file();
@@ -237,7 +237,7 @@ fn time_spent_elsewhere_does_not_count_against_the_source() {
             self.0.write_at(buf, offset)
         }
         fn zero(&self, range: ByteRange) -> Result<(), transfer::Error> {
-            self.1.pass(Duration::from_secs(1200));
+            self.1.pass(Duration::from_mins(20));
             self.0.zero(range)
         }
         fn sync(&self) -> Result<(), transfer::Error> {
@@ -395,7 +395,7 @@ fn a_stop_during_a_pause_is_heard() {
     let source = MemorySource::new(noise(5000)).with_fault(
         When::Byte(0),
         u32::MAX,
-        Trouble::After(Kind::Busy, Duration::from_secs(60)),
+        Trouble::After(Kind::Busy, Duration::from_mins(1)),
     );
     // On this clock a pause ends only by the stop.
     let surroundings = surroundings(Arc::new(support::Still::default()));

@@ -23,9 +23,9 @@ pub enum Algorithm {
     Sha384,
     /// SHA-512 (Glance's default `os_hash_algo`).
     Sha512,
-    /// BLAKE2b with 64 bytes.
+    /// `BLAKE2b` with 64 bytes.
     Blake2b,
-    /// ovirt-imageio's block hash: BLAKE2b with 32 bytes over the 32-byte digests of 4 MiB blocks.
+    /// ovirt-imageio's block hash: `BLAKE2b` with 32 bytes over the 32-byte digests of 4 MiB blocks.
     Blkhash,
 }
 

@@ -30,8 +30,8 @@ pub(super) fn during<T>(
             loop {
                 spoken = spoken.max(activity.last());
                 let silence = clock.now().saturating_sub(spoken);
-                if silence < idle {
-                    if clock.wait(idle - silence, &over) {
+                if let Some(left) = idle.checked_sub(silence).filter(|left| !left.is_zero()) {
+                    if clock.wait(left, &over) {
                         return;
                     }
                     continue;

@@ -35,6 +35,10 @@ use crate::{
 /// Tries of [`Source::checksum`]: each may cost the server a reading of the whole disk.
 const CHECKSUM_TRIES: u32 = 3;
 
+/// Buffers that a task with a digest needs.
+#[allow(clippy::cast_possible_truncation, reason = "two")]
+const HASHED_TASK_BUFFERS: usize = super::HASHED_TASK.div_ceil(BUFFER as u64) as usize;
+
 /// Longest run of zeroes that is hashed between two looks at the stop flag.
 const ZERO_STEP: u64 = 64 << 20;
 
@@ -311,7 +315,7 @@ impl<F: Fn()> Drop for Bell<F> {
 /// hold the others.
 fn buffers(workers: NonZeroUsize, hashing: bool) -> usize {
     if hashing {
-        return (workers.get() + 2) * super::HASHED_TASK.div_ceil(BUFFER as u64) as usize;
+        return (workers.get() + 2) * HASHED_TASK_BUFFERS;
     }
     workers.get()
 }

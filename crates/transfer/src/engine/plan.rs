@@ -91,7 +91,8 @@ impl Planner {
                 }
                 _ => 0,
             };
-            match self.known.drain(..joined).last() {
+            let last = self.known.drain(..joined).next_back();
+            match last {
                 Some(last) => {
                     self.run = Some(Extent {
                         range: ByteRange::new(run.range.start(), last.range.end()),

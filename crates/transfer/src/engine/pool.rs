@@ -37,7 +37,6 @@ pub(super) struct Lease<'a> {
 }
 
 /// One allocation, larger than needed, so that an aligned part of it can be used.
-#[derive(Default)]
 struct Memory {
     bytes: Vec<u8>,
     start: usize,
@@ -112,7 +111,9 @@ impl Lease<'_> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
-        state.free.push(std::mem::take(&mut self.memory));
+        state
+            .free
+            .push(std::mem::replace(&mut self.memory, Memory::none()));
         state.reserved = state.reserved.saturating_sub(1);
         drop(state);
         self.pool.changed.notify_all();
@@ -126,6 +127,13 @@ impl fmt::Debug for Lease<'_> {
 }
 
 impl Memory {
+    const fn none() -> Self {
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+        }
+    }
+
     fn new() -> Self {
         let mut bytes = vec![0; BUFFER + ALIGNMENT];
         // The vector is never resized, so the address stays.

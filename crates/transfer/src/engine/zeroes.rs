@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// Zeroes are looked for in pieces of this size, at multiples of it on the disk. Smaller holes make
 /// files and thin volumes fragmented without saving much.
-pub(super) const PIECE: u64 = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
 /// Shortest run of zeroes that is punched into a target that is not blank: below, one system call
 /// and the storage's own bookkeeping cost more than to write them along with their neighbours.
@@ -23,8 +23,8 @@ pub(super) fn each_run<E>(
     let mut zero_from = None;
     let mut at = 0;
     while at < bytes.len() {
-        let in_piece = (offset.wrapping_add(at as u64) % PIECE) as usize;
-        let end = (at + PIECE as usize - in_piece).min(bytes.len());
+        let in_piece = usize::try_from(offset % PIECE as u64).unwrap_or(0) + at;
+        let end = (at + PIECE - in_piece % PIECE).min(bytes.len());
         let zero = bytes.get(at..end).is_some_and(is_zero);
         let run = match zero_from {
             None if zero => {
@@ -70,7 +70,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const P: usize = PIECE as usize;
+    const P: usize = PIECE;
 
     fn runs(bytes: &[u8], offset: u64, shortest: usize) -> Vec<(Range<usize>, bool)> {
         let mut runs = Vec::new();

@@ -15,7 +15,7 @@ use net::{Cancel, Clock};
 use transfer::{Error, Options, Progress, Report, Sink, Source, Surroundings, copy};
 
 /// Longer waits than this are not leapt over: they mean "never".
-const NEVER: Duration = Duration::from_secs(86_400);
+const NEVER: Duration = Duration::from_hours(24);
 
 /// A clock on which every wait is over at once, and the time has passed.
 #[derive(Debug, Default)]
