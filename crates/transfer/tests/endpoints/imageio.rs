@@ -48,7 +48,7 @@ fn daemon_with(disk: &Disk, options: Reply) -> Server {
         .start()
 }
 
-fn daemon(disk: &Disk) -> Server {
+pub(crate) fn daemon(disk: &Disk) -> Server {
     let options = json!({"features": ["checksum", "extents"], "max_readers": 8, "max_writers": 8});
     daemon_with(disk, Reply::json(200, &options))
 }
@@ -67,7 +67,7 @@ fn open_size(
     )
 }
 
-fn open(server: &Server, disk: &Disk) -> Result<ImageioSource, Error> {
+pub(crate) fn open(server: &Server, disk: &Disk) -> Result<ImageioSource, Error> {
     open_size(server, disk.size(), four())
 }
 

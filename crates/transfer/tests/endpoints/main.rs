@@ -8,6 +8,9 @@
 )]
 
 mod block;
+#[path = "../contract/mod.rs"]
+mod contract;
+mod contracts;
 mod file;
 mod http;
 mod imageio;
