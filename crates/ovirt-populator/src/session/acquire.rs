@@ -1,6 +1,6 @@
 //! Getting a transfer that data can be read from.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use contract::Exit;
 use mover::Failure;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     DataPath, Ended, Session,
-    phase::{Opening, opening},
+    phase::{Ending, Opening, ending, opening},
     stopped,
     timers::Pauses,
 };
@@ -69,13 +69,13 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     Ok(Recovered::Free) => {}
                     Ok(Recovered::Held(why)) => {
                         let error = Error::new(Kind::Busy, why);
-                        self.wait_or_fail(error, &mut waits).await?;
-                        self.pause(pauses.next()).await?;
+                        let left = self.wait_or_fail(error, &mut waits).await?;
+                        self.pause(pauses.next().min(left)).await?;
                         continue;
                     }
                     Err(error) => {
-                        self.wait_or_fail(error, &mut waits).await?;
-                        self.pause(pauses.next()).await?;
+                        let left = self.wait_or_fail(error, &mut waits).await?;
+                        self.pause(pauses.next().min(left)).await?;
                         continue;
                     }
                 }
@@ -85,8 +85,8 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 Err(error) => error,
             };
             lost |= error.kind() == Kind::AnswerLost;
-            self.wait_or_fail(error, &mut waits).await?;
-            self.pause(pauses.next()).await?;
+            let left = self.wait_or_fail(error, &mut waits).await?;
+            self.pause(pauses.next().min(left)).await?;
         }
     }
 
@@ -121,8 +121,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         Err(stopped())
     }
 
-    /// Tells why there is nothing yet, and fails when it has lasted too long or cannot heal.
-    async fn wait_or_fail(&self, error: Error, waits: &mut Waits) -> Result<(), Ended> {
+    /// Tells why there is nothing yet, and for how long that may go on; fails when it has lasted too
+    /// long or cannot heal.
+    async fn wait_or_fail(&self, error: Error, waits: &mut Waits) -> Result<Duration, Ended> {
         let now = Instant::now();
         let (since, limit) = match error.kind() {
             Kind::Busy => {
@@ -144,9 +145,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         // Once at first, then twice a minute.
         let quiet = waits
             .told
-            .is_some_and(|told| now - told < std::time::Duration::from_secs(30));
+            .is_some_and(|told| now - told < Duration::from_secs(30));
         if quiet {
-            return Ok(());
+            return Ok(limit - spent);
         }
         waits.told = Some(now);
         let holders = if error.kind() == Kind::Busy {
@@ -161,7 +162,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             "waiting: {}{holders}",
             error.chain()
         );
-        Ok(())
+        Ok(limit - spent)
     }
 
     /// Who holds the disk, as far as this user may see it.
@@ -276,6 +277,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 
 fn holder(transfer: &ImageTransfer) -> String {
     let (id, phase) = (&transfer.id, &transfer.phase);
+    if ending(phase) == Ending::Nothing {
+        return format!("; the engine is ending the image transfer {id} (phase {phase})");
+    }
     let end = transfer.inactivity_timeout.map(|seconds| {
         format!(
             "; if a run that crashed left it, the engine ends it {seconds} s after its last read; it \

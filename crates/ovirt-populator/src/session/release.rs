@@ -28,7 +28,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// the engine cannot take away a ticket that is in use.
     pub(super) async fn finish(&self, id: &TransferId) -> Result<(), Ended> {
         let since = Instant::now();
-        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_poll);
+        let mut pauses = Pauses::new(self.timers.first_poll, self.timers.longest_poll);
         let mut accepted = false;
         loop {
             match timeout(self.timers.call * 2, self.finish_step(id)).await {

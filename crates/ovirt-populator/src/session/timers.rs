@@ -21,6 +21,9 @@ pub struct Timers {
     pub end: Duration,
     /// For the answer to a creation, and for the copy to let go, when the run is to end early.
     pub in_flight: Duration,
+    /// Between two looks at a transfer that is being finalized, at first: with nothing else to do on
+    /// its host, that takes a moment only.
+    pub first_poll: Duration,
     /// Between two looks at a phase, at first.
     pub poll: Duration,
     /// Between two looks at a phase, at most.
@@ -45,6 +48,7 @@ impl Default for Timers {
             finish: Duration::from_mins(5),
             end: Duration::from_secs(20),
             in_flight: Duration::from_secs(5),
+            first_poll: Duration::from_millis(250),
             poll: Duration::from_secs(1),
             longest_poll: Duration::from_secs(5),
             longest_locked_poll: Duration::from_secs(15),
