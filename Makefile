@@ -36,7 +36,7 @@ packages: ## Debian packages that the services and their tests need
 services: packages ## tests of the built binaries on real imageio, Keystone and Glance
 	cargo build --quiet -p ovirt-populator -p openstack-populator
 	cargo test --quiet -p suite --no-run
-	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/services/run -- cargo test --quiet --offline -p suite
+	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/services/run -- cargo test --quiet --offline -p suite -- --test-threads=6
 
 .PHONY: test demo demo-standalone
 test: packages check unit services ## everything that continuous integration runs

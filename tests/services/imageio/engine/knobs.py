@@ -46,7 +46,8 @@ def handle(engine, method, path, data):
                 return 200, {"status": "ok", "posts": 0} | disk | {"transfers": [
                     {"id": transfer.id, "phase": transfer.phase, "transferred": transfer.transferred,
                      "inactivity_timeout": transfer.inactivity_timeout,
-                     "timeout_policy": transfer.timeout_policy, "user": transfer.user}
+                     "timeout_policy": transfer.timeout_policy, "user": transfer.user,
+                     "ticket": transfer.ticket_id}
                     for transfer in engine.transfers.values() if transfer.disk_id == disk_id]}
             case ("PUT", "users", name):
                 engine.users[name] = message

@@ -104,8 +104,7 @@ class Engine:
             lost = disk.get("lose_post_answers", 0) > 0
             if lost:
                 disk["lose_post_answers"] -= 1
-        transfer.inside_post()
-        if transfer.phase == "cancelled_system":
+        if not transfer.inside_post():
             raise Fault(400, "[]")
         return transfer, lost
 

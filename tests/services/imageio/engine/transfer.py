@@ -61,11 +61,14 @@ class Transfer:
         return self.phase in FINISHED and self.age() >= kept
 
     def inside_post(self):
-        """What the engine does before it answers the POST of a download."""
+        """What the engine does before it answers the POST of a download; False when it fails."""
         time.sleep(self.disk.get("post_seconds", 0))
+        started = True
         if self.disk.get("initializing_seconds", 0) == 0:
-            self.set("transferring" if self._start() else "cancelled_system", "initializing")
+            started = self._start()
+            self.set("transferring" if started else "cancelled_system", "initializing")
         threading.Thread(target=self._run, daemon=True).start()
+        return started
 
     def close(self):
         """Frees what the transfer holds, whatever its phase."""

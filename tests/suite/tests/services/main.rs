@@ -1,0 +1,27 @@
+//! The built binaries on the real services. `make services` runs these.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod forklift;
+mod openstack_auth;
+mod openstack_copy;
+mod openstack_errors;
+mod ovirt_copy;
+mod ovirt_faults;
+mod ovirt_refusals;
+mod ovirt_signals;
+mod stand_in;
+mod targets;
+
+/// Bytes of a MiB.
+const MIB: u64 = 1 << 20;
+
+/// The same as a length in memory.
+const fn mib(count: usize) -> usize {
+    count << 20
+}

@@ -1,0 +1,150 @@
+//! OpenStack: what is in the image is what is in the target.
+
+use std::fs;
+
+use contract::{Exit, args::flag};
+use serde_json::Value;
+use suite::{
+    Glance, assert_exit, folder,
+    glance::PASSWORD,
+    mover::{assert_discreet, assert_failure},
+    openstack, variable,
+};
+use testkit::{Disk, image};
+
+use crate::{MIB, mib};
+
+#[track_caller]
+fn copied(disk: &Disk, region: &str) -> u64 {
+    let folder = folder();
+    let source = Glance::default().image(folder.path(), disk);
+    let (target, message) = (folder.path().join("target"), folder.path().join("message"));
+    let run = openstack(&source, &target)
+        .env("regionName", region)
+        .flag(flag::TERMINATION_LOG, &message)
+        .run();
+    assert_exit(&run, Exit::Success);
+    disk.assert_on(&target);
+    assert_discreet(&run, [PASSWORD]);
+    let message: Value = serde_json::from_slice(&fs::read(&message).unwrap()).unwrap();
+    let wanted = source.metadata()["os_hash_value"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(message["verified"], format!("sha512:{wanted}"), "{message}");
+    assert_eq!(message["copiedBytes"], disk.size());
+    image::allocated_bytes(&target)
+}
+
+#[test]
+fn a_dense_image_over_http_and_https() {
+    let disk = Disk::random(1, mib(24));
+    for region in ["RegionOne", "RegionTLS"] {
+        copied(&disk, region);
+    }
+}
+
+#[test]
+fn a_sparse_image_becomes_a_sparse_file() {
+    let disk = Disk::sparse(
+        2,
+        mib(96),
+        &[0..MIB, 40 * MIB..42 * MIB, 95 * MIB..96 * MIB],
+    );
+    let occupied = copied(&disk, "RegionOne");
+    assert!(occupied <= 6 * MIB, "{occupied} bytes for 4 MiB of data");
+}
+
+#[test]
+fn an_image_of_zeroes_occupies_nothing() {
+    let occupied = copied(&Disk::empty(mib(32)), "RegionOne");
+    assert!(occupied <= MIB, "{occupied} bytes for no data");
+}
+
+#[test]
+fn sizes_of_any_number_of_bytes() {
+    for size in [0, 1, 511, 513, 4097, mib(8) - 1, mib(8) + 12_345] {
+        copied(&Disk::random(3, size), "RegionOne");
+    }
+}
+
+#[test]
+fn many_tiny_extents() {
+    copied(&Disk::tiny_extents(4, mib(8), 24), "RegionOne");
+}
+
+#[test]
+fn one_connection_and_many() {
+    let (folder, disk) = (folder(), Disk::random(5, mib(24) + 1));
+    let source = Glance::default().image(folder.path(), &disk);
+    for connections in ["1", "16"] {
+        let target = folder.path().join(connections);
+        let run = openstack(&source, &target)
+            .flag(flag::CONNECTIONS, connections)
+            .run();
+        assert_exit(&run, Exit::Success);
+        disk.assert_on(&target);
+    }
+}
+
+#[test]
+fn a_preflight_writes_nothing() {
+    let (folder, disk) = (folder(), Disk::random(6, mib(1)));
+    let source = Glance::default().image(folder.path(), &disk);
+    let target = folder.path().join("target");
+    let run = openstack(&source, &target).arg("--check").run();
+    assert_exit(&run, Exit::Success);
+    assert!(!target.exists());
+    suite::filled_file(&target, 2 * MIB);
+    let run = openstack(&source, &target)
+        .arg("--check")
+        .arg("--force")
+        .run();
+    assert_exit(&run, Exit::Success);
+    suite::assert_untouched(&target, 0);
+}
+
+#[test]
+fn an_image_of_another_format() {
+    let folder = folder();
+    let (raw, qcow2) = (folder.path().join("raw"), folder.path().join("qcow2"));
+    Disk::random(7, mib(2)).write_to(&raw);
+    let converted = std::process::Command::new("qemu-img")
+        .args(["convert", "-f", "raw", "-O", "qcow2"])
+        .args([&raw, &qcow2])
+        .status()
+        .unwrap();
+    assert!(converted.success());
+    let bytes = image::size_of(&qcow2);
+
+    // Said to be qcow2, and said to be raw.
+    for (format, words) in [("qcow2", "disk_format is qcow2"), ("raw", "those of qcow2")] {
+        let source = Glance::default().upload(&qcow2, format);
+        let target = folder.path().join(format!("target-{format}"));
+        let run = openstack(&source, &target).run();
+        assert_failure(&run, Exit::SourceUnusable, &[words, "--verbatim"]);
+        // Nothing that looks like a disk may be left of a run that was refused.
+        assert!(!target.exists() || image::allocated_bytes(&target) == 0);
+        let run = openstack(&source, &target)
+            .arg("--verbatim")
+            .arg("--force")
+            .run();
+        assert_exit(&run, Exit::Success);
+        assert_eq!(image::size_of(&target), bytes);
+        image::assert_same(&qcow2, &target, bytes);
+    }
+}
+
+#[test]
+fn proxies_are_honoured_and_exempted() {
+    let (folder, disk) = (folder(), Disk::random(8, mib(1)));
+    let source = Glance::default().image(folder.path(), &disk);
+    let target = folder.path().join("target");
+    let proxied = openstack(&source, &target).env("http_proxy", "http://127.0.0.1:9");
+    let run = proxied.clone().flag(flag::PATIENCE, "1s").run();
+    assert_exit(&run, Exit::SourceUnavailable);
+    let run = proxied.env("no_proxy", "127.0.0.1").run();
+    assert_exit(&run, Exit::Success);
+    disk.assert_on(&target);
+    assert!(variable("KEYSTONE_URL").contains("127.0.0.1"));
+}
