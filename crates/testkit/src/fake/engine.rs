@@ -64,6 +64,7 @@ struct Transfer {
     id: String,
     ticket: String,
     phase: &'static str,
+    inactivity_timeout: Value,
     /// Phases to come, one for each look.
     next: Vec<&'static str>,
 }
@@ -176,7 +177,7 @@ impl Transfer {
         let href = format!("{TRANSFERS}/{}", self.id);
         let mut model = json!({
             "href": href, "id": self.id, "active": "false", "direction": "download",
-            "format": "raw", "inactivity_timeout": "60", "phase": self.phase, "shallow": "false",
+            "format": "raw", "inactivity_timeout": self.inactivity_timeout, "phase": self.phase, "shallow": "false",
             "timeout_policy": "cancel", "transferred": "0", "image": {"id": DISK},
             "host": {"id": HOST, "href": format!("/ovirt-engine/api/hosts/{HOST}")},
         });
@@ -222,7 +223,7 @@ impl State {
                     .map(|transfer| transfer.model(images));
                 Reply::json(200, &json!({"image_transfer": list.collect::<Vec<_>>()}))
             }
-            ("POST", ["imagetransfers"]) => self.create(images),
+            ("POST", ["imagetransfers"]) => self.create(&request.json(), images),
             ("GET", ["imagetransfers", id]) => match self.find(id) {
                 Some(transfer) => Reply::json(200, &transfer.model(images)),
                 None => Reply::status(404),
@@ -265,7 +266,7 @@ impl State {
         }
     }
 
-    fn create(&mut self, images: &str) -> Reply {
+    fn create(&mut self, wanted: &Value, images: &str) -> Reply {
         if self.disk_status() == "locked" {
             let detail = "[Cannot transfer Virtual Disk: The following disks are locked: disk1. \
                           Please try again in a few minutes.]";
@@ -281,6 +282,7 @@ impl State {
             id: format!("7b0e55d1-0000-4000-8000-{number:012}"),
             ticket: format!("{TICKET_PREFIX}{number}"),
             phase: phases.remove(0),
+            inactivity_timeout: wanted["inactivity_timeout"].clone(),
             next: phases,
         };
         let model = transfer.model(images);

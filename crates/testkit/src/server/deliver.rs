@@ -44,17 +44,7 @@ struct Delivery {
 
 impl Delivery {
     fn new(mut reply: Reply) -> Self {
-        let mut faults = std::mem::take(&mut reply.faults);
-        while let Some(at) = faults
-            .iter()
-            .position(|fault| matches!(fault, Fault::Answer(_)))
-        {
-            let Fault::Answer(other) = faults.remove(at) else {
-                continue;
-            };
-            reply = other;
-            faults.append(&mut reply.faults);
-        }
+        let faults = std::mem::take(&mut reply.faults);
         for fault in &faults {
             change(&mut reply, fault);
         }

@@ -22,7 +22,8 @@ pub enum Cut {
 /// What goes wrong with one answer. Several faults of one answer add up.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// Another answer in place of the right one.
+    /// Another answer in place of the right one. The route does not see the request, whereas other
+    /// faults spoil the answer that it gave.
     Answer(Reply),
     /// The connection ends before the head of the answer.
     NoAnswer(Cut),

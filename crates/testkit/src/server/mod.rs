@@ -291,19 +291,32 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn answer(&self, request: &Request) -> Reply {
+        let mut faults: Vec<Fault> = lock(&self.rules)
+            .iter_mut()
+            .filter_map(|rule| rule.strike(request))
+            .collect();
+        let mut other = None;
+        faults.retain(|fault| match fault {
+            Fault::Answer(reply) => {
+                other = Some(reply.clone());
+                false
+            }
+            _ => true,
+        });
+        let mut reply = other.unwrap_or_else(|| self.handle(request));
+        reply.faults.append(&mut faults);
+        reply
+    }
+
+    fn handle(&self, request: &Request) -> Reply {
         let handler = lock(&self.routes)
             .iter()
             .find(|(prefix, _)| request.path().starts_with(prefix.as_str()))
             .map(|(_, handler)| Arc::clone(handler));
-        let mut reply = handler.map_or_else(
-            || Reply::text(404, "no route\n"),
-            |handler| handler(request),
-        );
-        let mut rules = lock(&self.rules);
-        reply
-            .faults
-            .extend(rules.iter_mut().filter_map(|rule| rule.strike(request)));
-        reply
+        match handler {
+            Some(handler) => handler(request),
+            None => Reply::text(404, "no route\n"),
+        }
     }
 
     fn hold(&self, gate: &Gate, seq: usize) {

@@ -1,0 +1,187 @@
+//! What the engine may say and do.
+
+use contract::Exit;
+use serde_json::json;
+use testkit::{
+    Cut, Fault, Gate, Reply, When,
+    fake::engine::{TOKEN, TRANSFERS},
+    process::Signal,
+};
+
+use crate::bench::{Bench, request};
+
+fn fault(status: u16, detail: &str) -> Fault {
+    let body = json!({"reason": "Operation Failed", "detail": detail});
+    Fault::Answer(Reply::json(status, &body))
+}
+
+#[test]
+fn a_session_that_ends_midway_is_renewed() {
+    let bench = Bench::new();
+    let server = bench.engine.data();
+    let gate = Gate::new();
+    server.fault(request(1), Fault::stall(100, &gate));
+    let running = bench.command().spawn();
+    server.wait_for_held(1);
+    bench.engine.expire_tokens();
+    gate.open();
+    bench.has_copied(&running.wait());
+}
+
+#[test]
+fn a_wrong_password_ends_at_once() {
+    let bench = Bench::new();
+    let command = bench.command().env("password", "wrong");
+    bench.fails_with(&command, Exit::Credentials, &[]);
+    let requests = bench.engine.api().requests();
+    assert_eq!(requests.iter().filter(|it| it.path() == TOKEN).count(), 1);
+}
+
+#[test]
+fn phases_that_take_their_time() {
+    let bench = Bench::new();
+    bench
+        .engine
+        .change(|knobs| knobs.first_phases = vec!["initializing", "initializing"]);
+    bench.copies();
+}
+
+#[test]
+fn a_locked_disk_is_waited_for() {
+    let bench = Bench::new();
+    let api = bench.engine.api();
+    let locked = "[Cannot transfer Virtual Disk: The following disks are locked: disk1. Please try \
+                  again in a few minutes.]";
+    api.fault(
+        When::path(TRANSFERS).method("POST").times(2),
+        fault(409, locked),
+    );
+    bench.copies();
+}
+
+#[test]
+fn a_disk_that_stays_locked() {
+    let bench = Bench::new();
+    bench
+        .engine
+        .change(|knobs| "locked".clone_into(&mut knobs.disk_status));
+    let command = bench.command().flag("locked-wait", "1s");
+    bench.fails_with(&command, Exit::SourceBusy, &["locked"]);
+    assert!(bench.engine.data().requests().is_empty());
+}
+
+#[test]
+fn refusals_end_it_in_the_engines_own_words() {
+    for (status, detail, exit) in [
+        (
+            403,
+            "[User is not authorized to perform this action.]",
+            Exit::Permission,
+        ),
+        (
+            400,
+            "[Cannot transfer Virtual Disk. The specified disk does not exist.]",
+            Exit::SourceMissing,
+        ),
+        (
+            409,
+            "[Cannot transfer Virtual Disk. The disk disk1 is plugged to non-Down VMs: VM1]",
+            Exit::SourceUnusable,
+        ),
+    ] {
+        let bench = Bench::new();
+        let when = When::path(TRANSFERS).method("POST").always();
+        bench.engine.api().fault(when, fault(status, detail));
+        let run = bench.command().run();
+        assert_eq!(
+            run.code(),
+            Some(exit.code().into()),
+            "{detail}: {}",
+            run.output()
+        );
+        let words = detail.trim_matches(['[', ']']);
+        assert!(bench.ended(&run, exit).message.contains(words));
+    }
+}
+
+#[test]
+fn a_creation_whose_answer_is_lost_is_not_repeated_blindly() {
+    let bench = Bench::new();
+    let api = bench.engine.api();
+    api.fault(
+        When::path(TRANSFERS).method("POST"),
+        Fault::NoAnswer(Cut::Reset),
+    );
+    let run = bench.command().run();
+    bench.ended(&run, Exit::Success);
+    bench.disk.assert_on(&bench.target());
+    assert_eq!(bench.engine.transfers().0, 1, "{}", run.output());
+}
+
+#[test]
+fn a_transfer_that_the_engine_cancels_is_replaced_and_the_copy_starts_over() {
+    let bench = Bench::new();
+    let server = bench.engine.data();
+    let gate = Gate::new();
+    server.fault(request(2), Fault::stall(100, &gate));
+    let running = bench.command().spawn();
+    server.wait_for_held(1);
+    bench.engine.cancel_by_system();
+    server.drop_connections();
+    gate.open();
+    bench.has_copied(&running.wait());
+    assert_eq!(bench.engine.transfers(), (2, 0));
+    let restarts = bench
+        .ranges()
+        .iter()
+        .filter(|(first, _)| *first == 0)
+        .count();
+    assert_eq!(restarts, 2);
+}
+
+#[test]
+fn an_engine_that_restarts_when_the_copy_is_done() {
+    let bench = Bench::new();
+    let api = bench.engine.api();
+    let server = bench.engine.data();
+    let gate = Gate::new();
+    server.fault(request(1), Fault::stall(100, &gate));
+    let running = bench.command().spawn();
+    server.wait_for_held(1);
+    let html = Reply::text(503, "<html>Service Unavailable</html>");
+    api.fault(When::path(TRANSFERS).times(3), Fault::Answer(html));
+    gate.open();
+    bench.has_copied(&running.wait());
+}
+
+#[test]
+fn a_signal_ends_the_transfer() {
+    for (signal, exit) in [
+        (Signal::TERM, Exit::Terminated),
+        (Signal::INT, Exit::Interrupted),
+    ] {
+        let bench = Bench::new();
+        let server = bench.engine.data();
+        server.fault(request(1), Fault::stall(100, &Gate::new()));
+        let running = bench.command().spawn();
+        server.wait_for_held(1);
+        assert_eq!(bench.engine.transfers(), (1, 1));
+        running.signal(signal);
+        bench.ended(&running.wait(), exit);
+        assert!(bench.asked_for("cancel") || bench.asked_for("finalize"));
+    }
+}
+
+#[test]
+fn a_signal_while_the_disk_is_locked() {
+    let bench = Bench::new();
+    bench
+        .engine
+        .change(|knobs| "locked".clone_into(&mut knobs.disk_status));
+    let running = bench.command().spawn();
+    bench.engine.api().wait_for_request("a try", |request| {
+        request.path() == TRANSFERS && request.method == "POST"
+    });
+    running.signal(Signal::TERM);
+    bench.ended(&running.wait(), Exit::Terminated);
+}
