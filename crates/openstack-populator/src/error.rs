@@ -44,12 +44,13 @@ impl Kind {
         }
     }
 
-    /// The same in the engine's words, for errors that arise while it reads.
+    /// The same in the engine's words, for errors that arise while it reads. What was configured
+    /// gave a token before, so that a complaint about it now means that it gives none any more.
     #[must_use]
     pub const fn in_transfer(self) -> transfer::Kind {
         match self {
-            Self::Configuration | Self::Unusable => transfer::Kind::Unusable,
-            Self::Credentials => transfer::Kind::Credentials,
+            Self::Configuration | Self::Credentials => transfer::Kind::Credentials,
+            Self::Unusable => transfer::Kind::Unusable,
             Self::Permission => transfer::Kind::Permission,
             Self::Missing => transfer::Kind::Missing,
             Self::Protocol => transfer::Kind::Protocol,

@@ -280,7 +280,7 @@ async fn what_is_not_raw_is_refused_unless_somebody_wants_it() {
 async fn refusals_before_anything_is_written() {
     let file = format!("/v2/images/{IMAGE}/file");
     for (status, exit, needles) in [
-        (204, Exit::SourceMissing, &["store"][..]),
+        (204, Exit::SourceUnusable, &["store"][..]),
         (403, Exit::Permission, &["role", "deactivated"]),
         (404, Exit::SourceMissing, &["deleted"]),
         (410, Exit::SourceMissing, &["deleted"]),

@@ -110,8 +110,9 @@ impl Glance {
             transfer::Kind::Permission => {
                 "forbids the download: the user's role on the project may only look at images, or the image was deactivated"
             }
-            transfer::Kind::Missing => {
-                "gives no data: the image was deleted, or its data is missing in Glance's store"
+            transfer::Kind::Missing => "no longer has the image; it was deleted",
+            transfer::Kind::Unusable => {
+                "lists the image as active, but has no data for it: its store has lost it"
             }
             transfer::Kind::Credentials => "no longer accepts the credentials",
             _ => return error,
