@@ -11,4 +11,5 @@
 mod bench;
 mod cloud;
 mod data;
+mod proxy;
 mod tls;

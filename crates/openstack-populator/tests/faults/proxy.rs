@@ -1,0 +1,50 @@
+//! The way through a proxy.
+
+use contract::Exit;
+use testkit::Proxy;
+
+use crate::bench::Bench;
+
+const USER: &str = "proxy-user";
+const PASSWORD: &str = "proxy-pass-word";
+/// base64 of the two with a colon between.
+const BASIC: &str = "cHJveHktdXNlcjpwcm94eS1wYXNzLXdvcmQ=";
+
+#[test]
+fn everything_goes_through_the_proxy() {
+    let bench = Bench::new();
+    let proxy = Proxy::with_credentials(BASIC);
+    let address = proxy.server().address();
+    let with_user = format!("http://{USER}:{PASSWORD}@{address}");
+    let run = bench.command().env("HTTPS_PROXY", with_user).run();
+    bench.has_copied(&run);
+    assert!(!run.output().contains(PASSWORD), "{}", run.output());
+    let tunnels = proxy.server().requests();
+    assert!(tunnels.len() >= 2, "{tunnels:?}");
+    let target = bench.glance.server().address().to_string();
+    assert!(
+        tunnels
+            .iter()
+            .all(|it| it.method == "CONNECT" && it.target == target)
+    );
+}
+
+#[test]
+fn a_host_that_needs_no_proxy() {
+    let bench = Bench::new();
+    let proxy = Proxy::start();
+    let command = bench.command().env("HTTPS_PROXY", proxy.url());
+    bench.copies_with(&command.env("NO_PROXY", "127.0.0.1"));
+    assert!(proxy.server().requests().is_empty());
+}
+
+#[test]
+fn a_proxy_that_refuses() {
+    let bench = Bench::new();
+    let proxy = Proxy::start();
+    proxy.refuse_with(403);
+    let command = bench.command().env("HTTPS_PROXY", proxy.url());
+    let command = command.flag("patience", "2s");
+    bench.fails_with(&command, Exit::SourceUnavailable, &["proxy"]);
+    assert!(bench.glance.server().requests().is_empty());
+}
