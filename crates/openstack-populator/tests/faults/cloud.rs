@@ -2,7 +2,7 @@
 
 use contract::Exit;
 use testkit::{
-    Disk, Fault, Gate, Reply, Volume, When,
+    Disk, Fault, Gate, Object, Reply, Volume, When,
     fake::glance::{FILE, RECORD, TOKENS},
     process::Signal,
 };
@@ -84,6 +84,19 @@ fn answers_that_end_it() {
         );
         bench.ended(&run, exit);
     }
+}
+
+#[test]
+fn a_record_without_end_does_not_fill_the_memory() {
+    let bench = Bench::new();
+    let endless = Object::new(1 << 40, |_, buffer| buffer.fill(b' '));
+    let server = bench.glance.server();
+    server.route(RECORD, move |request| {
+        Reply::object(request, &endless).fault(Fault::UntilClose)
+    });
+    let run = bench.command().run();
+    bench.ended(&run, Exit::SourceProtocol);
+    assert!(run.peak_rss < 100 << 20, "{} bytes", run.peak_rss);
 }
 
 #[test]

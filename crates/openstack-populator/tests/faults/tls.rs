@@ -117,3 +117,29 @@ fn a_redirect_from_https_to_http_is_refused() {
     bench.fails(Exit::SourceProtocol, &[]);
     assert!(elsewhere.requests().is_empty());
 }
+
+#[test]
+fn the_password_does_not_follow_a_redirect() {
+    let bench = Bench::new();
+    let config = bench.authority.server(LOCAL).server_config();
+    let elsewhere = Server::builder().tls(config).start();
+    let location = elsewhere.url("/v3/auth/tokens");
+    let tokens = testkit::fake::glance::TOKENS;
+    let server = bench.glance.server();
+    server.route(tokens, move |_| Reply::redirect(307, &location));
+    let run = bench.command().run();
+    assert_ne!(run.code(), Some(0), "{}", run.output());
+    let told = |request: &testkit::Request| request.text().contains("password");
+    assert!(!elsewhere.requests().iter().any(told));
+}
+
+#[test]
+fn redirects_in_a_circle() {
+    let bench = Bench::new();
+    let server = bench.glance.server();
+    let file = testkit::fake::glance::FILE;
+    let location = server.url(file);
+    server.route(file, move |_| Reply::redirect(302, &location));
+    bench.fails(Exit::SourceProtocol, &["redirect"]);
+    assert!(bench.glance.data_requests().len() < 50);
+}

@@ -3,7 +3,7 @@
 use contract::Exit;
 use serde_json::json;
 use testkit::{
-    Cut, Fault, Gate, Reply, When,
+    Cut, Fault, Gate, Object, Reply, When,
     fake::engine::{TOKEN, TRANSFERS},
     process::Signal,
 };
@@ -68,6 +68,19 @@ fn a_disk_that_stays_locked() {
     let command = bench.command().flag("locked-wait", "1s");
     bench.fails_with(&command, Exit::SourceBusy, &["locked"]);
     assert!(bench.engine.data().requests().is_empty());
+}
+
+#[test]
+fn an_answer_without_end_does_not_fill_the_memory() {
+    let bench = Bench::new();
+    let endless = Object::new(1 << 40, |_, buffer| buffer.fill(b' '));
+    let disks = "/ovirt-engine/api/disks";
+    bench.engine.api().route(disks, move |request| {
+        Reply::object(request, &endless).fault(Fault::UntilClose)
+    });
+    let run = bench.command().run();
+    bench.ended(&run, Exit::SourceProtocol);
+    assert!(run.peak_rss < 100 << 20, "{} bytes", run.peak_rss);
 }
 
 #[test]
@@ -137,6 +150,54 @@ fn a_transfer_that_the_engine_cancels_is_replaced_and_the_copy_starts_over() {
         .filter(|(first, _)| *first == 0)
         .count();
     assert_eq!(restarts, 2);
+}
+
+#[test]
+fn a_transfer_that_is_paused_or_vanishes_is_replaced() {
+    type Event = fn(&testkit::fake::Engine);
+    let events: [Event; 2] = [
+        testkit::fake::Engine::pause_by_system,
+        testkit::fake::Engine::forget_transfers,
+    ];
+    for event in events {
+        let bench = Bench::new();
+        let server = bench.engine.data();
+        let gate = Gate::new();
+        server.fault(request(2), Fault::stall(100, &gate));
+        let running = bench.command().spawn();
+        server.wait_for_held(1);
+        event(&bench.engine);
+        server.drop_connections();
+        gate.open();
+        bench.has_copied(&running.wait());
+        assert_eq!(bench.engine.transfers(), (2, 0));
+    }
+}
+
+#[test]
+fn a_transfer_that_the_engine_finalizes_by_itself_is_a_success() {
+    let bench = Bench::new();
+    bench.engine.change(|knobs| knobs.auto_finalize = true);
+    let run = bench.command().run();
+    bench.ended(&run, Exit::Success);
+    bench.disk.assert_on(&bench.target());
+    assert_eq!(bench.engine.transfers().0, 1);
+}
+
+#[test]
+fn a_signal_while_the_creation_is_under_way() {
+    let bench = Bench::new();
+    let api = bench.engine.api();
+    let gate = Gate::new();
+    let create = When::path(TRANSFERS).method("POST");
+    api.fault(create, Fault::HoldHead(gate.clone()));
+    let running = bench.command().spawn();
+    api.wait_for_held(1);
+    assert_eq!(bench.engine.transfers(), (1, 1));
+    running.signal(Signal::TERM);
+    gate.open();
+    bench.ended(&running.wait(), Exit::Terminated);
+    assert!(bench.asked_for("cancel"));
 }
 
 #[test]

@@ -42,6 +42,7 @@ struct State {
     tokens: Vec<String>,
     issued: usize,
     transfers: Vec<Transfer>,
+    made: usize,
 }
 
 /// What a test may change.
@@ -57,6 +58,8 @@ pub struct Knobs {
     pub extents: bool,
     /// The checksum in place of the right one.
     pub checksum: Option<String>,
+    /// Whether the engine finalizes a transfer by itself once its last byte was asked for.
+    pub auto_finalize: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -82,10 +85,12 @@ impl Engine {
                                      "max_readers": 8, "max_writers": 8})),
                 extents: true,
                 checksum: None,
+                auto_finalize: false,
             },
             tokens: Vec::new(),
             issued: 0,
             transfers: Vec::new(),
+            made: 0,
         }));
         let server = || {
             let builder = Server::builder();
@@ -149,13 +154,28 @@ impl Engine {
         }
     }
 
+    /// The engine pauses whatever transfer is open: its ticket is gone.
+    pub fn pause_by_system(&self) {
+        for transfer in &mut lock(&self.state).transfers {
+            if transfer.is_open() {
+                transfer.phase = "paused_system";
+                transfer.next.clear();
+            }
+        }
+    }
+
+    /// The engine forgets every transfer, as it does some time after their end.
+    pub fn forget_transfers(&self) {
+        lock(&self.state).transfers.clear();
+    }
+
     /// How many transfers were made, and how many of them nobody has begun to end.
     pub fn transfers(&self) -> (usize, usize) {
         let state = lock(&self.state);
         let ending = |phase: &str| phase.starts_with("fin") || phase.starts_with("cancelled");
         let open = state.transfers.iter().filter(|it| !ending(it.phase));
         let open = open.count();
-        (state.transfers.len(), open)
+        (state.made, open)
     }
 
     /// The requests for the disk's data.
@@ -275,7 +295,8 @@ impl State {
                 &json!({"detail": detail, "reason": "Operation Failed"}),
             );
         }
-        let number = self.transfers.len() + 1;
+        self.made += 1;
+        let number = self.made;
         let mut phases = self.knobs.first_phases.clone();
         phases.push("transferring");
         let mut transfer = Transfer {
@@ -327,7 +348,7 @@ impl State {
                 Some(options) => Reply::json(200, options),
                 None => Reply::text(405, "Method 'OPTIONS' not defined\n"),
             },
-            ("GET", "") => Reply::object(request, &self.object),
+            ("GET", "") => self.read(request, ticket),
             ("GET", "extents") if self.knobs.extents => Reply::json(200, &self.extents()),
             ("GET", "checksum") => {
                 let sum = self.knobs.checksum.clone();
@@ -337,6 +358,21 @@ impl State {
             }
             _ => Reply::text(404, "No handler\n"),
         }
+    }
+
+    fn read(&mut self, request: &Request, ticket: &str) -> Reply {
+        let end = request
+            .range()
+            .and_then(|(_, last)| last)
+            .map(|last| last + 1);
+        if self.knobs.auto_finalize && end == Some(self.object.size()) {
+            let mut transfers = self.transfers.iter_mut();
+            if let Some(transfer) = transfers.find(|transfer| transfer.ticket == ticket) {
+                transfer.phase = "finalizing_success";
+                transfer.next = vec!["finished_success"];
+            }
+        }
+        Reply::object(request, &self.object)
     }
 
     fn extents(&self) -> Value {
