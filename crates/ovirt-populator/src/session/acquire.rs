@@ -50,18 +50,32 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         ready
     }
 
-    /// Asks for a transfer until there is one; never again blindly after an answer was lost.
+    /// Asks for a transfer until there is one. Where it ends without, what a lost answer may have made
+    /// is looked for once more.
     async fn create(&self) -> Result<ImageTransfer, Ended> {
         let known = self.unless_stopped(self.transfers_of_disk()).await?;
         let known: Option<HashSet<TransferId>> = known
             .ok()
             .map(|all| all.into_iter().map(|one| one.id).collect());
-        let mut waits = Waits::default();
         let mut lost = false;
+        let created = self.ask(known.as_ref(), &mut lost).await;
+        if created.is_err() && lost {
+            self.abandon_unknown(known.as_ref()).await;
+        }
+        created
+    }
+
+    /// Asks again and again, but never blindly after an answer was lost.
+    async fn ask(
+        &self,
+        known: Option<&HashSet<TransferId>>,
+        lost: &mut bool,
+    ) -> Result<ImageTransfer, Ended> {
+        let mut waits = Waits::default();
         let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_locked_poll);
         loop {
-            if lost {
-                match self.unless_stopped(self.recover(known.as_ref())).await? {
+            if *lost {
+                match self.unless_stopped(self.recover(known)).await? {
                     Ok(Recovered::Ours(transfer)) => {
                         tracing::info!(transfer = %transfer.id, "found the transfer whose answer was lost");
                         return Ok(*transfer);
@@ -80,11 +94,11 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     }
                 }
             }
-            let error = match self.post().await? {
+            let error = match self.post(lost).await? {
                 Ok(transfer) => return Ok(transfer),
                 Err(error) => error,
             };
-            lost |= error.kind() == Kind::AnswerLost;
+            *lost |= error.kind() == Kind::AnswerLost;
             let left = self.wait_or_fail(error, &mut waits).await?;
             self.pause(pauses.next().min(left)).await?;
         }
@@ -92,7 +106,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 
     /// One request for a transfer. When the run is to end early while it is under way, its answer is
     /// waited for a little, since only the answer says what is to be cancelled.
-    async fn post(&self) -> Result<Result<ImageTransfer, Error>, Ended> {
+    async fn post(&self, lost: &mut bool) -> Result<Result<ImageTransfer, Error>, Ended> {
         if self.stop.is_asked() {
             return Err(stopped());
         }
@@ -111,14 +125,23 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 self.abandon(&transfer.id).await;
             }
             Ok(Err(error)) if error.kind() != Kind::AnswerLost => {}
+            _ => *lost = true,
+        }
+        Err(stopped())
+    }
+
+    /// Gives up what a request without an answer may have made, as far as it can be told to be ours.
+    async fn abandon_unknown(&self, known: Option<&HashSet<TransferId>>) {
+        let limit = self.timers.call.min(self.stop.time_left());
+        match timeout(limit, self.recover(known)).await {
+            Ok(Ok(Recovered::Ours(transfer))) => self.abandon(&transfer.id).await,
             _ => tracing::warn!(
                 disk = %self.disk,
-                "stopping while the engine makes a transfer; what comes of it is ended by the engine \
-                 itself after {} s without a read",
+                "the engine may still make a transfer that was asked for; it ends that by itself {} s \
+                 after its start, since nothing is read from it",
                 self.timers.inactivity.as_secs()
             ),
         }
-        Err(stopped())
     }
 
     /// Tells why there is nothing yet, and for how long that may go on; fails when it has lasted too
@@ -147,7 +170,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             .told
             .is_some_and(|told| now - told < Duration::from_secs(30));
         if quiet {
-            return Ok(limit - spent);
+            return Ok(limit.saturating_sub(spent));
         }
         waits.told = Some(now);
         let holders = if error.kind() == Kind::Busy {
@@ -162,7 +185,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             "waiting: {}{holders}",
             error.chain()
         );
-        Ok(limit - spent)
+        Ok(limit.saturating_sub(spent))
     }
 
     /// Who holds the disk, as far as this user may see it.

@@ -24,12 +24,34 @@ async fn during_the_request_its_answer_is_waited_for_a_little() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_answer_is_left_to_the_engine() {
-    let bench = Bench::new().creates([Create::Makes(Phase::Transferring, 100)]);
-    let (outcome, seconds) = bench.run_and_stop(10).await;
-    assert_eq!(outcome.unwrap_err().exit(), Exit::Terminated);
-    assert_eq!(bench.engine.changes(), ["create"]);
-    assert_eq!(seconds, 5);
+async fn a_request_without_answer_is_looked_for_and_otherwise_left_to_the_engine() {
+    for (listed, changes) in [(true, &["create", "cancel t0"][..]), (false, &["create"])] {
+        let bench = Bench::new().creates([Create::Makes(Phase::Initializing, 100)]);
+        let session = bench.session();
+        let mut run = std::pin::pin!(session.run());
+        let ten = std::time::Duration::from_secs(10);
+        assert!(tokio::time::timeout(ten, &mut run).await.is_err());
+        if !listed {
+            bench.engine.state().lists.extend([Kind::Unreachable]);
+        }
+        bench.handle.pull();
+        assert_eq!(run.await.unwrap_err().exit(), Exit::Terminated);
+        assert_eq!(bench.engine.changes(), changes);
+        assert_eq!(bench.engine.elapsed(), 15);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_answer_was_lost_what_it_made_is_cancelled() {
+    let bench = Bench::new().creates([Create::MakesButLoses]);
+    let session = bench.session();
+    let mut run = std::pin::pin!(session.run());
+    // In the pause before the look for it.
+    let half = std::time::Duration::from_millis(500);
+    assert!(tokio::time::timeout(half, &mut run).await.is_err());
+    bench.handle.pull();
+    assert_eq!(run.await.unwrap_err().exit(), Exit::Terminated);
+    assert_eq!(bench.engine.changes(), ["create", "cancel t0"]);
 }
 
 #[tokio::test(start_paused = true)]
