@@ -133,15 +133,16 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// Gives up what a request without an answer may have made, as far as it can be told to be ours.
     async fn abandon_unknown(&self, known: Option<&HashSet<TransferId>>) {
         let limit = self.timers.call.min(self.stop.time_left());
-        match timeout(limit, self.recover(known)).await {
-            Ok(Ok(Recovered::Ours(transfer))) => self.abandon(&transfer.id).await,
-            _ => tracing::warn!(
-                disk = %self.disk,
-                "the engine may still make a transfer that was asked for; it ends that by itself {} s \
-                 after its start, since nothing is read from it",
-                self.timers.inactivity.as_secs()
-            ),
+        let recovered = timeout(limit, self.recover(known)).await;
+        if let Ok(Ok(Recovered::Ours(transfer))) = recovered {
+            return self.abandon(&transfer.id).await;
         }
+        tracing::warn!(
+            disk = %self.disk,
+            "the engine may still make a transfer that was asked for; it ends that by itself {} s \
+             after its start, since nothing is read from it",
+            self.timers.inactivity.as_secs()
+        );
     }
 
     /// Tells why there is nothing yet, and for how long that may go on; fails when it has lasted too
