@@ -46,3 +46,8 @@ demo: demo-standalone ## the main job, with proof that the bytes are equal
 demo-standalone: packages ## copy a disk from oVirt and one from OpenStack, without Kubernetes
 	cargo build --quiet --release -p ovirt-populator -p openstack-populator
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release demo/standalone
+
+.PHONY: bench
+bench: packages ## cost of copies beside curl, ovirt-img and nbdcopy: bench/out/results.json (BENCH="--rounds 3" for options)
+	cargo build --quiet --release -p ovirt-populator -p openstack-populator
+	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release tests/services/run -- bench/run $(BENCH)
