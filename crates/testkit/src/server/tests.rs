@@ -110,6 +110,24 @@ fn a_fault_hits_the_requests_it_is_meant_for() {
 }
 
 #[test]
+fn an_answer_stands_in_place_of_the_route() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let server = Server::builder()
+        .route("/disk", move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Reply::status(200)
+        })
+        .start();
+    server.fault(When::any(), Fault::retry_after(503, 7));
+    assert!(get(&server, "").0.contains("Retry-After: 7\r\n"));
+    assert_eq!(seen.load(Ordering::SeqCst), 0);
+    server.fault(When::any(), Fault::NoAnswer(Cut::Fin));
+    assert_eq!(get(&server, "").0, "");
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+}
+
+#[test]
 fn cuts_end_the_body_where_they_say() {
     let server = server();
     server.fault(When::any(), Fault::cut(10, Cut::Fin));
