@@ -16,8 +16,9 @@ check: ## format, lints, dependency arrows
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo run --quiet -p xtask -- check
 
+# Many tests wait for a scripted server to act, so more of them run at a time than there are cores.
 unit: ## tests that need no service
-	cargo test --workspace --exclude suite --quiet
+	cargo test --workspace --exclude suite --quiet -- --test-threads=8
 
 .PHONY: cluster cluster-down
 cluster: ## a real Kubernetes in namespaces of its own (tests/cluster)
