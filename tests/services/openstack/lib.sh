@@ -16,18 +16,21 @@ initialised() { # prints the folder of the initialised state that belongs to the
     echo "$CACHE/openstack-$(cat "$OPENSTACK"/{init,lib.sh,seed.py,*.in} "$SERVICES/pki" <(echo "$VENV") | fingerprint -)"
 }
 
-serve() { # NAME CONFIG_VARIABLE=DIR MODULE HTTP TLS PROCESSES THREADS
+serve() { # NAME CONFIG_VARIABLE=DIR MODULE HTTP_KIND=ADDRESS TLS PROCESSES THREADS [OPTION...]
     # --no-orphans and the short mercy: no worker is to hold a port after its master is gone.
     # Glance takes uploads of unknown length only with a limit and a timeout for chunks.
     env "$2" "$VENV/bin/uwsgi" --venv "$VENV" --module "$3" --callable application \
-        --http11-socket "$4" ${5:+--https-socket "$5,$STATE/pki/cert.pem,$STATE/pki/key.pem"} \
+        "--$4" ${5:+--https-socket "$5,$STATE/pki/cert.pem,$STATE/pki/key.pem"} \
         --master --die-on-term --processes "$6" --threads "$7" --enable-threads --lazy-apps \
         --buffer-size 65535 --so-keepalive --worker-reload-mercy 1 --no-orphans --disable-logging \
         --http-chunked-input --chunked-input-limit 16777216 --chunked-input-timeout 60 \
+        "${@:8}" \
         > "$DIR/log/$1.out" 2>&1 < /dev/null &
     echo $! > "$DIR/$1.pid"
 }
 
-serve_keystone() { # NAME HTTP TLS THREADS
-    serve "$1" "OS_KEYSTONE_CONFIG_DIR=$DIR/etc/$1" keystone.wsgi.api "$2" "$3" 1 "$4"
+# One request at a time, and no connection kept: two that write at once would find SQLite locked.
+serve_keystone() { # NAME HTTP TLS
+    serve "$1" "OS_KEYSTONE_CONFIG_DIR=$DIR/etc/$1" keystone.wsgi.api "http-socket=$2" "$3" 1 1 \
+        --add-header "Connection: close"
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use serde_json::{Value, json};
@@ -66,6 +66,7 @@ impl Glance {
             "container_format": "bare",
             "visibility": "private",
         });
+        let _turn = writing();
         let answer = self.call("POST", "/v2/images").json(&body).send();
         let id = answer.expect(201).json()["id"].as_str().unwrap().to_owned();
         Image {
@@ -77,6 +78,7 @@ impl Glance {
     /// Stops an image from being downloaded (the administrator's right).
     pub fn deactivate(&self, image: &Image) {
         let path = format!("/v2/images/{}/actions/deactivate", image.id);
+        let _turn = writing();
         self.call("POST", &path).send().expect(204);
     }
 
@@ -105,6 +107,7 @@ impl Image {
     pub fn put(&self, path: &Path) -> curl::Answer {
         let target = format!("/v2/images/{}/file", self.id);
         let call = self.glance.call("PUT", &target);
+        let _turn = writing();
         call.file("application/octet-stream", path).send()
     }
 
@@ -113,6 +116,7 @@ impl Image {
         let path = format!("/v2/images/{}", self.id);
         let patch = r#"[{"op": "replace", "path": "/visibility", "value": "public"}]"#;
         let call = self.glance.call("PATCH", &path);
+        let _turn = writing();
         call.text("application/openstack-images-v2.1-json-patch", patch)
             .send()
             .expect(200);
@@ -143,6 +147,12 @@ impl Image {
         file.read_exact_at(&mut byte, at).unwrap();
         file.write_all_at(&[!byte[0]], at).unwrap();
     }
+}
+
+/// The service's database takes one writer at a time, and refuses a second one.
+fn writing() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A token for a user of the domain Default; without a project it is unscoped.

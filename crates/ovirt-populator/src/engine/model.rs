@@ -235,12 +235,19 @@ pub struct NewTransfer {
 /// Parses the answer to a disk look-up.
 pub(super) fn disk(body: &[u8]) -> Result<Disk, Error> {
     let wire: WireDisk = parse(body, "disk")?;
-    let size = number(wire.provisioned_size.as_ref(), "provisioned_size")?.ok_or_else(|| {
-        Error::new(
-            Kind::Protocol,
-            "the engine's description of the disk has no provisioned_size",
-        )
-    })?;
+    // Engines before 4 leave it out for images.
+    let storage_type = wire.storage_type.map_or("image".to_owned(), |word| word.0);
+    let size = match number(wire.provisioned_size.as_ref(), "provisioned_size")? {
+        Some(size) => size,
+        // A LUN has its size elsewhere, and is refused by its type.
+        None if storage_type != "image" => 0,
+        None => {
+            return Err(Error::new(
+                Kind::Protocol,
+                "the engine's description of the disk has no provisioned_size",
+            ));
+        }
+    };
     Ok(Disk {
         name: wire.alias.or(wire.name).unwrap_or_default().0,
         size,
@@ -250,8 +257,7 @@ pub(super) fn disk(body: &[u8]) -> Result<Disk, Error> {
             "illegal" => DiskStatus::Illegal,
             other => DiskStatus::Other(other.to_owned()),
         },
-        // Engines before 4 leave it out for images.
-        storage_type: wire.storage_type.map_or("image".to_owned(), |word| word.0),
+        storage_type,
     })
 }
 

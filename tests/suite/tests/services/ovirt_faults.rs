@@ -8,13 +8,15 @@ use testkit::Disk;
 use crate::{MIB, mib};
 
 /// Slow enough for something to happen on the way.
-const PACE: u64 = 12 * MIB;
+const PACE: u64 = 24 * MIB;
 
 /// Copies a dense disk with these knobs, and compares; returns the phases of its transfers.
 #[track_caller]
 fn healed(knobs: &Value, arguments: &[&str]) -> Vec<String> {
     let (engine, folder) = (Engine::default(), folder());
-    let disk = Disk::random(1, mib(32));
+    // Larger than what is in flight at any time.
+    let size = if knobs["events"].is_null() { 32 } else { 96 };
+    let disk = Disk::random(1, mib(size));
     let source = engine.raw_disk(folder.path(), &disk).with(knobs);
     let (target, user) = (folder.path().join("target"), engine.user());
     let command = ovirt(&source, &user, &target);
