@@ -42,6 +42,7 @@ def prepare(names, size, folder, stack: ExitStack):
         url = stack.enter_context(services.tls_in_front_of(os.environ["GLANCE_URL"], folder))
         services.add_region(REGION, url)
         image = services.upload(dense)
+        services.warm_up(url)
         for name in (each for each in names if each in HTTPS):
             _, kind, connections = name.split("-")
             to = device if kind == "block" else target
@@ -71,11 +72,11 @@ def program(name):
 
 
 def populate_image(image, target, connections, verify):
-    """openstack-populator; it syncs by itself."""
+    """openstack-populator with a token, as curl has one; it syncs by itself."""
     argv = [program("openstack-populator"), f"--endpoint={os.environ['KEYSTONE_TLS_URL']}",
             f"--image-id={image}", f"--volume-path={target}", f"--connections={connections}",
             f"--verify={verify}"]
-    env = {"username": "fork", "password": "forkpw", "projectName": "migrate",
+    env = {"authType": "token", "token": services.token(**services.USER), "projectName": "migrate",
            "domainName": "Default", "regionName": REGION, "cacert": authority()}
     return Client(OURS, [[Command(argv, env)]], target)
 
