@@ -114,10 +114,10 @@ impl Image {
     /// Everybody may see and download it (the administrator's right).
     pub fn publish(&self) {
         let path = format!("/v2/images/{}", self.id);
-        let patch = r#"[{"op": "replace", "path": "/visibility", "value": "public"}]"#;
+        let change = r#"[{"op": "replace", "path": "/visibility", "value": "public"}]"#;
         let call = self.glance.call("PATCH", &path);
         let _turn = writing();
-        call.text("application/openstack-images-v2.1-json-patch", patch)
+        call.text("application/openstack-images-v2.1-json-patch", change)
             .send()
             .expect(200);
     }

@@ -244,22 +244,26 @@ fn application_credentials() {
 #[test]
 fn scopes_of_an_administrator() {
     let (_folder, disk, image) = image();
-    let keystone = variable("KEYSTONE_URL");
     let admin = [
         (secret::USERNAME, "admin"),
         (secret::PASSWORD, "adminpw"),
         (secret::USER_DOMAIN_NAME, "Default"),
         (secret::REGION_NAME, "RegionOne"),
     ];
+    let project = [
+        (secret::PROJECT_NAME, "admin"),
+        (secret::PROJECT_DOMAIN_NAME, "Default"),
+    ];
+    let keystone = variable("KEYSTONE_URL");
+    downloads(&image, &disk, &keystone, &[&admin[..], &project].concat());
+    // Keystone gives these tokens and a catalog; Glance shows no image to a token without a project.
     for scope in [
-        vec![
-            (secret::PROJECT_NAME, "admin"),
-            (secret::PROJECT_DOMAIN_NAME, "Default"),
-        ],
-        vec![(secret::DOMAIN_NAME, "Default")],
-        vec![(secret::SYSTEM_SCOPE, "all")],
+        (secret::DOMAIN_NAME, "Default"),
+        (secret::DOMAIN_ID, "default"),
+        (secret::SYSTEM_SCOPE, "all"),
     ] {
-        downloads(&image, &disk, &keystone, &[&admin[..], &scope].concat());
+        let keys = [&admin[..], &[scope]].concat();
+        fails(&image, &keys, Exit::SourceMissing, &["project"]);
     }
 }
 

@@ -3,7 +3,7 @@
 use contract::Exit;
 use serde_json::{Value, json};
 use suite::{Engine, assert_exit, folder, ovirt};
-use testkit::Disk;
+use testkit::{Command, Disk};
 
 use crate::{MIB, mib};
 
@@ -20,10 +20,7 @@ fn healed(knobs: &Value, arguments: &[&str]) -> Vec<String> {
     let source = engine.raw_disk(folder.path(), &disk).with(knobs);
     let (target, user) = (folder.path().join("target"), engine.user());
     let command = ovirt(&source, &user, &target);
-    let run = arguments
-        .iter()
-        .fold(command, |command, argument| command.arg(argument))
-        .run();
+    let run = arguments.iter().fold(command, Command::arg).run();
     assert_exit(&run, Exit::Success);
     disk.assert_on(&target);
     source.wait_until_tidy();
