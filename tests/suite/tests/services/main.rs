@@ -15,6 +15,7 @@ mod ovirt_copy;
 mod ovirt_faults;
 mod ovirt_refusals;
 mod ovirt_signals;
+mod runner;
 mod stand_in;
 mod targets;
 
