@@ -6,14 +6,19 @@ use serde::Deserialize;
 const ARROWS: &[(&str, &[&str])] = &[
     ("contract", &[]),
     ("net", &[]),
+    ("populator-api", &[]),
     ("runtime", &[]),
     ("transfer", &["net"]),
     ("mover", &["transfer", "net", "contract", "runtime"]),
     ("ovirt-populator", MOVERS),
     ("openstack-populator", MOVERS),
+    (
+        "populator-controller",
+        &["populator-api", "contract", "runtime"],
+    ),
     ("testkit", &[]),
     ("suite", &["testkit", "contract"]),
-    ("xtask", &[]),
+    ("xtask", &["populator-api"]),
 ];
 const MOVERS: &[&str] = &["mover", "transfer", "net", "contract", "runtime"];
 /// Crates that every test may use, and no product.
@@ -96,6 +101,10 @@ mod tests {
         assert_eq!(problems_with("transfer", "testkit", DEV, OURS), none);
         assert_eq!(problems_with("contract", "serde", NORMAL, "null"), none);
         assert_eq!(problems_with("suite", "testkit", NORMAL, OURS), none);
+        assert_eq!(
+            problems_with("populator-controller", "contract", NORMAL, OURS),
+            none
+        );
     }
 
     #[test]
@@ -107,6 +116,14 @@ mod tests {
         assert_eq!(
             problems_with("contract", "mover", DEV, OURS),
             ["contract: forbidden dev dependency on mover"]
+        );
+        assert_eq!(
+            problems_with("populator-controller", "transfer", NORMAL, OURS),
+            ["populator-controller: forbidden normal dependency on transfer"]
+        );
+        assert_eq!(
+            problems_with("populator-api", "contract", NORMAL, OURS).len(),
+            1
         );
         assert_eq!(problems_with("mover", "testkit", NORMAL, OURS).len(), 1);
         assert_eq!(problems_with("testkit", "net", NORMAL, OURS).len(), 1);

@@ -1,10 +1,12 @@
-//! Checks of the workspace that neither cargo nor clippy makes.
+//! Checks of the workspace that neither cargo nor clippy makes, and the files that are generated.
 //!
-//! `cargo run -p xtask -- check` prints every problem and fails when there is one. Reading the
-//! workspace happens here; every rule is a function from values to problems.
+//! `cargo run -p xtask -- check` prints every problem and fails when there is one; `-- crds` writes
+//! `manifests/crds`. Reading and writing the workspace happens here; every rule is a function from
+//! values to problems.
 
 mod arrows;
 mod bans;
+mod crds;
 mod files;
 
 use std::{
@@ -13,14 +15,21 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use files::File;
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    ensure!(arguments == ["check"], "usage: cargo run -p xtask -- check");
-    let problems = check()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let problems = match arguments.as_slice() {
+        [command] if command == "check" => check(&root)?,
+        [command] if command == "crds" => {
+            write_crds(&root)?;
+            vec![]
+        }
+        _ => bail!("usage: cargo run -p xtask -- check | crds"),
+    };
     for problem in &problems {
         writeln!(io::stderr(), "{problem}")?;
     }
@@ -31,16 +40,15 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-fn check() -> anyhow::Result<Vec<String>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let files = read_files(&root)?;
+fn check(root: &Path) -> anyhow::Result<Vec<String>> {
+    let files = read_files(root)?;
     let metadata = output(
-        &root,
+        root,
         "cargo",
         &["metadata", "--no-deps", "--format-version=1"],
     )?;
     let built = output(
-        &root,
+        root,
         "cargo",
         &[
             "tree",
@@ -60,7 +68,20 @@ fn check() -> anyhow::Result<Vec<String>> {
     problems.extend(files::too_long(&files));
     problems.extend(files::ignored_tests(&files));
     problems.extend(files::broken_links(&files, |path| root.join(path).exists()));
+    problems.extend(crds::problems(&crds::generate()?, &files));
     Ok(problems)
+}
+
+fn write_crds(root: &Path) -> anyhow::Result<()> {
+    for File { path, text } in crds::generate()? {
+        let path = root.join(path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("make {}", folder.display()))?;
+        }
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// The files that git knows or would add, as far as they are text.

@@ -1,0 +1,111 @@
+//! The `CustomResourceDefinition` objects of both kinds.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+use crate::{OpenstackVolumePopulator, OvirtVolumePopulator};
+
+/// A definition could not be written as YAML.
+#[derive(Debug)]
+pub struct YamlError(Box<dyn std::error::Error + Send + Sync>);
+
+impl std::fmt::Display for YamlError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("write a CustomResourceDefinition as YAML")
+    }
+}
+
+impl std::error::Error for YamlError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.0.as_ref())
+    }
+}
+
+/// Both definitions.
+#[must_use]
+pub fn all() -> [CustomResourceDefinition; 2] {
+    [OvirtVolumePopulator::crd(), OpenstackVolumePopulator::crd()]
+}
+
+/// One definition as a YAML document, as it is in `manifests/crds`.
+pub fn to_yaml(definition: &CustomResourceDefinition) -> Result<String, YamlError> {
+    // By way of JSON, which leaves out what is not set and keeps one order.
+    let value = serde_json::to_value(definition).map_err(|error| YamlError(error.into()))?;
+    serde_saphyr::to_string(&value).map_err(|error| YamlError(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn version(definition: &CustomResourceDefinition) -> Value {
+        serde_json::to_value(&definition.spec.versions[0]).unwrap()
+    }
+
+    #[test]
+    fn names_are_forklifts() {
+        let [ovirt, openstack] = all();
+        for (definition, plural, short) in [
+            (ovirt, "ovirtvolumepopulators", ["ovvp", "ovvps"]),
+            (openstack, "openstackvolumepopulators", ["osvp", "osvps"]),
+        ] {
+            assert_eq!(definition.spec.group, crate::GROUP);
+            assert_eq!(definition.spec.scope, "Namespaced");
+            assert_eq!(definition.spec.versions.len(), 1);
+            assert_eq!(definition.spec.versions[0].name, crate::VERSION);
+            assert_eq!(definition.spec.names.plural, plural);
+            assert_eq!(definition.spec.names.short_names.unwrap(), short);
+        }
+    }
+
+    #[test]
+    fn both_have_a_status_of_their_own_and_columns() {
+        for definition in all() {
+            let version = version(&definition);
+            assert!(version["subresources"]["status"].is_object());
+            let columns: Vec<&str> = version["additionalPrinterColumns"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|column| column["name"].as_str().unwrap())
+                .collect();
+            assert_eq!(
+                columns[..4],
+                ["Progress", "Rate", "Ready", "Reason"],
+                "{columns:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_source_is_required_and_immutable_and_the_way_to_it_is_not() {
+        for (definition, source, way) in [
+            (&all()[0], "diskId", ["engineUrl", "engineSecretName"]),
+            (&all()[1], "imageId", ["identityUrl", "secretName"]),
+        ] {
+            let version = version(definition);
+            let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+            let required = spec["required"].as_array().unwrap();
+            let rules_of =
+                |field: &str| spec["properties"][field]["x-kubernetes-validations"].to_string();
+            assert!(required.contains(&Value::from(source)));
+            assert!(rules_of(source).contains("oldSelf"), "{}", rules_of(source));
+            for field in way {
+                assert!(required.contains(&Value::from(field)));
+                assert!(rules_of(field).contains("message"), "{field}");
+                assert!(!rules_of(field).contains("oldSelf"), "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn yaml_leaves_out_what_is_not_set() {
+        for definition in all() {
+            let yaml = to_yaml(&definition).unwrap();
+            assert!(yaml.starts_with("apiVersion: apiextensions.k8s.io/v1\nkind: "));
+            assert!(!yaml.contains(": null"), "{yaml}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The custom resources that users write, and the Kubernetes names that others read.
+//!
+//! Nothing in here talks to an API server. What Forklift relies on (names of temporary objects, labels,
+//! annotations, event reasons, the form of `status.progress`) is spelled in this crate and nowhere else.
+
+pub mod definitions;
+pub mod names;
+pub mod reason;
+pub mod resources;
+pub mod status;
+
+pub use reason::{Reason, Standing};
+pub use resources::{
+    OpenstackVolumePopulator, OpenstackVolumePopulatorSpec, OvirtVolumePopulator,
+    OvirtVolumePopulatorSpec,
+};
+pub use status::{ClaimStatus, ConditionType, PopulatorStatus};
+
+/// API group of both kinds.
+pub const GROUP: &str = "forklift.konveyor.io";
+/// Version of both kinds.
+pub const VERSION: &str = "v1beta1";

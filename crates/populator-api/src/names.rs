@@ -1,0 +1,161 @@
+//! Names, labels, annotations and event reasons that Forklift's Migration Controller, CDI, Velero and
+//! service meshes look for.
+
+/// Name of the temporary claim for the claim with this UID. Forklift asks for exactly this name.
+#[must_use]
+pub fn temporary_claim(claim_uid: &str) -> String {
+    format!("prime-{claim_uid}")
+}
+
+/// Name of the populator pod for the claim with this UID. Forklift asks for exactly this name.
+#[must_use]
+pub fn pod(claim_uid: &str) -> String {
+    format!("populate-{claim_uid}")
+}
+
+/// Name of the populator pod's one container.
+pub const CONTAINER: &str = "populate";
+/// Name of the container's metrics port, 8443, HTTPS.
+pub const METRICS_PORT: &str = "metrics";
+/// Name of the volume that holds the target.
+pub const TARGET_VOLUME: &str = "target";
+/// The user and group that own a virtual machine's disk in `KubeVirt`.
+pub const QEMU_ID: i64 = 107;
+
+/// Labels.
+pub mod label {
+    /// The migration, by UID.
+    pub const MIGRATION: &str = "migration";
+    /// The migration plan, by UID.
+    pub const PLAN: &str = "plan";
+    /// The source virtual machine.
+    pub const VM_ID: &str = "vmID";
+    /// The oVirt disk.
+    pub const DISK_ID: &str = "diskID";
+    /// The OpenStack image.
+    pub const IMAGE_ID: &str = "imageID";
+    /// On the pod: the claim's name, when it is a valid label value.
+    pub const CLAIM_NAME: &str = "pvcName";
+    /// On the pod and the temporary claim: UID of the claim. What is ours is watched by this label;
+    /// Forklift's objects lack it until they are adopted.
+    pub const POPULATED_CLAIM: &str = "forklift.konveyor.io/populated-claim";
+    /// On the temporary claim, `true`: no back-up of it.
+    pub const VELERO_EXCLUDE: &str = "velero.io/exclude-from-backup";
+    /// On the pod, `false`: no proxy of Istio beside it, which would never end. (An annotation of the same
+    /// name is read by older versions.)
+    pub const ISTIO_INJECT: &str = "sidecar.istio.io/inject";
+
+    /// Whether `value` can be a label's value: at most 63 characters, letters, digits, `-`, `_`, `.`,
+    /// beginning and ending with a letter or a digit
+    /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>).
+    #[must_use]
+    pub fn is_valid_value(value: &str) -> bool {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let edge = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+        let bytes = value.as_bytes();
+        bytes.len() <= 63
+            && bytes.iter().copied().all(inner)
+            && edge(bytes.first())
+            && edge(bytes.last())
+    }
+}
+
+/// Annotations.
+pub mod annotation {
+    /// On a claim of Forklift's: marks a disk. Never copied to the temporary claim, which Forklift
+    /// would take for a disk.
+    pub const DISK_SOURCE: &str = "forklift.konveyor.io/disk-source";
+    /// On a claim: service account for the populator pod.
+    pub const SERVICE_ACCOUNT: &str = "forklift.konveyor.io/serviceAccount";
+    /// On a claim: Forklift converts afterwards and needs the image's bytes as they are.
+    pub const REQUIRES_CONVERSION: &str = "forklift.konveyor.io/requires-conversion";
+    /// On a claim: format of those bytes.
+    pub const SOURCE_FORMAT: &str = "forklift.konveyor.io/source-format";
+    /// On a volume, at the rebind: `<namespace>/<name>` of the populator resource.
+    pub const POPULATED_FROM: &str = "forklift.konveyor.io/populated-from";
+    /// On a claim: how often its pod was made anew.
+    pub const RECREATIONS: &str = "recreations";
+    /// On a claim: bind at once, although the storage class waits for a consumer.
+    pub const BIND_IMMEDIATELY: &str = "forklift.konveyor.io/bind-immediately";
+    /// CDI's annotation of the same meaning.
+    pub const CDI_BIND_IMMEDIATELY: &str = "cdi.kubevirt.io/storage.bind.immediate.requested";
+    /// On a claim that waits for a consumer: the node that the scheduler chose.
+    pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+    /// On a claim of an in-tree storage class: the CSI driver that serves it.
+    pub const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
+    /// On the pod: secondary networks.
+    pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+    /// On the pod, `disabled`: no proxy of Linkerd beside it.
+    pub const LINKERD_INJECT: &str = "linkerd.io/inject";
+    /// On a claim, any value that is new: try once more after a permanent failure. On the pod: the value that
+    /// it was made for.
+    pub const RETRY: &str = "forklift.konveyor.io/retry";
+    /// On a claim: the attempt that failed last, as JSON; it makes the count in [`RECREATIONS`] exact, and
+    /// the pause before the next attempt survive a restart.
+    pub const LAST_FAILURE: &str = "forklift.konveyor.io/last-failure";
+    /// On the pod: UID of the temporary claim that it was made for, so that its success is not taken for
+    /// that of a later one of the same name.
+    pub const TEMPORARY_CLAIM: &str = "forklift.konveyor.io/temporary-claim";
+}
+
+/// Reasons of events on claims.
+pub mod event {
+    /// The pod was made.
+    pub const CREATED: &str = "PopulatorCreated";
+    /// The pod could not be made.
+    pub const CREATION_ERROR: &str = "PopulatorCreationError";
+    /// The temporary claim could not be made, or is not ours.
+    pub const CLAIM_CREATION_ERROR: &str = "PopulatorPVCCreationError";
+    /// The population failed for good.
+    pub const FAILED: &str = "PopulatorFailed";
+    /// The claim is populated.
+    pub const FINISHED: &str = "PopulatorFinished";
+    /// How far it is.
+    pub const PROGRESS: &str = "PopulatorProgress";
+    /// The claim waits for its turn.
+    pub const THROTTLED: &str = "PopulatorThrottled";
+
+    // The reasons above are Forklift's; those below are ours.
+
+    /// An attempt failed in a way that may heal, and another one follows.
+    pub const RETRYING: &str = "PopulatorRetrying";
+    /// The claim waits for something that others make.
+    pub const WAITING: &str = "PopulatorWaiting";
+    /// The claim cannot be populated as it is.
+    pub const REFUSED: &str = "PopulatorRefused";
+    /// The pod does not start.
+    pub const STUCK: &str = "PopulatorStuck";
+    /// The pod's node does not answer.
+    pub const NODE_LOST: &str = "PopulatorNodeLost";
+    /// The node that a volume was to be made for does not exist any more.
+    pub const NODE_GONE: &str = "PopulatorNodeGone";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values() {
+        let long = "a".repeat(64);
+        for (value, valid) in [
+            ("", true),
+            ("disk-0.img_1", true),
+            (&long[..63], true),
+            (&long, false),
+            ("-x", false),
+            ("x.", false),
+            ("a/b", false),
+            ("ä", false),
+        ] {
+            assert_eq!(label::is_valid_value(value), valid, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn temporary_objects_are_named_as_forklift_asks() {
+        let uid = "6f0ff4e5-4a4e-4f9c-8f2e-0d3d6e0a8f11";
+        assert_eq!(temporary_claim(uid), format!("prime-{uid}"));
+        assert_eq!(pod(uid), format!("populate-{uid}"));
+    }
+}

@@ -1,0 +1,132 @@
+//! What the controller says of a populator resource.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Reason;
+
+/// Status of both kinds.
+#[derive(Serialize, Deserialize, Debug, Clone, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PopulatorStatus {
+    /// Percent that is in place, a plain integer from 0 to 100 as a string; the least of all claims.
+    /// Readers parse it strictly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready, Progressing and Failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+
+    /// The claims being served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
+    pub claims: Vec<ClaimStatus>,
+
+    /// Bytes of the source that are in place, over all claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transferred_bytes: Option<i64>,
+
+    /// Size of the source in bytes, over all claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<i64>,
+
+    /// How fast it moves, over all claims, for people: `118 MiB/s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+
+    /// The last thing that went wrong, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// One claim that a resource feeds.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimStatus {
+    /// UID of the claim.
+    pub uid: String,
+    /// Name of the claim.
+    pub name: String,
+    /// Percent that is in place; absent while it is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<i32>,
+    /// Why the claim is where it is, in one word.
+    // A plain string for the API server: a controller that knows one reason more than the installed
+    // definition would otherwise have its whole status refused.
+    #[schemars(with = "String")]
+    pub reason: Reason,
+    /// The same in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Types of conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConditionType {
+    /// Every claim is populated and bound.
+    Ready,
+    /// Some claim is on its way.
+    Progressing,
+    /// Some claim failed for good and waits for somebody to act.
+    Failed,
+}
+
+impl PopulatorStatus {
+    /// [`Self::progress`] for these percentages: the least of them, where unknown counts as 0; `None`
+    /// without any.
+    #[must_use]
+    pub fn progress_of(claims: impl IntoIterator<Item = Option<i32>>) -> Option<String> {
+        claims
+            .into_iter()
+            .map(|progress| progress.unwrap_or(0).clamp(0, 100))
+            .min()
+            .map(|progress| progress.to_string())
+    }
+}
+
+impl ConditionType {
+    /// The word in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Progressing => "Progressing",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_a_plain_integer_and_the_least() {
+        let of = |claims: Vec<_>| PopulatorStatus::progress_of(claims);
+        assert_eq!(of(vec![]), None);
+        assert_eq!(of(vec![Some(70), Some(3)]).as_deref(), Some("3"));
+        assert_eq!(of(vec![Some(100), None]).as_deref(), Some("0"));
+        assert_eq!(of(vec![Some(250)]).as_deref(), Some("100"));
+        assert_eq!(of(vec![Some(-1)]).as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn an_empty_status_is_empty() {
+        let status = PopulatorStatus::default();
+        assert_eq!(serde_json::to_string(&status).unwrap(), "{}");
+    }
+
+    #[test]
+    fn forklifts_status_is_read() {
+        let status: PopulatorStatus = serde_json::from_str(r#"{"progress": "42"}"#).unwrap();
+        assert_eq!(status.progress.as_deref(), Some("42"));
+        assert!(status.conditions.is_empty());
+    }
+}
