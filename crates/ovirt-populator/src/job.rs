@@ -196,13 +196,14 @@ fn timers(context: &Context, arguments: &SourceArguments) -> Timers {
     }
 }
 
-/// 0 would make the daemon's connections unusable; a day is more than anybody waits for a disk.
+/// Three times the engine's sign of life ([`transfer::Options::keep_alive`], 20 s) is the least, so that
+/// one that comes late does not cost the transfer; a day is more than anybody waits for a disk.
 fn inactivity(text: &str) -> Result<Duration, String> {
     let period = parse_duration(text)?;
     let whole = period.subsec_nanos() == 0;
-    if !whole || !(10..=86_400).contains(&period.as_secs()) {
+    if !whole || !(60..=86_400).contains(&period.as_secs()) {
         return Err(format!(
-            "{text} is not a whole number of seconds from 10s to 1d"
+            "{text} is not a whole number of seconds from 60s to 1d"
         ));
     }
     Ok(period)
@@ -225,8 +226,10 @@ mod tests {
     #[test]
     fn inactivity_timeouts_that_work() {
         assert_eq!(inactivity("2m"), Ok(Duration::from_mins(2)));
-        assert_eq!(inactivity("10s"), Ok(Duration::from_secs(10)));
-        for text in ["0", "9s", "10500ms", "2d", "60", ""] {
+        let least = Duration::from_secs(60);
+        assert_eq!(inactivity("60s"), Ok(least));
+        assert!(transfer::Options::default().keep_alive * 3 <= least);
+        for text in ["0", "59s", "60500ms", "2d", "60", ""] {
             assert!(inactivity(text).is_err(), "{text}");
         }
     }

@@ -58,7 +58,7 @@ fn help_shows_groups_and_an_example() {
 fn arguments_that_are_wrong_are_named() {
     for (argument, words) in [
         ("--disk-id=17", "is not the UUID of a disk"),
-        ("--inactivity-timeout=0", "10s to 1d"),
+        ("--inactivity-timeout=0", "60s to 1d"),
         ("--locked-wait=5", "without a unit"),
         ("--lock-wait=5m", "--locked-wait"),
     ] {
