@@ -209,7 +209,7 @@ fn the_digest_needs_a_window_of_memory_whatever_the_size() {
     for connections in [1, 4, 8] {
         let options = verified(connections, Verification::Stated(digest.clone()));
         let report = run(&source, &MemorySink::file(), &options).unwrap();
-        let bound = 2 * (connections as u64 + 2) * (MIB + 4096);
+        let bound = 2 * (connections as u64 + 1) * (MIB + 4096);
         assert!(
             report.buffer_bytes <= bound,
             "{} > {bound}",

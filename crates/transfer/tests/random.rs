@@ -143,7 +143,7 @@ fn check(case: &Case) {
             assert_eq!(snapshot.done(), size);
             let buffers = match case.verification {
                 0 => case.connections as u64,
-                _ => 2 * (case.connections as u64 + 2),
+                _ => 2 * (case.connections as u64 + 1),
             };
             assert!(report.buffer_bytes <= buffers * ((1 << 20) + 4096));
         }

@@ -1,9 +1,12 @@
 //! Hands out tasks in order of offset.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, PoisonError},
+};
 
 use super::{
-    HASHED_TASK, PLAIN_TASK, ZERO_TASK,
+    HASHED_TASK, PLAIN_TASKS, ZERO_TASK,
     pass::Pass,
     plan::{Limits, Planner},
     pool::{BUFFER, Pool},
@@ -28,12 +31,17 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(pass: &'a Pass<'a>, pool: &'a Pool, hashing: bool) -> Self {
+    pub(super) fn new(
+        pass: &'a Pass<'a>,
+        pool: &'a Pool,
+        hashing: bool,
+        workers: NonZeroUsize,
+    ) -> Self {
         let limits = Limits {
             data: match (pass.is_ordered, hashing) {
                 (true, _) => u64::MAX,
                 (false, true) => HASHED_TASK,
-                (false, false) => PLAIN_TASK,
+                (false, false) => plain_task(pass.source.size(), workers),
             },
             zero: ZERO_TASK,
             gap: GAP,
@@ -84,6 +92,39 @@ impl<'a> Cursor<'a> {
                 usize::try_from(task.range.len().div_ceil(BUFFER as u64)).unwrap_or(usize::MAX)
             }
             _ => 0,
+        }
+    }
+}
+
+/// The longest range of one request on a disk of `size` bytes: every worker gets several, so that none
+/// is alone at work for long in the end.
+fn plain_task(size: u64, workers: NonZeroUsize) -> u64 {
+    const OF_EACH_WORKER: u64 = 8;
+    let even = size / (workers.get() as u64).saturating_mul(OF_EACH_WORKER);
+    // Whole buffers, whole pieces in the search for zeroes.
+    even.next_multiple_of(BUFFER as u64)
+        .clamp(*PLAIN_TASKS.start(), *PLAIN_TASKS.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_grow_with_the_disk_between_two_bounds() {
+        const MIB: u64 = 1 << 20;
+        for (size, workers, expected) in [
+            (0, 4, 8),
+            (100 * MIB, 1, 13),
+            (256 * MIB, 4, 8),
+            (1 << 30, 4, 32),
+            ((1 << 30) + 32, 4, 33),
+            (1 << 30, 1, 64),
+            (1 << 50, 4, 64),
+            (1 << 30, usize::MAX, 8),
+        ] {
+            let workers = NonZeroUsize::new(workers).unwrap();
+            assert_eq!(plain_task(size, workers), expected * MIB, "{size} {workers}");
         }
     }
 }

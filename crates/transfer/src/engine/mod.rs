@@ -16,7 +16,7 @@ mod sequence;
 mod worker;
 mod zeroes;
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use net::{Cancel, Clock};
 
@@ -27,9 +27,10 @@ use self::{
 };
 use crate::{Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source};
 
-/// Longest range that is asked for with one request when no digest is computed: long enough that a
-/// round trip per request does not count, short enough to keep all connections busy to the end.
-const PLAIN_TASK: u64 = 8 << 20;
+/// Longest range that is asked for with one request when no digest is computed, on a small and on a
+/// large disk: long enough that what a request costs does not count (a round trip, and a server that
+/// checks the token and its database again), short enough to keep all connections busy to the end.
+const PLAIN_TASKS: RangeInclusive<u64> = 8 << 20..=64 << 20;
 
 /// The same with a digest, which holds all tasks in work in memory.
 const HASHED_TASK: u64 = 2 << 20;

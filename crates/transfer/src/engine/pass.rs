@@ -109,7 +109,7 @@ impl<'a> Pass<'a> {
         };
         let pool = Pool::new(buffers(workers, algorithm.is_some()));
         let sequence = algorithm.map(|_| Sequence::default());
-        let cursor = Cursor::new(self, &pool, algorithm.is_some());
+        let cursor = Cursor::new(self, &pool, algorithm.is_some(), workers);
         let halt = || {
             self.stop.cancel();
             pool.close();
@@ -311,11 +311,11 @@ impl<F: Fn()> Drop for Bell<F> {
 }
 
 /// How many buffers a pass may have. Without a digest, one for each worker; with one, each task in
-/// work has its own, and two more tasks may wait, so that a short delay of one connection does not
+/// work has its own, and one more task may wait, so that a short delay of one connection does not
 /// hold the others.
 fn buffers(workers: NonZeroUsize, hashing: bool) -> usize {
     if hashing {
-        return (workers.get() + 2) * HASHED_TASK_BUFFERS;
+        return (workers.get() + 1) * HASHED_TASK_BUFFERS;
     }
     workers.get()
 }
