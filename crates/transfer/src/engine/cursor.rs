@@ -124,7 +124,11 @@ mod tests {
             (1 << 30, usize::MAX, 8),
         ] {
             let workers = NonZeroUsize::new(workers).unwrap();
-            assert_eq!(plain_task(size, workers), expected * MIB, "{size} {workers}");
+            assert_eq!(
+                plain_task(size, workers),
+                expected * MIB,
+                "{size} {workers}"
+            );
         }
     }
 }
