@@ -46,6 +46,11 @@ pki() { # prints the folder with ca.pem, cert.pem, key.pem; made on first use
     echo "$dir"
 }
 
+publish_pki() { # DIR: copies it to where the services look for it; they start side by side
+    mkdir -p "$STATE/pki"
+    flock "$STATE/pki" cp -u "$1"/*.pem "$STATE/pki/"
+}
+
 alive() { # PIDFILE; a zombie counts as gone, since its parent may collect it late
     [ -s "$1" ] && grep -qs '^State:.[^ZX]' "/proc/$(cat "$1")/status"
 }
