@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -102,11 +102,6 @@ impl FileSink {
             )
             .into());
         }
-        // Best effort: the mode of somebody else's file is that person's.
-        let mode = Mode::from_raw_mode(metadata.mode() & 0o7777);
-        if !mode.contains(MODE) {
-            let _ = fs::fchmod(&file, mode | MODE);
-        }
         Ok(Handle::new(&self.path, file.into(), SECTOR))
     }
 
@@ -190,6 +185,7 @@ impl Sink for FileSink {
         self.prepared.store(false, Ordering::Release);
         Self::check_limit(size)?;
         let handle = if let Some(handle) = self.handle.get() {
+            share(handle);
             handle
         } else {
             let handle = self.create()?;
@@ -241,6 +237,18 @@ impl Sink for FileSink {
     fn close(self: Box<Self>) -> Result<(), Error> {
         self.sync()?;
         self.handle.into_inner().map_or(Ok(()), Handle::close)
+    }
+}
+
+/// Lets owner and group read and write a file that was there before. Best effort: the mode of somebody
+/// else's file is that person's.
+fn share(handle: &Handle) {
+    let Ok(stat) = fs::fstat(handle.fd()) else {
+        return;
+    };
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    if !mode.contains(MODE) {
+        let _ = fs::fchmod(handle.fd(), mode | MODE);
     }
 }
 
