@@ -32,7 +32,7 @@ pub enum Exit {
     SourceProtocol = 15,
     /// The bytes arrived, but their hash is not the one that the source states.
     HashMismatch = 16,
-    /// The certificate of the source is not trusted.
+    /// The certificate of the source is not trusted, or there can be no TLS connection with it.
     Tls = 17,
 
     /// The target is smaller than the source.

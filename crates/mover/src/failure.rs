@@ -99,6 +99,7 @@ const fn of_transfer(kind: transfer::Kind) -> Exit {
         | Kind::Expired
         | Kind::Exhausted
         | Kind::Lost => Exit::SourceUnavailable,
+        Kind::Configuration => Exit::Configuration,
         Kind::Credentials => Exit::Credentials,
         Kind::Permission => Exit::Permission,
         Kind::Missing => Exit::SourceMissing,
@@ -120,10 +121,10 @@ const fn of_net(kind: net::Kind) -> Exit {
     use net::Kind;
     match kind {
         Kind::Settings => Exit::Configuration,
-        Kind::Resolve | Kind::Connect | Kind::Tls | Kind::Proxy | Kind::Stalled | Kind::Closed => {
+        Kind::Resolve | Kind::Connect | Kind::Proxy | Kind::Stalled | Kind::Closed => {
             Exit::SourceUnavailable
         }
-        Kind::Certificate => Exit::Tls,
+        Kind::Certificate | Kind::Tls => Exit::Tls,
         Kind::Protocol | Kind::TooLarge | Kind::Redirect => Exit::SourceProtocol,
         Kind::Cancelled => Exit::Terminated,
     }
@@ -147,15 +148,13 @@ pub(crate) const fn advice(exit: Exit) -> &'static str {
             "The source's bytes or its stated hash are wrong; check the source before trying again."
         }
         Exit::Tls => {
-            "Put the authority that signed the source's certificate into the secret's cacert."
+            "Check the source's address, and that the secret's cacert holds the authority of its certificate."
         }
         Exit::TargetTooSmall => "Give a target of at least the source's size.",
-        Exit::TargetDenied => {
-            "Make the target writable for this user; on Kubernetes see device_ownership_from_security_context."
-        }
+        Exit::TargetDenied => "Make the target writable for the user that the process runs as.",
         Exit::TargetFull => "Make room on the target's file system.",
         Exit::TargetIo => "Check the target's storage; the kernel log of the node says more.",
-        Exit::TargetExists => "Choose another path, or overwrite with --force.",
+        Exit::TargetExists => "Another path leaves it as it is.",
         Exit::SourceUnavailable => "Check that the source's hosts can be reached, then run again.",
         Exit::SourceBusy => {
             "Wait until the disk is unlocked (a back-up may be running), then run again."
@@ -200,6 +199,7 @@ mod tests {
             (Kind::Expired, Exit::SourceUnavailable),
             (Kind::Exhausted, Exit::SourceUnavailable),
             (Kind::Lost, Exit::SourceUnavailable),
+            (Kind::Configuration, Exit::Configuration),
             (Kind::Credentials, Exit::Credentials),
             (Kind::Permission, Exit::Permission),
             (Kind::Missing, Exit::SourceMissing),
@@ -229,7 +229,7 @@ mod tests {
             (Kind::Settings, Exit::Configuration),
             (Kind::Resolve, Exit::SourceUnavailable),
             (Kind::Connect, Exit::SourceUnavailable),
-            (Kind::Tls, Exit::SourceUnavailable),
+            (Kind::Tls, Exit::Tls),
             (Kind::Proxy, Exit::SourceUnavailable),
             (Kind::Stalled, Exit::SourceUnavailable),
             (Kind::Closed, Exit::SourceUnavailable),

@@ -11,6 +11,7 @@ use crate::{
     connector::field,
     head::{self, Framing, Head},
     origin::Origin,
+    proxy::proxy_credentials,
     transport::Transport,
 };
 
@@ -89,6 +90,11 @@ impl Connection {
         let request = self.encode(method, url, headers);
         self.transport.write_all(&request)?;
         let head = self.head()?;
+        if head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            && let Some(proxy) = &self.proxy
+        {
+            return Err(proxy_credentials(&self.origin, proxy.origin()).sent(true));
+        }
         let framing = head.framing(method).map_err(|why| self.malformed(&why))?;
         self.keeps_alive = head.keeps_alive && framing != Framing::Close;
         self.body = Body::new(framing);

@@ -9,7 +9,8 @@ use url::{Host, Url};
 
 use crate::{
     Cancel, Clock, Connection, Error, Kind, Proxies, Proxy, Settings, Timeouts, dial::dial, head,
-    origin::Origin, socket::Socket, tls_stream::TlsStream, transport::Transport,
+    origin::Origin, proxy::proxy_credentials, socket::Socket, tls_stream::TlsStream,
+    transport::Transport,
 };
 
 /// Opens connections with one TLS configuration, whose sessions they resume. Cheap to clone.
@@ -68,16 +69,16 @@ impl Connector {
     }
 
     fn transport(&self, origin: &Origin, proxy: Option<&Proxy>) -> Result<Transport, Error> {
-        let timeout = self.timeouts.connect;
+        let deadline = self.clock.now().saturating_add(self.timeouts.connect);
         let peer = proxy.map_or(origin, Proxy::origin);
-        let stream = dial(peer, timeout, &*self.clock, &self.cancel)?;
+        let stream = dial(peer, deadline, &*self.clock, &self.cancel)?;
         let mut socket = Socket::new(
             stream,
             origin.to_string(),
             Arc::clone(&self.clock),
             self.cancel.clone(),
             self.timeouts.stall,
-            self.clock.now().saturating_add(timeout),
+            deadline,
         )
         .map_err(|error| {
             let text = format!("{origin}: the socket cannot be set up");
@@ -130,12 +131,7 @@ impl Connector {
             }
         };
         if head.status == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            let text = format!(
-                "{origin}: the proxy {} wants other credentials (407): give \
-                 http://USER:PASSWORD@HOST:PORT in HTTPS_PROXY",
-                proxy.origin()
-            );
-            return Err(Error::new(Kind::Settings, text));
+            return Err(proxy_credentials(origin, proxy.origin()));
         }
         if !head.status.is_success() {
             return Err(refuse(format!("refuses the tunnel: {}", head.status)));

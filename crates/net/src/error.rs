@@ -13,7 +13,8 @@ pub enum Kind {
     Connect,
     /// The peer's certificate is not trusted, or does not name the host.
     Certificate,
-    /// The TLS handshake failed for another reason (versions, a peer that does not speak TLS).
+    /// There can be no TLS connection with this peer: it does not speak TLS, shares no version or
+    /// cipher with us, or refuses us. A handshake that is merely cut is [`Kind::Closed`].
     Tls,
     /// The proxy refused the tunnel.
     Proxy,
@@ -37,14 +38,10 @@ impl Kind {
     pub const fn is_transient(self) -> bool {
         match self {
             // A name may not resolve, and a handshake may be cut, while the peer restarts.
-            Self::Resolve
-            | Self::Connect
-            | Self::Proxy
-            | Self::Stalled
-            | Self::Closed
-            | Self::Tls => true,
+            Self::Resolve | Self::Connect | Self::Proxy | Self::Stalled | Self::Closed => true,
             Self::Settings
             | Self::Certificate
+            | Self::Tls
             | Self::Protocol
             | Self::TooLarge
             | Self::Redirect

@@ -11,7 +11,8 @@ use crate::{Error, Kind, origin::Origin};
 /// Proxy rules, as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` state them.
 ///
 /// `NO_PROXY` is a list of host names (a leading dot is optional, sub-domains match), addresses,
-/// CIDR blocks or `*`. A proxy is spoken to in plain HTTP (`http://[user:password@]host[:port]`).
+/// CIDR blocks or `*`, names and addresses also with a port (`host:port`, `[address]:port`), which
+/// then has to be the URL's. A proxy is spoken to in plain HTTP (`http://[user:password@]host[:port]`).
 /// `Debug` does not show the proxies' credentials.
 #[derive(Clone, Default)]
 pub struct Proxies(Option<Arc<Rules>>);
@@ -28,6 +29,8 @@ struct Rules {
     http: Option<Url>,
     https: Option<Url>,
     matcher: Matcher,
+    /// The entries of `NO_PROXY` with a port.
+    no: Vec<(u16, Matcher)>,
 }
 
 impl Proxies {
@@ -46,15 +49,26 @@ impl Proxies {
         if http.is_none() && https.is_none() {
             return Ok(Self::none());
         }
-        let matcher = Matcher::builder()
-            .http(http.as_ref().map_or("", Url::as_str))
-            .https(https.as_ref().map_or("", Url::as_str))
-            .no(no_proxy.unwrap_or_default())
-            .build();
+        let matcher = |no: &str| {
+            Matcher::builder()
+                .http(http.as_ref().map_or("", Url::as_str))
+                .https(https.as_ref().map_or("", Url::as_str))
+                .no(no)
+                .build()
+        };
+        let (mut everywhere, mut no) = (Vec::new(), Vec::new());
+        for entry in no_proxy.unwrap_or_default().split(',').map(str::trim) {
+            match with_port(entry) {
+                Some((host, port)) => no.push((port, matcher(host))),
+                None => everywhere.push(entry),
+            }
+        }
+        let matcher = matcher(&everywhere.join(","));
         Ok(Self(Some(Arc::new(Rules {
             http,
             https,
             matcher,
+            no,
         }))))
     }
 
@@ -68,7 +82,14 @@ impl Proxies {
     #[must_use]
     pub fn for_url(&self, url: &Url) -> Option<Proxy> {
         let rules = self.0.as_deref()?;
-        let intercept = rules.matcher.intercept(&url.as_str().parse().ok()?)?;
+        let uri = url.as_str().parse().ok()?;
+        let intercept = rules.matcher.intercept(&uri)?;
+        let port = url.port_or_known_default();
+        let is_excepted =
+            |(of, no): &(u16, Matcher)| Some(*of) == port && no.intercept(&uri).is_none();
+        if rules.no.iter().any(is_excepted) {
+            return None;
+        }
         let proxy = match url.scheme() {
             "https" => rules.https.as_ref()?,
             _ => rules.http.as_ref()?,
@@ -118,6 +139,32 @@ impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Proxy({})", self.origin)
     }
+}
+
+/// The error for a proxy that answers 407.
+pub(crate) fn proxy_credentials(origin: &Origin, proxy: &Origin) -> Error {
+    let variable = if origin.is_https() {
+        "HTTPS_PROXY"
+    } else {
+        "HTTP_PROXY"
+    };
+    let text = format!(
+        "{origin}: the proxy {proxy} wants other credentials (407): give \
+         http://USER:PASSWORD@HOST:PORT in {variable}"
+    );
+    Error::new(Kind::Settings, text)
+}
+
+/// Host and port of an entry of `NO_PROXY` that has a port.
+fn with_port(entry: &str) -> Option<(&str, u16)> {
+    let (host, port) = entry.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']')?,
+        // Without brackets, the colons are those of an IPv6 address.
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    Some((host, port.parse().ok()?))
 }
 
 fn parse(variable: &str, value: Option<&str>) -> Result<Option<Url>, Error> {
@@ -189,6 +236,22 @@ mod tests {
             ("https://192.168.1.7:54322/", true),
             ("https://[fd00::5]/", true),
             ("https://[fe80::5]/", false),
+        ];
+        for (to, direct) in table {
+            assert_eq!(chosen(&proxies, to).is_none(), direct, "{to}");
+        }
+        let list = "glance.corp:9292, 10.0.0.1:80,[fd00::1]:443,fd00::2,ks.corp:x";
+        let proxies = Proxies::new(Some("h:1"), Some("h:1"), Some(list)).unwrap();
+        let table = [
+            ("https://glance.corp:9292/", true),
+            ("https://a.glance.corp:9292/", true),
+            ("https://glance.corp/", false),
+            ("http://10.0.0.1/", true),
+            ("https://10.0.0.1/", false),
+            ("https://[fd00::1]/", true),
+            ("http://[fd00::1]/", false),
+            ("http://[fd00::2]:5000/", true),
+            ("http://ks.corp/", false),
         ];
         for (to, direct) in table {
             assert_eq!(chosen(&proxies, to).is_none(), direct, "{to}");

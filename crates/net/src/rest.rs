@@ -11,8 +11,11 @@ use reqwest::{
 use url::Url;
 
 use crate::{
-    Error, Kind, Proxies, RetryPolicy, Settings, origin::Origin, redirect, retry,
-    verify::handshake_error,
+    Error, Kind, Proxies, RetryPolicy, Settings,
+    origin::Origin,
+    proxy::proxy_credentials,
+    redirect, retry,
+    verify::{broken_tls, handshake_error},
 };
 
 /// How long an idle connection is kept for the next call.
@@ -175,6 +178,11 @@ impl Rest {
         }
         let fail = |error| self.error(url, &origin, error);
         let mut response = request.send().await.map_err(fail)?;
+        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            && let Some(proxy) = self.proxies.for_url(url)
+        {
+            return Err(proxy_credentials(&origin, proxy.origin()));
+        }
         let too_large = || {
             Error::new(
                 Kind::TooLarge,
@@ -206,8 +214,11 @@ impl Rest {
     fn error(&self, url: &Url, origin: &Origin, error: reqwest::Error) -> Error {
         let error = error.without_url();
         if let Some(tls) = find::<rustls::Error>(&error) {
-            let sent = !error.is_connect();
-            return handshake_error(&origin.to_string(), tls.clone()).sent(sent);
+            let (peer, tls) = (origin.to_string(), tls.clone());
+            if !error.is_connect() {
+                return broken_tls(&peer, tls);
+            }
+            return handshake_error(&peer, tls).sent(false);
         }
         if let Some(resolve) = find::<Error>(&error) {
             return Error::new(resolve.kind(), resolve.to_string());
@@ -236,6 +247,9 @@ impl Rest {
             return Error::with_source(Kind::Connect, text, error);
         };
         let proxy = proxy.origin();
+        if wants_credentials(&error) {
+            return proxy_credentials(origin, proxy);
+        }
         // An operating system's error is of the way to the proxy; what else fails is its refusal.
         let (kind, text) = if find::<io::Error>(&error).is_some() || error.is_timeout() {
             (
@@ -291,6 +305,18 @@ pub(crate) fn resolve_error(host: &str, error: &io::Error) -> Error {
         Kind::Resolve,
         format!("{host}: the host name cannot be resolved: {error}"),
     )
+}
+
+/// Whether a proxy answered 407 to the request for a tunnel. hyper-util keeps the type to itself.
+fn wants_credentials(error: &reqwest::Error) -> bool {
+    let mut next = error::Error::source(error);
+    while let Some(error) = next {
+        if error.to_string().ends_with("proxy authorization required") {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The first `E` in a chain of errors, those wrapped in I/O errors included.

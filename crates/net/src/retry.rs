@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use crate::{Answer, Error, content_range::decimal};
 
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-const LONGEST_DELAY: Duration = Duration::from_secs(20);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
 /// When to repeat a request.
 ///
 /// Repeated are transient network errors ([`crate::Kind::is_transient`]) and the answers 429, 502,
-/// 503 and 504; after 0.5 s, doubling up to 20 s, with jitter, and not before the answer's
+/// 503 and 504, by [`RetryPolicy::Repeatable`] also 500; after 0.5 s, doubling up to 30 s, with jitter, and not before the answer's
 /// `Retry-After`. What would end after the given time is not begun: the last answer or error is
 /// returned instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +66,8 @@ where
     let Some(budget) = policy.budget() else {
         return attempt().await;
     };
-    let harmless = matches!(policy, RetryPolicy::Repeatable(_))
-        || !matches!(*method, Method::POST | Method::PATCH);
+    let repeatable = matches!(policy, RetryPolicy::Repeatable(_));
+    let harmless = repeatable || !matches!(*method, Method::POST | Method::PATCH);
     let start = Instant::now();
     let mut delays = ExponentialBuilder::new()
         .with_min_delay(FIRST_DELAY)
@@ -77,7 +77,7 @@ where
         .build();
     loop {
         let outcome = attempt().await;
-        if !may_repeat(&outcome, harmless) {
+        if !may_repeat(&outcome, harmless, repeatable) {
             return outcome;
         }
         let asked = outcome
@@ -102,11 +102,12 @@ where
     }
 }
 
-fn may_repeat(outcome: &Result<Answer, Error>, harmless: bool) -> bool {
+fn may_repeat(outcome: &Result<Answer, Error>, harmless: bool, repeatable: bool) -> bool {
     match outcome {
         Ok(answer) => match answer.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => true,
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => harmless,
+            StatusCode::INTERNAL_SERVER_ERROR => repeatable,
             _ => false,
         },
         Err(error) => error.kind().is_transient() && (harmless || !error.was_sent()),
@@ -198,7 +199,7 @@ mod tests {
             || answer(401, None),
             || answer(500, None),
             || failure(Kind::Certificate),
-            || failure(Kind::Protocol),
+            || failure(Kind::Tls),
             || failure(Kind::TooLarge),
         ];
         for outcome in finals {
@@ -215,12 +216,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_post_that_may_have_arrived_is_not_repeated() {
         let repeatable = RetryPolicy::Repeatable(Duration::from_mins(1));
-        let table: [(fn() -> _, bool); 5] = [
+        let table: [(fn() -> _, bool); 6] = [
             (|| failure(Kind::Connect), true),
             (|| answer(503, None), true),
             (|| failure(Kind::Closed), false),
             (|| failure(Kind::Stalled), false),
             (|| answer(502, None), false),
+            (|| answer(500, None), false),
         ];
         for (outcome, repeated) in table {
             let done = |tries: usize| tries > 1;
@@ -229,7 +231,9 @@ mod tests {
                 repeated
             );
             assert!(done(play(repeatable, Method::POST, &[outcome]).await.0));
-            assert!(done(play(MINUTE, Method::DELETE, &[outcome]).await.0));
+            let deleted = done(play(MINUTE, Method::DELETE, &[outcome]).await.0);
+            let is_500 = outcome().is_ok_and(|answer| answer.status.as_u16() == 500);
+            assert_eq!(deleted, !is_500);
         }
     }
 
@@ -248,5 +252,11 @@ mod tests {
             assert_eq!(parse(rubbish), None, "{rubbish}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        let stated = testkit::timers::stated("pause before a repetition");
+        assert_eq!(stated, [FIRST_DELAY, LONGEST_DELAY]);
     }
 }

@@ -31,7 +31,7 @@ impl Settings {
 /// Time limits of the network layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// To resolve, connect and shake hands with one address.
+    /// To resolve, connect and shake hands, all together.
     pub connect: Duration,
     /// Without a byte from the peer, in a read of the data path.
     pub stall: Duration,

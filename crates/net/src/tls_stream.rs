@@ -12,7 +12,12 @@ use rustls::{
 };
 use rustls_pki_types::ServerName;
 
-use crate::{Error, Kind, socket::Socket, transport::low_water, verify::handshake_error};
+use crate::{
+    Error, Kind,
+    socket::Socket,
+    transport::low_water,
+    verify::{broken_tls, handshake_error},
+};
 
 /// Size of the receive buffer. The low-water mark and a partial record fit into it well.
 const BUFFER: usize = 256 << 10;
@@ -180,7 +185,7 @@ impl TlsStream {
                 let mut count = 0;
                 while let Some(record) = traffic.next_record() {
                     let payload = record
-                        .map_err(|error| handshake_error(socket.peer(), error))?
+                        .map_err(|error| broken_tls(socket.peer(), error))?
                         .payload;
                     let (now, later) = payload.split_at(payload.len().min(out.len() - count));
                     out[count..][..now.len()].copy_from_slice(now);
@@ -291,17 +296,12 @@ impl TlsStream {
         if !self.established {
             return handshake_error(peer, error);
         }
-        Error::with_source(
-            Kind::Tls,
-            format!("{peer}: the TLS connection broke"),
-            error,
-        )
-        .sent(true)
+        broken_tls(peer, error)
     }
 
     fn cut_handshake(&self) -> Error {
         Error::new(
-            Kind::Tls,
+            Kind::Closed,
             format!(
                 "{}: the peer ended the connection during the TLS handshake",
                 self.socket.peer()

@@ -226,16 +226,57 @@ pub(crate) fn handshake_error(peer: &str, error: TlsError) -> Error {
             Kind::Tls,
             format!("{peer}: the peer does not speak TLS: check scheme (http or https) and port"),
         ),
-        TlsError::AlertReceived(AlertDescription::ProtocolVersion)
+        TlsError::AlertReceived(
+            AlertDescription::ProtocolVersion
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::InsufficientSecurity,
+        )
         | TlsError::PeerIncompatible(_) => (
             Kind::Tls,
             format!(
                 "{peer}: no common TLS version or cipher: the server must speak TLS 1.2 or 1.3"
             ),
         ),
+        TlsError::AlertReceived(alert) if wants_a_client_certificate(*alert) => (
+            Kind::Tls,
+            format!("{peer}: the server wants a client's certificate, which cannot be given"),
+        ),
+        // A server that restarts, and bytes that were damaged on their way.
+        TlsError::AlertReceived(
+            AlertDescription::CloseNotify
+            | AlertDescription::UserCanceled
+            | AlertDescription::InternalError
+            | AlertDescription::BadRecordMac
+            | AlertDescription::DecryptError,
+        )
+        | TlsError::DecryptError => (
+            Kind::Closed,
+            format!("{peer}: the TLS handshake was broken off"),
+        ),
         _ => (Kind::Tls, format!("{peer}: the TLS handshake failed")),
     };
     Error::with_source(kind, text, error)
+}
+
+/// The error for a connection with `peer` that fails after its handshake.
+pub(crate) fn broken_tls(peer: &str, error: TlsError) -> Error {
+    // TLS 1.3 servers look at the client's certificate when the client believes to be through.
+    if let TlsError::AlertReceived(alert) = error
+        && wants_a_client_certificate(alert)
+    {
+        return handshake_error(peer, error).sent(true);
+    }
+    let text = format!("{peer}: the TLS connection broke");
+    Error::with_source(Kind::Closed, text, error)
+}
+
+const fn wants_a_client_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+    )
 }
 
 fn explain(why: &CertificateError) -> String {

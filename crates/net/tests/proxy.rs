@@ -20,7 +20,7 @@ use std::{
 use common::{connect, pki, plain, read_head, texts, trusting, url};
 use http::{HeaderMap, Method};
 use net::{Error, Kind, Proxies, Request, Rest, RetryPolicy, Settings};
-use testkit::Server;
+use testkit::{Reply, Server};
 
 /// A proxy for tunnels that answers with `status`, and after a 200 connects. Records what it was asked.
 fn tunnel_proxy(status: &'static str) -> (u16, Arc<Mutex<Vec<String>>>) {
@@ -144,18 +144,30 @@ fn refusals_are_the_proxys() {
         ("502 Bad Gateway", Kind::Proxy),
         ("407 Proxy Authentication Required", Kind::Settings),
     ] {
-        for (index, fetch) in BOTH.into_iter().enumerate() {
+        for fetch in BOTH {
             let (port, _) = tunnel_proxy(status);
             let proxy = format!("http://user:hush@127.0.0.1:{port}");
             let settings = through(plain(), &proxy, "");
             let error = fetch(&settings, "https://engine.example/").unwrap_err();
-            // reqwest does not tell a 407 from other refusals.
-            let kind = if index == 0 { Kind::Proxy } else { kind };
             assert_eq!(error.kind(), kind, "{}", texts(&error));
             assert!(!error.was_sent());
             assert!(error.to_string().contains(&port.to_string()), "{error}");
             assert!(!texts(&error).contains("hush"), "{}", texts(&error));
         }
+    }
+}
+
+#[test]
+fn a_proxy_for_plain_http_that_wants_credentials() {
+    let proxy = Server::builder().route("", |_| Reply::status(407)).start();
+    for fetch in BOTH {
+        let settings = through(plain(), &proxy.address().to_string(), "");
+        let error = fetch(&settings, "http://engine.example/").unwrap_err();
+        assert_eq!(error.kind(), Kind::Settings, "{}", texts(&error));
+        assert!(error.to_string().contains("HTTP_PROXY"), "{error}");
+        // Without a proxy it is an answer like others.
+        let direct = fetch(&plain(), &proxy.url("/x"));
+        assert_eq!(direct.unwrap(), b"");
     }
 }
 

@@ -9,9 +9,9 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{io::Write, net::TcpListener, thread, time::Duration};
 
-use common::{answers, assert_kind, connect, pki, texts, trusting, url};
+use common::{answers, assert_kind, connect, connector, pki, read_head, texts, trusting, url};
 use http::{HeaderMap, Method};
 use net::{Error, Kind, Request, Rest, RetryPolicy, Settings, Trust};
 use testkit::{
@@ -274,5 +274,58 @@ fn a_server_that_does_not_speak_tls() {
     let error = assert_kind(connect(&settings, &to), Kind::Tls);
     assert!(error.to_string().contains("http or https"), "{error}");
     let silent = format!("https://127.0.0.1:{}/x", answers(b""));
-    assert_kind(connect(&settings, &silent), Kind::Tls);
+    assert!(
+        assert_kind(connect(&settings, &silent), Kind::Closed)
+            .kind()
+            .is_transient()
+    );
+}
+
+#[test]
+fn handshakes_that_are_refused_and_handshakes_that_are_broken_off() {
+    let settings = trusting(&Authority::new("ca").pem());
+    for (alert, kind, words) in [
+        (40, Kind::Tls, "cipher"),
+        (116, Kind::Tls, "client's certificate"),
+        (112, Kind::Tls, "handshake failed"),
+        (80, Kind::Closed, "broken off"),
+        (0, Kind::Closed, "broken off"),
+    ] {
+        let record: &'static [u8] = vec![0x15, 3, 3, 0, 2, 2, alert].leak();
+        let to = format!("https://127.0.0.1:{}/x", answers(record));
+        let error = assert_kind(connect(&settings, &to), kind);
+        assert!(error.to_string().contains(words), "{alert}: {error}");
+        assert!(!error.was_sent());
+    }
+}
+
+#[test]
+fn sessions_are_resumed() {
+    let (authority, identity) = pki();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = identity.server_config_with(&[version]);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = format!("https://{}/x", listener.local_addr().unwrap());
+        let serving = thread::spawn(move || {
+            [(); 2].map(|()| {
+                let (stream, _) = listener.accept().unwrap();
+                let tls = rustls::ServerConnection::new(config.clone()).unwrap();
+                let mut stream = rustls::StreamOwned::new(tls, stream);
+                read_head(&mut stream);
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                stream.write_all(answer).unwrap();
+                stream.flush().unwrap();
+                stream.conn.handshake_kind()
+            })
+        });
+        let connector = connector(&trusting(&authority.pem()));
+        for _ in 0..2 {
+            let mut connection = connector.connect(&url(&to)).unwrap();
+            connection.get(&url(&to), &HeaderMap::new()).unwrap();
+            assert_eq!(connection.read_to_end(9).unwrap(), b"ok");
+        }
+        let [first, second] = serving.join().unwrap();
+        assert_ne!(first, Some(rustls::HandshakeKind::Resumed));
+        assert_eq!(second, Some(rustls::HandshakeKind::Resumed));
+    }
 }

@@ -19,7 +19,7 @@ pub enum Kind {
     Unusable,
     /// A server answered outside its protocol.
     Protocol,
-    /// A server's certificate is not trusted.
+    /// A server's certificate is not trusted, or there can be no TLS with it.
     Tls,
     /// A server could not be reached, or failed, for as long as the patience lasted.
     Unavailable,
@@ -97,12 +97,11 @@ impl Error {
     pub(crate) fn network(what: impl Into<String>, error: net::Error) -> Self {
         let kind = match error.kind() {
             net::Kind::Settings => Kind::Configuration,
-            net::Kind::Certificate => Kind::Tls,
+            net::Kind::Certificate | net::Kind::Tls => Kind::Tls,
             net::Kind::Protocol | net::Kind::TooLarge | net::Kind::Redirect => Kind::Protocol,
             net::Kind::Cancelled => Kind::Cancelled,
             net::Kind::Resolve
             | net::Kind::Connect
-            | net::Kind::Tls
             | net::Kind::Proxy
             | net::Kind::Stalled
             | net::Kind::Closed => Kind::Unavailable,

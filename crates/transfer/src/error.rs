@@ -23,6 +23,9 @@ pub enum Kind {
     /// This source can give nothing more (an image transfer that is gone), but a new one could be
     /// made for the same disk.
     Lost,
+    /// A setting cannot be used: a proxy that wants other credentials, a system without certificate
+    /// authorities.
+    Configuration,
     /// The server refuses the credentials, and they cannot be renewed.
     Credentials,
     /// The server forbids this object.
@@ -33,7 +36,7 @@ pub enum Kind {
     Unusable,
     /// The server broke its protocol: a wrong range, a wrong length, a wrong size.
     Protocol,
-    /// The server's certificate is not trusted.
+    /// The server's certificate is not trusted, or there can be no TLS with it.
     Tls,
     /// The digest of what was copied is not the one the source states.
     Hash,
@@ -152,10 +155,9 @@ impl From<net::Error> for Error {
             net::Kind::Resolve | net::Kind::Connect | net::Kind::Proxy | net::Kind::Closed => {
                 Kind::Network
             }
-            net::Kind::Tls => Kind::Network,
-            net::Kind::Certificate => Kind::Tls,
+            net::Kind::Certificate | net::Kind::Tls => Kind::Tls,
             net::Kind::Protocol | net::Kind::TooLarge | net::Kind::Redirect => Kind::Protocol,
-            net::Kind::Settings => Kind::Unusable,
+            net::Kind::Settings => Kind::Configuration,
         };
         let context = error.to_string();
         match error::Error::source(&error).map(ToString::to_string) {

@@ -44,12 +44,17 @@ impl Bench {
     }
 
     pub(crate) fn command_to(&self, target: &std::path::Path) -> Command {
+        self.command_with(&self.glance.identity_url(), target)
+    }
+
+    pub(crate) fn command_with(&self, endpoint: &str, target: &std::path::Path) -> Command {
         let command = Command::new(env!("CARGO_BIN_EXE_openstack-populator"))
-            .flag("endpoint", self.glance.identity_url())
+            .flag("endpoint", endpoint)
             .flag("image-id", glance::IMAGE)
             .flag("volume-path", target)
             .flag("termination-log", self.folder.path().join("termination"))
-            .env("cacert", self.authority.pem());
+            .env("cacert", self.authority.pem())
+            .arg("-vv");
         let secret = self.glance.secret().into_iter();
         secret.fold(command, |command, (key, value)| command.env(key, value))
     }

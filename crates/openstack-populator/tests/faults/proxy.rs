@@ -34,8 +34,26 @@ fn a_host_that_needs_no_proxy() {
     let bench = Bench::new();
     let proxy = Proxy::start();
     let command = bench.command().env("HTTPS_PROXY", proxy.url());
-    bench.copies_with(&command.env("NO_PROXY", "127.0.0.1"));
+    let port = bench.glance.server().address().port();
+    for exception in ["127.0.0.1".to_owned(), format!("127.0.0.1:{port}")] {
+        bench.copies_with(&command.clone().env("NO_PROXY", exception).arg("--force"));
+    }
     assert!(proxy.server().requests().is_empty());
+    bench.copies_with(&command.env("NO_PROXY", "127.0.0.1:1").arg("--force"));
+    assert!(!proxy.server().requests().is_empty());
+}
+
+#[test]
+fn a_proxy_that_wants_credentials() {
+    let bench = Bench::new();
+    let proxy = Proxy::with_credentials(BASIC);
+    let address = proxy.server().address();
+    let wrong = format!("http://{USER}:wrong-word@{address}");
+    let run = bench.command().env("HTTPS_PROXY", wrong).run();
+    let message = bench.ended(&run, Exit::Configuration).message;
+    assert!(message.contains("407"), "{message}");
+    assert!(!run.output().contains("wrong-word"), "{}", run.output());
+    assert!(bench.glance.server().requests().is_empty());
 }
 
 #[test]

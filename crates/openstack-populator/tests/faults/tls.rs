@@ -63,6 +63,27 @@ fn certificates_to_be_trusted() {
 }
 
 #[test]
+fn a_system_without_authorities() {
+    let bench = Bench::new();
+    let command = bench
+        .command()
+        .env("cacert", "")
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent");
+    bench.fails_with(&command, Exit::Configuration, &["`cacert`"]);
+    assert!(bench.glance.server().requests().is_empty());
+}
+
+#[test]
+fn a_server_without_tls() {
+    let mut bench = Bench::new();
+    bench.glance = Glance::start(&bench.disk, None);
+    let url = bench.glance.identity_url().replace("http:", "https:");
+    let command = bench.command_with(&url, &bench.target());
+    bench.fails_with(&command, Exit::Tls, &["http or https"]);
+}
+
+#[test]
 fn handshakes_that_are_cut_are_tried_again() {
     let bench = Bench::new();
     let server = bench.glance.server();

@@ -414,7 +414,7 @@ fn unsent(doing: &str, error: &net::Error, effect: Effect) -> Error {
     let kind = match error.kind() {
         net::Kind::Cancelled => Kind::Cancelled,
         net::Kind::Settings => Kind::Configuration,
-        net::Kind::Certificate => Kind::Tls,
+        net::Kind::Certificate | net::Kind::Tls => Kind::Tls,
         _ if effect == Effect::Creates && error.was_sent() => Kind::AnswerLost,
         kind if kind.is_transient() => Kind::Unreachable,
         _ => Kind::Protocol,
@@ -422,4 +422,17 @@ fn unsent(doing: &str, error: &net::Error, effect: Effect) -> Error {
     let cause =
         std::error::Error::source(error).map_or(String::new(), |cause| format!(": {cause}"));
     Error::new(kind, format!("cannot {doing}: {error}{cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        use testkit::timers::stated;
+        assert_eq!(stated("control call"), [CALL]);
+        assert_eq!(stated("POST of an image transfer"), [CREATE]);
+        assert_eq!(stated("logout"), [LOGOUT]);
+    }
 }

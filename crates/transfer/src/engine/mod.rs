@@ -122,7 +122,7 @@ pub fn copy(
     if capacity < size {
         return Err(Error::new(
             Kind::TargetTooSmall,
-            format!("the target holds {capacity} bytes, the disk has {size}; use a larger target"),
+            format!("the target holds {capacity} bytes, the disk has {size}"),
         ));
     }
     let activity = Activity::new(&*surroundings.clock);

@@ -331,6 +331,7 @@ const fn severity(kind: Kind) -> u8 {
         | Kind::Expired
         | Kind::Exhausted
         | Kind::Lost
+        | Kind::Configuration
         | Kind::Credentials
         | Kind::Permission
         | Kind::Missing
