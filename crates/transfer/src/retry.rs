@@ -8,6 +8,10 @@ use std::time::Duration;
 pub struct RetryPolicy {
     /// Tries of one request in a row without a single byte; at least 1.
     pub tries: u32,
+    /// Answers in a row, each on a new connection, that begin right and end before their first byte,
+    /// all at the same byte of the disk; at least 1. An outage refuses, resets or is silent; this is
+    /// what stored data that is cut short or damaged looks like, and no patience heals it.
+    pub cut_short: u32,
     /// Time without a byte on any connection.
     pub patience: Duration,
     /// Delay before the first repetition.
@@ -18,13 +22,33 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     /// 10 minutes without a byte; delays from 0.5 s to 30 s, with jitter; tries without limit below
-    /// that.
+    /// that, but 12 answers that are cut short, which takes between one and three minutes.
     fn default() -> Self {
         Self {
             tries: u32::MAX,
+            cut_short: 12,
             patience: Duration::from_mins(10),
             first_delay: Duration::from_millis(500),
             longest_delay: Duration::from_secs(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        let Options {
+            retry, keep_alive, ..
+        } = Options::default();
+        assert_eq!(testkit::timers::stated("patience"), [retry.patience]);
+        assert_eq!(
+            testkit::timers::stated("pause before a repetition"),
+            [retry.first_delay, retry.longest_delay]
+        );
+        assert_eq!(testkit::timers::stated("sign of life"), [keep_alive]);
     }
 }

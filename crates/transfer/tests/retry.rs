@@ -281,9 +281,34 @@ fn the_tries_of_a_request_are_counted_without_those_that_gave_bytes() {
 }
 
 #[test]
+fn data_that_is_cut_short_is_named_and_an_outage_is_waited_out() {
+    let at = MIB + 5;
+    let cut = |times| {
+        let trouble = Trouble::Error(Kind::Network);
+        MemorySource::new(noise(4 << 20)).with_fault(When::Byte(at), times, trouble)
+    };
+    let source = cut(u32::MAX);
+    let error = run(&source, &MemorySink::file(), &options(1)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unusable, "{}", error.chain());
+    assert!(error.to_string().contains(&at.to_string()), "{error}");
+    // The first answer gave bytes; the others ended before theirs.
+    assert_eq!(begins(&source).len(), 1 + 12);
+    run(&cut(12), &MemorySink::file(), &options(1)).unwrap();
+
+    // An outage gives no answer that could be cut, and counts anew what comes after it.
+    let outage = |source: MemorySource| {
+        source.with_fault(When::Request(6), 15, Trouble::Error(Kind::Network))
+    };
+    let source = outage(cut(17));
+    run(&source, &MemorySink::file(), &options(1)).unwrap();
+    assert!(begins(&source).len() > 17);
+}
+
+#[test]
 fn permanent_errors_are_not_repeated() {
     for kind in [
         Kind::Lost,
+        Kind::Configuration,
         Kind::Credentials,
         Kind::Permission,
         Kind::Missing,

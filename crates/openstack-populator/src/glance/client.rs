@@ -112,7 +112,7 @@ impl Glance {
             }
             transfer::Kind::Missing => "no longer has the image; it was deleted",
             transfer::Kind::Unusable => {
-                "lists the image as active, but has no data for it: its store has lost it"
+                "lists the image as active, but does not have its data: its store has lost it, or a part of it"
             }
             transfer::Kind::Credentials => "no longer accepts the credentials",
             _ => return error,
@@ -183,5 +183,10 @@ mod tests {
         ] {
             assert!(text.parse::<ImageId>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        assert_eq!(testkit::timers::stated("control call"), [TIMEOUT]);
     }
 }

@@ -31,6 +31,25 @@ struct Positioned<'a> {
     is_kept: bool,
 }
 
+/// A request that was not answered whole.
+struct Failed {
+    /// Bytes that did arrive.
+    arrived: usize,
+    /// Whether the right answer had begun.
+    has_begun: bool,
+    error: Error,
+}
+
+impl Failed {
+    const fn before(error: Error) -> Self {
+        Self {
+            arrived: 0,
+            has_begun: false,
+            error,
+        }
+    }
+}
+
 impl<'s, 'a> Worker<'s, 'a> {
     pub(super) fn new(
         pass: &'a Pass<'a>,
@@ -118,10 +137,14 @@ impl<'s, 'a> Worker<'s, 'a> {
     /// is kept; only the missing part is asked for again.
     fn read(&mut self, buffer: &mut [u8], left: ByteRange) -> Result<(), Error> {
         self.patience.begin();
-        let mut filled = 0;
+        let (mut filled, mut cut_short) = (0, 0);
         while let Some(missing) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let wanted = ByteRange::new(left.start() + filled as u64, left.end());
-            let (arrived, error) = match self.attempt(missing, wanted) {
+            let Failed {
+                arrived,
+                has_begun,
+                error,
+            } = match self.attempt(missing, wanted) {
                 Ok(()) => {
                     self.patience.received(missing.len());
                     return Ok(());
@@ -145,33 +168,47 @@ impl<'s, 'a> Worker<'s, 'a> {
             if was_kept && arrived == 0 && self.patience.forgive(&error) {
                 continue;
             }
+            let is_cut = has_begun && arrived == 0 && error.kind() == Kind::Network;
+            cut_short = if is_cut { cut_short + 1 } else { 0 };
+            if cut_short >= self.pass.options.retry.cut_short {
+                let text = format!(
+                    "{cut_short} answers in a row ended where byte {} was due: the source's data \
+                     seems to be cut short or damaged there",
+                    wanted.start()
+                );
+                return Err(Error::with_source(Kind::Unusable, text, error));
+            }
             self.patience.pause(error)?;
         }
         Ok(())
     }
 
     /// Asks for `wanted` unless it is already under way, and fills `buffer` with its first bytes.
-    fn attempt(&mut self, buffer: &mut [u8], wanted: ByteRange) -> Result<(), (usize, Error)> {
+    fn attempt(&mut self, buffer: &mut [u8], wanted: ByteRange) -> Result<(), Failed> {
         let stop = &self.pass.stop;
         if stop.is_cancelled() {
-            return Err((0, cancelled()));
+            return Err(Failed::before(cancelled()));
         }
         let positioned = match &mut self.reader {
             Some(positioned) => positioned,
             none => none.insert(Positioned {
-                reader: self.pass.source.reader(stop).map_err(|error| (0, error))?,
+                reader: self.pass.source.reader(stop).map_err(Failed::before)?,
                 left: ByteRange::new(0, 0),
                 is_kept: false,
             }),
         };
         if positioned.left != wanted {
-            positioned
-                .reader
-                .begin(wanted)
-                .map_err(|error| (0, error))?;
+            positioned.reader.begin(wanted).map_err(Failed::before)?;
             positioned.left = wanted;
         }
-        positioned.reader.fill(buffer)?;
+        positioned
+            .reader
+            .fill(buffer)
+            .map_err(|(arrived, error)| Failed {
+                arrived,
+                has_begun: true,
+                error,
+            })?;
         let end = wanted.start() + buffer.len() as u64;
         positioned.left = ByteRange::new(end, wanted.end());
         positioned.is_kept = positioned.left.is_empty();

@@ -14,7 +14,8 @@ use ::http::{HeaderMap, HeaderValue};
 use net::Cancel;
 use testkit::{Cut, Fault, Gate, Reply, Request, Server, When, image::Disk};
 use transfer::{
-    Access, ByteRange, Error, Kind, Source,
+    Access, ByteRange, Error, Kind, Options, RetryPolicy, Source, Surroundings,
+    sink::MemorySink,
     source::{Authorization, HttpSource, NoAuthorization},
 };
 
@@ -354,6 +355,32 @@ fn a_body_that_ends_early_hands_on_what_came() {
             read_range(&source, 1300, 2000).unwrap(),
             disk.bytes()[1300..2000]
         );
+    }
+}
+
+#[test]
+fn an_object_that_is_cut_short_in_its_store_is_named() {
+    for how in [Cut::Fin, Cut::Orderly] {
+        let server = serve(&disk());
+        let source = open(&server);
+        server.fault(When::ranged(), Fault::cut(70_000, how));
+        server.fault(When::ranged().skip(1).always(), Fault::cut(0, how));
+        let options = Options {
+            retry: RetryPolicy {
+                cut_short: 3,
+                longest_delay: Duration::ZERO,
+                ..RetryPolicy::default()
+            },
+            ..Options::default()
+        };
+        let surroundings = Surroundings {
+            clock: Arc::new(net::SystemClock::default()),
+            cancel: Cancel::new(),
+            seed: 1,
+            progress: Arc::default(),
+        };
+        let copied = transfer::copy(&source, &MemorySink::file(), &options, &surroundings);
+        assert_fails(copied, Kind::Unusable, &["3 answers", "70000"]);
     }
 }
 
