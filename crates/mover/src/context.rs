@@ -1,6 +1,12 @@
 //! What a job gets, and what it can ask for.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use contract::Exit;
 use net::{Cancel, Clock};
@@ -36,6 +42,8 @@ pub struct Context {
     pub patience: Duration,
     /// A controller started the process (`--cr-name` was given).
     pub started_by_controller: bool,
+    /// Of the jitter. Not the process id, which is 1 in every container.
+    seed: u64,
     target: PathBuf,
     overwrite: sink::Overwrite,
     detect_zeroes: bool,
@@ -76,6 +84,7 @@ impl Context {
             connections: arguments.transfer.connections(),
             patience: arguments.transfer.patience,
             started_by_controller: arguments.started_by_controller(),
+            seed: RandomState::new().hash_one(arguments.owner_uid()),
             target: arguments.target.volume_path.clone(),
             overwrite: if arguments.may_overwrite() {
                 sink::Overwrite::Allow
@@ -180,7 +189,7 @@ impl Context {
         Surroundings {
             clock: Arc::clone(&self.clock),
             cancel: self.cancel.clone(),
-            seed: std::process::id().into(),
+            seed: self.seed,
             progress: Arc::clone(&self.progress),
         }
     }
