@@ -499,4 +499,13 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        use testkit::timers::stated;
+        let arguments = parse(&[]).unwrap();
+        assert_eq!(stated("patience"), [arguments.transfer.patience]);
+        assert_eq!(stated("stall"), [arguments.transfer.stall_timeout]);
+        assert_eq!(stated("linger"), [arguments.run.metrics_linger]);
+    }
 }

@@ -361,4 +361,10 @@ mod tests {
             assert_eq!(bytes(count), text);
         }
     }
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        let stated = testkit::timers::stated("progress line");
+        assert_eq!(stated, [FIRST, PACE, SLOW_PACE]);
+    }
 }

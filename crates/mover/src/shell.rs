@@ -510,4 +510,11 @@ mod tests {
             Termination::new(Exit::Tls, ""),
         );
     }
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        use testkit::timers::stated;
+        assert_eq!(stated("tidying up"), [Stop::CLEAN_UP]);
+        assert_eq!(stated("last moment"), [LAST_MOMENT]);
+    }
 }

@@ -22,6 +22,7 @@ pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod timers;
 pub mod volume;
 
 use std::{

@@ -205,3 +205,13 @@ struct Description {
     #[serde(default)]
     catalog: Option<Catalog>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        assert_eq!(testkit::timers::stated("control call"), [TIMEOUT]);
+    }
+}

@@ -103,4 +103,29 @@ mod tests {
             .collect();
         assert_eq!(millis, [1000, 1500, 2250, 3000, 3000]);
     }
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        let timers = Timers::default();
+        for (name, stated) in [
+            ("inactivity *T*", vec![timers.inactivity]),
+            ("locked wait", vec![timers.locked_wait]),
+            ("patience", vec![timers.patience]),
+            ("transfer begins", vec![timers.begin]),
+            ("finalize", vec![timers.finish]),
+            ("tidying up", vec![timers.end]),
+            ("in flight", vec![timers.in_flight]),
+            ("watch", vec![timers.watch]),
+            (
+                "look at the transfer's phase",
+                vec![timers.poll, timers.longest_poll],
+            ),
+            (
+                "try on a locked disk",
+                vec![timers.poll, timers.longest_locked_poll],
+            ),
+        ] {
+            assert_eq!(testkit::timers::stated(name), stated, "{name}");
+        }
+    }
 }

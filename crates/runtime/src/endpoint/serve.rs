@@ -160,3 +160,15 @@ fn response(
         .insert(header::CONTENT_TYPE, content_type);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        let head = testkit::timers::stated("metrics: head of a request, TLS handshake");
+        assert_eq!(head, [HEAD_TIMEOUT]);
+        assert_eq!(testkit::timers::stated("metrics: a connection"), [MAX_AGE]);
+    }
+}

@@ -334,4 +334,12 @@ mod tests {
         assert_eq!(readers(r#"{"max_readers": 0}"#), 1);
         assert_eq!(readers("{}"), 1);
     }
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        assert_eq!(testkit::timers::stated("extents"), [EXTENTS_STALL]);
+        let checksum = testkit::timers::stated("checksum (`--verify=full`)");
+        assert_eq!(checksum, [EXTENTS_STALL, Duration::from_secs(1)]);
+        assert_eq!(SLOWEST_CHECKSUM, 32 << 20);
+    }
 }
