@@ -36,7 +36,6 @@ impl Default for RetryPolicy {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::Options;
 
     #[test]
