@@ -1,5 +1,11 @@
 //! Certificates and handshakes.
 
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+};
+
 use contract::Exit;
 use testkit::{
     ConnectionFault, Cut, Reply, Server,
@@ -76,9 +82,16 @@ fn a_system_without_authorities() {
 
 #[test]
 fn a_server_without_tls() {
-    let mut bench = Bench::new();
-    bench.glance = Glance::start(&bench.disk, None);
-    let url = bench.glance.identity_url().replace("http:", "https:");
+    let bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/v3", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
     let command = bench.command_with(&url, &bench.target());
     bench.fails_with(&command, Exit::Tls, &["http or https"]);
 }
