@@ -1,0 +1,47 @@
+//! What the cluster shows, as plain values.
+//!
+//! Each value holds what decisions need and nothing else, so that caches stay small and tests can write a
+//! whole cluster down in a few lines. They are made from Kubernetes objects by pure functions.
+
+mod claim;
+mod node;
+mod pod;
+mod quantity;
+mod source;
+mod storage_class;
+mod temporary_claim;
+mod volume;
+mod world;
+
+pub use claim::{Attempts, Claim, ClaimPhase, LastFailure, Reference, VolumeMode};
+pub use node::{Node, NodeTerm, Nodes, Requirement};
+pub use pod::{Ended, Pod, PodPhase};
+pub use quantity::Quantity;
+pub use source::{Kind, Network, Origin, Source, SourceError};
+pub use storage_class::{Binding, StorageClass};
+pub use temporary_claim::TemporaryClaim;
+pub use volume::{ClaimReference, Volume, VolumePhase};
+pub use world::{Grant, Lookup, World};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    let value = metadata.annotations.as_ref()?.get(key)?;
+    Some(value.as_str()).filter(|value| !value.is_empty())
+}
+
+fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// UIDs of the claims that own the object.
+fn owning_claims(metadata: &ObjectMeta) -> Vec<String> {
+    let is_claim = |owner: &&OwnerReference| {
+        owner.kind == "PersistentVolumeClaim" && owner.api_version == "v1"
+    };
+    let owners = metadata.owner_references.iter().flatten();
+    owners
+        .filter(is_claim)
+        .map(|owner| owner.uid.clone())
+        .collect()
+}

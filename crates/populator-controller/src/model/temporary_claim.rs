@@ -1,0 +1,49 @@
+//! The claim that the pod fills.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use populator_api::names::{annotation as key, label as label_key};
+
+use super::{ClaimPhase, annotation, label, owning_claims};
+
+/// An object with the name of a temporary claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemporaryClaim {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// UIDs of the claims that own it; without the target's it is somebody else's.
+    pub owners: Vec<String>,
+    /// Whether it carries the label by which such objects are watched.
+    pub is_labelled: bool,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+    /// Phase.
+    pub phase: ClaimPhase,
+    /// The volume that it is, or was, bound to.
+    pub volume: Option<String>,
+    /// The node that its volume is made for.
+    pub selected_node: Option<String>,
+}
+
+impl TemporaryClaim {
+    /// The object, if it has a name and a UID.
+    #[must_use]
+    pub fn from_object(object: &PersistentVolumeClaim) -> Option<Self> {
+        let metadata = &object.metadata;
+        let volume = object
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.volume_name.clone());
+        Some(Self {
+            name: metadata.name.clone()?,
+            uid: metadata.uid.clone()?,
+            owners: owning_claims(metadata),
+            is_labelled: label(metadata, label_key::POPULATED_CLAIM).is_some(),
+            terminating: metadata.deletion_timestamp.is_some(),
+            phase: ClaimPhase::from_object(object),
+            volume: volume.filter(|name| !name.is_empty()),
+            selected_node: annotation(metadata, key::SELECTED_NODE).map(str::to_owned),
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Persistent volumes.
+
+use k8s_openapi::api::core::v1::PersistentVolume;
+use populator_api::names::annotation as key;
+
+use super::{NodeTerm, annotation};
+
+/// A persistent volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Name.
+    pub name: String,
+    /// Version that was seen.
+    pub resource_version: String,
+    /// Phase.
+    pub phase: VolumePhase,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+    /// The claim that it belongs to.
+    pub claim: Option<ClaimReference>,
+    /// Namespace and name of the populator resource that filled it.
+    pub populated_from: Option<String>,
+    /// Whether there is any annotation.
+    pub is_annotated: bool,
+    /// The nodes that reach it: those that one term matches; all nodes without a term.
+    pub node_terms: Vec<NodeTerm>,
+}
+
+/// A claim, as a volume refers to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimReference {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID; empty for a volume that was reserved by hand.
+    pub uid: String,
+}
+
+/// Phase of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumePhase {
+    /// Bound to a claim.
+    Bound,
+    /// Anything else: being made, free, released, failed.
+    Other,
+}
+
+impl Volume {
+    /// The volume, if it has a name and a version.
+    #[must_use]
+    pub fn from_object(object: &PersistentVolume) -> Option<Self> {
+        let metadata = &object.metadata;
+        let spec = object.spec.as_ref()?;
+        let phase = object
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        let required = spec
+            .node_affinity
+            .as_ref()
+            .and_then(|affinity| affinity.required.as_ref());
+        Some(Self {
+            name: metadata.name.clone()?,
+            resource_version: metadata.resource_version.clone()?,
+            phase: match phase {
+                Some("Bound") => VolumePhase::Bound,
+                _ => VolumePhase::Other,
+            },
+            terminating: metadata.deletion_timestamp.is_some(),
+            claim: spec.claim_ref.as_ref().map(|claim| ClaimReference {
+                namespace: claim.namespace.clone().unwrap_or_default(),
+                name: claim.name.clone().unwrap_or_default(),
+                uid: claim.uid.clone().unwrap_or_default(),
+            }),
+            populated_from: annotation(metadata, key::POPULATED_FROM).map(str::to_owned),
+            is_annotated: metadata.annotations.is_some(),
+            node_terms: required
+                .map(|required| {
+                    required
+                        .node_selector_terms
+                        .iter()
+                        .map(NodeTerm::from_object)
+                        .collect()
+                })
+                .unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! The objects that are made, and the patches that are sent.
+//!
+//! Forklift's Migration Controller finds these objects by name and label and reads the pod's metrics, so
+//! their form is a contract: `tests/golden` holds each as JSON.
+
+pub mod patch;
+mod pod;
+mod temporary_claim;
+
+pub use pod::{SECRET_FOLDER, network_annotation, pod, source_arguments};
+pub use temporary_claim::temporary_claim;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+use crate::model::Claim;
+
+/// A reference to the claim, so that what was made for it goes when it goes.
+///
+/// Without `blockOwnerDeletion`: `OpenShift` refuses that to whoever may not set finalizers on the owner.
+fn owned_by(claim: &Claim) -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "PersistentVolumeClaim".to_owned(),
+        name: claim.name.clone(),
+        uid: claim.uid.clone(),
+        ..OwnerReference::default()
+    }
+}

@@ -1,0 +1,79 @@
+//! Patches of single fields, each bound to the object that it was decided on.
+//!
+//! A merge patch that names a UID is refused for another object of the same name. A JSON patch can also
+//! test the values that it replaces.
+
+use populator_api::names::{annotation as key, label};
+use serde_json::{Value, json};
+
+use crate::model::{Claim, LastFailure, Volume};
+
+/// JSON patch of a volume: gives it to `claim`, if it is the version that was seen and still belongs to
+/// the claim with the UID `from`. One write, so that at no moment it belongs to nobody.
+#[must_use]
+pub fn rebind(volume: &Volume, from: &str, claim: &Claim) -> Value {
+    let source = format!("{}/{}", claim.source_namespace(), claim.reference.name);
+    let mut patch = vec![
+        json!({"op": "test", "path": "/metadata/resourceVersion", "value": volume.resource_version}),
+        json!({"op": "test", "path": "/spec/claimRef/uid", "value": from}),
+        json!({"op": "replace", "path": "/spec/claimRef", "value": {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "namespace": claim.namespace,
+            "name": claim.name,
+            "uid": claim.uid,
+        }}),
+    ];
+    if !volume.is_annotated {
+        patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
+    }
+    patch.push(json!({"op": "add", "path": annotation_path(key::POPULATED_FROM), "value": source}));
+    Value::Array(patch)
+}
+
+/// JSON patch of a claim: lets the scheduler choose again, if its choice still is `node`.
+#[must_use]
+pub fn clear_selected_node(claim_uid: &str, node: &str) -> Value {
+    let path = annotation_path(key::SELECTED_NODE);
+    json!([
+        {"op": "test", "path": "/metadata/uid", "value": claim_uid},
+        {"op": "test", "path": path, "value": node},
+        {"op": "remove", "path": path},
+    ])
+}
+
+/// Merge patch of a claim: counts a failure.
+pub fn record_failure(
+    claim_uid: &str,
+    recreations: u32,
+    failure: &LastFailure,
+) -> serde_json::Result<Value> {
+    let failure = serde_json::to_string(failure)?;
+    Ok(json!({"metadata": {"uid": claim_uid, "annotations": {
+        (key::RECREATIONS): recreations.to_string(),
+        (key::LAST_FAILURE): failure,
+    }}}))
+}
+
+/// Merge patch of a claim: forgets its failures, since somebody asked for a new try.
+#[must_use]
+pub fn forget_failures(claim_uid: &str) -> Value {
+    json!({"metadata": {"uid": claim_uid, "annotations": {
+        (key::RECREATIONS): null,
+        (key::LAST_FAILURE): null,
+    }}})
+}
+
+/// Merge patch of a pod or temporary claim that Forklift made: the label by which ours are watched.
+#[must_use]
+pub fn adopt(object_uid: &str, claim_uid: &str) -> Value {
+    json!({"metadata": {"uid": object_uid, "labels": {(label::POPULATED_CLAIM): claim_uid}}})
+}
+
+/// The annotation's place, with the escape of RFC 6901 for its slash.
+fn annotation_path(name: &str) -> String {
+    format!(
+        "/metadata/annotations/{}",
+        name.replace('~', "~0").replace('/', "~1")
+    )
+}

@@ -1,0 +1,278 @@
+//! The pod that fills the temporary claim's volume.
+
+use std::collections::BTreeMap;
+
+use contract::args::{self, flag};
+use k8s_openapi::{
+    api::core::v1::{
+        Affinity, Capabilities, Container, ContainerPort, EnvVar, NodeAffinity, NodeSelector,
+        NodeSelectorRequirement, NodeSelectorTerm, PersistentVolumeClaimVolumeSource, Pod,
+        PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+        SecurityContext, Volume, VolumeDevice, VolumeMount,
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+use populator_api::names::{self, annotation as key, label};
+
+use super::owned_by;
+use crate::{
+    Settings,
+    model::{Claim, Origin, Source, TemporaryClaim, VolumeMode},
+};
+
+/// Where the secret's keys are files.
+pub const SECRET_FOLDER: &str = "/etc/populator/secret";
+const SECRET_VOLUME: &str = "secret";
+/// Port of the mover's metrics, in [`contract::args::METRICS_ADDRESS`].
+const METRICS_PORT: i32 = 8443;
+/// Read by owner and group only; the group is the pod's `fsGroup`.
+const SECRET_MODE: i32 = 0o440;
+/// The mover ends its image transfer within 25 s of the signal.
+const GRACE_SECONDS: i64 = 30;
+
+/// The pod for `claim`, or `None` when its kind is not served. `pin` is the only node that it may run on;
+/// the scheduler still decides whether it may, so that taints and resources count.
+#[must_use]
+pub fn pod(
+    claim: &Claim,
+    source: &Source,
+    temporary: &TemporaryClaim,
+    pin: Option<&str>,
+    settings: &Settings,
+) -> Option<Pod> {
+    let image = settings.images.get(&source.origin.kind())?;
+    Some(Pod {
+        metadata: ObjectMeta {
+            namespace: Some(claim.namespace.clone()),
+            name: Some(names::pod(&claim.uid)),
+            labels: Some(labels(claim, source)),
+            annotations: Some(annotations(claim, source, temporary)),
+            owner_references: Some(vec![owned_by(claim)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            affinity: pin.map(only_on),
+            automount_service_account_token: Some(false),
+            containers: vec![container(claim, source, image, settings)],
+            // One variable for each service of the namespace can exceed what a process may be given.
+            enable_service_links: Some(false),
+            restart_policy: Some("Never".to_owned()),
+            security_context: Some(PodSecurityContext {
+                fs_group: Some(names::QEMU_ID),
+                fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+                run_as_group: Some(names::QEMU_ID),
+                run_as_non_root: Some(true),
+                run_as_user: Some(names::QEMU_ID),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".to_owned(),
+                    localhost_profile: None,
+                }),
+                ..PodSecurityContext::default()
+            }),
+            service_account_name: claim.service_account.clone(),
+            termination_grace_period_seconds: Some(GRACE_SECONDS),
+            volumes: Some(vec![
+                Volume {
+                    name: names::TARGET_VOLUME.to_owned(),
+                    persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                        claim_name: names::temporary_claim(&claim.uid),
+                        read_only: None,
+                    }),
+                    ..Volume::default()
+                },
+                Volume {
+                    name: SECRET_VOLUME.to_owned(),
+                    secret: Some(SecretVolumeSource {
+                        secret_name: Some(source.origin.secret().to_owned()),
+                        default_mode: Some(SECRET_MODE),
+                        ..SecretVolumeSource::default()
+                    }),
+                    ..Volume::default()
+                },
+            ]),
+            ..PodSpec::default()
+        }),
+        status: None,
+    })
+}
+
+/// The flags that say where the disk is, with their values. A pod whose flags differ was made for an
+/// older form of the resource.
+#[must_use]
+pub fn source_arguments(origin: &Origin) -> [(&'static str, &str); 3] {
+    match origin {
+        Origin::Ovirt {
+            engine_url,
+            secret,
+            disk,
+        } => [
+            (flag::SECRET_NAME, secret),
+            (flag::DISK_ID, disk),
+            (flag::ENGINE_URL, engine_url),
+        ],
+        Origin::Openstack {
+            identity_url,
+            secret,
+            image,
+        } => [
+            (flag::SECRET_NAME, secret),
+            (flag::IMAGE_ID, image),
+            (flag::ENDPOINT, identity_url),
+        ],
+    }
+}
+
+/// The annotation that attaches the pod to a secondary network.
+#[must_use]
+pub fn network_annotation(source: &Source) -> Option<String> {
+    let network = source.network.as_ref()?;
+    Some(format!("{}/{}", network.namespace, network.name))
+}
+
+fn labels(claim: &Claim, source: &Source) -> BTreeMap<String, String> {
+    let mut labels = source.labels.clone();
+    if label::is_valid_value(&claim.name) {
+        labels.insert(label::CLAIM_NAME.to_owned(), claim.name.clone());
+    }
+    labels.insert(label::POPULATED_CLAIM.to_owned(), claim.uid.clone());
+    labels.insert(label::ISTIO_INJECT.to_owned(), "false".to_owned());
+    labels
+}
+
+fn annotations(
+    claim: &Claim,
+    source: &Source,
+    temporary: &TemporaryClaim,
+) -> BTreeMap<String, String> {
+    let always = [
+        (key::TEMPORARY_CLAIM, temporary.uid.clone()),
+        (label::ISTIO_INJECT, "false".to_owned()),
+        (key::LINKERD_INJECT, "disabled".to_owned()),
+    ];
+    let network = network_annotation(source).map(|network| (key::NETWORKS, network));
+    let retry = claim.retry.clone().map(|retry| (key::RETRY, retry));
+    let all = always.into_iter().chain(network).chain(retry);
+    all.map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn container(claim: &Claim, source: &Source, image: &str, settings: &Settings) -> Container {
+    let block = VolumeDevice {
+        name: names::TARGET_VOLUME.to_owned(),
+        device_path: args::BLOCK_TARGET.to_owned(),
+    };
+    let secret = VolumeMount {
+        name: SECRET_VOLUME.to_owned(),
+        mount_path: SECRET_FOLDER.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    let filesystem = VolumeMount {
+        name: names::TARGET_VOLUME.to_owned(),
+        mount_path: "/mnt/".to_owned(),
+        ..VolumeMount::default()
+    };
+    let (devices, mounts) = match claim.mode {
+        VolumeMode::Block => (Some(vec![block]), vec![secret]),
+        VolumeMode::Filesystem => (None, vec![filesystem, secret]),
+    };
+    let variable = |(name, value): (&String, &String)| EnvVar {
+        name: name.clone(),
+        value: Some(value.clone()),
+        value_from: None,
+    };
+    let shares = |cpu: &str, memory: &str| {
+        let quantity = |(name, value): (&str, &str)| (name.to_owned(), Quantity(value.to_owned()));
+        Some(
+            [("cpu", cpu), ("memory", memory)]
+                .into_iter()
+                .map(quantity)
+                .collect(),
+        )
+    };
+    Container {
+        name: names::CONTAINER.to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        args: Some(arguments(claim, source)),
+        env: Some(settings.proxy.iter().map(variable).collect())
+            .filter(|list: &Vec<_>| !list.is_empty()),
+        ports: Some(vec![ContainerPort {
+            name: Some(names::METRICS_PORT.to_owned()),
+            container_port: METRICS_PORT,
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        }]),
+        resources: Some(ResourceRequirements {
+            requests: shares(&settings.cpu.request, &settings.memory.request),
+            limits: shares(&settings.cpu.limit, &settings.memory.limit),
+            claims: None,
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities {
+                add: None,
+                drop: Some(vec!["ALL".to_owned()]),
+            }),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        }),
+        // A mover that dies before it can say why leaves the end of its log.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_devices: devices,
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+fn arguments(claim: &Claim, source: &Source) -> Vec<String> {
+    let target = match claim.mode {
+        VolumeMode::Block => args::BLOCK_TARGET,
+        VolumeMode::Filesystem => args::FILESYSTEM_TARGET,
+    };
+    let bytes = claim.bytes().unwrap_or_default().to_string();
+    let before = [(flag::VOLUME_PATH, target)];
+    let after = [
+        (flag::CR_NAME, source.name.as_str()),
+        (flag::CR_NAMESPACE, source.namespace.as_str()),
+        (flag::PVC_SIZE, bytes.as_str()),
+        (flag::OWNER_UID, claim.uid.as_str()),
+        (flag::SECRET_DIR, SECRET_FOLDER),
+    ];
+    // oVirt's movers always receive a raw disk.
+    let verbatim = match source.origin {
+        Origin::Ovirt { .. } => None,
+        Origin::Openstack { .. } => Some((
+            flag::VERBATIM,
+            if claim.verbatim { "true" } else { "false" },
+        )),
+    };
+    let all = before
+        .into_iter()
+        .chain(source_arguments(&source.origin))
+        .chain(after)
+        .chain(verbatim);
+    all.map(|(flag, value)| format!("--{flag}={value}"))
+        .collect()
+}
+
+/// Affinity to one node.
+fn only_on(node: &str) -> Affinity {
+    let by_name = NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![node.to_owned()]),
+    };
+    let term = NodeSelectorTerm {
+        match_fields: Some(vec![by_name]),
+        match_expressions: None,
+    };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}

@@ -1,0 +1,55 @@
+//! The claim that the pod fills, and whose volume the target gets.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements},
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+use populator_api::names::{self, annotation as key, label};
+
+use super::owned_by;
+use crate::model::{Claim, VolumeMode};
+
+/// The temporary claim for `claim`. `node` is the one that its volume is made for, where the storage
+/// class waits for a consumer.
+///
+/// It asks for exactly what the target asks for; a volume that differed would never be bound to it.
+#[must_use]
+pub fn temporary_claim(claim: &Claim, node: Option<&str>) -> PersistentVolumeClaim {
+    let mut labels = claim.labels.clone();
+    labels.insert(label::POPULATED_CLAIM.to_owned(), claim.uid.clone());
+    labels.insert(label::VELERO_EXCLUDE.to_owned(), "true".to_owned());
+    let selected = |node: &str| BTreeMap::from([(key::SELECTED_NODE.to_owned(), node.to_owned())]);
+    let mode = match claim.mode {
+        VolumeMode::Block => "Block",
+        VolumeMode::Filesystem => "Filesystem",
+    };
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            namespace: Some(claim.namespace.clone()),
+            name: Some(names::temporary_claim(&claim.uid)),
+            labels: Some(labels),
+            annotations: node.map(selected),
+            owner_references: Some(vec![owned_by(claim)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(claim.access_modes.clone()),
+            resources: Some(VolumeResourceRequirements {
+                requests: quantities(&claim.requests),
+                limits: quantities(&claim.limits),
+            }),
+            storage_class_name: claim.class.clone(),
+            volume_mode: Some(mode.to_owned()),
+            volume_attributes_class_name: claim.attributes_class.clone(),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn quantities(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, Quantity>> {
+    let quantity = |(name, value): (&String, &String)| (name.clone(), Quantity(value.clone()));
+    (!map.is_empty()).then(|| map.iter().map(quantity).collect())
+}

@@ -1,0 +1,291 @@
+//! From the temporary claim to the end of the pod.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use populator_api::{Reason, names::event as name};
+
+use super::{Action, Plan, Removal, Situation, begin, failure, rebind, settle};
+use crate::{
+    model::{Claim, ClaimPhase, Pod, PodPhase, Source, TemporaryClaim},
+    objects,
+};
+
+/// A pod on a node that answers is gone this long after its grace has ended.
+const LATE: SignedDuration = SignedDuration::from_mins(1);
+/// How often a pod is looked at that does not start, or does not go.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
+
+/// The next step while there is a temporary claim and the volume is still its own.
+pub(super) fn next(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
+    let world = situation.world;
+    let pod = world.own_pod();
+    let adopt_claim = (!temporary.is_labelled).then(|| Action::AdoptTemporaryClaim {
+        name: temporary.name.clone(),
+        uid: temporary.uid.clone(),
+    });
+    let unlabelled = pod.filter(|pod| !pod.is_labelled);
+    let adopt_pod = unlabelled.map(|pod| Action::AdoptPod {
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+    });
+
+    let mut plan = if temporary.terminating {
+        cleared(world.own_pod())
+    } else if temporary.phase == ClaimPhase::Lost {
+        lost(situation, temporary)
+    } else {
+        match pod {
+            None => unstarted(situation, temporary),
+            Some(pod) => watched(situation, temporary, pod),
+        }
+    };
+    plan.actions
+        .splice(0..0, adopt_claim.into_iter().chain(adopt_pod));
+    plan
+}
+
+/// Whether the resource, or the wish for a new try, is younger than the pod.
+pub(super) fn is_outdated(claim: &Claim, source: &Source, pod: &Pod) -> bool {
+    let differs = |(flag, value): (&str, &str)| pod.argument(flag) != Some(value);
+    objects::source_arguments(&source.origin)
+        .into_iter()
+        .any(differs)
+        || objects::network_annotation(source) != pod.networks
+        || (claim.retry.is_some() && claim.retry != pod.retry)
+}
+
+/// Somebody deleted the temporary claim. It stays until its pod is gone; then all begins anew.
+fn cleared(pod: Option<&Pod>) -> Plan {
+    let standing = pod.filter(|pod| pod.terminating.is_none());
+    let message =
+        "the temporary claim is being deleted; its pod goes too, and the work begins anew";
+    Plan::act(
+        Reason::Clearing,
+        message,
+        Vec::from_iter(standing.map(settle::delete_pod)),
+    )
+}
+
+/// The temporary claim's volume is gone, or belongs to another claim than ours.
+fn lost(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
+    let world = situation.world;
+    let still_its_own = world
+        .volume
+        .as_ref()
+        .and_then(|volume| volume.claim.as_ref());
+    if still_its_own.is_some_and(|owner| owner.uid == temporary.uid) {
+        // Seen before and after the rebind: the volume's change is on its way to us.
+        return Plan::wait(Reason::Rebinding, "waiting to see the volume's new owner");
+    }
+    let asked_again = world.own_pod().is_none_or(|pod| {
+        world
+            .source
+            .found()
+            .is_some_and(|source| is_outdated(&world.claim, source, pod))
+    });
+    if asked_again {
+        let pod = world.own_pod().filter(|pod| pod.terminating.is_none());
+        let pod = pod.map(settle::delete_pod);
+        let claim = settle::delete(temporary, Removal::Abandoned);
+        let actions: Vec<Action> = pod.into_iter().chain([claim]).collect();
+        return Plan::act(
+            Reason::Clearing,
+            "the volume is gone; the work begins anew",
+            actions,
+        );
+    }
+    let volume = temporary.volume.as_deref().unwrap_or_default();
+    let message = format!(
+        "the volume {volume} was taken away while it was filled; delete the pod to begin anew"
+    );
+    Plan::warn(name::FAILED, Reason::VolumeLost, message)
+}
+
+/// There is no pod: make it, unless a pause or a limit is in the way.
+fn unstarted(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
+    let Situation {
+        world,
+        settings,
+        now,
+        ..
+    } = *situation;
+    let claim = &world.claim;
+    let source = match begin::usable_source(situation) {
+        Ok(source) => source,
+        Err(plan) => return *plan,
+    };
+    if let Some(plan) = stranded(situation, temporary, None) {
+        return plan;
+    }
+    if let Some(failure) = &claim.attempts.last_failure {
+        let pause = settings.retry.pause(claim.attempts.recreations);
+        let left = remaining(failure.at.0, pause, now);
+        if !left.is_zero() {
+            return Plan::wait(Reason::Retrying, &failure.message).again_after(left);
+        }
+    }
+    if let Some(throttled) = situation.throttled() {
+        return throttled;
+    }
+    let node = temporary.selected_node.as_deref();
+    let pin = node.filter(|node| !world.nodes.lacks(node));
+    match objects::pod(claim, source, temporary, pin, settings) {
+        Some(pod) => Plan::act(
+            Reason::PodPending,
+            "making the pod",
+            [Action::CreatePod(Box::new(pod))],
+        ),
+        None => Plan::wait(
+            Reason::KindUnsupported,
+            "the controller has no image for the resource's kind",
+        ),
+    }
+}
+
+fn watched(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> Plan {
+    let world = situation.world;
+    if pod
+        .temporary_claim
+        .as_ref()
+        .is_some_and(|uid| *uid != temporary.uid)
+    {
+        let message =
+            "the pod was made for an earlier temporary claim; it goes, and another one comes";
+        let standing = pod.terminating.is_none().then(|| settle::delete_pod(pod));
+        return Plan::act(Reason::Clearing, message, Vec::from_iter(standing));
+    }
+    if pod.phase == PodPhase::Succeeded {
+        return rebind::next(world, temporary);
+    }
+    if let Some(lost) = node_lost(situation, pod) {
+        return lost;
+    }
+    if pod.terminating.is_some() {
+        let message = "the pod is being deleted; another one follows";
+        return Plan::wait(Reason::Clearing, message).again_after(LOOK_AGAIN);
+    }
+    match pod.phase {
+        PodPhase::Pending => pending(situation, temporary, pod),
+        PodPhase::Failed => stranded(situation, temporary, Some(pod))
+            .unwrap_or_else(|| failure::next(situation, pod)),
+        PodPhase::Running | PodPhase::Succeeded => Plan::wait(Reason::Copying, "copying"),
+    }
+}
+
+/// The pod may still be writing on a node that nobody hears from. Nothing is forced: a second writer would
+/// be worse than a wait.
+fn node_lost(situation: &Situation<'_>, pod: &Pod) -> Option<Plan> {
+    let node = pod.node.as_deref()?;
+    let late = pod
+        .terminating
+        .is_some_and(|until| situation.now.duration_since(until) > LATE);
+    let lost = pod.phase == PodPhase::Running && situation.world.nodes.is_lost(node);
+    (late || lost).then(|| {
+        let message = format!(
+            "the node {node} of the pod {} does not answer; the pod may still be writing, so that none is made \
+             in its place. If the node is off for good, delete the node, or the pod with --force",
+            pod.name
+        );
+        Plan::warn(name::NODE_LOST, Reason::NodeLost, message)
+    })
+}
+
+/// The volume, or the node that it is to be made for, cannot be reached any more.
+fn stranded(
+    situation: &Situation<'_>,
+    temporary: &TemporaryClaim,
+    pod: Option<&Pod>,
+) -> Option<Plan> {
+    let world = situation.world;
+    if temporary.volume.is_some() {
+        let volume = world.volume.as_ref()?;
+        return world.nodes.none_meets(&volume.node_terms).then(|| {
+            let message = format!(
+                "the volume {} can be reached from a node only that does not exist any more; \
+                 bring the node back, or delete the claim and make it anew",
+                volume.name
+            );
+            Plan::warn(name::FAILED, Reason::NodeGone, message)
+        });
+    }
+    let node = temporary
+        .selected_node
+        .as_deref()
+        .filter(|node| world.nodes.lacks(node))?;
+    let pod = pod
+        .filter(|pod| pod.terminating.is_none())
+        .map(settle::delete_pod);
+    let claim = settle::delete(temporary, Removal::Abandoned);
+    let chosen = world.claim.selected_node.as_deref() == Some(node);
+    let clear = chosen.then(|| Action::ClearSelectedNode {
+        node: node.to_owned(),
+    });
+    let actions: Vec<Action> = pod.into_iter().chain([claim]).chain(clear).collect();
+    let message = format!(
+        "the node {node} is gone before it had the volume; the scheduler chooses another one"
+    );
+    Some(Plan::act(Reason::WaitingForConsumer, message, actions))
+}
+
+fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> Plan {
+    let world = situation.world;
+    if let Some(plan) = stranded(situation, temporary, Some(pod)) {
+        return plan;
+    }
+    let source = world.source.found().filter(|source| !source.terminating);
+    let outdated = source.is_some_and(|source| is_outdated(&world.claim, source, pod));
+    let homeless = pod.node.is_none()
+        && pod
+            .pinned_to
+            .as_deref()
+            .is_some_and(|node| world.nodes.lacks(node));
+    if outdated || homeless {
+        let message = if outdated {
+            "the resource was changed before the pod started; another pod is made"
+        } else {
+            "the node that the pod waits for is gone; another pod is made"
+        };
+        return Plan::act(Reason::Clearing, message, [settle::delete_pod(pod)]);
+    }
+
+    let reason = match temporary.volume {
+        None => Reason::Provisioning,
+        Some(_) => Reason::PodPending,
+    };
+    let left = remaining(pod.created, situation.settings.stuck_after, situation.now);
+    let why = why_pending(situation, temporary, pod);
+    if !left.is_zero() {
+        return Plan::wait(reason, why).again_after(left);
+    }
+    let message = format!("the pod {} does not start: {why}", pod.name);
+    Plan::warn(name::STUCK, Reason::PodStuck, message).again_after(LOOK_AGAIN)
+}
+
+/// The best explanation at hand.
+fn why_pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> String {
+    // The kubelet's words while it works, which explain nothing.
+    let ordinary =
+        |why: &&String| !["ContainerCreating", "PodInitializing"].contains(&why.as_str());
+    let told = pod
+        .unschedulable
+        .as_ref()
+        .or(pod.waiting.as_ref().filter(ordinary))
+        .or(situation.world.pod_warning.as_ref());
+    match (told, &temporary.volume) {
+        (Some(told), _) => told.clone(),
+        (None, None) => "the temporary claim has no volume yet".to_owned(),
+        (None, Some(_)) => "its node is preparing it".to_owned(),
+    }
+}
+
+/// What is left of `pause` after `since`. A time that is far ahead comes from a wrong clock, and must not
+/// hold a claim up.
+fn remaining(since: Timestamp, pause: Duration, now: Timestamp) -> Duration {
+    let passed = now.duration_since(since);
+    match Duration::try_from(passed) {
+        Ok(passed) => pause.saturating_sub(passed),
+        Err(_) if passed.unsigned_abs() > pause => Duration::ZERO,
+        Err(_) => pause,
+    }
+}

@@ -1,0 +1,71 @@
+//! What is said to the claim's owner.
+
+/// The API server takes no longer messages, in bytes.
+const MOST_BYTES: usize = 1024;
+const CUT: &str = " [cut]";
+
+/// An event on the claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Whether somebody should look.
+    pub event_type: EventType,
+    /// One word, from [`populator_api::names::event`].
+    pub reason: &'static str,
+    /// A sentence of at most 1024 bytes, free of secrets.
+    pub message: String,
+}
+
+/// Whether somebody should look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventType {
+    /// Good to know.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+impl Event {
+    /// Something good to know. A message that is too long is cut.
+    #[must_use]
+    pub fn normal(reason: &'static str, message: &str) -> Self {
+        Self::new(EventType::Normal, reason, message)
+    }
+
+    /// Something that somebody should look at. A message that is too long is cut.
+    #[must_use]
+    pub fn warning(reason: &'static str, message: &str) -> Self {
+        Self::new(EventType::Warning, reason, message)
+    }
+
+    fn new(event_type: EventType, reason: &'static str, message: &str) -> Self {
+        let message = if message.len() <= MOST_BYTES {
+            message.to_owned()
+        } else {
+            let end = message.floor_char_boundary(MOST_BYTES - CUT.len());
+            format!("{}{CUT}", &message[..end])
+        };
+        Self {
+            event_type,
+            reason,
+            message,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        for (text, bytes) in [
+            ("x".repeat(1024), 1024),
+            ("x".repeat(1025), 1024),
+            ("€".repeat(400), 1023),
+        ] {
+            let event = Event::normal("Test", &text);
+            assert_eq!(event.message.len(), bytes);
+            assert_eq!(event.message.ends_with(CUT), text.len() > 1024);
+        }
+    }
+}

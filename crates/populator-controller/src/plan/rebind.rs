@@ -1,0 +1,58 @@
+//! Giving the filled volume to the claim.
+//!
+//! The volume's reference moves from the temporary claim to the target in one write, so that it belongs
+//! to a living claim at every moment: see `docs/adr/0006-plan-is-pure.md`.
+
+use populator_api::{Reason, names::event as name};
+
+use super::{Action, Plan};
+use crate::model::{ClaimPhase, TemporaryClaim, VolumePhase, World};
+
+/// The pod has succeeded: the volume holds the disk, on stable storage.
+pub(super) fn next(world: &World, temporary: &TemporaryClaim) -> Plan {
+    let wait = |message: String| Plan::wait(Reason::Rebinding, message);
+    let Some(volume) = &world.volume else {
+        return wait("waiting for the temporary claim's volume to appear".to_owned());
+    };
+    let id = &volume.name;
+    let owner = volume.claim.as_ref();
+    if owner.is_none_or(|owner| owner.uid != temporary.uid) {
+        let other = owner.map_or_else(
+            || "no claim".to_owned(),
+            |owner| format!("the claim {}/{}", owner.namespace, owner.name),
+        );
+        let message = format!(
+            "the volume {id} belongs to {other}, not to the temporary claim; it is left alone"
+        );
+        return Plan::warn(name::FAILED, Reason::BoundElsewhere, message);
+    }
+    if volume.terminating {
+        let message = format!(
+            "the volume {id} is being deleted, and its data with it; delete the pod to begin anew"
+        );
+        return Plan::warn(name::FAILED, Reason::VolumeLost, message);
+    }
+    if volume.phase != VolumePhase::Bound || temporary.phase != ClaimPhase::Bound {
+        return wait(format!(
+            "waiting for the volume {id} to be bound to the temporary claim"
+        ));
+    }
+    Plan::act(
+        Reason::Rebinding,
+        format!("giving the volume {id} to the claim"),
+        [Action::RebindVolume {
+            volume: volume.clone(),
+            from: temporary.uid.clone(),
+        }],
+    )
+}
+
+/// The volume refers to the claim; Kubernetes does the rest.
+pub(super) fn under_way(world: &World) -> Plan {
+    let volume = world.volume.as_ref().map(|volume| volume.name.as_str());
+    let volume = volume.or(world.claim.volume.as_deref()).unwrap_or_default();
+    Plan::wait(
+        Reason::Rebinding,
+        format!("waiting for Kubernetes to bind the claim to the volume {volume}"),
+    )
+}

@@ -1,0 +1,184 @@
+//! What is written into a populator resource, from how its claims stand.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use populator_api::{ClaimStatus, ConditionType, PopulatorStatus, Reason, Standing};
+
+use crate::{model::Claim, plan::Status};
+
+/// More claims than these are counted and not named in a condition's message.
+const MOST_NAMED: usize = 20;
+
+/// A claim that the resource feeds.
+#[derive(Debug, Clone, Copy)]
+pub struct Served<'a> {
+    /// The claim.
+    pub claim: &'a Claim,
+    /// How it stands.
+    pub status: &'a Status,
+    /// What its pod says; nothing where it is not running, or cannot be asked.
+    pub measured: Option<Measured>,
+}
+
+/// What a pod's metrics say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// Percent that is in place, rounded down.
+    pub percent: u8,
+    /// Bytes of the source that are in place.
+    pub copied: u64,
+    /// Size of the source in bytes.
+    pub size: u64,
+    /// Bytes in a second.
+    pub rate: u64,
+}
+
+/// The status of the resource with this generation, of which `previous` was written before.
+///
+/// A claim's progress never falls, since a new attempt begins at 0 and the user has not lost anything but
+/// time. Nor does it fall when the pod cannot be asked; it just says nothing of bytes and rate then.
+#[must_use]
+pub fn summarise(
+    claims: &[Served<'_>],
+    previous: &PopulatorStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> PopulatorStatus {
+    let entries: Vec<ClaimStatus> = claims
+        .iter()
+        .map(|served| entry(served, previous))
+        .collect();
+    let worst = claims
+        .iter()
+        .map(|served| served.status.reason)
+        .min_by_key(|reason| reason.standing());
+    let worst = worst.unwrap_or(Reason::NoClaim);
+    let has = |standing| {
+        claims
+            .iter()
+            .any(|served| served.status.reason.standing() == standing)
+    };
+    let message = message(claims);
+    let condition = |condition: ConditionType, holds: bool| {
+        let status = if holds { "True" } else { "False" };
+        let mut before = previous.conditions.iter();
+        let unchanged = before.find(|old| old.type_ == condition.as_str() && old.status == status);
+        Condition {
+            type_: condition.as_str().to_owned(),
+            status: status.to_owned(),
+            reason: worst.to_string(),
+            message: message.clone(),
+            observed_generation: generation,
+            last_transition_time: unchanged
+                .map_or(Time(now), |old| old.last_transition_time.clone()),
+        }
+    };
+    let all_measured: Option<Vec<Measured>> = claims.iter().map(|served| served.measured).collect();
+    let all_measured = all_measured.filter(|list| !list.is_empty());
+    let sum = |field: fn(&Measured) -> u64| {
+        let sum = all_measured
+            .as_ref()?
+            .iter()
+            .map(field)
+            .fold(0, u64::saturating_add);
+        i64::try_from(sum).ok()
+    };
+    let rates = claims
+        .iter()
+        .filter_map(|served| Some(served.measured?.rate));
+    let rate = rates.reduce(u64::saturating_add);
+
+    PopulatorStatus {
+        progress: PopulatorStatus::progress_of(entries.iter().map(|entry| entry.progress)),
+        observed_generation: generation,
+        conditions: vec![
+            condition(ConditionType::Ready, worst.standing() == Standing::Done),
+            condition(ConditionType::Progressing, has(Standing::Progressing)),
+            condition(ConditionType::Failed, has(Standing::Failed)),
+        ],
+        transferred_bytes: sum(|measured| measured.copied),
+        total_bytes: sum(|measured| measured.size),
+        rate: rate.map(per_second),
+        last_error: last_error(claims, previous, worst),
+        claims: entries,
+    }
+}
+
+fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
+    let Served {
+        claim,
+        status,
+        measured,
+    } = served;
+    let mut before = previous.claims.iter();
+    let before = before
+        .find(|old| old.uid == claim.uid)
+        .and_then(|old| old.progress);
+    let progress = if status.reason == Reason::Populated {
+        Some(100)
+    } else {
+        measured
+            .map(|measured| i32::from(measured.percent.min(100)))
+            .max(before)
+    };
+    ClaimStatus {
+        uid: claim.uid.clone(),
+        name: claim.name.clone(),
+        progress,
+        reason: status.reason,
+        message: Some(status.message.clone()).filter(|message| !message.is_empty()),
+    }
+}
+
+fn message(claims: &[Served<'_>]) -> String {
+    let one = |served: &Served<'_>| {
+        let Status { reason, message } = served.status;
+        let name = &served.claim.name;
+        if message.is_empty() {
+            format!("{name}: {reason}")
+        } else {
+            format!("{name}: {message}")
+        }
+    };
+    if claims.is_empty() {
+        return "no claim refers to this resource".to_owned();
+    }
+    let named: Vec<String> = claims.iter().take(MOST_NAMED).map(one).collect();
+    let rest = match claims.len().saturating_sub(MOST_NAMED) {
+        0 => String::new(),
+        rest => format!("; and {rest} more"),
+    };
+    format!("{}{rest}", named.join("; "))
+}
+
+/// What went wrong last is kept until all is well, so that it can be read while the next attempt runs.
+fn last_error(claims: &[Served<'_>], previous: &PopulatorStatus, worst: Reason) -> Option<String> {
+    let is_wrong = |served: &&Served<'_>| {
+        let reason = served.status.reason;
+        reason.standing() == Standing::Failed
+            || matches!(
+                reason,
+                Reason::Retrying | Reason::PodStuck | Reason::NodeLost
+            )
+    };
+    let now = claims
+        .iter()
+        .filter(is_wrong)
+        .min_by_key(|served| served.status.reason.standing());
+    let now = now.map(|served| format!("{}: {}", served.claim.name, served.status.message));
+    now.or_else(|| previous.last_error.clone())
+        .filter(|_| worst.standing() != Standing::Done)
+}
+
+/// A rate for people, in the largest unit that leaves a whole number.
+fn per_second(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["B/s", "KiB/s", "MiB/s", "GiB/s"];
+    // Whole GiB are too coarse for anything below 10 of them.
+    let power = match bytes {
+        0..=0x27ff => 0,
+        0x2800..=0x9f_ffff => 1,
+        0xa0_0000..=0x2_7fff_ffff => 2,
+        _ => 3,
+    };
+    format!("{} {}", bytes >> (10 * power), UNITS[power])
+}

@@ -1,0 +1,271 @@
+//! The objects that are made, to the last field: others look for them by name, label and argument.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Time};
+use populator_api::{OpenstackVolumePopulator, OvirtVolumePopulator, Reason};
+use populator_controller::{
+    Settings,
+    model::{Claim, Kind, LastFailure, Source, SourceError, TemporaryClaim},
+    objects,
+};
+use serde_json::{Value, json};
+
+const CLAIM: &str = "c1a10000-0000-4000-8000-000000000000";
+const TEMPORARY: &str = "7e300000-0000-4000-8000-000000000000";
+
+/// A claim as Forklift makes it: block, waiting for a consumer.
+fn forklifts_claim() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "namespace": "vms", "name": "web-root", "uid": CLAIM,
+            "labels": {"migration": "m-1", "plan": "p-1", "vmID": "vm-1", "diskID": "d-1"},
+            "annotations": {
+                "forklift.konveyor.io/disk-source": "d-1",
+                "forklift.konveyor.io/serviceAccount": "mover",
+                "volume.kubernetes.io/selected-node": "node-1",
+            },
+        },
+        "spec": {
+            "accessModes": ["ReadWriteMany"], "storageClassName": "fast", "volumeMode": "Block",
+            "volumeAttributesClassName": "gold",
+            "resources": {"requests": {"storage": "10Gi"}, "limits": {"storage": "20Gi"}},
+            "dataSourceRef": {"apiGroup": "forklift.konveyor.io", "kind": "OvirtVolumePopulator", "name": "web-root"},
+        },
+        "status": {"phase": "Pending"},
+    })
+}
+
+/// A user's own claim: a file system, no label, no annotation, a long name.
+fn plain_claim() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"namespace": "vms", "name": "n".repeat(64), "uid": CLAIM},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+            "resources": {"requests": {"storage": "1.5Gi"}},
+            "dataSourceRef": {"apiGroup": "forklift.konveyor.io", "kind": "OpenstackVolumePopulator", "name": "image"},
+        },
+    })
+}
+
+fn claim(object: Value) -> Claim {
+    let object: core::PersistentVolumeClaim = serde_json::from_value(object).unwrap();
+    Claim::from_object(&object).unwrap()
+}
+
+fn ovirt(spec: &Value) -> Result<Source, SourceError> {
+    let object: OvirtVolumePopulator = serde_json::from_value(json!({
+        "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "OvirtVolumePopulator",
+        "metadata": {"namespace": "vms", "name": "web-root", "uid": "u",
+                     "labels": {"migration": "m-1", "plan": "p-1", "vmID": "vm-1", "diskID": "d-1"}},
+        "spec": spec,
+    }))
+    .unwrap();
+    Source::from_ovirt(&object)
+}
+
+fn openstack() -> Source {
+    let object: OpenstackVolumePopulator = serde_json::from_value(json!({
+        "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "OpenstackVolumePopulator",
+        "metadata": {"namespace": "vms", "name": "image", "uid": "u"},
+        "spec": {"identityUrl": "https://keystone.example.org:5000/v3", "secretName": "cloud",
+                 "imageId": "b815a36a-feef-49e0-85c6-ef61bc83c15f"},
+        "status": {"progress": "0"},
+    }))
+    .unwrap();
+    Source::from_openstack(&object).unwrap()
+}
+
+fn temporary(claim: &Claim, node: Option<&str>) -> TemporaryClaim {
+    let mut object = objects::temporary_claim(claim, node);
+    object.metadata.uid = Some(TEMPORARY.to_owned());
+    TemporaryClaim::from_object(&object).unwrap()
+}
+
+fn settings() -> Settings {
+    Settings {
+        images: BTreeMap::from([
+            (
+                Kind::Ovirt,
+                "registry.example.org/ovirt-populator:1".to_owned(),
+            ),
+            (
+                Kind::Openstack,
+                "registry.example.org/openstack-populator:1".to_owned(),
+            ),
+        ]),
+        ..Settings::default()
+    }
+}
+
+#[track_caller]
+fn assert_is(object: &impl serde::Serialize, golden: &str) {
+    let object = serde_json::to_value(object).unwrap();
+    let golden: Value = serde_json::from_str(golden).unwrap_or_default();
+    assert!(object == golden, "this is what is made:\n{object:#}");
+}
+
+#[test]
+fn temporary_claims() {
+    let forklifts = objects::temporary_claim(&claim(forklifts_claim()), Some("node-1"));
+    assert_is(
+        &forklifts,
+        include_str!("golden/temporary-claim-forklift.json"),
+    );
+    let plain = objects::temporary_claim(&claim(plain_claim()), None);
+    assert_is(&plain, include_str!("golden/temporary-claim-plain.json"));
+}
+
+#[test]
+fn a_pod_for_forklift() {
+    let mut claim = claim(forklifts_claim());
+    claim.retry = Some("2".to_owned());
+    let source = ovirt(&json!({
+        "engineUrl": "https://engine.example.org", "engineSecretName": "engine",
+        "diskId": "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d",
+        "transferNetwork": {"namespace": "nets", "name": "fast"},
+    }))
+    .unwrap();
+    let mut settings = settings();
+    settings.proxy = BTreeMap::from([
+        (
+            "HTTPS_PROXY".to_owned(),
+            "http://proxy.example.org:3128".to_owned(),
+        ),
+        ("NO_PROXY".to_owned(), ".svc".to_owned()),
+    ]);
+    let temporary = temporary(&claim, Some("node-1"));
+    let pod = objects::pod(&claim, &source, &temporary, Some("node-1"), &settings).unwrap();
+    assert_is(&pod, include_str!("golden/pod-forklift.json"));
+}
+
+#[test]
+fn a_pod_for_a_user() {
+    let claim = claim(plain_claim());
+    let pod = objects::pod(
+        &claim,
+        &openstack(),
+        &temporary(&claim, None),
+        None,
+        &settings(),
+    )
+    .unwrap();
+    assert_is(&pod, include_str!("golden/pod-plain.json"));
+}
+
+#[test]
+fn an_image_that_is_converted_afterwards_is_written_as_it_is() {
+    let mut object = plain_claim();
+    object["metadata"]["annotations"] = json!({"forklift.konveyor.io/requires-conversion": "true"});
+    let claim = claim(object);
+    let pod = objects::pod(
+        &claim,
+        &openstack(),
+        &temporary(&claim, None),
+        None,
+        &settings(),
+    )
+    .unwrap();
+    let arguments = pod.spec.unwrap().containers[0].args.clone().unwrap();
+    assert_eq!(arguments.last().unwrap(), "--verbatim=true");
+}
+
+#[test]
+fn a_kind_that_is_not_served_has_no_pod() {
+    let claim = claim(plain_claim());
+    let mut settings = settings();
+    settings.images.remove(&Kind::Openstack);
+    assert_eq!(
+        objects::pod(
+            &claim,
+            &openstack(),
+            &temporary(&claim, None),
+            None,
+            &settings
+        ),
+        None
+    );
+}
+
+#[test]
+fn what_forklifts_definitions_let_pass_is_refused_by_name() {
+    let spec = |url: &str, secret: &str| {
+        json!({"engineUrl": url, "engineSecretName": secret, "diskId": "d",
+               "transferNetwork": {"namespace": "", "name": "net"}})
+    };
+    assert_eq!(ovirt(&spec(" ", "s")), Err(SourceError::Empty("engineUrl")));
+    let error = ovirt(&spec("https://e", "")).unwrap_err();
+    assert_eq!(error.to_string(), "spec.engineSecretName is empty; set it");
+    let network = ovirt(&spec("https://e", "s")).unwrap().network.unwrap();
+    assert_eq!(
+        (network.namespace.as_str(), network.name.as_str()),
+        ("vms", "net")
+    );
+}
+
+#[test]
+fn claims_without_a_data_source_are_none_of_ours() {
+    let mut object = plain_claim();
+    object["spec"]
+        .as_object_mut()
+        .unwrap()
+        .remove("dataSourceRef");
+    let object: core::PersistentVolumeClaim = serde_json::from_value(object).unwrap();
+    assert_eq!(Claim::from_object(&object), None);
+}
+
+#[test]
+fn failures_are_kept_on_the_claim_and_read_back() {
+    let failure = LastFailure {
+        pod: "p".to_owned(),
+        at: Time("2026-01-01T12:00:00Z".parse().unwrap()),
+        reason: Reason::Retrying,
+        message: "the engine was away".to_owned(),
+    };
+    let patch = objects::patch::record_failure(CLAIM, 2, &failure).unwrap();
+    assert_eq!(patch["metadata"]["uid"], CLAIM);
+    let mut object = plain_claim();
+    object["metadata"]["annotations"] = patch["metadata"]["annotations"].clone();
+    let attempts = claim(object).attempts;
+    assert_eq!(attempts.recreations, 2);
+    assert_eq!(attempts.last_failure, Some(failure));
+
+    // What somebody else wrote there is no failure, and no panic.
+    let mut object = plain_claim();
+    object["metadata"]["annotations"] =
+        json!({"recreations": "many", "forklift.konveyor.io/last-failure": "{"});
+    assert_eq!(
+        claim(object).attempts,
+        populator_controller::model::Attempts::default()
+    );
+}
+
+#[test]
+fn patches_are_bound_to_what_they_were_decided_on() {
+    let nothing = Value::Null;
+    assert_eq!(
+        objects::patch::forget_failures(CLAIM),
+        json!({"metadata": {"uid": CLAIM, "annotations":
+            {"recreations": nothing, "forklift.konveyor.io/last-failure": nothing}}})
+    );
+    assert_eq!(
+        objects::patch::adopt("p", CLAIM),
+        json!({"metadata": {"uid": "p", "labels": {"forklift.konveyor.io/populated-claim": CLAIM}}})
+    );
+    let path = "/metadata/annotations/volume.kubernetes.io~1selected-node";
+    assert_eq!(
+        objects::patch::clear_selected_node(CLAIM, "gone"),
+        json!([
+            {"op": "test", "path": "/metadata/uid", "value": CLAIM},
+            {"op": "test", "path": path, "value": "gone"},
+            {"op": "remove", "path": path},
+        ])
+    );
+}

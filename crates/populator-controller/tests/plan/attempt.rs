@@ -1,0 +1,478 @@
+use std::time::Duration;
+
+use populator_api::Reason;
+use populator_controller::{
+    model::{ClaimPhase, Lookup, NodeTerm, Nodes, PodPhase, Requirement, VolumePhase},
+    plan::Action,
+};
+
+use crate::support::{
+    Case, NODE, Row, TEMPORARY, ago, begun, check, nothing, now, pending, provisioned, rebound,
+    running, succeeded, unprovisioned,
+};
+
+/// A volume that only nodes with this label reach.
+fn local_to(case: &mut Case, node: &str) {
+    let hostname = Requirement {
+        key: "kubernetes.io/hostname".to_owned(),
+        operator: "In".to_owned(),
+        values: vec![node.to_owned()],
+    };
+    case.volume().node_terms = vec![NodeTerm {
+        labels: vec![hostname],
+        fields: Vec::new(),
+    }];
+}
+
+#[test]
+fn from_the_temporary_claim_to_the_pod() {
+    let rows: &[Row] = &[
+        (
+            "temporary claim, no pod",
+            begun,
+            nothing,
+            Reason::PodPending,
+            &["create pod"],
+            &[],
+        ),
+        (
+            "temporary claim with a volume",
+            provisioned,
+            nothing,
+            Reason::PodPending,
+            &["create pod"],
+            &[],
+        ),
+        (
+            "nothing new for a resource that is gone",
+            provisioned,
+            |case| case.world.source = Lookup::Missing,
+            Reason::ResourceMissing,
+            &[],
+            &["PopulatorWaiting"],
+        ),
+        (
+            "pod, no volume yet",
+            unprovisioned,
+            nothing,
+            Reason::Provisioning,
+            &[],
+            &[],
+        ),
+        (
+            "pod is starting",
+            pending,
+            nothing,
+            Reason::PodPending,
+            &[],
+            &[],
+        ),
+        (
+            "pod is running",
+            running,
+            nothing,
+            Reason::Copying,
+            &[],
+            &[],
+        ),
+        (
+            "running on when the resource is gone",
+            running,
+            |case| case.world.source = Lookup::Missing,
+            Reason::Copying,
+            &[],
+            &[],
+        ),
+        (
+            "running on when the resource is corrected",
+            running,
+            |case| case.source().network = None,
+            Reason::Copying,
+            &[],
+            &[],
+        ),
+    ];
+    check(rows);
+}
+
+#[test]
+fn pods_that_do_not_start() {
+    let stuck: &[&str] = &["PopulatorStuck"];
+    let rows: &[Row] = &[
+        (
+            "for less than a minute",
+            pending,
+            |case| {
+                case.pod().created = ago(44);
+                case.pod().waiting = Some("ImagePullBackOff: no such image".to_owned());
+            },
+            Reason::PodPending,
+            &[],
+            &[],
+        ),
+        (
+            "no image",
+            pending,
+            |case| {
+                case.pod().created = ago(45);
+                case.pod().waiting = Some("ImagePullBackOff: no such image".to_owned());
+            },
+            Reason::PodStuck,
+            &[],
+            stuck,
+        ),
+        (
+            "for no known cause",
+            pending,
+            |case| case.pod().created = ago(45),
+            Reason::PodStuck,
+            &[],
+            stuck,
+        ),
+        (
+            "without a volume",
+            unprovisioned,
+            |case| case.pod().created = ago(45),
+            Reason::PodStuck,
+            &[],
+            stuck,
+        ),
+        (
+            "the resource was corrected meanwhile",
+            pending,
+            |case| {
+                case.source().origin = populator_controller::model::Origin::Ovirt {
+                    engine_url: "https://engine.example.org".to_owned(),
+                    secret: "the-right-one".to_owned(),
+                    disk: "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d".to_owned(),
+                };
+            },
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &[],
+        ),
+        (
+            "another try was asked for meanwhile",
+            pending,
+            |case| case.world.claim.retry = Some("1".to_owned()),
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &[],
+        ),
+    ];
+    check(rows);
+}
+
+#[test]
+fn the_best_cause_at_hand_is_told() {
+    let mut case = pending();
+    case.pod().created = ago(60);
+    let told = |case: &Case| case.plan().events[0].message.clone();
+    assert!(told(&case).ends_with("does not start: its node is preparing it"));
+    case.pod().waiting = Some("ContainerCreating".to_owned());
+    case.world.pod_warning = Some("FailedMount: secret \"engine\" not found".to_owned());
+    assert!(told(&case).ends_with("FailedMount: secret \"engine\" not found"));
+    case.pod().waiting = Some("ErrImagePull: unauthorized".to_owned());
+    assert!(told(&case).ends_with("ErrImagePull: unauthorized"));
+    case.pod().unschedulable = Some("Unschedulable: 0/1 nodes are available".to_owned());
+    assert!(told(&case).ends_with("0/1 nodes are available"));
+}
+
+#[test]
+fn a_pod_that_starts_slowly_is_looked_at_in_time() {
+    let mut case = pending();
+    case.pod().created = ago(20);
+    assert_eq!(case.plan().again, Some(Duration::from_secs(25)));
+}
+
+#[test]
+fn nodes() {
+    let lost: &[&str] = &["PopulatorNodeLost"];
+    let gone: &[&str] = &["PopulatorFailed"];
+    let unready: fn(&mut Case) = |case| {
+        let mut node = crate::support::node(NODE);
+        node.ready = false;
+        case.world.nodes = Nodes::Known([node].into());
+    };
+    let rows: &[Row] = &[
+        (
+            "does not answer",
+            running,
+            unready,
+            Reason::NodeLost,
+            &[],
+            lost,
+        ),
+        (
+            "was deleted",
+            running,
+            |case| case.world.nodes = Nodes::Known([].into()),
+            Reason::NodeLost,
+            &[],
+            lost,
+        ),
+        (
+            "the eviction of its pod does not end",
+            running,
+            |case| {
+                case.pod().terminating = Some(ago(61));
+                case.world.nodes = Nodes::Unreadable;
+            },
+            Reason::NodeLost,
+            &[],
+            lost,
+        ),
+        (
+            "a pod with a long grace is not late before it has passed",
+            running,
+            |case| case.pod().terminating = Some(now() + Duration::from_hours(1)),
+            Reason::Clearing,
+            &[],
+            &[],
+        ),
+        (
+            "does not answer, but the pod was done",
+            succeeded,
+            unready,
+            Reason::Rebinding,
+            &["rebind pv-1@7 from 7e30"],
+            &[],
+        ),
+        (
+            "the volume is on a node that is gone",
+            pending,
+            |case| local_to(case, "gone"),
+            Reason::NodeGone,
+            &[],
+            gone,
+        ),
+        (
+            "no pod is made for a volume on a node that is gone",
+            provisioned,
+            |case| local_to(case, "gone"),
+            Reason::NodeGone,
+            &[],
+            gone,
+        ),
+        (
+            "the volume is on a node that is there",
+            provisioned,
+            |case| local_to(case, "node-2"),
+            Reason::PodPending,
+            &["create pod"],
+            &[],
+        ),
+        (
+            "the pod waits for a node that is gone, and others reach the volume",
+            pending,
+            |case| case.pod().pinned_to = Some("gone".to_owned()),
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &[],
+        ),
+    ];
+    check(rows);
+}
+
+#[test]
+fn the_pod_goes_where_the_volume_is_made_as_long_as_there_is_such_a_node() {
+    let mut case = begun();
+    case.temporary().selected_node = Some(NODE.to_owned());
+    let pin = |case: &Case| match &case.plan().actions[..] {
+        [Action::CreatePod(pod)] => {
+            populator_controller::model::Pod::from_object(&{
+                let mut pod = (**pod).clone();
+                pod.metadata.uid = Some("u".to_owned());
+                pod
+            })
+            .unwrap()
+            .pinned_to
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(pin(&case).as_deref(), Some(NODE));
+
+    let mut case = provisioned();
+    case.temporary().selected_node = Some("gone".to_owned());
+    assert_eq!(pin(&case), None);
+}
+
+#[test]
+fn objects_that_go_away() {
+    let rows: &[Row] = &[
+        (
+            "the temporary claim is deleted by hand while the pod runs",
+            running,
+            |case| case.temporary().terminating = true,
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &[],
+        ),
+        (
+            "and after the pod is done",
+            succeeded,
+            |case| case.temporary().terminating = true,
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &[],
+        ),
+        (
+            "and its pod is on its way out",
+            running,
+            |case| {
+                case.temporary().terminating = true;
+                case.pod().terminating = Some(now());
+            },
+            Reason::Clearing,
+            &[],
+            &[],
+        ),
+        (
+            "a temporary claim on its way out gets no pod",
+            provisioned,
+            |case| case.temporary().terminating = true,
+            Reason::Clearing,
+            &[],
+            &[],
+        ),
+        (
+            "the temporary claim is gone: what its pod wrote is gone too",
+            succeeded,
+            |case| case.world.temporary = None,
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &[],
+        ),
+        (
+            "a pod of an earlier temporary claim has filled nothing of this one",
+            succeeded,
+            |case| case.temporary().uid = "another".to_owned(),
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &[],
+        ),
+        (
+            "the pod is deleted by hand",
+            running,
+            |case| case.pod().terminating = Some(now()),
+            Reason::Clearing,
+            &[],
+            &[],
+        ),
+        (
+            "the pod is gone",
+            running,
+            |case| case.world.pod = None,
+            Reason::PodPending,
+            &["create pod"],
+            &[],
+        ),
+        (
+            "the volume is gone",
+            running,
+            |case| {
+                case.temporary().phase = ClaimPhase::Lost;
+                case.world.volume = None;
+            },
+            Reason::VolumeLost,
+            &[],
+            &["PopulatorFailed"],
+        ),
+        (
+            "the volume is gone, and there is no pod",
+            provisioned,
+            |case| {
+                case.temporary().phase = ClaimPhase::Lost;
+                case.world.volume = None;
+            },
+            Reason::Clearing,
+            &["delete claim 7e30"],
+            &[],
+        ),
+        (
+            "the volume is gone, and somebody wants another try",
+            running,
+            |case| {
+                case.temporary().phase = ClaimPhase::Lost;
+                case.world.volume = None;
+                case.world.claim.retry = Some("again".to_owned());
+            },
+            Reason::Clearing,
+            &["delete pod 90d0", "delete claim 7e30"],
+            &[],
+        ),
+        (
+            "the temporary claim is lost by our own hand; the volume is seen as it was before",
+            rebound,
+            |case| {
+                case.volume().phase = VolumePhase::Bound;
+                case.volume().claim.as_mut().unwrap().uid = TEMPORARY.to_owned();
+            },
+            Reason::Rebinding,
+            &[],
+            &[],
+        ),
+    ];
+    check(rows);
+}
+
+#[test]
+fn forklifts_objects_are_adopted() {
+    let forklifts: fn(&mut Case) = |case| {
+        case.temporary().is_labelled = false;
+        let pod = case.pod();
+        pod.is_labelled = false;
+        pod.temporary_claim = None;
+    };
+    let rows: &[Row] = &[
+        (
+            "mid-copy",
+            running,
+            forklifts,
+            Reason::Copying,
+            &["adopt claim 7e30", "adopt pod 90d0"],
+            &[],
+        ),
+        (
+            "after the copy",
+            succeeded,
+            forklifts,
+            Reason::Rebinding,
+            &[
+                "adopt claim 7e30",
+                "adopt pod 90d0",
+                "rebind pv-1@7 from 7e30",
+            ],
+            &[],
+        ),
+        (
+            "its claim before its pod",
+            begun,
+            |case| case.temporary().is_labelled = false,
+            Reason::PodPending,
+            &["adopt claim 7e30", "create pod"],
+            &[],
+        ),
+        (
+            "its pod before its claim: it has not started, and makes way",
+            unprovisioned,
+            |case| {
+                case.world.temporary = None;
+                case.pod().is_labelled = false;
+                case.pod().temporary_claim = None;
+            },
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &[],
+        ),
+    ];
+    check(rows);
+}
+
+#[test]
+fn an_unknown_phase_is_no_end() {
+    let mut case = running();
+    case.pod().phase = PodPhase::Running;
+    case.pod().node = None;
+    assert_eq!(case.plan().status.reason, Reason::Copying);
+}

@@ -1,0 +1,348 @@
+//! A cluster in a few lines, and what a plan does in a few words.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use populator_api::{Reason, names};
+use populator_controller::{
+    Plan, Settings,
+    model::{
+        Attempts, Binding, Claim, ClaimPhase, ClaimReference, Ended, Grant, Kind, Lookup, Node,
+        Nodes, Origin, Pod, PodPhase, Reference, Source, StorageClass, TemporaryClaim, Volume,
+        VolumeMode, VolumePhase, World,
+    },
+    objects,
+    plan::{Action, Admission, Removal},
+};
+
+pub(crate) const CLAIM: &str = "c1a10000-0000-4000-8000-000000000000";
+pub(crate) const TEMPORARY: &str = "7e300000-0000-4000-8000-000000000000";
+pub(crate) const POD: &str = "90d00000-0000-4000-8000-000000000000";
+pub(crate) const NODE: &str = "node-1";
+
+/// Everything that one decision is made from.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) world: World,
+    pub(crate) settings: Settings,
+    pub(crate) admission: Admission,
+    pub(crate) now: Timestamp,
+}
+
+/// A row: its name, what to begin with, what is different, and the expected reason, actions and events.
+pub(crate) type Row = (
+    &'static str,
+    fn() -> Case,
+    fn(&mut Case),
+    Reason,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
+pub(crate) fn check(rows: &[Row]) {
+    for (name, base, change, reason, actions, events) in rows {
+        let mut case = base();
+        change(&mut case);
+        let plan = case.plan();
+        assert_eq!(plan.status.reason, *reason, "{name}: {plan:#?}");
+        assert_eq!(words(&plan), *actions, "{name}: {plan:#?}");
+        let said: Vec<&str> = plan.events.iter().map(|event| event.reason).collect();
+        assert_eq!(said, *events, "{name}: {plan:#?}");
+        // Planning is a function, and what was decided does not depend on when it is done.
+        assert_eq!(case.plan(), plan, "{name}");
+    }
+}
+
+pub(crate) fn nothing(_: &mut Case) {}
+
+impl Case {
+    pub(crate) fn plan(&self) -> Plan {
+        self.try_plan().expect("a claim of ours")
+    }
+
+    pub(crate) fn try_plan(&self) -> Option<Plan> {
+        populator_controller::plan(&self.world, &self.settings, &self.admission, self.now)
+    }
+
+    pub(crate) fn pod(&mut self) -> &mut Pod {
+        self.world.pod.as_mut().expect("a pod")
+    }
+
+    pub(crate) fn temporary(&mut self) -> &mut TemporaryClaim {
+        self.world.temporary.as_mut().expect("a temporary claim")
+    }
+
+    pub(crate) fn volume(&mut self) -> &mut Volume {
+        self.world.volume.as_mut().expect("a volume")
+    }
+
+    pub(crate) fn source(&mut self) -> &mut Source {
+        match &mut self.world.source {
+            Lookup::Found(source) => source,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn class(&mut self) -> &mut StorageClass {
+        match &mut self.world.class {
+            Lookup::Found(class) => class,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The actions in words; UIDs are named by what they belong to.
+pub(crate) fn words(plan: &Plan) -> Vec<String> {
+    let word = |action: &Action| match action {
+        Action::CreateTemporaryClaim(_) => "create claim".to_owned(),
+        Action::CreatePod(_) => "create pod".to_owned(),
+        Action::AdoptTemporaryClaim { uid, .. } => format!("adopt claim {}", short(uid)),
+        Action::AdoptPod { uid, .. } => format!("adopt pod {}", short(uid)),
+        Action::DeletePod { uid, .. } => format!("delete pod {}", short(uid)),
+        Action::DeleteTemporaryClaim {
+            uid,
+            removal: Removal::Populated,
+            ..
+        } => format!("finish claim {}", short(uid)),
+        Action::DeleteTemporaryClaim { uid, .. } => format!("delete claim {}", short(uid)),
+        Action::RebindVolume { volume, from } => {
+            format!(
+                "rebind {}@{} from {}",
+                volume.name,
+                volume.resource_version,
+                short(from)
+            )
+        }
+        Action::RecordFailure { recreations, .. } => format!("record {recreations}"),
+        Action::ForgetFailures => "forget".to_owned(),
+        Action::ClearSelectedNode { node } => format!("clear {node}"),
+    };
+    plan.actions.iter().map(word).collect()
+}
+
+fn short(uid: &str) -> &str {
+    &uid[..4]
+}
+
+pub(crate) fn now() -> Timestamp {
+    "2026-01-01T12:00:00Z".parse().unwrap()
+}
+
+pub(crate) fn ago(seconds: u64) -> Timestamp {
+    now() - Duration::from_secs(seconds)
+}
+
+/// A claim, its resource and an immediate storage class; nothing was made yet.
+pub(crate) fn fresh() -> Case {
+    let settings = Settings {
+        images: BTreeMap::from([
+            (Kind::Ovirt, "ovirt:1".to_owned()),
+            (Kind::Openstack, "openstack:1".to_owned()),
+        ]),
+        ..Settings::default()
+    };
+    let world = World {
+        claim: claim(),
+        source: Lookup::Found(ovirt()),
+        grant: Grant::NotNeeded,
+        class: Lookup::Found(StorageClass {
+            name: "fast".to_owned(),
+            provisioner: "csi.example.org".to_owned(),
+            binding: Binding::Immediate,
+        }),
+        temporary: None,
+        pod: None,
+        pod_warning: None,
+        volume: None,
+        nodes: Nodes::Known([node(NODE), node("node-2")].into()),
+    };
+    Case {
+        world,
+        settings,
+        admission: Admission::Granted,
+        now: now(),
+    }
+}
+
+/// The same, with a storage class that waits for a consumer.
+pub(crate) fn late_binding() -> Case {
+    let mut case = fresh();
+    case.class().binding = Binding::WaitForFirstConsumer;
+    case
+}
+
+/// The temporary claim is there, without a volume.
+pub(crate) fn begun() -> Case {
+    let mut case = fresh();
+    case.world.temporary = Some(TemporaryClaim {
+        name: names::temporary_claim(CLAIM),
+        uid: TEMPORARY.to_owned(),
+        owners: vec![CLAIM.to_owned()],
+        is_labelled: true,
+        terminating: false,
+        phase: ClaimPhase::Pending,
+        volume: None,
+        selected_node: None,
+    });
+    case
+}
+
+/// The temporary claim is bound to its volume.
+pub(crate) fn provisioned() -> Case {
+    let mut case = begun();
+    let temporary = case.temporary();
+    temporary.phase = ClaimPhase::Bound;
+    temporary.volume = Some("pv-1".to_owned());
+    case.world.volume = Some(Volume {
+        name: "pv-1".to_owned(),
+        resource_version: "7".to_owned(),
+        phase: VolumePhase::Bound,
+        terminating: false,
+        claim: Some(ClaimReference {
+            namespace: "vms".to_owned(),
+            name: names::temporary_claim(CLAIM),
+            uid: TEMPORARY.to_owned(),
+        }),
+        populated_from: None,
+        is_annotated: true,
+        node_terms: Vec::new(),
+    });
+    case
+}
+
+fn with_pod(mut case: Case, phase: PodPhase) -> Case {
+    let temporary = case.world.temporary.clone().expect("a temporary claim");
+    let source = case.source().clone();
+    let object = objects::pod(&case.world.claim, &source, &temporary, None, &case.settings);
+    let mut object = object.expect("a pod");
+    object.metadata.uid = Some(POD.to_owned());
+    let mut pod = Pod::from_object(&object).expect("a pod with a name");
+    pod.created = ago(10);
+    pod.phase = phase;
+    pod.node = (phase != PodPhase::Pending).then(|| NODE.to_owned());
+    case.world.pod = Some(pod);
+    case
+}
+
+/// The volume is there, the pod was made and has not started.
+pub(crate) fn pending() -> Case {
+    with_pod(provisioned(), PodPhase::Pending)
+}
+
+/// The pod was made before its volume.
+pub(crate) fn unprovisioned() -> Case {
+    with_pod(begun(), PodPhase::Pending)
+}
+
+/// Bytes are moving.
+pub(crate) fn running() -> Case {
+    with_pod(provisioned(), PodPhase::Running)
+}
+
+/// The pod has written everything.
+pub(crate) fn succeeded() -> Case {
+    with_pod(provisioned(), PodPhase::Succeeded)
+}
+
+/// The pod has failed with this exit code and termination message.
+pub(crate) fn failed(exit_code: i32, message: &str) -> Case {
+    let mut case = with_pod(provisioned(), PodPhase::Failed);
+    case.pod().ended = Some(Ended {
+        exit_code,
+        reason: "Error".to_owned(),
+        message: message.to_owned(),
+    });
+    case
+}
+
+/// The volume refers to the claim, which is not bound yet.
+pub(crate) fn rebound() -> Case {
+    let mut case = succeeded();
+    case.temporary().phase = ClaimPhase::Lost;
+    let volume = case.volume();
+    volume.resource_version = String::from("8");
+    volume.populated_from = Some("vms/disk".to_owned());
+    volume.claim = Some(ClaimReference {
+        namespace: "vms".to_owned(),
+        name: "root".to_owned(),
+        uid: CLAIM.to_owned(),
+    });
+    case
+}
+
+/// The claim is bound, and the temporary claim is lost.
+pub(crate) fn bound() -> Case {
+    let mut case = rebound();
+    case.world.claim.phase = ClaimPhase::Bound;
+    case.world.claim.volume = Some("pv-1".to_owned());
+    case
+}
+
+/// All is done.
+pub(crate) fn done() -> Case {
+    let mut case = bound();
+    case.world.temporary = None;
+    case
+}
+
+pub(crate) fn claim() -> Claim {
+    Claim {
+        namespace: "vms".to_owned(),
+        name: "root".to_owned(),
+        uid: CLAIM.to_owned(),
+        created: ago(60),
+        terminating: false,
+        reference: Reference {
+            group: "forklift.konveyor.io".to_owned(),
+            kind: "OvirtVolumePopulator".to_owned(),
+            name: "disk".to_owned(),
+            namespace: None,
+        },
+        labels: strings(&[("migration", "m-1"), ("plan", "p-1"), ("vmID", "vm-1")]),
+        class: Some("fast".to_owned()),
+        access_modes: vec!["ReadWriteMany".to_owned()],
+        requests: strings(&[("storage", "10Gi")]),
+        limits: BTreeMap::new(),
+        mode: VolumeMode::Block,
+        attributes_class: None,
+        has_selector: false,
+        volume: None,
+        phase: ClaimPhase::Pending,
+        selected_node: None,
+        bind_immediately: false,
+        migrated_to_csi: false,
+        service_account: None,
+        verbatim: false,
+        attempts: Attempts::default(),
+        retry: None,
+    }
+}
+
+pub(crate) fn ovirt() -> Source {
+    Source {
+        namespace: "vms".to_owned(),
+        name: "disk".to_owned(),
+        uid: "50000000-0000-4000-8000-000000000000".to_owned(),
+        terminating: false,
+        labels: strings(&[("migration", "m-1"), ("plan", "p-1"), ("vmID", "vm-1")]),
+        origin: Origin::Ovirt {
+            engine_url: "https://engine.example.org".to_owned(),
+            secret: "engine".to_owned(),
+            disk: "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d".to_owned(),
+        },
+        network: None,
+    }
+}
+
+pub(crate) fn node(name: &str) -> Node {
+    Node {
+        name: name.to_owned(),
+        labels: strings(&[("kubernetes.io/hostname", name)]),
+        ready: true,
+    }
+}
+
+fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    pairs.iter().map(owned).collect()
+}

@@ -1,0 +1,264 @@
+//! What a populator resource says of its claims.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use populator_api::{PopulatorStatus, Reason};
+use populator_controller::{
+    model::Claim,
+    plan::Status,
+    status::{Measured, Served, summarise},
+};
+use serde_json::json;
+
+fn claim(name: &str) -> Claim {
+    let object: PersistentVolumeClaim = serde_json::from_value(json!({
+        "metadata": {"namespace": "vms", "name": name, "uid": format!("uid-of-{name}")},
+        "spec": {"dataSourceRef": {"kind": "OvirtVolumePopulator", "name": "disk"}},
+    }))
+    .unwrap();
+    Claim::from_object(&object).unwrap()
+}
+
+fn status(reason: Reason, message: &str) -> Status {
+    Status {
+        reason,
+        message: message.to_owned(),
+    }
+}
+
+fn measured(percent: u8, rate: u64) -> Measured {
+    Measured {
+        percent,
+        copied: u64::from(percent) * 10,
+        size: 1000,
+        rate,
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// The status of claims that are named by a letter each.
+fn of(
+    claims: &[(Reason, &str, Option<Measured>)],
+    previous: &PopulatorStatus,
+    now: i64,
+) -> PopulatorStatus {
+    let claims: Vec<(Claim, Status, Option<Measured>)> = claims
+        .iter()
+        .zip('a'..)
+        .map(|((reason, message, measured), name)| {
+            (
+                claim(&name.to_string()),
+                status(*reason, message),
+                *measured,
+            )
+        })
+        .collect();
+    let served: Vec<Served<'_>> = claims
+        .iter()
+        .map(|(claim, status, measured)| Served {
+            claim,
+            status,
+            measured: *measured,
+        })
+        .collect();
+    summarise(&served, previous, Some(3), at(now))
+}
+
+fn none() -> PopulatorStatus {
+    PopulatorStatus::default()
+}
+
+/// `Ready`, `Progressing` and `Failed`, as one letter each.
+fn conditions(status: &PopulatorStatus) -> String {
+    let types: Vec<&str> = status
+        .conditions
+        .iter()
+        .map(|one| one.type_.as_str())
+        .collect();
+    assert_eq!(types, ["Ready", "Progressing", "Failed"]);
+    status
+        .conditions
+        .iter()
+        .map(|one| &one.status[..1])
+        .collect()
+}
+
+#[test]
+fn conditions_follow_from_the_claims() {
+    use Reason::{Copying, CredentialsRefused, Populated, Throttled};
+    let cases: &[(&[Reason], &str, Reason)] = &[
+        (&[], "FFF", Reason::NoClaim),
+        (&[Populated], "TFF", Populated),
+        (&[Populated, Copying], "FTF", Copying),
+        (&[Throttled], "FFF", Throttled),
+        (&[Copying, Throttled], "FTF", Throttled),
+        (
+            &[Copying, CredentialsRefused, Populated],
+            "FTT",
+            CredentialsRefused,
+        ),
+    ];
+    for (reasons, expected, worst) in cases {
+        let claims: Vec<_> = reasons.iter().map(|reason| (*reason, "m", None)).collect();
+        let status = of(&claims, &none(), 0);
+        assert_eq!(conditions(&status), *expected, "{reasons:?}");
+        for condition in &status.conditions {
+            assert_eq!(condition.reason, worst.to_string(), "{reasons:?}");
+            assert_eq!(condition.observed_generation, Some(3));
+        }
+    }
+}
+
+#[test]
+fn progress_is_the_least_and_never_falls() {
+    let first = of(
+        &[
+            (Reason::Copying, "", Some(measured(70, 0))),
+            (Reason::Copying, "", Some(measured(30, 0))),
+        ],
+        &none(),
+        0,
+    );
+    assert_eq!(first.progress.as_deref(), Some("30"));
+
+    let again = of(
+        &[
+            (Reason::Copying, "", Some(measured(71, 0))),
+            (Reason::Copying, "", Some(measured(2, 0))),
+        ],
+        &first,
+        1,
+    );
+    assert_eq!(
+        again.progress.as_deref(),
+        Some("30"),
+        "a new attempt has just begun"
+    );
+    let unknown = of(
+        &[(Reason::Copying, "", None), (Reason::Copying, "", None)],
+        &again,
+        2,
+    );
+    assert_eq!(unknown.progress.as_deref(), Some("30"));
+    assert_eq!(
+        (unknown.transferred_bytes, unknown.rate.as_deref()),
+        (None, None),
+        "nothing stale is sold as fresh"
+    );
+
+    let done = of(
+        &[(Reason::Populated, "", None), (Reason::Populated, "", None)],
+        &unknown,
+        3,
+    );
+    assert_eq!(done.progress.as_deref(), Some("100"));
+    assert_eq!(
+        of(&[(Reason::Copying, "", None)], &none(), 0)
+            .progress
+            .as_deref(),
+        Some("0")
+    );
+    assert_eq!(of(&[], &first, 0).progress, None);
+}
+
+#[test]
+fn bytes_and_rates_are_added() {
+    let both = of(
+        &[
+            (Reason::Copying, "", Some(measured(70, 100 << 20))),
+            (Reason::Copying, "", Some(measured(30, 18 << 20))),
+        ],
+        &none(),
+        0,
+    );
+    assert_eq!(both.transferred_bytes, Some(1000));
+    assert_eq!(both.total_bytes, Some(2000));
+    assert_eq!(both.rate.as_deref(), Some("118 MiB/s"));
+    for (rate, text) in [
+        (0, "0 B/s"),
+        (10_239, "10239 B/s"),
+        (10_240, "10 KiB/s"),
+        (10 << 20, "10 MiB/s"),
+        ((10 << 30) - 1, "10239 MiB/s"),
+        (10 << 30, "10 GiB/s"),
+    ] {
+        let one = of(
+            &[(Reason::Copying, "", Some(measured(1, rate)))],
+            &none(),
+            0,
+        );
+        assert_eq!(one.rate.as_deref(), Some(text));
+    }
+}
+
+#[test]
+fn the_time_of_a_condition_is_that_of_its_last_change() {
+    let first = of(&[(Reason::Copying, "1 %", None)], &none(), 10);
+    let later = of(&[(Reason::Copying, "2 %", None)], &first, 20);
+    let done = of(&[(Reason::Populated, "", None)], &later, 30);
+    let times = |status: &PopulatorStatus| -> Vec<i64> {
+        let conditions = status.conditions.iter();
+        conditions
+            .map(|one| one.last_transition_time.0.as_second())
+            .collect()
+    };
+    assert_eq!(times(&first), [10, 10, 10]);
+    assert_eq!(times(&later), [10, 10, 10]);
+    assert_eq!(later.conditions[0].message, "a: 2 %");
+    assert_eq!(times(&done), [30, 30, 10]);
+}
+
+#[test]
+fn every_claim_is_named_and_very_many_are_counted() {
+    let two = of(
+        &[
+            (Reason::Copying, "", None),
+            (Reason::Throttled, "2 before it", None),
+        ],
+        &none(),
+        0,
+    );
+    assert_eq!(two.conditions[0].message, "a: Copying; b: 2 before it");
+    let many = vec![(Reason::Copying, "", None); 23];
+    let many = of(&many, &none(), 0);
+    assert!(
+        many.conditions[0]
+            .message
+            .ends_with("t: Copying; and 3 more")
+    );
+    assert_eq!(many.claims.len(), 23);
+    let none = of(&[], &none(), 0);
+    assert_eq!(
+        none.conditions[0].message,
+        "no claim refers to this resource"
+    );
+}
+
+#[test]
+fn the_last_error_is_kept_until_all_is_well() {
+    let wrong = of(
+        &[
+            (Reason::Retrying, "the engine was away", None),
+            (Reason::VolumeTooSmall, "too small", None),
+        ],
+        &none(),
+        0,
+    );
+    assert_eq!(wrong.last_error.as_deref(), Some("b: too small"));
+    let better = of(
+        &[(Reason::Copying, "", None), (Reason::Copying, "", None)],
+        &wrong,
+        1,
+    );
+    assert_eq!(better.last_error.as_deref(), Some("b: too small"));
+    let well = of(
+        &[(Reason::Populated, "", None), (Reason::Populated, "", None)],
+        &better,
+        2,
+    );
+    assert_eq!(well.last_error, None);
+}
