@@ -193,6 +193,18 @@ fn attempts_are_counted_once_and_bounded() {
 }
 
 #[test]
+fn the_pause_is_that_of_the_failures_that_are_counted() {
+    let mut case = told(Exit::SourceUnavailable);
+    case.world.claim.attempts = Attempts {
+        recreations: 2,
+        last_failure: Some(last_failure(POD, ago(0))),
+    };
+    assert_eq!(case.plan().again, Some(Duration::from_secs(20)));
+    case.world.claim.attempts.last_failure = None;
+    assert_eq!(case.plan().again, Some(Duration::from_secs(40)));
+}
+
+#[test]
 fn a_failure_is_remembered_with_its_cause() {
     let plan = told(Exit::SourceBusy).plan();
     let Action::RecordFailure { failure, .. } = &plan.actions[0] else {

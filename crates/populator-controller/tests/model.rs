@@ -1,0 +1,211 @@
+//! Kubernetes objects as plain values. The pods in `tests/fixtures` are what a real cluster showed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::{core::v1 as core, storage::v1 as storage};
+use populator_api::Reason;
+use populator_controller::{
+    model::{
+        Binding, ClaimPhase, ClaimReference, Node, Nodes, Pod, PodPhase, StorageClass,
+        TemporaryClaim, Volume, VolumePhase,
+    },
+    plan::Verdict,
+};
+use serde_json::{Value, from_value, json};
+
+fn pod(name: &str) -> Pod {
+    let all: BTreeMap<String, core::Pod> =
+        serde_json::from_str(include_str!("fixtures/pods.json")).unwrap();
+    Pod::from_object(&all[name]).unwrap()
+}
+
+#[test]
+fn pods_that_have_not_started() {
+    let image = pod("image-missing");
+    assert_eq!(image.phase, PodPhase::Pending);
+    let waiting = image.waiting.unwrap();
+    assert!(
+        waiting.starts_with("ImagePullBackOff: Back-off pulling image"),
+        "{waiting}"
+    );
+
+    let secret = pod("secret-missing");
+    assert_eq!(secret.waiting.as_deref(), Some("ContainerCreating"));
+    assert_eq!(secret.node.as_deref(), Some("cluster-node"));
+
+    let unschedulable = pod("unschedulable");
+    assert_eq!(
+        (unschedulable.phase, unschedulable.node),
+        (PodPhase::Pending, None)
+    );
+    let why = unschedulable.unschedulable.unwrap();
+    assert!(
+        why.starts_with("Unschedulable: 0/1 nodes are available"),
+        "{why}"
+    );
+}
+
+#[test]
+fn pods_that_have_started() {
+    let running = pod("running");
+    assert_eq!(running.phase, PodPhase::Running);
+    assert_eq!(
+        (
+            running.unschedulable,
+            running.waiting,
+            running.evicted,
+            running.ended
+        ),
+        (None, None, None, None)
+    );
+    assert_eq!(pod("succeeded").phase, PodPhase::Succeeded);
+}
+
+#[test]
+fn pods_that_failed() {
+    for (name, may_heal, reason, message) in [
+        (
+            "too-small",
+            false,
+            Reason::VolumeTooSmall,
+            "the target has 1 byte, the disk 2; use a larger volume (exit code 20)",
+        ),
+        (
+            "panic",
+            true,
+            Reason::Retrying,
+            "thread main panicked: at the disco",
+        ),
+        (
+            "out-of-memory",
+            true,
+            Reason::Retrying,
+            "OOMKilled (exit code 137): Killed",
+        ),
+        ("no-program", true, Reason::Retrying, "no such file"),
+        (
+            "deadline",
+            true,
+            Reason::Retrying,
+            "DeadlineExceeded: Pod was active",
+        ),
+        (
+            "out-of-cpu",
+            true,
+            Reason::Retrying,
+            "OutOfcpu: Pod was rejected",
+        ),
+    ] {
+        let pod = pod(name);
+        assert_eq!(pod.phase, PodPhase::Failed, "{name}");
+        let verdict = Verdict::of(&pod);
+        assert_eq!(
+            (verdict.may_heal, verdict.reason),
+            (may_heal, reason),
+            "{name}: {verdict:?}"
+        );
+        assert!(verdict.message.contains(message), "{name}: {verdict:?}");
+    }
+}
+
+#[test]
+fn an_eviction_is_told_by_a_condition_too() {
+    let object = json!({
+        "metadata": {"name": "p", "uid": "u"},
+        "status": {"phase": "Failed", "conditions": [
+            {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "a more important pod"}]},
+    });
+    let pod = Pod::from_object(&from_value(object).unwrap()).unwrap();
+    assert_eq!(
+        pod.evicted.as_deref(),
+        Some("PreemptionByScheduler: a more important pod")
+    );
+}
+
+#[test]
+fn a_phase_that_nobody_knows_is_no_end() {
+    for (phase, expected) in [
+        ("Unknown", PodPhase::Running),
+        ("Running", PodPhase::Running),
+        ("Pending", PodPhase::Pending),
+    ] {
+        let object = json!({"metadata": {"name": "p", "uid": "u"}, "status": {"phase": phase}});
+        let pod = Pod::from_object(&from_value(object).unwrap()).unwrap();
+        assert_eq!(pod.phase, expected);
+    }
+}
+
+#[test]
+fn temporary_claims_belong_to_the_claims_that_own_them() {
+    let owner = |kind: &str, api_version: &str, uid: &str| json!({"apiVersion": api_version, "kind": kind, "name": "n", "uid": uid});
+    let object = json!({
+        "metadata": {"name": "prime-u", "uid": "t", "ownerReferences": [
+            owner("PersistentVolumeClaim", "v1", "claim"),
+            owner("VirtualMachine", "kubevirt.io/v1", "vm"),
+            owner("PersistentVolumeClaim", "example.org/v1", "impostor")]},
+        "spec": {"volumeName": ""}, "status": {"phase": "Lost"},
+    });
+    let temporary = TemporaryClaim::from_object(&from_value(object).unwrap()).unwrap();
+    assert_eq!(temporary.owners, ["claim"]);
+    assert_eq!(temporary.volume, None);
+    assert_eq!(temporary.phase, ClaimPhase::Lost);
+    assert!(!temporary.is_labelled);
+}
+
+#[test]
+fn volumes() {
+    let object = json!({
+        "metadata": {"name": "pv-1", "resourceVersion": "7"},
+        "spec": {
+            "claimRef": {"namespace": "vms", "name": "prime-u", "uid": "t"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "node", "operator": "In", "values": ["a"]}]}]}},
+        },
+        "status": {"phase": "Bound"},
+    });
+    let volume = Volume::from_object(&from_value(object).unwrap()).unwrap();
+    assert_eq!(volume.phase, VolumePhase::Bound);
+    let owner = ClaimReference {
+        namespace: "vms".to_owned(),
+        name: "prime-u".to_owned(),
+        uid: "t".to_owned(),
+    };
+    assert_eq!(volume.claim, Some(owner));
+    assert_eq!(
+        (volume.is_annotated, volume.populated_from.as_deref()),
+        (false, None)
+    );
+
+    let node = |name: &str, ready: &str| -> Node {
+        let object: Value = json!({
+            "metadata": {"name": name, "labels": {"node": name}},
+            "status": {"conditions": [{"type": "DiskPressure", "status": "True"}, {"type": "Ready", "status": ready}]},
+        });
+        Node::from_object(&from_value(object).unwrap()).unwrap()
+    };
+    assert!(!Nodes::Known([node("a", "Unknown")].into()).none_meets(&volume.node_terms));
+    assert!(Nodes::Known([node("b", "True")].into()).none_meets(&volume.node_terms));
+    assert!(node("b", "True").ready);
+    assert!(!node("b", "Unknown").ready);
+}
+
+#[test]
+fn storage_classes() {
+    let class = |mode: Value| {
+        let object =
+            json!({"metadata": {"name": "c"}, "provisioner": "p", "volumeBindingMode": mode});
+        let object: storage::StorageClass = from_value(object).unwrap();
+        StorageClass::from_object(&object).unwrap().binding
+    };
+    assert_eq!(
+        class(json!("WaitForFirstConsumer")),
+        Binding::WaitForFirstConsumer
+    );
+    assert_eq!(class(json!("Immediate")), Binding::Immediate);
+    assert_eq!(class(Value::Null), Binding::Immediate);
+}
