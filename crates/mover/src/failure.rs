@@ -28,17 +28,7 @@ impl Failure {
     /// A failure from an error and all its causes.
     #[must_use]
     pub fn from_error(exit: Exit, error: &dyn error::Error) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            if message.len() > MAX_MESSAGE {
-                break;
-            }
-            message.push_str(": ");
-            message.push_str(&error.to_string());
-            cause = error.source();
-        }
-        Self::new(exit, message)
+        Self::new(exit, net::chain(error))
     }
 
     /// The same failure with what was being done put in front.

@@ -138,3 +138,16 @@ impl error::Error for Error {
         self.source.as_deref().map(|source| source as _)
     }
 }
+
+/// An error and all its causes, in one line.
+#[must_use]
+pub fn chain(error: &dyn error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

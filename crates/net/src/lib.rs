@@ -32,7 +32,7 @@ pub use clock::{Cancel, Clock, SystemClock};
 pub use connection::{Connection, ResponseHead};
 pub use connector::Connector;
 pub use content_range::ContentRange;
-pub use error::{Error, Kind};
+pub use error::{Error, Kind, chain};
 pub use proxy::{Proxies, Proxy};
 pub use redirect::{headers_for as redirected_headers, target as redirect_target};
 pub use rest::{Answer, Request, Rest};

@@ -8,12 +8,9 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use rustls_platform_verifier::Verifier;
+use rustls_platform_verifier::Verifier as SystemVerifier;
 
-use crate::{
-    Error, Kind,
-    verify::{Anybody, NoSystemRoots, PinnedOrIssued},
-};
+use crate::{Error, Kind, verify::Verifier};
 
 /// Whom to trust.
 #[derive(Clone, Default)]
@@ -82,9 +79,9 @@ impl Trust {
         match self {
             // Plain HTTP needs no roots, so that a system without any is an error of the first
             // HTTPS connection, not of the start.
-            Self::System => Ok(match Verifier::new(Arc::clone(provider)) {
+            Self::System => Ok(match SystemVerifier::new(Arc::clone(provider)) {
                 Ok(verifier) => Arc::new(verifier),
-                Err(error) => Arc::new(NoSystemRoots::new(provider, &error)),
+                Err(error) => Arc::new(Verifier::no_system_roots(provider, &error)),
             }),
             Self::Bundle(certificates) => {
                 let mut roots = RootCertStore::empty();
@@ -103,9 +100,10 @@ impl Trust {
                                 error,
                             )
                         })?;
-                Ok(Arc::new(PinnedOrIssued::new(certificates.clone(), issued)))
+                let verifier = Verifier::pinned_or_issued(provider, certificates.clone(), issued);
+                Ok(Arc::new(verifier))
             }
-            Self::Insecure => Ok(Arc::new(Anybody::new(provider))),
+            Self::Insecure => Ok(Arc::new(Verifier::anybody(provider))),
         }
     }
 }

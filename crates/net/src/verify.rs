@@ -20,44 +20,69 @@ use x509_parser::parse_x509_certificate;
 
 use crate::{Error, Kind};
 
-/// Trusts certificates issued by the bundle, and certificates that are themselves in the bundle.
-///
-/// webpki refuses a server certificate that is marked as an authority (RFC 5280, 4.2.1.9), which
-/// self-signed server certificates often are; one that the user gave as trusted is taken, as long
-/// as it names the host and is within its dates.
+/// Checks a server's certificate by one of three rules, and always that the server holds its key.
 #[derive(Debug)]
-pub(crate) struct PinnedOrIssued {
-    pinned: Vec<CertificateDer<'static>>,
-    issued: Arc<WebPkiServerVerifier>,
-}
-
-/// Trusts anybody who holds the key of the certificate they show.
-#[derive(Debug)]
-pub(crate) struct Anybody {
+pub(crate) struct Verifier {
+    rule: Rule,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Trusts nobody, since the system has no certificate authorities.
+/// Whose certificate is taken.
 #[derive(Debug)]
-pub(crate) struct NoSystemRoots {
-    algorithms: WebPkiSupportedAlgorithms,
-    reason: MissingRoots,
+enum Rule {
+    /// Certificates issued by the bundle, and certificates that are themselves in the bundle.
+    ///
+    /// webpki refuses a server certificate that is marked as an authority (RFC 5280, 4.2.1.9), which
+    /// self-signed server certificates often are; one that the user gave as trusted is taken, as long
+    /// as it names the host and is within its dates.
+    PinnedOrIssued {
+        pinned: Vec<CertificateDer<'static>>,
+        issued: Arc<WebPkiServerVerifier>,
+    },
+    /// Anybody's.
+    Anybody,
+    /// Nobody's, since the system has no certificate authorities.
+    Nobody(MissingRoots),
 }
 
 /// Why the system's certificate authorities could not be loaded.
 #[derive(Debug, Clone)]
 struct MissingRoots(String);
 
-impl PinnedOrIssued {
-    pub(crate) const fn new(
+impl Verifier {
+    /// Trusts what is in the bundle, or was issued by it.
+    pub(crate) const fn pinned_or_issued(
+        provider: &CryptoProvider,
         pinned: Vec<CertificateDer<'static>>,
         issued: Arc<WebPkiServerVerifier>,
     ) -> Self {
-        Self { pinned, issued }
+        Self::new(provider, Rule::PinnedOrIssued { pinned, issued })
+    }
+
+    /// Trusts anybody who holds the key of the certificate they show.
+    pub(crate) const fn anybody(provider: &CryptoProvider) -> Self {
+        Self::new(provider, Rule::Anybody)
+    }
+
+    /// Trusts nobody, for the reason given.
+    pub(crate) fn no_system_roots(provider: &CryptoProvider, reason: &TlsError) -> Self {
+        Self::new(provider, Rule::Nobody(MissingRoots(reason.to_string())))
+    }
+
+    const fn new(provider: &CryptoProvider, rule: Rule) -> Self {
+        Self {
+            rule,
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+
+    /// Some of the certificates that anybody may show cannot be read, and so cannot be checked.
+    fn skips_signature(&self, certificate: &CertificateDer<'_>) -> bool {
+        matches!(self.rule, Rule::Anybody) && !is_readable(certificate)
     }
 }
 
-impl ServerCertVerifier for PinnedOrIssued {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -66,18 +91,24 @@ impl ServerCertVerifier for PinnedOrIssued {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        if !self.pinned.iter().any(|pinned| pinned == end_entity) {
-            return self.issued.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            );
+        match &self.rule {
+            Rule::PinnedOrIssued { pinned, issued } => {
+                if !pinned.iter().any(|pinned| pinned == end_entity) {
+                    return issued.verify_server_cert(
+                        end_entity,
+                        intermediates,
+                        server_name,
+                        ocsp_response,
+                        now,
+                    );
+                }
+                check_dates(end_entity, now)?;
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            Rule::Anybody => Ok(ServerCertVerified::assertion()),
+            Rule::Nobody(reason) => Err(TlsError::Other(OtherError(Arc::new(reason.clone())))),
         }
-        check_dates(end_entity, now)?;
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -86,52 +117,7 @@ impl ServerCertVerifier for PinnedOrIssued {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.issued
-            .verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.issued
-            .verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.issued.supported_verify_schemes()
-    }
-}
-
-impl Anybody {
-    pub(crate) fn new(provider: &CryptoProvider) -> Self {
-        Self {
-            algorithms: provider.signature_verification_algorithms,
-        }
-    }
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        if !is_readable(certificate) {
+        if self.skips_signature(certificate) {
             return Ok(HandshakeSignatureValid::assertion());
         }
         verify_tls12_signature(message, certificate, signature, &self.algorithms)
@@ -143,53 +129,9 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        if !is_readable(certificate) {
+        if self.skips_signature(certificate) {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-impl NoSystemRoots {
-    pub(crate) fn new(provider: &CryptoProvider, reason: &TlsError) -> Self {
-        Self {
-            algorithms: provider.signature_verification_algorithms,
-            reason: MissingRoots(reason.to_string()),
-        }
-    }
-}
-
-impl ServerCertVerifier for NoSystemRoots {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Err(TlsError::Other(OtherError(Arc::new(self.reason.clone()))))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
         verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 

@@ -123,14 +123,7 @@ impl Error {
     /// The whole chain of causes in one line, for logs and the termination message.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        net::chain(self)
     }
 }
 

@@ -419,9 +419,7 @@ fn unsent(doing: &str, error: &net::Error, effect: Effect) -> Error {
         kind if kind.is_transient() => Kind::Unreachable,
         _ => Kind::Protocol,
     };
-    let cause =
-        std::error::Error::source(error).map_or(String::new(), |cause| format!(": {cause}"));
-    Error::new(kind, format!("cannot {doing}: {error}{cause}"))
+    Error::new(kind, format!("cannot {doing}: {}", net::chain(error)))
 }
 
 #[cfg(test)]
