@@ -47,6 +47,8 @@ pub struct Settings {
     pub proxy: BTreeMap<String, String>,
     /// Most claims that are served at a time.
     pub max_in_flight: usize,
+    /// Most claims of one engine or identity service that are served at a time.
+    pub max_in_flight_per_source: usize,
     /// Attempts after a failure that may heal.
     pub retry: Retry,
     /// A pod that has not started for so long is reported.
@@ -81,6 +83,8 @@ impl Default for Settings {
             memory: Share::new("512Mi", "1Gi"),
             proxy: BTreeMap::new(),
             max_in_flight: 20,
+            // What an engine's hosts and a Glance serve at full speed; the rest would only share it.
+            max_in_flight_per_source: 10,
             retry: Retry {
                 most: 3,
                 first_pause: Duration::from_secs(10),

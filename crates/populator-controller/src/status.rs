@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use populator_api::{ClaimStatus, ConditionType, PopulatorStatus, Reason, Standing};
 
-use crate::{model::Claim, plan::Status};
+use crate::{
+    metrics::{Bytes, Measured},
+    model::Claim,
+    plan::Status,
+};
 
 /// More claims than these are counted and not named in a condition's message.
 const MOST_NAMED: usize = 20;
@@ -18,19 +22,6 @@ pub struct Served<'a> {
     pub status: &'a Status,
     /// What its pod says; nothing where it is not running, or cannot be asked.
     pub measured: Option<Measured>,
-}
-
-/// What a pod's metrics say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Measured {
-    /// Percent that is in place, rounded down.
-    pub percent: u8,
-    /// Bytes of the source that are in place.
-    pub copied: u64,
-    /// Size of the source in bytes.
-    pub size: u64,
-    /// Bytes in a second.
-    pub rate: u64,
 }
 
 /// The status of the resource with this generation, of which `previous` was written before.
@@ -73,19 +64,16 @@ pub fn summarise(
                 .map_or(Time(now), |old| old.last_transition_time.clone()),
         }
     };
-    let all_measured: Option<Vec<Measured>> = claims.iter().map(|served| served.measured).collect();
-    let all_measured = all_measured.filter(|list| !list.is_empty());
-    let sum = |field: fn(&Measured) -> u64| {
-        let sum = all_measured
-            .as_ref()?
-            .iter()
-            .map(field)
-            .fold(0, u64::saturating_add);
+    let bytes_of = |served: &Served<'_>| served.measured?.bytes;
+    let all: Option<Vec<Bytes>> = claims.iter().map(bytes_of).collect();
+    let all = all.filter(|list| !list.is_empty());
+    let sum = |field: fn(&Bytes) -> u64| {
+        let sum = all.as_ref()?.iter().map(field).fold(0, u64::saturating_add);
         i64::try_from(sum).ok()
     };
     let rates = claims
         .iter()
-        .filter_map(|served| Some(served.measured?.rate));
+        .filter_map(|served| Some(bytes_of(served)?.rate));
     let rate = rates.reduce(u64::saturating_add);
 
     PopulatorStatus {
@@ -96,8 +84,8 @@ pub fn summarise(
             condition(ConditionType::Progressing, has(Standing::Progressing)),
             condition(ConditionType::Failed, has(Standing::Failed)),
         ],
-        transferred_bytes: sum(|measured| measured.copied),
-        total_bytes: sum(|measured| measured.size),
+        transferred_bytes: sum(|bytes| bytes.copied),
+        total_bytes: sum(|bytes| bytes.size),
         rate: rate.map(per_second),
         last_error: last_error(claims, previous, worst),
         claims: entries,

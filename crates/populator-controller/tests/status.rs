@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use populator_api::{PopulatorStatus, Reason};
 use populator_controller::{
+    metrics::{Bytes, Measured},
     model::Claim,
     plan::Status,
-    status::{Measured, Served, summarise},
+    status::{Served, summarise},
 };
 use serde_json::json;
 
@@ -30,9 +31,11 @@ fn status(reason: Reason, message: &str) -> Status {
 fn measured(percent: u8, rate: u64) -> Measured {
     Measured {
         percent,
-        copied: u64::from(percent) * 10,
-        size: 1000,
-        rate,
+        bytes: Some(Bytes {
+            copied: u64::from(percent) * 10,
+            size: 1000,
+            rate,
+        }),
     }
 }
 

@@ -10,6 +10,7 @@
     reason = "a table has as many rows as there are cases"
 )]
 
+mod admission;
 mod attempt;
 mod begin;
 mod failure;
