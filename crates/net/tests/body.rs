@@ -338,3 +338,26 @@ fn errors_never_show_the_path() {
         );
     }
 }
+
+#[test]
+fn bytes_that_come_after_the_answer_end_the_use_of_the_connection() {
+    let (say, said) = std::sync::mpsc::channel::<()>();
+    let (written, wait) = std::sync::mpsc::channel();
+    let port = common::raw(move |mut stream| {
+        common::read_head(&mut stream);
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        std::io::Write::write_all(&mut stream, answer).unwrap();
+        said.recv().unwrap();
+        std::io::Write::write_all(&mut stream, b"more").unwrap();
+        written.send(stream).unwrap();
+    });
+    let to = format!("http://127.0.0.1:{port}/");
+    let mut connection = common::connect(&common::plain(), &to).unwrap();
+    let (target, none) = (common::url(&to), http::HeaderMap::new());
+    connection.get(&target, &none).unwrap();
+    assert_eq!(connection.read_to_end(9).unwrap(), b"ok");
+    assert!(connection.is_reusable());
+    say.send(()).unwrap();
+    let _open = wait.recv().unwrap();
+    assert!(!connection.is_reusable());
+}
