@@ -352,8 +352,8 @@ fn bytes_that_come_after_the_answer_end_the_use_of_the_connection() {
         written.send(stream).unwrap();
     });
     let to = format!("http://127.0.0.1:{port}/");
-    let mut connection = common::connect(&common::plain(), &to).unwrap();
-    let (target, none) = (common::url(&to), http::HeaderMap::new());
+    let mut connection = connect(&plain(), &to).unwrap();
+    let (target, none) = (url(&to), HeaderMap::new());
     connection.get(&target, &none).unwrap();
     assert_eq!(connection.read_to_end(9).unwrap(), b"ok");
     assert!(connection.is_reusable());
