@@ -51,8 +51,15 @@ pub(super) fn is_outdated(claim: &Claim, source: &Source, pod: &Pod) -> bool {
     objects::source_arguments(&source.origin)
         .into_iter()
         .any(differs)
-        || objects::network_annotation(source) != pod.networks
+        || !is_attached(source, pod)
         || (claim.retry.is_some() && claim.retry != pod.retry)
+}
+
+/// Whether the pod is attached to the resource's network. It may be attached to more: admission adds what
+/// the cluster's administrator wants, and a pod must not be replaced for that.
+fn is_attached(source: &Source, pod: &Pod) -> bool {
+    let networks = pod.networks.as_deref().unwrap_or_default();
+    objects::network_annotation(source).is_none_or(|network| networks.contains(&network))
 }
 
 /// Somebody deleted the temporary claim. It stays until its pod is gone; then all begins anew.

@@ -21,7 +21,12 @@ pub(super) fn bound(world: &World) -> Plan {
     let Some(temporary) = world.own_temporary() else {
         return without_temporary(world);
     };
-    if temporary.volume != claim.volume {
+    // The second half counts when the temporary claim is seen as it was before the volume was bound to it.
+    let volume = world.volume.as_ref();
+    let is_filled = volume.is_some_and(|volume| {
+        claim.volume.as_ref() == Some(&volume.name) && volume.populated_from.is_some()
+    });
+    if temporary.volume != claim.volume && !is_filled {
         let volume = claim.volume.as_deref().unwrap_or_default();
         let message = format!(
             "the claim got the volume {volume} while another one was being filled for it; that one is dropped"

@@ -152,6 +152,14 @@ fn pods_that_do_not_start() {
             &[],
         ),
         (
+            "the cluster attached the pod to a network of its own",
+            pending,
+            |case| case.pod().networks = Some("default/audit".to_owned()),
+            Reason::PodPending,
+            &[],
+            &[],
+        ),
+        (
             "another try was asked for meanwhile",
             pending,
             |case| case.world.claim.retry = Some("1".to_owned()),

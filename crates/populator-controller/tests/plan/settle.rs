@@ -125,6 +125,17 @@ fn the_temporary_claim_goes_when_the_target_is_bound_and_it_is_lost() {
             &[],
         ),
         (
+            "seen as it was before it had the volume",
+            bound,
+            |case| {
+                case.temporary().phase = ClaimPhase::Pending;
+                case.temporary().volume = None;
+            },
+            Reason::Populated,
+            &[],
+            &[],
+        ),
+        (
             "the resource is gone: cleaned up all the same",
             bound,
             |case| case.world.source = Lookup::Missing,
