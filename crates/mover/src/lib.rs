@@ -2,7 +2,7 @@
 //!
 //! A mover's `main` is four steps, and everything after it is testable without a process:
 //!
-//! ```ignore
+//! ```text
 //! fn main() -> ExitCode {
 //!     let environment = Environment::of_process();
 //!     let cli = match mover::parse::<Cli>() {
