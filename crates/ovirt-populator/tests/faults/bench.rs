@@ -60,7 +60,8 @@ impl Bench {
             .flag("disk-id", engine::DISK)
             .flag("volume-path", target)
             .flag("termination-log", self.folder.path().join("termination"))
-            .env("cacert", self.authority.pem());
+            .env("cacert", self.authority.pem())
+            .arg("-vv");
         let secret = self.engine.secret().into_iter();
         secret.fold(command, |command, (key, value)| command.env(key, value))
     }
