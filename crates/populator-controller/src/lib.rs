@@ -1,16 +1,20 @@
-//! The controller, so far without its hands: what the cluster shows, as plain values ([`model`]), what to
-//! do about it ([`plan()`]), the objects that are made ([`objects`]), which claims may begin
-//! ([`admission`]), what a pod's metrics say ([`metrics`]), and what is written into the populator resource
-//! ([`status`]).
+//! The controller: populates claims from oVirt disks and OpenStack images.
 //!
-//! Nothing in here does I/O, reads a clock, or depends on chance. What is decided follows from the
-//! arguments alone, so that every decision is a row of a table of tests.
+//! Data flows one way. [`observe`] watches the cluster and puts the world of one claim together, as plain values
+//! ([`model`]). [`plan()`] decides the next step from them; which claims may begin is decided for all of them in
+//! [`admission`]. [`apply`] does what was decided, with [`objects`] as they are to be, and says so in events and
+//! in the [`status`] of populator resources. [`reconcile`] is the loop around these three.
+//!
+//! What decides has no I/O, clock or chance in it, so that every decision is a row of a table of tests.
 
 pub mod admission;
+pub mod apply;
 pub mod metrics;
 pub mod model;
 pub mod objects;
+pub mod observe;
 pub mod plan;
+pub mod reconcile;
 pub mod settings;
 pub mod status;
 

@@ -10,6 +10,8 @@ use crate::{
     plan::Status,
 };
 
+/// 100 is said of what is populated and bound, and of nothing else.
+const ALMOST: i32 = 99;
 /// More claims than these are counted and not named in a condition's message.
 const MOST_NAMED: usize = 20;
 
@@ -49,6 +51,8 @@ pub fn summarise(
             .iter()
             .any(|served| served.status.reason.standing() == standing)
     };
+    // What was said of a pod that is gone holds when all is well.
+    let done = worst.standing() == Standing::Done;
     let message = message(claims);
     let condition = |condition: ConditionType, holds: bool| {
         let status = if holds { "True" } else { "False" };
@@ -80,12 +84,13 @@ pub fn summarise(
         progress: PopulatorStatus::progress_of(entries.iter().map(|entry| entry.progress)),
         observed_generation: generation,
         conditions: vec![
-            condition(ConditionType::Ready, worst.standing() == Standing::Done),
+            condition(ConditionType::Ready, done),
             condition(ConditionType::Progressing, has(Standing::Progressing)),
             condition(ConditionType::Failed, has(Standing::Failed)),
         ],
-        transferred_bytes: sum(|bytes| bytes.copied),
-        total_bytes: sum(|bytes| bytes.size),
+        transferred_bytes: sum(|bytes| bytes.copied)
+            .or(previous.transferred_bytes.filter(|_| done)),
+        total_bytes: sum(|bytes| bytes.size).or(previous.total_bytes.filter(|_| done)),
         rate: rate.map(per_second),
         last_error: last_error(claims, previous, worst),
         claims: entries,
@@ -101,12 +106,17 @@ fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
     let mut before = previous.claims.iter();
     let before = before
         .find(|old| old.uid == claim.uid)
-        .and_then(|old| old.progress);
+        .and_then(|old| old.progress)
+        // Forklift's definition keeps nothing but the sum, of usually one claim.
+        .or_else(|| {
+            let sum = previous.progress.as_deref().filter(|_| previous.claims.is_empty());
+            Some(sum?.parse::<i32>().ok()?.clamp(0, ALMOST))
+        });
     let progress = if status.reason == Reason::Populated {
         Some(100)
     } else {
         measured
-            .map(|measured| i32::from(measured.percent.min(100)))
+            .map(|measured| i32::from(measured.percent).min(ALMOST))
             .max(before)
     };
     ClaimStatus {

@@ -1,5 +1,7 @@
 //! Populator pods.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use populator_api::names::{self, annotation as key, label as label_key};
@@ -36,6 +38,9 @@ pub struct Pod {
     pub pinned_to: Option<String>,
     /// The node that it was given.
     pub node: Option<String>,
+
+    /// Where its metrics are, while it runs.
+    pub address: Option<IpAddr>,
 
     /// Why it has no node, for one that the scheduler cannot place.
     pub unschedulable: Option<String>,
@@ -123,6 +128,7 @@ impl Pod {
             networks: annotation(metadata, key::NETWORKS).map(str::to_owned),
             pinned_to: spec.and_then(pin),
             node: spec.and_then(|spec| spec.node_name.clone()),
+            address: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
             unschedulable: condition("PodScheduled", "False"),
             waiting: state
                 .waiting

@@ -95,6 +95,15 @@ impl Kind {
             Self::Openstack => "OpenstackVolumePopulator",
         }
     }
+
+    /// The kind's name in URLs of the API server.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Ovirt => "ovirtvolumepopulators",
+            Self::Openstack => "openstackvolumepopulators",
+        }
+    }
 }
 
 impl Source {

@@ -1,5 +1,7 @@
 //! Before there is anything: whether the claim can be populated at all, and the temporary claim.
 
+use std::time::Duration;
+
 use populator_api::{GROUP, Reason, names::event as name};
 
 use super::{Action, Plan, Situation, settle};
@@ -7,6 +9,9 @@ use crate::{
     model::{Binding, Claim, Grant, Kind, Lookup, Source, StorageClass},
     objects,
 };
+
+/// Grants are not watched, but asked for while a claim needs one.
+const ASK_FOR_GRANT: Duration = Duration::from_secs(30);
 
 /// Why the claim is not populated, whatever was made for it so far.
 pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
@@ -30,13 +35,12 @@ pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
     }
     if world.grant == Grant::Missing {
         let namespace = claim.source_namespace();
-        return refuse(
-            Reason::ReferenceNotGranted,
-            format!(
-                "dataSourceRef names the namespace {namespace}, and no ReferenceGrant there allows it; \
-                 use a {kind} of the claim's namespace"
-            ),
+        let message = format!(
+            "dataSourceRef names the namespace {namespace}, and no ReferenceGrant there allows it; \
+             use a {kind} of the claim's namespace"
         );
+        let refused = Plan::warn(name::REFUSED, Reason::ReferenceNotGranted, message);
+        return Some(refused.again_after(ASK_FOR_GRANT));
     }
     if claim.has_selector {
         return refuse(

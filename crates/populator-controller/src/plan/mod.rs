@@ -34,6 +34,9 @@ use populator_api::{GROUP, Reason, names::event as name};
 
 use crate::{Settings, model::World};
 
+/// How often a claim that waits is told its place. It is looked at at once when its turn has come.
+const TELL_PLACE: Duration = Duration::from_mins(5);
+
 /// What to do, what to say, and how it stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -174,6 +177,6 @@ impl Situation<'_> {
         let mut plan = Plan::wait(Reason::Throttled, message);
         plan.events
             .push(Event::normal(name::THROTTLED, &plan.status.message));
-        Some(plan)
+        Some(plan.again_after(TELL_PLACE))
     }
 }

@@ -5,6 +5,10 @@
 //! while bytes move, and through the pauses between attempts. A claim that waits for a consumer, or for
 //! something that others must make, holds none and does not stand in the queue.
 
+mod turns;
+
+pub use turns::{Turn, Turns};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::args::flag;

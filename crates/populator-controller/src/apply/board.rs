@@ -1,0 +1,403 @@
+//! How every claim stands, and the status of every populator resource from it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Debug,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch},
+};
+use populator_api::{PopulatorStatus, Reason, names::event};
+use serde_json::{Map, Value, json};
+use tokio::time::{self, Instant, MissedTickBehavior};
+
+use super::{Endpoint, Endpoints, Failure, Recorder, parameters};
+use crate::{
+    metrics::Measured,
+    model::Claim,
+    observe::{Observer, Resource, SourceName, api_resource},
+    plan::{Event, Status},
+    status::{Served, summarise},
+};
+
+/// How often there may be something to write.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two writes of one resource when only numbers have changed, or the last write failed.
+const PACE: Duration = Duration::from_secs(5);
+/// Resources that nobody refers to are told so after a while, since they are usually made before their claims.
+const LONELY: Duration = Duration::from_secs(30);
+/// Writes at a time.
+const WRITERS: usize = 8;
+
+/// How one claim stands.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The claim.
+    pub claim: Arc<Claim>,
+    /// How it stands.
+    pub status: Status,
+    /// How far its pod is, if that is known.
+    pub measured: Option<Measured>,
+}
+
+/// How every claim stands.
+pub struct Board {
+    client: Client,
+    endpoints: Endpoints,
+    entries: Mutex<HashMap<SourceName, Entry>>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    claims: BTreeMap<String, Standing>,
+    /// What was written last; what the watches show may be older.
+    written: Option<PopulatorStatus>,
+    /// UID of the resource that it was written to.
+    resource: String,
+    due: Option<Instant>,
+    last: Option<Instant>,
+}
+
+/// What became of a write.
+enum Sent {
+    /// The resource says so now.
+    Taken,
+    /// The API server answered, and the resource is as before.
+    Ignored,
+}
+
+impl Debug for Board {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Board")
+    }
+}
+
+impl Board {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            endpoints: Endpoints::default(),
+            entries: Mutex::default(),
+        }
+    }
+
+    /// Notes how a claim stands; returns how it stood before.
+    pub fn set(&self, source: SourceName, claim: Claim, status: Status) -> Option<Reason> {
+        let mut entries = self.lock();
+        let entry = entries.entry(source).or_default();
+        let before = entry.claims.get(&claim.uid);
+        let reason = before.map(|standing| standing.status.reason);
+        if before.is_some_and(|standing| standing.status == status) {
+            return reason;
+        }
+        // What a pod said holds until there is another one; then it is history.
+        let keeps = matches!(
+            status.reason,
+            Reason::Copying | Reason::NodeLost | Reason::Rebinding | Reason::Populated
+        );
+        let measured = before
+            .and_then(|standing| standing.measured)
+            .filter(|_| keeps);
+        let standing = Standing {
+            measured,
+            status,
+            claim: Arc::new(claim),
+        };
+        entry.claims.insert(standing.claim.uid.clone(), standing);
+        entry.due = Some(Instant::now());
+        reason
+    }
+
+    /// Notes how far a claim's pod is; returns how far it was.
+    pub fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Measured> {
+        let mut entries = self.lock();
+        let entry = entries
+            .values_mut()
+            .find(|entry| entry.claims.contains_key(claim_uid))?;
+        let standing = entry.claims.get_mut(claim_uid)?;
+        let before = standing.measured;
+        if before != measured {
+            standing.measured = measured;
+            let next = entry.last.map_or_else(Instant::now, |last| last + PACE);
+            entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
+        }
+        before
+    }
+
+    /// The claim is gone.
+    pub fn remove(&self, claim_uid: &str) {
+        for entry in self.lock().values_mut() {
+            if entry.claims.remove(claim_uid).is_some() {
+                entry.due = Some(Instant::now());
+            }
+        }
+    }
+
+    /// How many claims stand where.
+    #[must_use]
+    pub fn reasons(&self) -> BTreeMap<Reason, usize> {
+        let mut reasons = BTreeMap::new();
+        for standing in self.lock().values().flat_map(|entry| entry.claims.values()) {
+            *reasons.entry(standing.status.reason).or_default() += 1;
+        }
+        reasons
+    }
+
+    /// Writes what has changed, and tells the owners of claims how far they are, for ever.
+    pub async fn run(&self, observer: &Observer, recorder: &Recorder) {
+        let mut ticks = time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
+        loop {
+            ticks.tick().await;
+            if swept.elapsed() >= LONELY {
+                swept = Instant::now();
+                self.sweep(observer);
+            }
+            let writes = self
+                .take_due()
+                .into_iter()
+                .map(|source| self.write(observer, recorder, source));
+            stream::iter(writes)
+                .for_each_concurrent(WRITERS, |write| write)
+                .await;
+        }
+    }
+
+    /// Finds resources that nobody refers to, and drops those that are gone.
+    fn sweep(&self, observer: &Observer) {
+        let cache = observer.cache();
+        let mut entries = self.lock();
+        entries.retain(|name, entry| !entry.claims.is_empty() || cache.resource(name).is_some());
+        for resource in cache.all_resources() {
+            if !entries.contains_key(&resource.name) && resource.status.conditions.is_empty() {
+                entries.entry(resource.name.clone()).or_default().due = Some(Instant::now());
+            }
+        }
+    }
+
+    fn take_due(&self) -> Vec<SourceName> {
+        let now = Instant::now();
+        let mut entries = self.lock();
+        let due = entries.iter_mut().filter_map(|(name, entry)| {
+            let is_due = entry.due.is_some_and(|due| due <= now);
+            is_due.then(|| {
+                entry.due = None;
+                name.clone()
+            })
+        });
+        due.collect()
+    }
+
+    async fn write(&self, observer: &Observer, recorder: &Recorder, name: SourceName) {
+        let Some(resource) = observer.cache().resource(&name).cloned() else {
+            return;
+        };
+        let Some((status, previous)) = self.compose(&name, &resource, Timestamp::now()) else {
+            return;
+        };
+        let outcome = self.send(&resource, &status, &previous).await;
+        if matches!(outcome, Ok(Sent::Taken)) {
+            for (claim, event) in self.milestones(&name, &status, &previous) {
+                recorder.happened(&claim, &event, Timestamp::now()).await;
+            }
+        }
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(&name) else {
+            return;
+        };
+        entry.last = Some(Instant::now());
+        match outcome {
+            Ok(Sent::Taken) => {
+                entry.written = Some(status);
+                entry.resource = resource.uid;
+            }
+            Ok(Sent::Ignored) => {
+                // A definition with a subresource took the place of Forklift's.
+                self.endpoints.forget();
+                entry.due = Some(Instant::now());
+                return;
+            }
+            Err(error) => {
+                // Perhaps the definition was replaced; a resource that is gone is not written again.
+                self.endpoints.forget();
+                entry.due = Some(Instant::now() + PACE);
+                tracing::warn!(
+                    resource = name.name,
+                    namespace = name.namespace,
+                    "the status of a {} cannot be written: {error}",
+                    name.kind.name()
+                );
+            }
+        }
+    }
+
+    /// The status to write, and the one that it replaces; `None` when they are the same.
+    fn compose(
+        &self,
+        name: &SourceName,
+        resource: &Resource,
+        now: Timestamp,
+    ) -> Option<(PopulatorStatus, PopulatorStatus)> {
+        let entries = self.lock();
+        let entry = entries.get(name)?;
+        let written = entry
+            .written
+            .as_ref()
+            .filter(|_| entry.resource == resource.uid);
+        let previous = written.unwrap_or(&resource.status).clone();
+        let served: Vec<Served<'_>> = entry
+            .claims
+            .values()
+            .map(|standing| Served {
+                claim: &standing.claim,
+                status: &standing.status,
+                measured: standing.measured,
+            })
+            .collect();
+        let status = summarise(&served, &previous, resource.generation, now);
+        (status != previous).then_some((status, previous))
+    }
+
+    /// What to tell of the quarters that claims have passed.
+    fn milestones(
+        &self,
+        name: &SourceName,
+        status: &PopulatorStatus,
+        previous: &PopulatorStatus,
+    ) -> Vec<(Arc<Claim>, Event)> {
+        let entries = self.lock();
+        let Some(entry) = entries.get(name) else {
+            return Vec::new();
+        };
+        let passed = status.claims.iter().filter_map(|now| {
+            let before = previous.claims.iter().find(|before| before.uid == now.uid);
+            let before = before.and_then(|before| before.progress);
+            let percent = milestone(before.unwrap_or_default(), now.progress?)?;
+            let claim = Arc::clone(&entry.claims.get(&now.uid)?.claim);
+            let message = match &status.rate {
+                Some(rate) if status.claims.len() == 1 => {
+                    format!("{percent} % is in place, at {rate}")
+                }
+                _ => format!("{percent} % is in place"),
+            };
+            Some((claim, Event::normal(event::PROGRESS, &message)))
+        });
+        passed.collect()
+    }
+
+    async fn send(
+        &self,
+        resource: &Resource,
+        status: &PopulatorStatus,
+        previous: &PopulatorStatus,
+    ) -> Result<Sent, Failure> {
+        let unavailable = |error| Failure::of(error, &[404, 409]);
+        let kind = resource.name.kind;
+        let endpoint = self.endpoints.of(kind, &self.client).await;
+        let api = Api::<DynamicObject>::namespaced_with(
+            self.client.clone(),
+            &resource.name.namespace,
+            &api_resource(kind),
+        );
+        let of_this_one = json!({"uid": resource.uid});
+        match endpoint.map_err(unavailable)? {
+            None => Ok(Sent::Taken),
+            Some(Endpoint::Status) => {
+                let status = full(status).map_err(Failure::Patch)?;
+                let patch = json!({"metadata": of_this_one, "status": status});
+                let (parameters, patch) = (parameters(), Patch::Merge(patch));
+                let sent = api.patch_status(&resource.name.name, &parameters, &patch);
+                sent.await.map(|_| Sent::Taken).map_err(unavailable)
+            }
+            Some(Endpoint::Main) => {
+                let progress = status.progress.as_deref().unwrap_or("0");
+                if previous.progress.as_deref() == Some(progress) {
+                    return Ok(Sent::Taken);
+                }
+                let patch = json!({"metadata": of_this_one, "status": {"progress": progress}});
+                let (parameters, patch) = (parameters(), Patch::Merge(patch));
+                let sent = api.patch(&resource.name.name, &parameters, &patch);
+                let sent = sent.await.map_err(unavailable)?;
+                Ok(if sent.data["status"]["progress"] == progress {
+                    Sent::Taken
+                } else {
+                    Sent::Ignored
+                })
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SourceName, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The quarter that was passed last on the way from one percentage to another.
+fn milestone(before: i32, now: i32) -> Option<i32> {
+    let quarter = |percent: i32| percent / 25;
+    (quarter(now) > quarter(before) && now < 100).then(|| quarter(now) * 25)
+}
+
+/// The status as a merge patch: a field that is not set is removed.
+fn full(status: &PopulatorStatus) -> serde_json::Result<Value> {
+    const FIELDS: [&str; 8] = [
+        "progress",
+        "observedGeneration",
+        "conditions",
+        "claims",
+        "transferredBytes",
+        "totalBytes",
+        "rate",
+        "lastError",
+    ];
+    let set = serde_json::to_value(status)?;
+    let field = |name: &str| (name.to_owned(), set[name].clone());
+    Ok(Value::Object(Map::from_iter(FIELDS.map(field))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quarters_are_told_once_each() {
+        for (before, now, told) in [
+            (0, 24, None),
+            (0, 25, Some(25)),
+            (25, 49, None),
+            (20, 80, Some(75)),
+            (80, 99, None),
+            (80, 100, None),
+        ] {
+            assert_eq!(milestone(before, now), told, "{before} {now}");
+        }
+    }
+
+    #[test]
+    fn a_patch_names_every_field() {
+        let empty = PopulatorStatus::default();
+        let all = full(&empty).unwrap();
+        assert!(all.as_object().unwrap().values().all(Value::is_null));
+        // With all fields set there are no more of them than are named.
+        let everything: PopulatorStatus = serde_json::from_value(json!({
+            "progress": "1", "observedGeneration": 1, "transferredBytes": 1, "totalBytes": 1, "rate": "r",
+            "lastError": "e",
+            "conditions": [{"type": "Ready", "status": "True", "reason": "R", "message": "m",
+                            "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+            "claims": [{"uid": "u", "name": "n", "reason": "Copying"}],
+        }))
+        .unwrap();
+        let set = serde_json::to_value(&everything).unwrap();
+        assert_eq!(full(&everything).unwrap(), set);
+        assert_eq!(set.as_object().unwrap().len(), 8);
+    }
+}

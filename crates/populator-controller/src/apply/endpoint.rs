@@ -1,0 +1,88 @@
+//! Where the status of a populator resource is written.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::Client;
+use populator_api::{GROUP, VERSION};
+use tokio::time::Instant;
+
+use crate::model::Kind;
+
+/// A definition may be replaced while we run, by Forklift's operator or by us.
+const VALID_FOR: Duration = Duration::from_mins(5);
+
+/// Where the status is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A subresource: our definition, with all its fields.
+    Status,
+    /// The resource itself: Forklift's definition, with `status.progress` alone.
+    Main,
+}
+
+/// Where the status of each kind is, as the API server says. A 404 on a write cannot tell, since a deleted
+/// resource gives the same.
+#[derive(Debug, Default)]
+pub struct Endpoints {
+    learned: Mutex<Option<Learned>>,
+}
+
+#[derive(Debug, Clone)]
+struct Learned {
+    at: Instant,
+    endpoints: BTreeMap<Kind, Endpoint>,
+}
+
+impl Endpoints {
+    /// Where the status of `kind` is; `None` when the cluster has no such kind.
+    pub async fn of(&self, kind: Kind, client: &Client) -> kube::Result<Option<Endpoint>> {
+        if let Some(learned) = self.learned() {
+            return Ok(learned.endpoints.get(&kind).copied());
+        }
+        let found = match client
+            .list_api_group_resources(&format!("{GROUP}/{VERSION}"))
+            .await
+        {
+            Ok(found) => found.resources,
+            Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let has = |plural: &str| found.iter().any(|resource| resource.name == plural);
+        let endpoint = |kind: Kind| {
+            let plural = kind.plural();
+            if has(&format!("{plural}/status")) {
+                Some((kind, Endpoint::Status))
+            } else {
+                has(plural).then_some((kind, Endpoint::Main))
+            }
+        };
+        let endpoints: BTreeMap<_, _> = [Kind::Ovirt, Kind::Openstack]
+            .into_iter()
+            .filter_map(endpoint)
+            .collect();
+        let outcome = endpoints.get(&kind).copied();
+        *self.lock() = Some(Learned {
+            at: Instant::now(),
+            endpoints,
+        });
+        Ok(outcome)
+    }
+
+    /// Something did not go as it should: ask again the next time.
+    pub fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    fn learned(&self) -> Option<Learned> {
+        let learned = self.lock().clone();
+        learned.filter(|learned| learned.at.elapsed() < VALID_FOR)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Learned>> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

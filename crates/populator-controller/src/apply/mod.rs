@@ -1,0 +1,195 @@
+//! What was decided, done: writes to the API server, each bound to what it was decided on.
+
+mod board;
+mod endpoint;
+mod events;
+
+pub use board::{Board, Standing};
+pub use endpoint::{Endpoint, Endpoints};
+pub use events::Recorder;
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{model::Claim, objects::patch, plan::Action};
+
+/// Whose fields these are (`metadata.managedFields`).
+pub(crate) const FIELD_MANAGER: &str = "populator-controller";
+
+/// Why an action was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It was decided on what has passed: another look at the cluster shows what is.
+    #[error("the cluster has changed: {0}")]
+    Late(#[source] kube::Error),
+    /// The API server will not have it: a quota, a policy, a right that is missing.
+    #[error("{}", words(.0))]
+    Refused(#[source] kube::Error),
+    /// The API server could not be asked, or was busy.
+    #[error("the API server does not answer as it should: {0}")]
+    Unavailable(#[source] kube::Error),
+    /// A value cannot be written down.
+    #[error("a patch cannot be made")]
+    Patch(#[source] serde_json::Error),
+}
+
+impl Failure {
+    /// The kind in one word, for metrics.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Late(_) => "late",
+            Self::Refused(_) => "refused",
+            Self::Unavailable(_) => "unavailable",
+            Self::Patch(_) => "internal",
+        }
+    }
+
+    fn of(error: kube::Error, late: &[u16]) -> Self {
+        match &error {
+            kube::Error::Api(status) if late.contains(&status.code) => Self::Late(error),
+            kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
+                Self::Refused(error)
+            }
+            _ => Self::Unavailable(error),
+        }
+    }
+}
+
+/// What the API server says, without the client's decoration.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Carries actions out.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+}
+
+impl Debug for Writer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Writer")
+    }
+}
+
+impl Writer {
+    /// Writes by way of `client`.
+    #[must_use]
+    pub const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Does one action for a claim.
+    pub async fn apply(&self, action: &Action, claim: &Claim) -> Result<(), Failure> {
+        let claims =
+            || Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &claim.namespace);
+        let pods = || Api::<Pod>::namespaced(self.client.clone(), &claim.namespace);
+        match action {
+            Action::CreateTemporaryClaim(object) => create(claims(), object).await,
+            Action::CreatePod(object) => create(pods(), object).await,
+            Action::AdoptTemporaryClaim { name, uid } => {
+                merge(claims(), name, &patch::adopt(uid, &claim.uid)).await
+            }
+            Action::AdoptPod { name, uid } => {
+                merge(pods(), name, &patch::adopt(uid, &claim.uid)).await
+            }
+            Action::DeletePod { name, uid } => delete(pods(), name, uid).await,
+            Action::DeleteTemporaryClaim { name, uid, .. } => delete(claims(), name, uid).await,
+            Action::RebindVolume { volume, from } => {
+                let volumes = Api::<PersistentVolume>::all(self.client.clone());
+                test_and_set(volumes, &volume.name, patch::rebind(volume, from, claim)).await
+            }
+            Action::RecordFailure {
+                recreations,
+                failure,
+            } => {
+                let patch = patch::record_failure(&claim.uid, *recreations, failure)
+                    .map_err(Failure::Patch)?;
+                merge(claims(), &claim.name, &patch).await
+            }
+            Action::ForgetFailures => {
+                merge(claims(), &claim.name, &patch::forget_failures(&claim.uid)).await
+            }
+            Action::ClearSelectedNode { node } => {
+                let patch = patch::clear_selected_node(&claim.uid, node);
+                test_and_set(claims(), &claim.name, patch).await
+            }
+        }
+    }
+}
+
+async fn create<K>(api: Api<K>, object: &K) -> Result<(), Failure>
+where
+    K: serde::Serialize + DeserializeOwned + Clone + Debug,
+{
+    let parameters = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    match api.create(&parameters, object).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::of(error, &[409])),
+    }
+}
+
+/// An object that is gone needs no patch, but the plan that wanted one is out of date.
+async fn merge<K>(api: Api<K>, name: &str, patch: &Value) -> Result<(), Failure>
+where
+    K: DeserializeOwned + Clone + Debug,
+{
+    match api.patch(name, &parameters(), &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::of(error, &[404, 409])),
+    }
+}
+
+/// A JSON patch whose tests fail is answered with 422.
+async fn test_and_set<K>(api: Api<K>, name: &str, patch: Value) -> Result<(), Failure>
+where
+    K: DeserializeOwned + Clone + Debug,
+{
+    let patch = serde_json::from_value(patch).map_err(Failure::Patch)?;
+    match api
+        .patch(name, &parameters(), &Patch::<()>::Json(patch))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::of(error, &[404, 409, 422])),
+    }
+}
+
+async fn delete<K>(api: Api<K>, name: &str, uid: &str) -> Result<(), Failure>
+where
+    K: DeserializeOwned + Clone + Debug,
+{
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::background()
+    };
+    match api.delete(name, &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(Failure::of(error, &[409])),
+    }
+}
+
+fn parameters() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}

@@ -1,0 +1,209 @@
+//! What the cluster shows: watches keep a cache of values, and the world of one claim is put together from
+//! it, with a question to the API server where the cache cannot know.
+
+mod cache;
+mod table;
+mod watch;
+
+pub use cache::{Cache, Name, Resource, SourceName, source_of};
+pub use watch::{Wakes, watch_all};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::GroupVersionKind,
+};
+use populator_api::{GROUP, VERSION, names};
+use serde_json::Value;
+
+use crate::{
+    Settings,
+    model::{Claim, Grant, Kind, Pod, PodPhase, TemporaryClaim, Volume, World},
+};
+
+/// Puts worlds together.
+#[derive(Debug)]
+pub struct Observer {
+    client: ClientHolder,
+    cache: Mutex<Cache>,
+}
+
+/// `Client` has no `Debug`.
+struct ClientHolder(Client);
+
+impl std::fmt::Debug for ClientHolder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Client")
+    }
+}
+
+impl Observer {
+    /// Over an empty cache.
+    #[must_use]
+    pub fn new(client: Client, cache: Cache) -> Self {
+        Self {
+            client: ClientHolder(client),
+            cache: Mutex::new(cache),
+        }
+    }
+
+    /// The cache. Not to be held across an await.
+    pub fn cache(&self) -> MutexGuard<'_, Cache> {
+        // Each change is made whole before the lock is given back, also by a task that panics later.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The world of a claim, complete; `None` when there is no such claim.
+    pub async fn world(
+        &self,
+        claim_uid: &str,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> kube::Result<Option<World>> {
+        let Some(mut world) = self.cache().world(claim_uid) else {
+            return Ok(None);
+        };
+        let claim = &world.claim;
+        let unfinished = claim.volume.is_none() && !claim.terminating;
+        if world.temporary.is_none() && world.pod.is_some() {
+            // Its absence condemns the pod: a cache that is late must not.
+            world.temporary = self.temporary_claim(claim).await?;
+        } else if world.temporary.is_some() && world.pod.is_none() && unfinished {
+            // Pods that Forklift made lack the label by which pods are watched.
+            world.pod = self.pod(claim).await?;
+        }
+        if world.volume.is_none()
+            && let Some(name) = &world.claim.volume
+        {
+            world.volume = self.volume(name).await?;
+        }
+        if world.grant == Grant::Missing {
+            world.grant = self.grant(&world.claim).await?;
+        }
+        if let Some(pod) = world.own_pod().filter(|pod| is_late(pod, settings, now)) {
+            world.pod_warning = self.warning(&world.claim.namespace, pod).await?;
+        }
+        Ok(Some(world))
+    }
+
+    fn namespaced<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.0.clone(), namespace)
+    }
+
+    async fn temporary_claim(&self, claim: &Claim) -> kube::Result<Option<TemporaryClaim>> {
+        let api = self.namespaced::<core::PersistentVolumeClaim>(&claim.namespace);
+        let found = api.get_opt(&names::temporary_claim(&claim.uid)).await?;
+        Ok(found.as_ref().and_then(TemporaryClaim::from_object))
+    }
+
+    async fn pod(&self, claim: &Claim) -> kube::Result<Option<Pod>> {
+        let api = self.namespaced::<core::Pod>(&claim.namespace);
+        let found = api.get_opt(&names::pod(&claim.uid)).await?;
+        Ok(found.as_ref().and_then(Pod::from_object))
+    }
+
+    async fn volume(&self, name: &str) -> kube::Result<Option<Volume>> {
+        let api = Api::<core::PersistentVolume>::all(self.client.0.clone());
+        Ok(api
+            .get_opt(name)
+            .await?
+            .as_ref()
+            .and_then(Volume::from_object))
+    }
+
+    /// The newest warning about a pod, in its writer's words.
+    async fn warning(&self, namespace: &str, pod: &Pod) -> kube::Result<Option<String>> {
+        let of_pod = format!("involvedObject.uid={},type=Warning", pod.uid);
+        let api = self.namespaced::<core::Event>(namespace);
+        let found = match api.list(&ListParams::default().fields(&of_pod)).await {
+            Ok(found) => found.items,
+            // An explanation is good to have, and nothing depends on it.
+            Err(error) if is_forbidden(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let seen = |event: &core::Event| {
+            let last = event.last_timestamp.as_ref().map(|time| time.0);
+            last.or(event.event_time.as_ref().map(|time| time.0))
+        };
+        let newest = found.into_iter().max_by_key(seen);
+        Ok(newest.map(|event| {
+            let reason = event.reason.unwrap_or_default();
+            let message = event.message.unwrap_or_default();
+            format!("{reason}: {message}")
+        }))
+    }
+
+    /// Whether a `ReferenceGrant` allows what the claim refers to. Where there are no such objects, or they may
+    /// not be read, none does. They are asked for and not watched: a claim that needs one is rare, and asks
+    /// again and again.
+    async fn grant(&self, claim: &Claim) -> kube::Result<Grant> {
+        let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1beta1", "ReferenceGrant");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "referencegrants");
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.0.clone(), claim.source_namespace(), &resource);
+        match api.list(&ListParams::default()).await {
+            Ok(found) if found.items.iter().any(|grant| allows(&grant.data, claim)) => {
+                Ok(Grant::Given)
+            }
+            Ok(_) => Ok(Grant::Missing),
+            Err(error) if is_forbidden(&error) || is_missing(&error) => Ok(Grant::Missing),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A kind of ours for calls without a type: a resource that is malformed must not end the watch of all.
+#[must_use]
+pub fn api_resource(kind: Kind) -> ApiResource {
+    let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind.name());
+    ApiResource::from_gvk_with_plural(&gvk, kind.plural())
+}
+
+/// Whether the API server says that we may not.
+#[must_use]
+pub fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
+}
+
+/// Whether the API server says that there is no such thing.
+#[must_use]
+pub fn is_missing(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// A pod that should have started by now. Only then is it worth asking why.
+fn is_late(pod: &Pod, settings: &Settings, now: Timestamp) -> bool {
+    let waited = now.duration_since(pod.created);
+    pod.phase == PodPhase::Pending
+        && pod.terminating.is_none()
+        && waited.unsigned_abs() >= settings.stuck_after
+}
+
+/// Whether a grant (<https://gateway-api.sigs.k8s.io/api-types/referencegrant/>) covers the claim.
+fn allows(grant: &Value, claim: &Claim) -> bool {
+    let list = |field: &str| {
+        let list = grant["spec"][field].as_array();
+        list.into_iter().flatten()
+    };
+    let is = |value: &Value, expected: &str| value.as_str().unwrap_or_default() == expected;
+    let from = list("from").any(|from| {
+        is(&from["group"], "")
+            && is(&from["kind"], "PersistentVolumeClaim")
+            && is(&from["namespace"], &claim.namespace)
+    });
+    let to = list("to").any(|to| {
+        is(&to["group"], GROUP)
+            && is(&to["kind"], &claim.reference.kind)
+            && to["name"]
+                .as_str()
+                .is_none_or(|name| name.is_empty() || name == claim.reference.name)
+    });
+    from && to
+}

@@ -1,0 +1,196 @@
+//! Objects of one kind as values, kept up to date by a watch.
+
+use std::{collections::HashMap, hash::Hash};
+
+use kube::runtime::watcher::Event;
+
+/// The values that a watch shows, by key. What is of no interest takes no memory.
+#[derive(Debug)]
+pub(super) struct Table<K, V> {
+    rows: HashMap<K, V>,
+    /// What a list has brought so far; it replaces the rows when it is complete.
+    incoming: HashMap<K, V>,
+}
+
+/// A row that is different now.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Change<V> {
+    /// What it was.
+    pub before: Option<V>,
+    /// What it is.
+    pub after: Option<V>,
+}
+
+/// What an object is to a table.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row<K, V> {
+    /// Its key.
+    pub key: K,
+    /// Its value; `None` for an object that is of no interest (any more).
+    pub value: Option<V>,
+}
+
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self {
+            rows: HashMap::new(),
+            incoming: HashMap::new(),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone + PartialEq> Table<K, V> {
+    /// Takes over what a watch says, and returns what is different now. `read` turns an object into a row;
+    /// without one it is ignored.
+    pub(super) fn take<O>(
+        &mut self,
+        event: Event<O>,
+        read: impl Fn(&O) -> Option<Row<K, V>>,
+    ) -> Vec<Change<V>> {
+        match event {
+            Event::Init => {
+                self.incoming.clear();
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                if let Some(Row {
+                    key,
+                    value: Some(value),
+                }) = read(&object)
+                {
+                    self.incoming.insert(key, value);
+                }
+                Vec::new()
+            }
+            Event::InitDone => self.replace(),
+            Event::Apply(object) => read(&object)
+                .and_then(|row| self.set(row.key, row.value))
+                .into_iter()
+                .collect(),
+            Event::Delete(object) => read(&object)
+                .and_then(|row| self.set(row.key, None))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    /// The value of a key.
+    pub(super) fn get<Q>(&self, key: &Q) -> Option<&V>
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.rows.get(key)
+    }
+
+    /// All values, in no order.
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.rows.values()
+    }
+
+    /// All rows, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.rows.iter()
+    }
+
+    fn set(&mut self, key: K, after: Option<V>) -> Option<Change<V>> {
+        let before = match &after {
+            Some(value) => self.rows.insert(key, value.clone()),
+            None => self.rows.remove(&key),
+        };
+        (before != after).then_some(Change { before, after })
+    }
+
+    fn replace(&mut self) -> Vec<Change<V>> {
+        let listed = std::mem::take(&mut self.incoming);
+        let mut old = std::mem::replace(&mut self.rows, listed);
+        let mut changes: Vec<_> = self
+            .rows
+            .iter()
+            .filter_map(|(key, after)| {
+                let before = old.remove(key);
+                (before.as_ref() != Some(after)).then(|| Change {
+                    before,
+                    after: Some(after.clone()),
+                })
+            })
+            .collect();
+        changes.extend(old.into_values().map(|before| Change {
+            before: Some(before),
+            after: None,
+        }));
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Object = (&'static str, Option<u8>);
+
+    fn read(object: &Object) -> Option<Row<String, u8>> {
+        Some(Row {
+            key: object.0.to_owned(),
+            value: object.1,
+        })
+    }
+
+    fn change(before: Option<u8>, after: Option<u8>) -> Change<u8> {
+        Change { before, after }
+    }
+
+    fn filled() -> Table<String, u8> {
+        let mut table = Table::default();
+        for event in [
+            Event::Init,
+            Event::InitApply(("a", Some(1))),
+            Event::InitApply(("b", Some(2))),
+            Event::InitApply(("dull", None)),
+        ] {
+            assert_eq!(table.take(event, read), []);
+        }
+        assert_eq!(table.values().count(), 0);
+        assert_eq!(table.take(Event::InitDone, read).len(), 2);
+        table
+    }
+
+    #[test]
+    fn only_what_is_different_is_a_change() {
+        let mut table = filled();
+        assert_eq!(table.take(Event::Apply(("a", Some(1))), read), []);
+        assert_eq!(
+            table.take(Event::Apply(("a", Some(3))), read),
+            [change(Some(1), Some(3))]
+        );
+        assert_eq!(table.take(Event::Apply(("dull", None)), read), []);
+        assert_eq!(
+            table.take(Event::Delete(("b", Some(2))), read),
+            [change(Some(2), None)]
+        );
+        assert_eq!(table.take(Event::Delete(("b", Some(2))), read), []);
+        assert_eq!((table.get("a"), table.get("b")), (Some(&3), None));
+    }
+
+    #[test]
+    fn what_loses_its_interest_is_dropped() {
+        let mut table = filled();
+        assert_eq!(
+            table.take(Event::Apply(("a", None)), read),
+            [change(Some(1), None)]
+        );
+        assert_eq!(table.values().collect::<Vec<_>>(), [&2]);
+    }
+
+    #[test]
+    fn a_new_list_replaces_all_and_says_what_is_different() {
+        let mut table = filled();
+        table.take(Event::Init, read);
+        table.take(Event::InitApply(("a", Some(1))), read);
+        table.take(Event::InitApply(("c", Some(9))), read);
+        assert_eq!(table.get("b"), Some(&2), "until the list is complete");
+        let mut changes = table.take(Event::InitDone, read);
+        changes.sort_by_key(|change| change.after);
+        assert_eq!(changes, [change(Some(2), None), change(None, Some(9))]);
+    }
+}

@@ -1,0 +1,274 @@
+//! The loop: each claim is looked at when something about it has changed, and does its next step.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt, channel::mpsc, stream};
+use jiff::Timestamp;
+use kube::runtime::scheduler::{ScheduleRequest, scheduler};
+use populator_api::Reason;
+use tokio::{
+    task::{Id, JoinError, JoinSet},
+    time::{self, Instant},
+};
+
+use crate::{
+    Settings,
+    admission::{Candidate, Turns},
+    apply::{Board, Failure, Recorder, Writer},
+    model::World,
+    observe::{Observer, source_of},
+    plan::{Action, Event, Plan, Status, plan},
+};
+
+/// A claim that is not bound is looked at this often although nothing happens: a change that was missed
+/// does no lasting harm, and what still holds is said again before the cluster forgets it.
+const RESYNC: Duration = Duration::from_mins(10);
+/// The first pause after a look that failed; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// For the looks under way at the end. Each is a few short writes.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Everything that a look at a claim needs.
+#[derive(Debug)]
+pub struct Controller {
+    /// What the cluster shows.
+    pub observer: Arc<Observer>,
+    /// What is done.
+    pub writer: Writer,
+    /// What is said to owners of claims.
+    pub recorder: Arc<Recorder>,
+    /// What is said of populator resources.
+    pub board: Arc<Board>,
+    /// Who may begin.
+    pub turns: Mutex<Turns>,
+    /// What the installation decides.
+    pub settings: Settings,
+}
+
+/// What follows from a look.
+#[derive(Debug, Default)]
+struct Round {
+    /// Look again after this long.
+    again: Option<Duration>,
+    /// Claims to look at now.
+    woken: Vec<String>,
+    /// What went wrong.
+    failure: Option<Failure>,
+}
+
+impl Controller {
+    /// Counts who holds a place, before anybody is let in.
+    pub fn count_places(&self) -> Vec<String> {
+        let now = Timestamp::now();
+        let cache = self.observer.cache();
+        let claims = cache.all_claims();
+        let mut turns = self.turns();
+        for uid in &claims {
+            let world = cache.world(uid);
+            let candidate = world.and_then(|world| Candidate::of(&world, &self.settings, now));
+            turns.note(uid, candidate);
+        }
+        claims
+    }
+
+    /// Looks at the claims that `wakes` names, and at those that ask for it, until `stop` ends; at most
+    /// `workers` at a time, and each at most once at a time.
+    pub async fn run(
+        self: Arc<Self>,
+        wakes: impl Stream<Item = String>,
+        workers: usize,
+        stop: impl Future<Output = ()>,
+    ) {
+        let now = |message| ScheduleRequest {
+            message,
+            run_at: Instant::now(),
+        };
+        // At most one request for each claim that is looked at, and one for each that it wakes.
+        let (own, own_requests) = mpsc::unbounded();
+        let requests = stream::select(wakes.map(now), own_requests);
+        let mut queue = std::pin::pin!(scheduler(requests));
+        let mut stop = std::pin::pin!(stop);
+        let mut looks: JoinSet<Round> = JoinSet::new();
+        let mut names: HashMap<Id, String> = HashMap::new();
+        let mut busy: HashSet<String> = HashSet::new();
+        let mut failures: HashMap<String, u32> = HashMap::new();
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                Some(ended) = looks.join_next_with_id() => {
+                    let (id, round) = unfold(ended);
+                    let Some(claim) = names.remove(&id) else { continue };
+                    busy.remove(&claim);
+                    let ask = |message: String, pause: Duration| {
+                        // The receiver lives as long as this loop.
+                        let _ = own.unbounded_send(ScheduleRequest { message, run_at: Instant::now() + pause });
+                    };
+                    for woken in round.woken {
+                        ask(woken, Duration::ZERO);
+                    }
+                    let again = match round.failure {
+                        Some(failure) => {
+                            let times = failures.entry(claim.clone()).or_default();
+                            *times = times.saturating_add(1);
+                            tracing::debug!(claim, "look again later: {failure}");
+                            Some(pause(*times))
+                        }
+                        None => {
+                            failures.remove(&claim);
+                            round.again
+                        }
+                    };
+                    if let Some(again) = again {
+                        ask(claim, again);
+                    }
+                }
+                Some(claim) = async { queue.as_mut().hold_unless(|claim| !busy.contains(claim)).next().await },
+                    if looks.len() < workers =>
+                {
+                    busy.insert(claim.clone());
+                    let this = Arc::clone(&self);
+                    let uid = claim.clone();
+                    let handle = looks.spawn(async move { this.look(&uid).await });
+                    names.insert(handle.id(), claim);
+                }
+            }
+        }
+        let rest = async { while looks.join_next().await.is_some() {} };
+        if time::timeout(GRACE, rest).await.is_err() {
+            tracing::warn!(
+                "some steps did not end in time; they are made anew after the next start"
+            );
+        }
+    }
+
+    /// Looks at one claim, and takes its next step.
+    async fn look(&self, claim_uid: &str) -> Round {
+        let now = Timestamp::now();
+        let world = match self.observer.world(claim_uid, &self.settings, now).await {
+            Ok(Some(world)) => world,
+            Ok(None) => {
+                self.recorder.forget(claim_uid);
+                self.board.remove(claim_uid);
+                return Round {
+                    woken: self.turns().leave(claim_uid, &self.settings),
+                    ..Round::default()
+                };
+            }
+            Err(error) => {
+                return Round {
+                    failure: Some(Failure::Unavailable(error)),
+                    ..Round::default()
+                };
+            }
+        };
+        let candidate = Candidate::of(&world, &self.settings, now);
+        let turn = self.turns().decide(claim_uid, candidate, &self.settings);
+        let mut round = Round {
+            woken: turn.woken,
+            ..Round::default()
+        };
+        if let Some(plan) = plan(&world, &self.settings, &turn.admission, now) {
+            self.take(&world, plan, &mut round, now).await;
+        }
+        round
+    }
+
+    async fn take(&self, world: &World, plan: Plan, round: &mut Round, now: Timestamp) {
+        let claim = &world.claim;
+        let unbound = claim.volume.is_none();
+        round.again = match plan.again {
+            Some(again) => Some(again.min(RESYNC)),
+            None => unbound.then_some(RESYNC),
+        };
+        self.recorder.holds(claim, &plan.events, now).await;
+        let mut status = plan.status;
+        for action in &plan.actions {
+            match self.writer.apply(action, claim).await {
+                Ok(()) => {
+                    if matches!(action, Action::CreateTemporaryClaim(_)) {
+                        self.turns().began(&claim.uid);
+                    }
+                    if let Some(event) = action.announcement() {
+                        self.recorder.happened(claim, &event, now).await;
+                    }
+                }
+                Err(failure) => {
+                    status = self
+                        .refused(world, action, &failure, status, round, now)
+                        .await;
+                    round.failure = Some(failure);
+                    break;
+                }
+            }
+        }
+        if let Some(source) = source_of(claim) {
+            self.board.set(source, claim.clone(), status);
+        }
+    }
+
+    /// An action was not done: how the claim stands then.
+    async fn refused(
+        &self,
+        world: &World,
+        action: &Action,
+        failure: &Failure,
+        status: Status,
+        round: &mut Round,
+        now: Timestamp,
+    ) -> Status {
+        let claim = &world.claim;
+        let Failure::Refused(_) = failure else {
+            return status;
+        };
+        if matches!(action, Action::CreateTemporaryClaim(_)) {
+            let woken = self.turns().leave(&claim.uid, &self.settings);
+            round.woken.extend(woken);
+        }
+        let message = failure.to_string();
+        tracing::warn!(
+            claim = claim.name,
+            namespace = claim.namespace,
+            "refused by the API server: {message}"
+        );
+        if let Some(reason) = action.failure_reason() {
+            let event = Event::warning(reason, &message);
+            self.recorder.happened(claim, &event, now).await;
+        }
+        Status {
+            reason: Reason::Retrying,
+            message,
+        }
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task that ended, and what follows. One that panicked is a fault of ours; its claim is looked at again.
+fn unfold(ended: Result<(Id, Round), JoinError>) -> (Id, Round) {
+    ended.unwrap_or_else(|error| {
+        tracing::error!("a look at a claim was cut short: {error}");
+        let round = Round {
+            again: Some(LONGEST_PAUSE),
+            ..Round::default()
+        };
+        (error.id(), round)
+    })
+}
+
+/// The pause after so many failures in a row, with chance in it so that claims that failed together do not
+/// come back together.
+fn pause(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let pause = FIRST_PAUSE
+        .saturating_mul(1 << doublings)
+        .min(LONGEST_PAUSE);
+    pause.mul_f64(0.75 + 0.5 * fastrand::f64())
+}
