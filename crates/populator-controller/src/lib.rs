@@ -15,6 +15,7 @@ pub mod objects;
 pub mod observe;
 pub mod plan;
 pub mod reconcile;
+pub mod run;
 pub mod settings;
 pub mod status;
 
