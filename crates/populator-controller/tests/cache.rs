@@ -1,0 +1,205 @@
+//! What the watches show, and which claims are to be looked at because of it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashSet;
+
+use kube::{core::DynamicObject, runtime::watcher::Event};
+use populator_api::names;
+use populator_controller::{
+    model::{Kind, Lookup, Nodes},
+    observe::{Cache, SourceName},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+const DISK: &str = "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d";
+
+fn apply<K: DeserializeOwned>(object: Value) -> Event<K> {
+    Event::Apply(serde_json::from_value(object).unwrap())
+}
+
+fn delete<K: DeserializeOwned>(object: Value) -> Event<K> {
+    Event::Delete(serde_json::from_value(object).unwrap())
+}
+
+fn claim(namespace: &str, name: &str, uid: &str) -> Value {
+    json!({
+        "metadata": {"namespace": namespace, "name": name, "uid": uid},
+        "spec": {
+            "storageClassName": "fast",
+            "dataSourceRef": {"apiGroup": "forklift.konveyor.io", "kind": "OvirtVolumePopulator", "name": "disk"},
+        },
+    })
+}
+
+fn temporary(namespace: &str, claim: &str) -> Value {
+    json!({"metadata": {
+        "namespace": namespace,
+        "name": names::temporary_claim(claim),
+        "uid": "t",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "c", "uid": claim}],
+    }})
+}
+
+fn pod(namespace: &str, claim: &str) -> Value {
+    json!({"metadata": {
+        "namespace": namespace,
+        "name": names::pod(claim),
+        "uid": "p",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "c", "uid": claim}],
+    }})
+}
+
+fn volume(name: &str, claim: &str, uid: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "uid": "v", "resourceVersion": "1"},
+        "spec": {"claimRef": {"namespace": "a", "name": claim, "uid": uid}},
+    })
+}
+
+fn resource(namespace: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "forklift.konveyor.io/v1beta1",
+        "kind": "OvirtVolumePopulator",
+        "metadata": {"namespace": namespace, "name": "disk", "uid": "r", "generation": 1},
+        "spec": spec,
+    })
+}
+
+fn spec() -> Value {
+    json!({"engineUrl": "https://engine", "engineSecretName": "secret", "diskId": DISK})
+}
+
+fn of(uids: &[&str]) -> HashSet<String> {
+    uids.iter().map(|uid| (*uid).to_owned()).collect()
+}
+
+/// Claims of the same name in two namespaces.
+fn two_claims() -> Cache {
+    let mut cache = Cache::new(true);
+    assert_eq!(cache.claims(apply(claim("a", "c", "one"))), of(&["one"]));
+    assert_eq!(cache.claims(apply(claim("b", "c", "two"))), of(&["two"]));
+    cache
+}
+
+#[test]
+fn each_object_wakes_the_claim_that_it_is_about() {
+    let mut cache = two_claims();
+    assert_eq!(cache.claims(apply(temporary("a", "one"))), of(&["one"]));
+    assert_eq!(cache.pods(apply(pod("b", "two"))), of(&["two"]));
+    let before = volume("v", &names::temporary_claim("one"), "t");
+    assert_eq!(cache.volumes(apply(before)), of(&["one"]));
+    let mut after = volume("v", "c", "one");
+    after["metadata"]["annotations"] = json!({"forklift.konveyor.io/populated-from": "a/disk"});
+    assert_eq!(cache.volumes(apply(after.clone())), of(&["one"]));
+    assert_eq!(cache.volumes(delete(after)), of(&["one"]));
+
+    let one = cache.world("one").unwrap();
+    assert!(one.own_temporary().is_some() && one.pod.is_none());
+    let two = cache.world("two").unwrap();
+    assert!(two.temporary.is_none() && two.own_pod().is_some());
+}
+
+#[test]
+fn what_is_not_ours_is_neither_kept_nor_looked_at() {
+    let mut cache = Cache::new(true);
+    let mut other = claim("a", "c", "one");
+    other["spec"]["dataSourceRef"]["apiGroup"] = json!("forklift.cdi.kubevirt.io");
+    assert_eq!(cache.claims(apply(other)), of(&[]));
+    let plain = json!({"metadata": {"namespace": "a", "name": "plain", "uid": "x"}, "spec": {}});
+    assert_eq!(cache.claims(apply(plain)), of(&[]));
+    assert_eq!(cache.volumes(apply(volume("v", "data", "x"))), of(&[]));
+    assert!(cache.all_claims().is_empty());
+}
+
+#[test]
+fn a_claim_made_anew_under_its_old_name_is_another_one() {
+    let mut cache = two_claims();
+    assert_eq!(cache.claims(apply(claim("a", "c", "three"))), of(&["one", "three"]));
+    assert!(cache.world("one").is_none());
+    assert_eq!(cache.world("three").unwrap().claim.name, "c");
+    assert_eq!(cache.claims(delete(claim("a", "c", "three"))), of(&["three"]));
+    assert!(cache.world("three").is_none());
+}
+
+#[test]
+fn a_resource_wakes_the_claims_of_its_namespace_that_refer_to_it() {
+    let mut cache = two_claims();
+    let of_kind = |cache: &mut Cache, event| cache.resources(Kind::Ovirt, event);
+    let found = apply::<DynamicObject>(resource("a", &spec()));
+    assert_eq!(of_kind(&mut cache, found), of(&["one"]));
+    assert!(cache.world("one").unwrap().source.found().is_some());
+    assert_eq!(cache.world("two").unwrap().source, Lookup::Missing);
+
+    let mut told = resource("a", &spec());
+    told["status"] = json!({"progress": "42"});
+    told["metadata"]["generation"] = json!(2);
+    assert_eq!(of_kind(&mut cache, apply(told)), of(&[]), "our own status");
+    let name = SourceName {
+        kind: Kind::Ovirt,
+        namespace: "a".to_owned(),
+        name: "disk".to_owned(),
+    };
+    let kept = cache.resource(&name).unwrap();
+    assert_eq!(kept.status.progress.as_deref(), Some("42"));
+    assert_eq!(kept.generation, Some(2));
+    let gone = delete(resource("a", &spec()));
+    assert_eq!(of_kind(&mut cache, gone), of(&["one"]));
+}
+
+#[test]
+fn kinds_are_listed_apart() {
+    let mut cache = two_claims();
+    cache.resources(Kind::Ovirt, apply(resource("a", &spec())));
+    for event in [Event::Init, Event::InitDone] {
+        cache.resources(Kind::Openstack, event);
+    }
+    assert!(cache.world("one").unwrap().source.found().is_some());
+}
+
+#[test]
+fn a_malformed_resource_is_its_own_trouble() {
+    let mut cache = two_claims();
+    let broken = resource("a", &json!({"engineUrl": 7}));
+    assert_eq!(cache.resources(Kind::Ovirt, apply(broken)), of(&["one"]));
+    let Lookup::Invalid(why) = cache.world("one").unwrap().source else {
+        panic!("it can be read");
+    };
+    assert!(why.contains("spec") && why.contains("integer `7`"), "{why}");
+    cache.resources(Kind::Ovirt, apply(resource("b", &spec())));
+    assert!(cache.world("two").unwrap().source.found().is_some());
+    let mut odd = resource("b", &spec());
+    odd["status"] = json!({"progress": 42, "claims": "none"});
+    cache.resources(Kind::Ovirt, apply(odd));
+    assert!(cache.world("two").unwrap().source.found().is_some());
+}
+
+#[test]
+fn classes_and_nodes_wake_the_claims_that_are_not_bound() {
+    let mut cache = two_claims();
+    let mut bound = claim("b", "c", "two");
+    bound["spec"]["volumeName"] = json!("v");
+    cache.claims(apply(bound));
+    let class = |name: &str| json!({"metadata": {"name": name}, "provisioner": "csi.example.org"});
+    assert_eq!(cache.classes(apply(class("slow"))), of(&[]));
+    assert_eq!(cache.classes(apply(class("fast"))), of(&["one"]));
+
+    let node = |ready: &str| {
+        json!({
+            "metadata": {"name": "n", "resourceVersion": ready},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        })
+    };
+    assert_eq!(cache.nodes(apply(node("True"))), of(&["one"]));
+    assert_eq!(cache.nodes(apply(node("True"))), of(&[]), "a heartbeat");
+    assert_eq!(cache.nodes(apply(node("Unknown"))), of(&["one"]));
+    assert!(cache.world("one").unwrap().nodes.is_lost("n"));
+    assert_eq!(Cache::new(false).world("one"), None);
+}
+
+#[test]
+fn nodes_that_may_not_be_read_are_not_missed() {
+    let mut cache = Cache::new(false);
+    cache.claims(apply(claim("a", "c", "one")));
+    assert_eq!(cache.world("one").unwrap().nodes, Nodes::Unreadable);
+}
