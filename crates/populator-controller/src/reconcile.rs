@@ -19,7 +19,7 @@ use crate::{
     Settings,
     admission::{Candidate, Turns},
     apply::{Board, Failure, Recorder, Writer},
-    model::World,
+    model::{Grant, World},
     observe::{Observer, source_of},
     plan::{Action, Event, Plan, Status, plan},
 };
@@ -70,7 +70,13 @@ impl Controller {
         let claims = cache.all_claims();
         let mut turns = self.turns();
         for uid in &claims {
-            let world = cache.world(uid);
+            let world = cache.world(uid).map(|mut world| {
+                // Who has begun was granted what it needed, and is counted; it is asked for again at the look.
+                if world.grant == Grant::Missing && world.own_temporary().is_some() {
+                    world.grant = Grant::Given;
+                }
+                world
+            });
             let candidate = world.and_then(|world| Candidate::of(&world, &self.settings, now));
             turns.note(uid, candidate);
         }

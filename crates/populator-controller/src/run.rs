@@ -18,7 +18,12 @@ use crate::{
 const WAKES: usize = 1024;
 
 /// Serves claims until `stop` ends.
-pub async fn serve(client: Client, settings: Settings, workers: usize, stop: impl Future<Output = ()>) {
+pub async fn serve(
+    client: Client,
+    settings: Settings,
+    workers: usize,
+    stop: impl Future<Output = ()>,
+) {
     let mut tasks = Tasks::new();
     let observer = Arc::new(Observer::new(client.clone(), Cache::new(true)));
     let recorder = Arc::new(Recorder::new(client.clone()));
@@ -36,7 +41,10 @@ pub async fn serve(client: Client, settings: Settings, workers: usize, stop: imp
     });
     {
         let board = Arc::clone(&board);
-        tasks.spawn("status", async move { board.run(&observer, &recorder).await });
+        tasks.spawn(
+            "status",
+            async move { board.run(&observer, &recorder).await },
+        );
     }
     let first = Arc::clone(&controller);
     tasks.spawn("first look", async move {

@@ -115,10 +115,16 @@ fn what_is_not_ours_is_neither_kept_nor_looked_at() {
 #[test]
 fn a_claim_made_anew_under_its_old_name_is_another_one() {
     let mut cache = two_claims();
-    assert_eq!(cache.claims(apply(claim("a", "c", "three"))), of(&["one", "three"]));
+    assert_eq!(
+        cache.claims(apply(claim("a", "c", "three"))),
+        of(&["one", "three"])
+    );
     assert!(cache.world("one").is_none());
     assert_eq!(cache.world("three").unwrap().claim.name, "c");
-    assert_eq!(cache.claims(delete(claim("a", "c", "three"))), of(&["three"]));
+    assert_eq!(
+        cache.claims(delete(claim("a", "c", "three"))),
+        of(&["three"])
+    );
     assert!(cache.world("three").is_none());
 }
 

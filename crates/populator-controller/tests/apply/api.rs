@@ -1,0 +1,71 @@
+//! An API server in a few lines: it answers as it is told, and keeps what it was asked.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// One request.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Asked {
+    /// Method and path, without the query.
+    pub(crate) line: String,
+    /// Body.
+    pub(crate) body: Value,
+}
+
+/// The server.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Api {
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Api {
+    /// A client of a server that answers each request with a status and a body.
+    pub(crate) fn client(
+        &self,
+        answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
+    ) -> kube::Client {
+        let asked = Arc::clone(&self.asked);
+        let answer = Arc::new(answer);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (asked, answer) = (Arc::clone(&asked), Arc::clone(&answer));
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                let request = Asked {
+                    line: format!("{} {}", head.method, head.uri.path()),
+                    body: serde_json::from_slice(&body).unwrap_or_default(),
+                };
+                let (status, body) = answer(&request);
+                asked.lock().unwrap().push(request);
+                let response = Response::builder()
+                    .status(status)
+                    .body(Body::from(body.to_string().into_bytes()));
+                Ok::<_, kube::Error>(response.unwrap())
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// What was asked so far; it is forgotten then.
+    pub(crate) fn take(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    /// Method and path of what was asked so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.take().into_iter().map(|asked| asked.line).collect()
+    }
+}
+
+/// The API server's form of a refusal.
+pub(crate) fn refusal(code: u16, reason: &str, message: &str) -> (u16, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code,
+    });
+    (code, status)
+}

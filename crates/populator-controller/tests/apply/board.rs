@@ -1,0 +1,245 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use kube::{core::DynamicObject, runtime::watcher::Event as Watched};
+use populator_api::Reason;
+use populator_controller::{
+    apply::{Board, Recorder},
+    metrics::Measured,
+    model::Kind,
+    observe::{Cache, Observer, SourceName},
+    plan::Status,
+};
+use serde_json::{Value, json};
+
+use super::{
+    api::{Api, Asked, refusal},
+    writer::claim,
+};
+
+const MAIN: &str =
+    "PATCH /apis/forklift.konveyor.io/v1beta1/namespaces/vms/ovirtvolumepopulators/source";
+const DISCOVERY: &str = "GET /apis/forklift.konveyor.io/v1beta1";
+
+/// A board over a cluster with one resource, written to for a while.
+struct Bench {
+    api: Api,
+    board: Board,
+    observer: Observer,
+    recorder: Recorder,
+}
+
+fn resource(progress: Option<&str>) -> DynamicObject {
+    let mut object = json!({
+        "apiVersion": "forklift.konveyor.io/v1beta1",
+        "kind": "OvirtVolumePopulator",
+        "metadata": {"namespace": "vms", "name": "source", "uid": "r", "generation": 3},
+        "spec": {"engineUrl": "https://e", "engineSecretName": "s",
+                 "diskId": "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d"},
+    });
+    if let Some(progress) = progress {
+        object["status"] = json!({"progress": progress});
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+fn discovery(with_status: bool) -> (u16, Value) {
+    let resource = |name: &str| {
+        json!({"name": name, "singularName": "", "namespaced": true, "kind": "OvirtVolumePopulator",
+               "verbs": ["get", "patch"]})
+    };
+    let mut resources = vec![resource("ovirtvolumepopulators")];
+    if with_status {
+        resources.push(resource("ovirtvolumepopulators/status"));
+    }
+    let list = json!({"kind": "APIResourceList", "apiVersion": "v1",
+                      "groupVersion": "forklift.konveyor.io/v1beta1", "resources": resources});
+    (200, list)
+}
+
+/// As the API server answers: the object, with what was patched.
+fn patched(asked: &Asked) -> (u16, Value) {
+    let mut object = serde_json::to_value(resource(None)).unwrap();
+    object["status"] = asked.body["status"].clone();
+    (200, object)
+}
+
+fn source() -> SourceName {
+    SourceName {
+        kind: Kind::Ovirt,
+        namespace: "vms".to_owned(),
+        name: "source".to_owned(),
+    }
+}
+
+fn status(reason: Reason) -> Status {
+    Status {
+        reason,
+        message: String::new(),
+    }
+}
+
+fn measured(percent: u8) -> Option<Measured> {
+    Some(Measured {
+        percent,
+        bytes: None,
+    })
+}
+
+impl Bench {
+    fn new(
+        progress: Option<&str>,
+        answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Self {
+        let api = Api::default();
+        let client = api.client(answer);
+        let mut cache = Cache::new(true);
+        cache.resources(Kind::Ovirt, Watched::Apply(resource(progress)));
+        Self {
+            api,
+            board: Board::new(client.clone()),
+            observer: Observer::new(client.clone(), cache),
+            recorder: Recorder::new(client),
+        }
+    }
+
+    fn set(&self, reason: Reason) {
+        self.board.set(source(), claim(), status(reason));
+    }
+
+    /// Time passes, in which whatever is due is written.
+    async fn run(&self, seconds: u64) {
+        let run = self.board.run(&self.observer, &self.recorder);
+        let _ = tokio::time::timeout(Duration::from_secs(seconds), run).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_definition_gets_all_of_it_in_its_subresource() {
+    let bench = Bench::new(None, |asked| match asked.line.as_str() {
+        DISCOVERY => discovery(true),
+        _ => patched(asked),
+    });
+    bench.set(Reason::Copying);
+    bench.run(3).await;
+    let asked = bench.api.take();
+    assert_eq!(asked[1].line, format!("{MAIN}/status"));
+    assert_eq!(asked[1].body["metadata"]["uid"], "r");
+    assert_eq!(asked[1].body["status"]["observedGeneration"], 3);
+    assert_eq!(asked[1].body["status"]["claims"][0]["reason"], "Copying");
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    bench.run(60).await;
+    assert_eq!(bench.api.lines(), [] as [&str; 0], "nothing has changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn forklifts_definition_gets_the_progress_on_the_resource() {
+    let bench = Bench::new(Some("0"), |asked| match asked.line.as_str() {
+        DISCOVERY => discovery(false),
+        _ => patched(asked),
+    });
+    bench.set(Reason::Copying);
+    bench.run(3).await;
+    assert_eq!(bench.api.lines(), [DISCOVERY], "0 is there already");
+    bench.board.measure("c", measured(42));
+    bench.run(10).await;
+    let asked = bench.api.take();
+    assert_eq!(asked[0].line, MAIN);
+    assert_eq!(
+        asked[0].body,
+        json!({"metadata": {"uid": "r"}, "status": {"progress": "42"}})
+    );
+    assert!(
+        asked[1].line.ends_with("/events"),
+        "a quarter is in place: {asked:?}"
+    );
+    // A pod that says nothing makes no progress fall.
+    bench.board.measure("c", None);
+    bench.run(10).await;
+    assert_eq!(bench.api.lines(), [] as [&str; 0]);
+    bench.set(Reason::Populated);
+    bench.run(10).await;
+    assert_eq!(bench.api.take()[0].body["status"]["progress"], "100");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_that_is_replaced_is_noticed() {
+    let ours = Arc::new(AtomicBool::new(false));
+    let is_ours = Arc::clone(&ours);
+    let bench = Bench::new(None, move |asked| {
+        let ours = is_ours.load(Ordering::Relaxed);
+        match asked.line.as_str() {
+            DISCOVERY => discovery(ours),
+            // With a subresource, a write to the resource leaves the status alone.
+            MAIN if ours => (200, serde_json::to_value(resource(None)).unwrap()),
+            line if line.ends_with("/status") && !ours => refusal(404, "NotFound", "no such thing"),
+            _ => patched(asked),
+        }
+    });
+    bench.set(Reason::Copying);
+    bench.board.measure("c", measured(10));
+    bench.run(3).await;
+    assert_eq!(bench.api.lines(), [DISCOVERY, MAIN]);
+    ours.store(true, Ordering::Relaxed);
+    bench.board.measure("c", measured(20));
+    bench.run(10).await;
+    let status = format!("{MAIN}/status");
+    assert_eq!(bench.api.lines(), [MAIN, DISCOVERY, status.as_str()]);
+    ours.store(false, Ordering::Relaxed);
+    bench.board.measure("c", measured(21));
+    bench.run(20).await;
+    assert_eq!(bench.api.lines(), [status.as_str(), DISCOVERY, MAIN]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_are_not_written_by_the_second() {
+    let bench = Bench::new(None, |asked| match asked.line.as_str() {
+        DISCOVERY => discovery(true),
+        _ => patched(asked),
+    });
+    bench.set(Reason::Copying);
+    bench.run(2).await;
+    bench.api.take();
+    for percent in 1..=20 {
+        bench.board.measure("c", measured(percent));
+        bench.run(1).await;
+    }
+    let writes = bench.api.lines().len();
+    assert!((3..=5).contains(&writes), "{writes} writes in 20 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_nobody_refers_to_is_told_so_once() {
+    let bench = Bench::new(None, |asked| match asked.line.as_str() {
+        DISCOVERY => discovery(true),
+        _ => patched(asked),
+    });
+    bench.run(100).await;
+    let asked = bench.api.take();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert_eq!(
+        asked[1].body["status"]["conditions"][0]["reason"],
+        "NoClaim"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_is_tried_again_without_haste() {
+    let bench = Bench::new(None, |asked| match asked.line.as_str() {
+        DISCOVERY => discovery(true),
+        _ => refusal(500, "InternalError", "in trouble"),
+    });
+    bench.set(Reason::Copying);
+    bench.run(30).await;
+    let asked = bench.api.lines();
+    let writes = asked
+        .iter()
+        .filter(|line| line.ends_with("/status"))
+        .count();
+    assert!((4..=7).contains(&writes), "{asked:?}");
+}

@@ -1,0 +1,161 @@
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use populator_api::Reason;
+use populator_controller::{
+    apply::{Failure, Writer},
+    model::{Claim, LastFailure, Volume},
+    plan::{Action, Removal},
+};
+use serde_json::{Value, json};
+
+use super::api::{Api, refusal};
+
+pub(crate) fn claim() -> Claim {
+    let object: PersistentVolumeClaim = serde_json::from_value(json!({
+        "metadata": {"namespace": "vms", "name": "disk", "uid": "c"},
+        "spec": {"dataSourceRef": {
+            "apiGroup": "forklift.konveyor.io", "kind": "OvirtVolumePopulator", "name": "source"}},
+    }))
+    .unwrap();
+    Claim::from_object(&object).unwrap()
+}
+
+fn volume() -> Volume {
+    let object: PersistentVolume = serde_json::from_value(json!({
+        "metadata": {"name": "pv", "resourceVersion": "41"},
+        "spec": {"claimRef": {"namespace": "vms", "name": "prime-c", "uid": "t"}},
+        "status": {"phase": "Bound"},
+    }))
+    .unwrap();
+    Volume::from_object(&object).unwrap()
+}
+
+fn actions() -> Vec<Action> {
+    let named = |name: &str| json!({"metadata": {"namespace": "vms", "name": name}});
+    let temporary: PersistentVolumeClaim = serde_json::from_value(named("prime-c")).unwrap();
+    let pod: Pod = serde_json::from_value(named("populate-c")).unwrap();
+    let (name, uid) = ("x".to_owned(), "u".to_owned());
+    vec![
+        Action::CreateTemporaryClaim(Box::new(temporary)),
+        Action::CreatePod(Box::new(pod)),
+        Action::AdoptTemporaryClaim {
+            name: name.clone(),
+            uid: uid.clone(),
+        },
+        Action::AdoptPod {
+            name: name.clone(),
+            uid: uid.clone(),
+        },
+        Action::DeletePod {
+            name: name.clone(),
+            uid: uid.clone(),
+        },
+        Action::DeleteTemporaryClaim {
+            name,
+            uid,
+            removal: Removal::Populated,
+        },
+        Action::RebindVolume {
+            volume: volume(),
+            from: "t".to_owned(),
+        },
+        Action::RecordFailure {
+            recreations: 1,
+            failure: LastFailure {
+                pod: "p".to_owned(),
+                at: Time(Timestamp::UNIX_EPOCH),
+                reason: Reason::Retrying,
+                message: "why".to_owned(),
+            },
+        },
+        Action::ForgetFailures,
+        Action::ClearSelectedNode {
+            node: "n".to_owned(),
+        },
+    ]
+}
+
+/// The kind of failure of each action, when the API server gives this answer.
+async fn outcomes(code: u16, reason: &'static str) -> Vec<&'static str> {
+    let api = Api::default();
+    let writer = Writer::new(api.client(move |_| refusal(code, reason, "no")));
+    let mut outcomes = Vec::new();
+    for action in actions() {
+        let outcome = writer.apply(&action, &claim()).await;
+        outcomes.push(outcome.err().map_or("done", |failure| failure.kind()));
+    }
+    outcomes
+}
+
+#[tokio::test]
+async fn each_action_is_one_request_bound_to_what_it_was_decided_on() {
+    let api = Api::default();
+    let writer = Writer::new(api.client(|asked| (200, asked.body.clone())));
+    let mut lines = Vec::new();
+    for action in actions() {
+        // The answer is not an object; that it cannot be read does not matter here.
+        let _ = writer.apply(&action, &claim()).await;
+        let asked = api.take();
+        assert_eq!(asked.len(), 1, "{action:?}");
+        let bound = match &asked[0].body {
+            Value::Array(patch) => patch[0]["op"] == "test",
+            body if asked[0].line.starts_with("POST") => body["metadata"]["name"].is_string(),
+            body if asked[0].line.starts_with("DELETE") => body["preconditions"]["uid"] == "u",
+            body => body["metadata"]["uid"].is_string(),
+        };
+        assert!(bound, "{action:?}: {asked:?}");
+        lines.push(asked[0].line.clone());
+    }
+    let claims = "/api/v1/namespaces/vms/persistentvolumeclaims";
+    let pods = "/api/v1/namespaces/vms/pods";
+    assert_eq!(
+        lines,
+        [
+            format!("POST {claims}"),
+            format!("POST {pods}"),
+            format!("PATCH {claims}/x"),
+            format!("PATCH {pods}/x"),
+            format!("DELETE {pods}/x"),
+            format!("DELETE {claims}/x"),
+            "PATCH /api/v1/persistentvolumes/pv".to_owned(),
+            format!("PATCH {claims}/disk"),
+            format!("PATCH {claims}/disk"),
+            format!("PATCH {claims}/disk"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_has_passed_is_late_and_not_refused() {
+    let late = ["late"; 10];
+    assert_eq!(outcomes(409, "Conflict").await, late);
+    let gone = outcomes(404, "NotFound").await;
+    // Nothing can be made in a namespace that is gone; what is to be deleted is; the rest is out of date.
+    assert_eq!(gone[..2], ["refused", "refused"]);
+    assert_eq!(gone[2..4], ["late", "late"]);
+    assert_eq!(gone[4..6], ["done", "done"]);
+    assert_eq!(gone[6..], ["late"; 4]);
+    // A JSON patch whose tests fail.
+    let invalid = outcomes(422, "Invalid").await;
+    assert_eq!((invalid[6], invalid[9]), ("late", "late"));
+    assert_eq!(invalid[0], "refused");
+}
+
+#[tokio::test]
+async fn a_quota_refuses_and_a_server_in_trouble_does_not() {
+    assert_eq!(outcomes(403, "Forbidden").await, ["refused"; 10]);
+    assert_eq!(outcomes(500, "InternalError").await, ["unavailable"; 10]);
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_in_the_servers_words() {
+    let api = Api::default();
+    let words = "pods \"populate-c\" is forbidden: exceeded quota: few, requested: pods=1";
+    let writer = Writer::new(api.client(move |_| refusal(403, "Forbidden", words)));
+    let failure = writer.apply(&actions()[1], &claim()).await.unwrap_err();
+    assert!(matches!(failure, Failure::Refused(_)));
+    assert_eq!(failure.to_string(), words);
+}
