@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod apply;
+pub mod cli;
 pub mod metrics;
 pub mod model;
 pub mod objects;

@@ -133,6 +133,32 @@ async fn paths_and_methods_over_plain_http() {
 }
 
 #[tokio::test]
+async fn readiness_and_another_path_for_the_metrics() {
+    let (ready, is_ready) = tokio::sync::watch::channel(false);
+    let address = "127.0.0.1:0".parse().unwrap();
+    let endpoint = Endpoint::bind(address, Transport::Plain, Arc::new(Registry::default()))
+        .unwrap()
+        .with_metrics_path("/deep/metrics")
+        .with_readiness(is_ready);
+    let address = endpoint.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(endpoint.serve(std::future::pending()));
+    let status = async |path: &str| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let answer = exchange(stream, &get(path)).await;
+        answer[9..12].to_owned()
+    };
+    assert_eq!(status("/readyz").await, "503");
+    ready.send_replace(true);
+    assert_eq!(status("/readyz").await, "200");
+    ready.send_replace(false);
+    assert_eq!(status("/readyz").await, "503");
+    assert_eq!(status("/healthz").await, "200");
+    assert_eq!(status("/deep/metrics").await, "200");
+    assert_eq!(status("/metrics").await, "404");
+}
+
+#[tokio::test]
 async fn a_scrape_ends_the_linger_and_is_answered_although_the_endpoint_stops() {
     let mut server = start(Transport::Tls { name: NAME });
     server.gauge.set(100);

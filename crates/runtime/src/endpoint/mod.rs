@@ -39,6 +39,8 @@ pub struct Endpoint {
     tls: Option<(Arc<ServerConfig>, CertificateDer<'static>)>,
     registry: Arc<Registry>,
     last: Arc<LastScrape>,
+    metrics_path: String,
+    ready: Option<watch::Receiver<bool>>,
 }
 
 /// Why there is no endpoint.
@@ -72,7 +74,23 @@ impl Endpoint {
             tls,
             registry,
             last: Arc::default(),
+            metrics_path: "/metrics".to_owned(),
+            ready: None,
         })
+    }
+
+    /// Answers with the metrics at `path` instead of `/metrics`. It begins with a slash.
+    #[must_use]
+    pub fn with_metrics_path(mut self, path: impl Into<String>) -> Self {
+        self.metrics_path = path.into();
+        self
+    }
+
+    /// Answers at `/readyz`: 200 while `ready` is true, 503 otherwise. Without it there is no `/readyz`.
+    #[must_use]
+    pub fn with_readiness(mut self, ready: watch::Receiver<bool>) -> Self {
+        self.ready = Some(ready);
+        self
     }
 
     /// Where it listens.
@@ -97,6 +115,8 @@ impl Endpoint {
         let shared = Arc::new(serve::Shared {
             registry: self.registry,
             last: self.last,
+            metrics_path: self.metrics_path,
+            ready: self.ready,
             tls: self.tls.map(|(config, _)| config.into()),
         });
         serve::run(self.listener, shared, stop).await;

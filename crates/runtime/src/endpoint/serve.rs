@@ -41,6 +41,8 @@ const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8")
 pub(super) struct Shared {
     pub(super) registry: Arc<Registry>,
     pub(super) last: Arc<LastScrape>,
+    pub(super) metrics_path: String,
+    pub(super) ready: Option<watch::Receiver<bool>>,
     pub(super) tls: Option<TlsAcceptor>,
 }
 
@@ -122,14 +124,19 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>>
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n");
     }
-    match request.uri().path() {
-        "/metrics" => shared.last.scrape(|| metrics(&shared.registry)),
-        "/healthz" => response(StatusCode::OK, PLAIN, "ok\n"),
-        _ => response(
-            StatusCode::NOT_FOUND,
-            PLAIN,
-            "there is /metrics and /healthz\n",
-        ),
+    let path = request.uri().path();
+    if path == shared.metrics_path {
+        return shared.last.scrape(|| metrics(&shared.registry));
+    }
+    match (path, &shared.ready) {
+        ("/healthz", _) => response(StatusCode::OK, PLAIN, "ok\n"),
+        ("/readyz", Some(ready)) if *ready.borrow() => response(StatusCode::OK, PLAIN, "ok\n"),
+        ("/readyz", Some(_)) => response(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready yet\n"),
+        (_, ready) => {
+            let ready = ready.as_ref().map_or("", |_| ", /readyz");
+            let there = format!("there is {}{ready} and /healthz\n", shared.metrics_path);
+            response(StatusCode::NOT_FOUND, PLAIN, there)
+        }
     }
 }
 

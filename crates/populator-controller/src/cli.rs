@@ -1,0 +1,448 @@
+//! Arguments and environment: read here, once, and nowhere else.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use clap::{Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
+use runtime::logging;
+use tracing::Level;
+
+use crate::Settings;
+
+/// Populates claims from oVirt disks and OpenStack images
+///
+/// Claims refer by dataSourceRef to an OvirtVolumePopulator or an OpenstackVolumePopulator. Images of the
+/// populators, their resources and the number of claims at a time come from the environment:
+/// OVIRT_POPULATOR_IMAGE, OPENSTACK_POPULATOR_IMAGE, MAX_POPULATOR_INFLIGHT,
+/// POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, and the proxy variables, which the pods get too.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "populator-controller", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+
+    /// Kubeconfig file [default: the pod's service account, then $KUBECONFIG and ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// URL of the API server, instead of the one that the kubeconfig names
+    #[arg(long, value_name = "URL", value_parser = url)]
+    master: Option<http::Uri>,
+
+    /// Path of the metrics
+    #[arg(long, value_name = "PATH", default_value = "/metrics", value_parser = metrics_path)]
+    metrics_path: String,
+
+    /// Serve metrics and health over HTTP at ADDRESS:PORT or :PORT; may be given several times
+    /// [default: :8080 and :8081, where Forklift listens for its two kinds]
+    #[arg(long, alias = "http-endpoint", value_name = "ADDRESS", value_parser = address)]
+    metrics_address: Vec<SocketAddr>,
+
+    /// Most claims of one engine or identity service that are served at a time
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    max_in_flight_per_source: usize,
+
+    /// Claims that are looked at at a time, each with a few short requests
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000))]
+    max_workers: usize,
+
+    /// Form of the log lines: text or json
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    log_format: LogFormat,
+
+    /// Lowest level that is logged: error, warn, info, debug or trace
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "info",
+        hide_possible_values = true
+    )]
+    log_level: LogLevel,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Subcommands {
+    /// Print the definitions of both custom resources as YAML
+    Crd,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// What the process is to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Print the definitions of the custom resources.
+    Definitions,
+    /// Serve claims.
+    Serve(Box<Options>),
+}
+
+/// How to serve.
+#[derive(Debug)]
+pub struct Options {
+    /// Kubeconfig file, if one was named.
+    pub kubeconfig: Option<PathBuf>,
+    /// URL of the API server, if one was named.
+    pub master: Option<http::Uri>,
+    /// Path of the metrics.
+    pub metrics_path: String,
+    /// Where metrics and health are served.
+    pub metrics_addresses: Vec<SocketAddr>,
+    /// Claims that are looked at at a time.
+    pub workers: usize,
+    /// Form of the log lines.
+    pub log_format: logging::Format,
+    /// Lowest level that is logged.
+    pub log_level: Level,
+    /// What the installation decides.
+    pub settings: Settings,
+    /// One sentence for each value of the environment that is ignored.
+    pub warnings: Vec<String>,
+    /// Namespace of the process's pod, where its lease is; `None` outside of a cluster.
+    pub namespace: Option<String>,
+    /// Who this process is among its replicas.
+    pub identity: String,
+}
+
+impl Command {
+    /// The command that this process was started with.
+    ///
+    /// # Errors
+    /// What is wrong with the arguments, ready to be printed; also for `--help` and `--version`, which
+    /// [`clap::Error::use_stderr`] tells apart.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::parse(std::env::args_os(), &environment.collect())
+    }
+
+    /// The same of given arguments, the first of which is the program's name, and environment.
+    ///
+    /// # Errors
+    /// As for [`Self::of_process`].
+    pub fn parse(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, clap::Error> {
+        let (arguments, verbosity) = without_klog(arguments);
+        let arguments = Arguments::try_parse_from(arguments)?;
+        if let Some(Subcommands::Crd) = arguments.command {
+            return Ok(Self::Definitions);
+        }
+        let get = |name: &str| {
+            let value = environment.get(name).cloned();
+            value.filter(|value| !value.trim().is_empty())
+        };
+        let (mut settings, warnings) = Settings::from_environment(get);
+        settings.max_in_flight_per_source = arguments.max_in_flight_per_source;
+        // klog's 4 is what it calls debug verbosity.
+        let raised = if verbosity >= 4 {
+            LogLevel::Debug
+        } else {
+            LogLevel::Error
+        };
+        Ok(Self::Serve(Box::new(Options {
+            kubeconfig: arguments.kubeconfig,
+            master: arguments.master,
+            metrics_path: arguments.metrics_path,
+            metrics_addresses: if arguments.metrics_address.is_empty() {
+                [8080, 8081].map(any).to_vec()
+            } else {
+                arguments.metrics_address
+            },
+            workers: arguments.max_workers,
+            log_format: match arguments.log_format {
+                LogFormat::Text => logging::Format::Text,
+                LogFormat::Json => logging::Format::Json,
+            },
+            log_level: match arguments.log_level.max(raised) {
+                LogLevel::Error => Level::ERROR,
+                LogLevel::Warn => Level::WARN,
+                LogLevel::Info => Level::INFO,
+                LogLevel::Debug => Level::DEBUG,
+                LogLevel::Trace => Level::TRACE,
+            },
+            settings,
+            warnings,
+            namespace: get("POD_NAMESPACE"),
+            // A pod's host name is its name.
+            identity: get("POD_NAME")
+                .or_else(|| get("HOSTNAME"))
+                .unwrap_or_else(|| format!("populator-controller-{:08x}", fastrand::u32(..))),
+        })))
+    }
+}
+
+/// Flags of klog that have a value, and those that need none. Forklift's Deployment, and whoever is used to
+/// Go's controllers, may pass them.
+const KLOG_VALUES: [&str; 8] = [
+    "v",
+    "vmodule",
+    "stderrthreshold",
+    "log_file",
+    "log_dir",
+    "log_file_max_size",
+    "log_backtrace_at",
+    "log_flush_frequency",
+];
+const KLOG_SWITCHES: [&str; 7] = [
+    "logtostderr",
+    "alsologtostderr",
+    "legacy_stderr_threshold_behavior",
+    "one_output",
+    "skip_headers",
+    "skip_log_headers",
+    "add_dir_header",
+];
+
+/// The arguments in our parser's form: Go takes long flags with one dash, too. klog's flags are dropped;
+/// what remains of them is the verbosity.
+fn without_klog(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, u32) {
+    let mut verbosity = 0;
+    let mut kept = Vec::new();
+    let mut arguments = arguments.into_iter();
+    kept.extend(arguments.next());
+    while let Some(argument) = arguments.next() {
+        let text = argument.to_str().unwrap_or_default();
+        let bare = text.trim_start_matches('-');
+        let dashes = text.len() - bare.len();
+        let (name, value) = match bare.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (bare, None),
+        };
+        // Beside the dashes: klog spells its flags with either.
+        let plain = name.replace('-', "_");
+        if !(1..=2).contains(&dashes) {
+            kept.push(argument);
+        } else if KLOG_SWITCHES.contains(&plain.as_str()) {
+        } else if KLOG_VALUES.contains(&plain.as_str()) {
+            let next = || arguments.next()?.into_string().ok();
+            let value = value.or_else(next);
+            if plain == "v" {
+                verbosity = value
+                    .and_then(|value| value.parse().ok())
+                    .unwrap_or_default();
+            }
+        } else if dashes == 1 && name.len() > 1 {
+            kept.push(format!("-{text}").into());
+        } else {
+            kept.push(argument);
+        }
+    }
+    (kept, verbosity)
+}
+
+fn any(port: u16) -> SocketAddr {
+    (Ipv6Addr::UNSPECIFIED, port).into()
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
+    port.map(any).or_else(|| text.parse().ok()).ok_or_else(|| {
+        "give ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080, or :PORT".to_owned()
+    })
+}
+
+fn metrics_path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && !text.contains(['?', '#', ' ']) {
+        Ok(text.to_owned())
+    } else {
+        Err("give a path that begins with a slash, such as /metrics".to_owned())
+    }
+}
+
+fn url(text: &str) -> Result<http::Uri, String> {
+    let url: Option<http::Uri> = text.parse().ok();
+    url.filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some())
+        .ok_or_else(|| "give a URL such as https://10.0.0.1:6443".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Command, clap::Error> {
+        let all = ["populator-controller"].iter().chain(arguments);
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Command::parse(all.map(OsString::from), &environment.collect())
+    }
+
+    fn options(arguments: &[&str], environment: &[(&str, &str)]) -> Options {
+        match parse(arguments, environment) {
+            Ok(Command::Serve(options)) => *options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_arguments_it_serves_as_forklift_expects() {
+        let options = options(&[], &[("POD_NAMESPACE", "n"), ("POD_NAME", "p")]);
+        assert_eq!(options.metrics_path, "/metrics");
+        let addresses = options.metrics_addresses.iter().map(ToString::to_string);
+        assert_eq!(addresses.collect::<Vec<_>>(), ["[::]:8080", "[::]:8081"]);
+        assert_eq!(options.log_level, Level::INFO);
+        assert_eq!(options.namespace.as_deref(), Some("n"));
+        assert_eq!(options.identity, "p");
+        assert_eq!(
+            options.warnings.len(),
+            2,
+            "no kind is served: {:?}",
+            options.warnings
+        );
+    }
+
+    #[test]
+    fn gos_forms_are_taken() {
+        for arguments in [
+            &[
+                "--kubeconfig=/k",
+                "--master=https://h:1",
+                "--metrics-path=/m",
+            ][..],
+            &[
+                "-kubeconfig",
+                "/k",
+                "-master",
+                "https://h:1",
+                "-metrics-path",
+                "/m",
+            ],
+            &[
+                "-kubeconfig=/k",
+                "--master",
+                "https://h:1",
+                "-metrics-path=/m",
+            ],
+        ] {
+            let options = options(arguments, &[]);
+            assert_eq!(options.kubeconfig, Some("/k".into()), "{arguments:?}");
+            assert_eq!(options.master.unwrap(), "https://h:1");
+            assert_eq!(options.metrics_path, "/m");
+        }
+    }
+
+    #[test]
+    fn klogs_flags_do_not_break_the_start() {
+        let all = [
+            "-v=2",
+            "-v",
+            "2",
+            "--v=2",
+            "--v",
+            "2",
+            "-logtostderr",
+            "--alsologtostderr=true",
+            "-stderrthreshold=INFO",
+            "--stderrthreshold",
+            "2",
+            "-vmodule=a=1",
+            "-log_file",
+            "/f",
+            "--log-dir=/d",
+            "-log_file_max_size=1",
+            "--log_backtrace_at",
+            ":0",
+            "--one_output",
+            "-skip_headers",
+            "--skip_log_headers=false",
+            "-add_dir_header",
+        ];
+        let mut arguments = all.to_vec();
+        arguments.push("--metrics-path=/m");
+        let of_all = options(&arguments, &[]);
+        assert_eq!(
+            (of_all.metrics_path.as_str(), of_all.log_level),
+            ("/m", Level::INFO)
+        );
+        assert_eq!(options(&["-v=4"], &[]).log_level, Level::DEBUG);
+        assert_eq!(options(&["-v", "x"], &[]).log_level, Level::INFO);
+        assert_eq!(
+            options(&["-v=5", "--log-level=trace"], &[]).log_level,
+            Level::TRACE
+        );
+    }
+
+    #[test]
+    fn addresses_are_taken_in_every_form() {
+        let of = |value: &str| options(&["--http-endpoint", value], &[]).metrics_addresses;
+        assert_eq!(of(":9090"), ["[::]:9090".parse().unwrap()]);
+        assert_eq!(of("127.0.0.1:1"), ["127.0.0.1:1".parse().unwrap()]);
+        let two = options(&["--metrics-address=:1", "--metrics-address=[::1]:2"], &[]);
+        assert_eq!(two.metrics_addresses.len(), 2);
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_flag_and_the_way_out() {
+        for (argument, words) in [
+            ("--metrics-address=8080", "ADDRESS:PORT"),
+            ("--metrics-path=metrics", "begins with a slash"),
+            ("--master=10.0.0.1:6443", "https://10.0.0.1:6443"),
+            ("--max-in-flight-per-source=0", "1..=10000"),
+            ("--log-format=xml", "xml"),
+            ("--no-such-flag", "--no-such-flag"),
+        ] {
+            let error = parse(&[argument], &[]).unwrap_err();
+            let text = error.to_string();
+            assert!(error.use_stderr() && text.contains(words), "{text}");
+            let (flag, value) = argument.split_once('=').unwrap_or((argument, ""));
+            assert!(text.contains(flag) && text.contains(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_environment_and_the_flags_make_the_settings() {
+        let options = options(
+            &["--max-in-flight-per-source=3", "--max-workers=4"],
+            &[
+                ("MAX_POPULATOR_INFLIGHT", "7"),
+                ("OVIRT_POPULATOR_IMAGE", "i"),
+                ("OPENSTACK_POPULATOR_IMAGE", "i"),
+            ],
+        );
+        assert!(options.warnings.is_empty(), "{:?}", options.warnings);
+        let settings = options.settings;
+        assert_eq!(
+            (settings.max_in_flight, settings.max_in_flight_per_source),
+            (7, 3)
+        );
+        assert_eq!(options.workers, 4);
+    }
+
+    #[test]
+    fn help_and_version_are_no_failures() {
+        for argument in ["--help", "--version", "-help", "-version"] {
+            assert!(
+                !parse(&[argument], &[]).unwrap_err().use_stderr(),
+                "{argument}"
+            );
+        }
+        assert!(matches!(parse(&["crd"], &[]), Ok(Command::Definitions)));
+    }
+}
