@@ -10,15 +10,18 @@
 pub mod admission;
 pub mod apply;
 pub mod cli;
-pub mod metrics;
+pub mod election;
 pub mod model;
 pub mod objects;
 pub mod observe;
 pub mod plan;
+pub mod progress;
 pub mod reconcile;
+pub mod rights;
 pub mod run;
 pub mod settings;
 pub mod status;
+pub mod telemetry;
 
 pub use plan::{Plan, plan};
 pub use settings::Settings;

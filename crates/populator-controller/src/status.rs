@@ -5,9 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use populator_api::{ClaimStatus, ConditionType, PopulatorStatus, Reason, Standing};
 
 use crate::{
-    metrics::{Bytes, Measured},
     model::Claim,
     plan::Status,
+    progress::{Bytes, Measured},
 };
 
 /// 100 is said of what is populated and bound, and of nothing else.

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use populator_api::{PopulatorStatus, Reason};
 use populator_controller::{
-    metrics::{Bytes, Measured},
     model::Claim,
     plan::Status,
+    progress::{Bytes, Measured},
     status::{Served, summarise},
 };
 use serde_json::json;

@@ -8,10 +8,12 @@ pub mod crypto;
 pub mod endpoint;
 pub mod executor;
 pub mod logging;
+mod memory;
 pub mod signals;
 pub mod tasks;
 pub mod termination;
 
 pub use endpoint::{Endpoint, Linger, Transport};
+pub use memory::page_size;
 pub use signals::{Signal, Signals};
 pub use tasks::Tasks;

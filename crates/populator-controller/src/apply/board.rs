@@ -19,10 +19,10 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::{Endpoint, Endpoints, Failure, Recorder, parameters};
 use crate::{
-    metrics::Measured,
     model::Claim,
     observe::{Observer, Resource, SourceName, api_resource},
     plan::{Event, Status},
+    progress::Measured,
     status::{Served, summarise},
 };
 

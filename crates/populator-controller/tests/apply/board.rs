@@ -10,10 +10,10 @@ use kube::{core::DynamicObject, runtime::watcher::Event as Watched};
 use populator_api::Reason;
 use populator_controller::{
     apply::{Board, Recorder},
-    metrics::Measured,
     model::Kind,
     observe::{Cache, Observer, SourceName},
     plan::Status,
+    progress::Measured,
 };
 use serde_json::{Value, json};
 

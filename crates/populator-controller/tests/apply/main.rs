@@ -1,6 +1,7 @@
 //! What is written, in which form, and what the API server's answers mean.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../support/api.rs"]
 mod api;
 mod board;
 mod events;

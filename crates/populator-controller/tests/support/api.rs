@@ -22,6 +22,7 @@ pub(crate) struct Api {
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
+#[allow(dead_code, reason = "shared by tests that use a part each")]
 impl Api {
     /// A client of a server that answers each request with a status and a body.
     pub(crate) fn client(

@@ -1,0 +1,205 @@
+//! Pods that are asked how far they are, and how they may answer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use populator_controller::progress::{Measured, Poller, Scraper, ScraperError, Target};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use runtime::{Endpoint, Transport};
+use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(non_snake_case, reason = "the label's name is a contract")]
+struct Owner {
+    ownerUID: String,
+}
+
+/// A pod that is so far.
+struct Pod {
+    port: u16,
+    percent: Gauge,
+    _tasks: JoinSet<()>,
+}
+
+fn pod(ip: IpAddr) -> Pod {
+    runtime::crypto::install();
+    let family = Family::<Owner, Gauge>::default();
+    let owner = Owner {
+        ownerUID: "c".to_owned(),
+    };
+    let percent = family.get_or_create_owned(&owner);
+    let mut registry = Registry::default();
+    registry.register("ovirt_progress", "How far", family);
+    let transport = Transport::Tls {
+        name: "ovirt-populator",
+    };
+    let endpoint = Endpoint::bind((ip, 0).into(), transport, Arc::new(registry)).unwrap();
+    let port = endpoint.local_addr().unwrap().port();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(endpoint.serve(std::future::pending()));
+    Pod {
+        port,
+        percent,
+        _tasks: tasks,
+    }
+}
+
+fn target(address: impl Into<IpAddr>) -> Target {
+    Target {
+        claim_uid: "c".to_owned(),
+        pod_uid: "p".to_owned(),
+        namespace: "vms".to_owned(),
+        pod: "populate-c".to_owned(),
+        address: address.into(),
+    }
+}
+
+#[tokio::test]
+async fn both_families_are_asked_over_https_with_a_certificate_that_nobody_signed() {
+    for ip in [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::from(Ipv6Addr::LOCALHOST),
+    ] {
+        let pod = pod(ip);
+        pod.percent.set(42);
+        let scraper = Scraper::for_port(pod.port).unwrap();
+        let measured = scraper.measure(&target(ip)).await.unwrap();
+        assert_eq!(measured.percent, 42);
+        let mut other = target(ip);
+        other.claim_uid = "d".to_owned();
+        let error = scraper.measure(&other).await.unwrap_err();
+        assert!(matches!(error, ScraperError::Silent), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn no_pod_is_an_error_and_not_a_number() {
+    runtime::crypto::install();
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let scraper = Scraper::for_port(port).unwrap();
+    let error = scraper
+        .measure(&target(Ipv4Addr::LOCALHOST))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ScraperError::Unreachable(_)), "{error}");
+}
+
+/// The address space 192.0.2.0/24 leads nowhere; a proxy, if it were used, would be seen.
+#[tokio::test]
+async fn no_proxy_is_used() {
+    runtime::crypto::install();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    let count = Arc::clone(&asked);
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 64]).await;
+        }
+    });
+    // Only a process of its own may have its environment changed: this very test, once more.
+    if std::env::var_os("PROXY_TEST").is_none() {
+        let status = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "no_proxy_is_used"])
+            .env("PROXY_TEST", "1")
+            .env("HTTPS_PROXY", &proxy)
+            .env("https_proxy", &proxy)
+            .env("ALL_PROXY", &proxy)
+            .status();
+        assert!(status.await.unwrap().success());
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+        return;
+    }
+    let pod = pod(Ipv4Addr::LOCALHOST.into());
+    pod.percent.set(7);
+    let scraper = Scraper::for_port(pod.port).unwrap();
+    let measured = scraper.measure(&target(Ipv4Addr::LOCALHOST)).await.unwrap();
+    assert_eq!(measured.percent, 7);
+}
+
+/// What a poller delivered, in order.
+type Delivered = Arc<Mutex<Vec<Option<Measured>>>>;
+
+/// Polls until so many answers were delivered.
+async fn poll(poller: Poller, target: Target, answers: usize) -> Vec<Option<Measured>> {
+    let delivered = Delivered::default();
+    let (done, is_done) = tokio::sync::watch::channel(0);
+    let deliver = |_: &Target, measured| {
+        let mut delivered = delivered.lock().unwrap();
+        delivered.push(measured);
+        done.send_replace(delivered.len());
+    };
+    let mut is_done = is_done;
+    let run = poller.run(move || vec![target.clone()], deliver);
+    tokio::select! {
+        () = run => {}
+        _ = is_done.wait_for(|count| *count >= answers) => {}
+    }
+    let delivered = delivered.lock().unwrap();
+    delivered.clone()
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_answer_is_unknown() {
+    runtime::crypto::install();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let poller = Poller::new(Scraper::for_port(port).unwrap(), None);
+    let answers = poll(poller, target(Ipv4Addr::LOCALHOST), 1).await;
+    assert_eq!(answers, [None]);
+}
+
+#[tokio::test]
+async fn a_pod_that_answers_is_known() {
+    let pod = pod(Ipv4Addr::LOCALHOST.into());
+    pod.percent.set(42);
+    let poller = Poller::new(Scraper::for_port(pod.port).unwrap(), None);
+    let answers = poll(poller, target(Ipv4Addr::LOCALHOST), 1).await;
+    assert_eq!(answers[0].unwrap().percent, 42);
+}
+
+/// A server that takes the connection and never says a word is given up. The clock moves by itself
+/// while nothing else can happen.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_hangs_is_given_up_and_asked_less_and_less_often() {
+    runtime::crypto::install();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let poller = Poller::new(Scraper::for_port(port).unwrap(), None);
+    let start = tokio::time::Instant::now();
+    let answers = poll(poller, target(Ipv4Addr::LOCALHOST), 6).await;
+    assert!(answers.iter().all(Option::is_none));
+    // 10, 20, 40, 60 and 60 s, a tenth less or more, in the place of 5 each.
+    assert!(
+        start.elapsed() > Duration::from_secs(150),
+        "{:?}",
+        start.elapsed()
+    );
+}
