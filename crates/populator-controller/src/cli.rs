@@ -13,6 +13,10 @@ use tracing::Level;
 
 use crate::Settings;
 
+#[allow(
+    clippy::doc_markdown,
+    reason = "shown by --help, which does not render Markdown"
+)]
 /// Populates claims from oVirt disks and OpenStack images
 ///
 /// Claims refer by dataSourceRef to an OvirtVolumePopulator or an OpenstackVolumePopulator. Images of the

@@ -28,7 +28,7 @@ const PACE: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub enum Outcome {
     /// This process leads, until [`Leadership::lost`].
-    Leading(Leadership),
+    Leading(Box<Leadership>),
     /// Leases may not be read or written here.
     Forbidden,
 }
@@ -78,11 +78,11 @@ impl Election {
             match self.attempt(&mut seen).await {
                 Ok(Attempt::Won(held)) => {
                     tracing::info!("{} leads", self.identity);
-                    return Outcome::Leading(Leadership {
+                    return Outcome::Leading(Box::new(Leadership {
                         election: self,
                         held: *held,
                         renewed: Instant::now(),
-                    });
+                    }));
                 }
                 Ok(Attempt::Held(by)) => {
                     if told.as_ref() != Some(&by) {
@@ -107,7 +107,7 @@ impl Election {
             Err(error) => Err(error),
         };
         let Some(lease) = self.api.get_opt(NAME).await? else {
-            let lease = self.lease(None, Some(&self.identity));
+            let lease = lease_of(None, Some(&self.identity));
             return won(self.api.create(&PostParams::default(), &lease).await);
         };
         let version = lease.metadata.resource_version.clone();
@@ -131,44 +131,9 @@ impl Election {
             // Our own name from before a crash: a pod's name is not given twice.
             Some(holder) if holder != self.identity && age < valid_for => Ok(Attempt::Held(holder)),
             _ => {
-                let mine = self.lease(Some(&lease), Some(&self.identity));
+                let mine = lease_of(Some(&lease), Some(&self.identity));
                 won(self.api.replace(NAME, &PostParams::default(), &mine).await)
             }
-        }
-    }
-
-    /// The lease with this holder, in the place of `before`; its version is the precondition.
-    fn lease(&self, before: Option<&Lease>, holder: Option<&str>) -> Lease {
-        let now = MicroTime(Timestamp::now());
-        let spec = before
-            .and_then(|lease| lease.spec.clone())
-            .unwrap_or_default();
-        let goes_on = spec.holder_identity.as_deref() == holder;
-        let turns = spec.lease_transitions.unwrap_or_default();
-        Lease {
-            metadata: match before {
-                Some(lease) => lease.metadata.clone(),
-                None => ObjectMeta {
-                    name: Some(NAME.to_owned()),
-                    ..ObjectMeta::default()
-                },
-            },
-            spec: Some(LeaseSpec {
-                acquire_time: if goes_on {
-                    spec.acquire_time
-                } else {
-                    Some(now.clone())
-                },
-                holder_identity: holder.map(str::to_owned),
-                lease_duration_seconds: i32::try_from(VALID_FOR.as_secs()).ok(),
-                lease_transitions: Some(if goes_on {
-                    turns
-                } else {
-                    turns.saturating_add(1)
-                }),
-                renew_time: Some(now),
-                ..LeaseSpec::default()
-            }),
         }
     }
 }
@@ -183,9 +148,7 @@ impl Leadership {
     pub async fn lost(&mut self) -> String {
         loop {
             time::sleep(pace()).await;
-            let mine = self
-                .election
-                .lease(Some(&self.held), Some(&self.election.identity));
+            let mine = lease_of(Some(&self.held), Some(&self.election.identity));
             let left = GIVE_UP.saturating_sub(self.renewed.elapsed());
             let parameters = PostParams::default();
             let replace = self.election.api.replace(NAME, &parameters, &mine);
@@ -217,7 +180,7 @@ impl Leadership {
 
     /// Gives the lease up, so that the next leader need not wait until it is out of date.
     pub async fn release(self) {
-        let free = self.election.lease(Some(&self.held), None);
+        let free = lease_of(Some(&self.held), None);
         let parameters = PostParams::default();
         let replace = self.election.api.replace(NAME, &parameters, &free);
         match time::timeout(Duration::from_secs(2), replace).await {
@@ -232,4 +195,39 @@ impl Leadership {
 /// With chance in it, so that candidates do not ask in step.
 fn pace() -> Duration {
     PACE.mul_f64(0.75 + 0.5 * fastrand::f64())
+}
+
+/// The lease with this holder, in the place of `before`; its version is the precondition.
+fn lease_of(before: Option<&Lease>, holder: Option<&str>) -> Lease {
+    let now = MicroTime(Timestamp::now());
+    let spec = before
+        .and_then(|lease| lease.spec.clone())
+        .unwrap_or_default();
+    let goes_on = spec.holder_identity.as_deref() == holder;
+    let turns = spec.lease_transitions.unwrap_or_default();
+    Lease {
+        metadata: match before {
+            Some(lease) => lease.metadata.clone(),
+            None => ObjectMeta {
+                name: Some(NAME.to_owned()),
+                ..ObjectMeta::default()
+            },
+        },
+        spec: Some(LeaseSpec {
+            acquire_time: if goes_on {
+                spec.acquire_time
+            } else {
+                Some(now.clone())
+            },
+            holder_identity: holder.map(str::to_owned),
+            lease_duration_seconds: i32::try_from(VALID_FOR.as_secs()).ok(),
+            lease_transitions: Some(if goes_on {
+                turns
+            } else {
+                turns.saturating_add(1)
+            }),
+            renew_time: Some(now),
+            ..LeaseSpec::default()
+        }),
+    }
 }

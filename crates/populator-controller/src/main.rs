@@ -1,39 +1,65 @@
 //! Thin entry point.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode, time::Duration};
 
-use populator_controller::{Settings, run};
-use runtime::{Signals, executor, logging};
+use contract::Exit;
+use populator_controller::{
+    cli::{Command, Options},
+    run,
+};
+use runtime::{executor, logging};
 
 fn main() -> ExitCode {
+    match Command::of_process() {
+        Ok(Command::Serve(options)) => serve(*options),
+        Ok(Command::Definitions) => print_definitions(),
+        Err(error) => {
+            // A closed standard error leaves nobody to tell.
+            let _ = error.print();
+            if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Success.into()
+            }
+        }
+    }
+}
+
+fn serve(options: Options) -> ExitCode {
     logging::init(&logging::Settings {
-        format: logging::Format::Text,
-        level: tracing::Level::INFO,
+        format: options.log_format,
+        level: options.log_level,
         own: &["populator_controller", "runtime"],
     });
     runtime::crypto::install();
-    #[allow(clippy::disallowed_methods, reason = "main reads the environment")]
-    let (settings, warnings) = Settings::from_environment(|name| std::env::var(name).ok());
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    let Ok(executor) = executor::build() else {
-        return ExitCode::FAILURE;
+    let executor = match executor::build() {
+        Ok(executor) => executor,
+        Err(error) => {
+            tracing::error!("the executor cannot be started: {error}");
+            return Exit::Internal.into();
+        }
     };
-    let outcome = executor.block_on(async move {
-        let client = kube::Client::try_default().await?;
-        let mut signals = Signals::install()?;
-        run::serve(client, settings, 10, async move {
-            signals.next().await;
-        })
-        .await;
-        anyhow::Ok(())
-    });
+    let outcome = executor.block_on(run::run(options));
+    // Dropping would wait for a blocked thread.
+    executor.shutdown_timeout(Duration::from_millis(100));
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => Exit::Success.into(),
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            Exit::Internal.into()
         }
     }
+}
+
+fn print_definitions() -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    for definition in populator_api::definitions::all() {
+        let written = populator_api::definitions::to_yaml(&definition)
+            .map_err(anyhow::Error::from)
+            .and_then(|yaml| Ok(write!(out, "---\n{yaml}")?));
+        if written.is_err() {
+            return Exit::Internal.into();
+        }
+    }
+    Exit::Success.into()
 }

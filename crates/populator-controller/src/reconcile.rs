@@ -21,7 +21,8 @@ use crate::{
     apply::{Board, Failure, Recorder, Writer},
     model::{Grant, World},
     observe::{Observer, source_of},
-    plan::{Action, Event, Plan, Status, plan},
+    plan::{Action, Event, Plan, Removal, Status, plan},
+    telemetry::{Ended, Telemetry},
 };
 
 /// A claim that is not bound is looked at this often although nothing happens: a change that was missed
@@ -49,6 +50,8 @@ pub struct Controller {
     pub turns: Mutex<Turns>,
     /// What the installation decides.
     pub settings: Settings,
+    /// The controller's own metrics.
+    pub telemetry: Telemetry,
 }
 
 /// What follows from a look.
@@ -118,17 +121,14 @@ impl Controller {
                     for woken in round.woken {
                         ask(woken, Duration::ZERO);
                     }
-                    let again = match round.failure {
-                        Some(failure) => {
-                            let times = failures.entry(claim.clone()).or_default();
-                            *times = times.saturating_add(1);
-                            tracing::debug!(claim, "look again later: {failure}");
-                            Some(pause(*times))
-                        }
-                        None => {
-                            failures.remove(&claim);
-                            round.again
-                        }
+                    let again = if let Some(failure) = round.failure {
+                        let times = failures.entry(claim.clone()).or_default();
+                        *times = times.saturating_add(1);
+                        tracing::debug!(claim, "look again later: {failure}");
+                        Some(pause(*times))
+                    } else {
+                        failures.remove(&claim);
+                        round.again
                     };
                     if let Some(again) = again {
                         ask(claim, again);
@@ -153,8 +153,18 @@ impl Controller {
         }
     }
 
-    /// Looks at one claim, and takes its next step.
     async fn look(&self, claim_uid: &str) -> Round {
+        let start = Instant::now();
+        let round = self.step(claim_uid).await;
+        let error = round.failure.as_ref().map(Failure::kind);
+        self.telemetry.looked(start.elapsed(), error);
+        let (held, waiting) = self.turns().places();
+        self.telemetry.places(held, waiting);
+        round
+    }
+
+    /// Looks at one claim, and takes its next step.
+    async fn step(&self, claim_uid: &str) -> Round {
         let now = Timestamp::now();
         let world = match self.observer.world(claim_uid, &self.settings, now).await {
             Ok(Some(world)) => world,
@@ -200,6 +210,17 @@ impl Controller {
                     if matches!(action, Action::CreateTemporaryClaim(_)) {
                         self.turns().began(&claim.uid);
                     }
+                    if let (
+                        Action::DeleteTemporaryClaim {
+                            removal: Removal::Populated,
+                            ..
+                        },
+                        Some(temporary),
+                    ) = (action, &world.temporary)
+                    {
+                        let time = now.duration_since(temporary.created).unsigned_abs();
+                        self.telemetry.ended(Ended::success, time);
+                    }
                     if let Some(event) = action.announcement() {
                         self.recorder.happened(claim, &event, now).await;
                     }
@@ -213,8 +234,16 @@ impl Controller {
                 }
             }
         }
-        if let Some(source) = source_of(claim) {
-            self.board.set(source, claim.clone(), status);
+        let Some(source) = source_of(claim) else {
+            return;
+        };
+        let reason = status.reason;
+        if self.board.set(source, claim.clone(), status) {
+            self.telemetry.failed(reason);
+            if let Some(temporary) = world.own_temporary() {
+                let time = now.duration_since(temporary.created).unsigned_abs();
+                self.telemetry.ended(Ended::failure, time);
+            }
         }
     }
 

@@ -1,51 +1,206 @@
-//! The process put together: what watches, decides, writes and answers, from the start to the end.
+//! The process put together, from the start to the end.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use kube::Client;
-use runtime::Tasks;
-use tokio::sync::mpsc;
+use anyhow::Context;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use prometheus_client::registry::Registry;
+use runtime::{Endpoint, Signals, Tasks, Transport};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
 
 use crate::{
-    Settings,
     admission::Turns,
     apply::{Board, Recorder, Writer},
+    cli::Options,
+    election::{Election, Leadership, Outcome},
+    model::{Pod, PodPhase},
     observe::{Cache, Observer, Wakes, watch_all},
+    progress::{LogReader, Measured, Poller, Scraper, Target},
     reconcile::Controller,
+    rights::Rights,
+    telemetry::Telemetry,
 };
 
 /// Changes that are on their way to the loop. More than that wait in the watches.
 const WAKES: usize = 1024;
+/// How often gauges are brought up to date that nobody's step moves.
+const MEASURE: Duration = Duration::from_secs(10);
 
-/// Serves claims until `stop` ends.
-pub async fn serve(
-    client: Client,
-    settings: Settings,
-    workers: usize,
-    stop: impl Future<Output = ()>,
-) {
+/// Serves claims until a signal comes, the lease is lost or a task fails.
+///
+/// # Errors
+/// The process cannot begin, or must not go on; the message says why.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    for warning in &options.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut signals = Signals::install().context("signals cannot be handled")?;
+    let (telemetry, registry) = Telemetry::new(env!("CARGO_PKG_VERSION"));
+    let (ready, is_ready) = watch::channel(false);
     let mut tasks = Tasks::new();
-    let observer = Arc::new(Observer::new(client.clone(), Cache::new(true)));
-    let recorder = Arc::new(Recorder::new(client.clone()));
-    let board = Arc::new(Board::new(client.clone()));
-    let (sender, mut receiver) = mpsc::channel(WAKES);
+    serve_metrics(&mut tasks, &options, registry, &is_ready)?;
+
+    let config = config(&options).await?;
+    let namespace = options.namespace.clone();
+    let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).context("the API server's client cannot be made")?;
+    let served = async {
+        let rights = Rights::learn(&client)
+            .await
+            .context("the API server does not answer")?;
+        for warning in rights.warnings() {
+            tracing::warn!("{warning}");
+        }
+        // A replica that stands by is ready to take over.
+        ready.send_replace(true);
+        let election = Election::new(client.clone(), &namespace, options.identity.clone());
+        let leadership = match election.win().await {
+            Outcome::Leading(leadership) => Some(leadership),
+            Outcome::Forbidden => {
+                tracing::warn!(
+                    "leases may not be written in the namespace {namespace}: there is no election. Replicas that overlap do \
+                     each other's work, and no harm"
+                );
+                None
+            }
+        };
+        anyhow::Ok((rights, leadership))
+    };
+    let (rights, mut leadership) = tokio::select! {
+        served = served => served?,
+        signal = signals.next() => {
+            tracing::info!("ended by {} while standing by", signal.name());
+            return Ok(());
+        }
+        (name, panic) = tasks.panicked() => anyhow::bail!("the task {name} failed: {panic}"),
+    };
+
+    telemetry.leads(true);
+    let controller = start(&mut tasks, &client, &options, rights, telemetry)?;
+    let (stop, is_stopped) = watch::channel(());
+    let until_stopped = async move {
+        let mut is_stopped = is_stopped;
+        // An error says that the sender is gone, which means the same.
+        let _ = is_stopped.changed().await;
+    };
+    let mut work = std::pin::pin!(controller.serve(until_stopped));
+    let end = tokio::select! {
+        () = &mut work => anyhow::bail!("the loop has ended by itself"),
+        signal = signals.next() => Ok(signal),
+        why = lost(leadership.as_deref_mut()) => Err(why),
+        (name, panic) = tasks.panicked() => Err(format!("the task {name} failed: {panic}")),
+    };
+    // What is under way is finished while the lease is still ours.
+    drop(stop);
+    work.await;
+    match end {
+        Ok(signal) => {
+            if let Some(leadership) = leadership {
+                leadership.release().await;
+            }
+            tracing::info!("ended by {}", signal.name());
+            Ok(())
+        }
+        Err(why) => anyhow::bail!(why),
+    }
+}
+
+/// Why this process leads no more; never ends without an election.
+async fn lost(leadership: Option<&mut Leadership>) -> String {
+    match leadership {
+        Some(leadership) => leadership.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Where the API server is and who we are: as told, then as pods are told, then as people are.
+async fn config(options: &Options) -> anyhow::Result<Config> {
+    let mut config = match &options.kubeconfig {
+        Some(path) => from_file(path)
+            .await
+            .with_context(|| format!("--kubeconfig={} cannot be used", path.display()))?,
+        None => Config::infer().await.context(
+            "there is neither a pod's service account nor a kubeconfig; name one by --kubeconfig",
+        )?,
+    };
+    if let Some(master) = &options.master {
+        config.cluster_url = master.clone();
+    }
+    Ok(config)
+}
+
+async fn from_file(path: &Path) -> anyhow::Result<Config> {
+    let file = Kubeconfig::read_from(path)?;
+    Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
+}
+
+fn serve_metrics(
+    tasks: &mut Tasks,
+    options: &Options,
+    registry: Registry,
+    is_ready: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let registry = Arc::new(registry);
+    for address in &options.metrics_addresses {
+        let endpoint = Endpoint::bind(*address, Transport::Plain, Arc::clone(&registry))
+            .with_context(|| format!("--metrics-address={address}"))?
+            .with_metrics_path(&options.metrics_path)
+            .with_readiness(is_ready.clone());
+        tasks.spawn("metrics", endpoint.serve(std::future::pending()));
+    }
+    Ok(())
+}
+
+/// The loop, and what wakes it.
+struct Serving {
+    controller: Arc<Controller>,
+    wakes: mpsc::Receiver<String>,
+    workers: usize,
+}
+
+impl Serving {
+    async fn serve(mut self, stop: impl Future<Output = ()>) {
+        let wakes = futures::stream::poll_fn(|context| self.wakes.poll_recv(context));
+        Arc::clone(&self.controller)
+            .run(wakes, self.workers, stop)
+            .await;
+    }
+}
+
+/// Starts everything that goes on beside the loop.
+fn start(
+    tasks: &mut Tasks,
+    client: &Client,
+    options: &Options,
+    rights: Rights,
+    telemetry: Telemetry,
+) -> anyhow::Result<Serving> {
+    let observer = Arc::new(Observer::new(client.clone(), Cache::new(rights.nodes)));
+    let recorder = Arc::new(Recorder::new(client.clone(), telemetry.clone()));
+    let board = Arc::new(Board::new(client.clone(), telemetry.clone()));
+    let (sender, receiver) = mpsc::channel(WAKES);
     let wakes = Wakes::new(sender);
-    let complete = watch_all(&mut tasks, &client, &observer, &wakes, true);
+    let complete = watch_all(tasks, client, &observer, &wakes, rights.nodes);
     let controller = Arc::new(Controller {
         observer: Arc::clone(&observer),
-        writer: Writer::new(client),
+        writer: Writer::new(client.clone(), telemetry.clone()),
         recorder: Arc::clone(&recorder),
         board: Arc::clone(&board),
         turns: Mutex::new(Turns::default()),
-        settings,
+        settings: options.settings.clone(),
+        telemetry: telemetry.clone(),
     });
-    {
-        let board = Arc::clone(&board);
-        tasks.spawn(
-            "status",
-            async move { board.run(&observer, &recorder).await },
-        );
-    }
+
     let first = Arc::clone(&controller);
     tasks.spawn("first look", async move {
         complete.await;
@@ -57,9 +212,67 @@ pub async fn serve(
             wakes.send(claim).await;
         }
     });
-    let requests = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
-    tokio::select! {
-        () = controller.run(requests, workers, stop) => {}
-        (name, panic) = tasks.panicked() => tracing::error!("the task {name} ended: {panic}"),
+
+    let log = rights.logs.then(|| LogReader::new(client.clone()));
+    let poller = Poller::new(
+        Scraper::new().context("pods cannot be asked for their metrics")?,
+        log,
+    );
+    let (pods, noted, counted) = (Arc::clone(&observer), Arc::clone(&board), telemetry.clone());
+    tasks.spawn("progress", async move {
+        let deliver = |target: &Target, measured| {
+            if let Some((kind, before)) = noted.measure(&target.claim_uid, measured) {
+                counted.copied(kind, newly_copied(before, measured));
+            }
+        };
+        poller.run(|| targets(&pods), deliver).await;
+    });
+
+    let shown = Arc::clone(&board);
+    tasks.spawn("gauges", async move {
+        let mut ticks = time::interval(MEASURE);
+        loop {
+            ticks.tick().await;
+            telemetry.measure_memory();
+            let reasons = shown.reasons();
+            telemetry.claims(|reason| reasons.get(&reason).copied().unwrap_or_default());
+        }
+    });
+
+    tasks.spawn(
+        "status",
+        async move { board.run(&observer, &recorder).await },
+    );
+    Ok(Serving {
+        controller,
+        wakes: receiver,
+        workers: options.workers,
+    })
+}
+
+/// The pods that copy.
+fn targets(observer: &Observer) -> Vec<Target> {
+    let cache = observer.cache();
+    let running = |(claim, name, pod): (&str, &(String, String), &Pod)| {
+        (pod.phase == PodPhase::Running && pod.ended.is_none()).then_some(())?;
+        Some(Target {
+            claim_uid: claim.to_owned(),
+            pod_uid: pod.uid.clone(),
+            namespace: name.0.clone(),
+            pod: name.1.clone(),
+            address: pod.address?,
+        })
+    };
+    cache.all_pods().filter_map(running).collect()
+}
+
+/// Bytes that came into place between two measurements of one claim. After a new attempt they are counted
+/// from its beginning.
+fn newly_copied(before: Option<Measured>, now: Option<Measured>) -> u64 {
+    let copied = |measured: Option<Measured>| Some(measured?.bytes?.copied);
+    match (copied(before), copied(now)) {
+        (Some(before), Some(now)) if now >= before => now - before,
+        (_, Some(now)) => now,
+        (_, None) => 0,
     }
 }

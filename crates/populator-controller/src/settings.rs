@@ -10,6 +10,8 @@ pub mod variable {
     pub const OVIRT_IMAGE: &str = "OVIRT_POPULATOR_IMAGE";
     /// Image of the OpenStack mover. Without it the kind is not served.
     pub const OPENSTACK_IMAGE: &str = "OPENSTACK_POPULATOR_IMAGE";
+    /// Image of a mover that we do not have: claims of `VSphereXcopyVolumePopulator` are refused.
+    pub const XCOPY_IMAGE: &str = "VSPHERE_COPY_OFFLOAD_POPULATOR_IMAGE";
     /// Most claims that are served at a time.
     pub const MAX_IN_FLIGHT: &str = "MAX_POPULATOR_INFLIGHT";
     /// Limit of a pod's CPU.
@@ -114,6 +116,12 @@ impl Settings {
                 }
                 None => warnings.push(format!("{name} is not set: {} is not served", kind.name())),
             }
+        }
+        if get(variable::XCOPY_IMAGE).is_some() {
+            warnings.push(format!(
+                "{} is set, but VSphereXcopyVolumePopulator is not served by this controller: its claims are refused",
+                variable::XCOPY_IMAGE
+            ));
         }
         if let Some(value) = get(variable::MAX_IN_FLIGHT) {
             match value.trim().parse() {
@@ -260,6 +268,17 @@ mod tests {
             let (expected, _) = read(&images);
             assert_eq!(settings, expected, "{name}={value}");
         }
+    }
+
+    #[test]
+    fn a_kind_that_is_not_served_is_told() {
+        let (_, warnings) = read(&[
+            (variable::OVIRT_IMAGE, "a"),
+            (variable::OPENSTACK_IMAGE, "b"),
+            (variable::XCOPY_IMAGE, "c"),
+        ]);
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains("VSphereXcopyVolumePopulator is not served"));
     }
 
     #[test]

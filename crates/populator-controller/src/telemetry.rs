@@ -194,13 +194,10 @@ impl Telemetry {
         all
     }
 
-    /// A population ended, so long after its temporary claim was made, if that is known.
-    pub fn ended(&self, result: Ended, after: Option<Duration>) {
-        if let Some(after) = after {
-            self.operations
-                .get_or_create(&ByResult { result })
-                .observe(after.as_secs_f64());
-        }
+    /// A population ended, so long after its temporary claim was made.
+    pub fn ended(&self, result: Ended, after: Duration) {
+        let operations = self.operations.get_or_create(&ByResult { result });
+        operations.observe(after.as_secs_f64());
     }
 
     /// A claim stood somewhere for so long.
@@ -279,7 +276,7 @@ mod tests {
     #[test]
     fn names_are_those_that_others_read() {
         let (telemetry, registry) = Telemetry::new("1.2.3");
-        telemetry.ended(Ended::failure, Some(Duration::from_secs(700)));
+        telemetry.ended(Ended::failure, Duration::from_secs(700));
         telemetry.stood(Reason::Copying, Duration::from_secs(1));
         telemetry.failed(Reason::VolumeFull);
         telemetry.copied(Kind::Ovirt, 7);

@@ -56,7 +56,7 @@ impl Server {
             ("GET", None) => refusal(404, "NotFound", "no lease"),
             ("POST", None) => store(&mut kept),
             ("PUT", Some(_))
-                if asked.body["metadata"]["resourceVersion"] == version.to_string() =>
+                if asked.body["metadata"]["resourceVersion"] == *version.to_string() =>
             {
                 store(&mut kept)
             }
@@ -71,7 +71,7 @@ impl Server {
 
 async fn win(election: Election) -> Leadership {
     match election.win().await {
-        Outcome::Leading(leadership) => leadership,
+        Outcome::Leading(leadership) => *leadership,
         Outcome::Forbidden => panic!("forbidden"),
     }
 }

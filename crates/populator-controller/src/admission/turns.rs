@@ -75,13 +75,14 @@ impl Turns {
         self.let_in(settings).1
     }
 
-    /// How many hold a place, those that were let in included.
+    /// How many hold a place, those that were let in included, and how many wait for one.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub fn places(&self) -> (usize, usize) {
         let holds = |candidate: &&Candidate| {
             candidate.stand == Stand::Holds || self.granted.contains(&candidate.uid)
         };
-        self.candidates.values().filter(holds).count()
+        let held = self.candidates.values().filter(holds).count();
+        (held, self.candidates.len() - held)
     }
 
     fn forget(&mut self, claim_uid: &str) {
@@ -121,6 +122,7 @@ mod tests {
         }
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "in the form in which it is noted")]
     fn candidate(uid: &str, stand: Stand) -> Option<Candidate> {
         Some(Candidate {
             uid: uid.to_owned(),
@@ -158,7 +160,7 @@ mod tests {
                 &settings()
             )));
         }
-        assert_eq!(turns.held(), 2);
+        assert_eq!(turns.places(), (2, 1));
     }
 
     #[test]
@@ -170,7 +172,7 @@ mod tests {
         let turn = turns.decide("a", None, &settings());
         assert_eq!(turn.woken, ["c"]);
         assert_eq!(turns.leave("b", &settings()), Vec::<String>::new());
-        assert_eq!(turns.held(), 1);
+        assert_eq!(turns.places(), (1, 0));
     }
 
     #[test]

@@ -13,17 +13,18 @@ use kube::{
     Api, Client,
     api::{DynamicObject, Patch},
 };
-use populator_api::{PopulatorStatus, Reason, names::event};
+use populator_api::{PopulatorStatus, Reason, Standing, names::event};
 use serde_json::{Map, Value, json};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::{Endpoint, Endpoints, Failure, Recorder, parameters};
 use crate::{
-    model::Claim,
+    model::{Claim, Kind},
     observe::{Observer, Resource, SourceName, api_resource},
     plan::{Event, Status},
     progress::Measured,
     status::{Served, summarise},
+    telemetry::Telemetry,
 };
 
 /// How often there may be something to write.
@@ -37,25 +38,28 @@ const WRITERS: usize = 8;
 
 /// How one claim stands.
 #[derive(Debug, Clone)]
-pub struct Standing {
+struct Stand {
     /// The claim.
-    pub claim: Arc<Claim>,
+    claim: Arc<Claim>,
     /// How it stands.
-    pub status: Status,
+    status: Status,
     /// How far its pod is, if that is known.
-    pub measured: Option<Measured>,
+    measured: Option<Measured>,
+    /// Since when it stands so, for the same reason.
+    since: Instant,
 }
 
 /// How every claim stands.
 pub struct Board {
     client: Client,
+    telemetry: Telemetry,
     endpoints: Endpoints,
     entries: Mutex<HashMap<SourceName, Entry>>,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
-    claims: BTreeMap<String, Standing>,
+    claims: BTreeMap<String, Stand>,
     /// What was written last; what the watches show may be older.
     written: Option<PopulatorStatus>,
     /// UID of the resource that it was written to.
@@ -81,47 +85,64 @@ impl Debug for Board {
 impl Board {
     /// Nothing is known yet.
     #[must_use]
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, telemetry: Telemetry) -> Self {
         Self {
             client,
+            telemetry,
             endpoints: Endpoints::default(),
             entries: Mutex::default(),
         }
     }
 
-    /// Notes how a claim stands; returns how it stood before.
-    pub fn set(&self, source: SourceName, claim: Claim, status: Status) -> Option<Reason> {
+    /// Notes how a claim stands; returns whether it has come to stand failed.
+    pub fn set(&self, source: SourceName, claim: Claim, status: Status) -> bool {
         let mut entries = self.lock();
         let entry = entries.entry(source).or_default();
         let before = entry.claims.get(&claim.uid);
-        let reason = before.map(|standing| standing.status.reason);
         if before.is_some_and(|standing| standing.status == status) {
-            return reason;
+            return false;
         }
-        // What a pod said holds until there is another one; then it is history.
-        let keeps = matches!(
-            status.reason,
-            Reason::Copying | Reason::NodeLost | Reason::Rebinding | Reason::Populated
-        );
-        let measured = before
-            .and_then(|standing| standing.measured)
-            .filter(|_| keeps);
-        let standing = Standing {
-            measured,
-            status,
+        let mut has_failed = false;
+        let now = Instant::now();
+        let mut since = now;
+        let mut measured = None;
+        if let Some(before) = before {
+            let old = before.status.reason;
+            if old == status.reason {
+                since = before.since;
+            } else {
+                self.telemetry.stood(old, now - before.since);
+                has_failed = status.reason.standing() == Standing::Failed
+                    && old.standing() != Standing::Failed;
+            }
+            // What a pod said holds until there is another one; then it is history.
+            let keeps = matches!(
+                status.reason,
+                Reason::Copying | Reason::NodeLost | Reason::Rebinding | Reason::Populated
+            );
+            measured = before.measured.filter(|_| keeps);
+        }
+        let stand = Stand {
             claim: Arc::new(claim),
+            status,
+            measured,
+            since,
         };
-        entry.claims.insert(standing.claim.uid.clone(), standing);
-        entry.due = Some(Instant::now());
-        reason
+        entry.claims.insert(stand.claim.uid.clone(), stand);
+        entry.due = Some(now);
+        has_failed
     }
 
-    /// Notes how far a claim's pod is; returns how far it was.
-    pub fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Measured> {
+    /// Notes how far a claim's pod is; returns the kind of its source, and how far it was.
+    pub fn measure(
+        &self,
+        claim_uid: &str,
+        measured: Option<Measured>,
+    ) -> Option<(Kind, Option<Measured>)> {
         let mut entries = self.lock();
-        let entry = entries
-            .values_mut()
-            .find(|entry| entry.claims.contains_key(claim_uid))?;
+        let (source, entry) = entries
+            .iter_mut()
+            .find(|(_, entry)| entry.claims.contains_key(claim_uid))?;
         let standing = entry.claims.get_mut(claim_uid)?;
         let before = standing.measured;
         if before != measured {
@@ -129,7 +150,7 @@ impl Board {
             let next = entry.last.map_or_else(Instant::now, |last| last + PACE);
             entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
         }
-        before
+        Some((source.kind, before))
     }
 
     /// The claim is gone.
@@ -224,7 +245,6 @@ impl Board {
                 // A definition with a subresource took the place of Forklift's.
                 self.endpoints.forget();
                 entry.due = Some(Instant::now());
-                return;
             }
             Err(error) => {
                 // Perhaps the definition was replaced; a resource that is gone is not written again.
@@ -312,6 +332,7 @@ impl Board {
         match endpoint.map_err(unavailable)? {
             None => Ok(Sent::Taken),
             Some(Endpoint::Status) => {
+                self.telemetry.wrote("patch", kind.plural());
                 let status = full(status).map_err(Failure::Patch)?;
                 let patch = json!({"metadata": of_this_one, "status": status});
                 let (parameters, patch) = (parameters(), Patch::Merge(patch));
@@ -323,6 +344,7 @@ impl Board {
                 if previous.progress.as_deref() == Some(progress) {
                     return Ok(Sent::Taken);
                 }
+                self.telemetry.wrote("patch", kind.plural());
                 let patch = json!({"metadata": of_this_one, "status": {"progress": progress}});
                 let (parameters, patch) = (parameters(), Patch::Merge(patch));
                 let sent = api.patch(&resource.name.name, &parameters, &patch);

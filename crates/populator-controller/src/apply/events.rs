@@ -23,6 +23,7 @@ use super::{FIELD_MANAGER, parameters};
 use crate::{
     model::Claim,
     plan::{Event, EventType},
+    telemetry::Telemetry,
 };
 
 /// The API server forgets events after an hour. What still holds is said again before.
@@ -35,6 +36,7 @@ const MOST_OF_NAME: usize = 230;
 /// Says things once for as long as they hold.
 pub struct Recorder {
     client: Client,
+    telemetry: Telemetry,
     said: Mutex<HashMap<String, Vec<Said>>>,
 }
 
@@ -55,9 +57,10 @@ impl Debug for Recorder {
 impl Recorder {
     /// Nothing was said yet.
     #[must_use]
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, telemetry: Telemetry) -> Self {
         Self {
             client,
+            telemetry,
             said: Mutex::default(),
         }
     }
@@ -119,6 +122,7 @@ impl Recorder {
         };
         let exists =
             |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 409);
+        self.telemetry.wrote("create", "events");
         let written = match api.create(&create, &object).await {
             // The same was said before, perhaps by an earlier process.
             Err(error) if exists(&error) => {
@@ -126,6 +130,7 @@ impl Recorder {
                 if times > 1 {
                     again["count"] = times.into();
                 }
+                self.telemetry.wrote("patch", "events");
                 api.patch(&name, &parameters(), &Patch::Merge(&again)).await
             }
             other => other,

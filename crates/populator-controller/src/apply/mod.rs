@@ -4,7 +4,7 @@ mod board;
 mod endpoint;
 mod events;
 
-pub use board::{Board, Standing};
+pub use board::Board;
 pub use endpoint::{Endpoint, Endpoints};
 pub use events::Recorder;
 
@@ -18,7 +18,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{model::Claim, objects::patch, plan::Action};
+use crate::{model::Claim, objects::patch, plan::Action, telemetry::Telemetry};
 
 /// Whose fields these are (`metadata.managedFields`).
 pub(crate) const FIELD_MANAGER: &str = "populator-controller";
@@ -75,6 +75,7 @@ fn words(error: &kube::Error) -> String {
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
+    telemetry: Telemetry,
 }
 
 impl Debug for Writer {
@@ -86,8 +87,8 @@ impl Debug for Writer {
 impl Writer {
     /// Writes by way of `client`.
     #[must_use]
-    pub const fn new(client: Client) -> Self {
-        Self { client }
+    pub const fn new(client: Client, telemetry: Telemetry) -> Self {
+        Self { client, telemetry }
     }
 
     /// Does one action for a claim.
@@ -95,6 +96,8 @@ impl Writer {
         let claims =
             || Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &claim.namespace);
         let pods = || Api::<Pod>::namespaced(self.client.clone(), &claim.namespace);
+        let (verb, resource) = request(action);
+        self.telemetry.wrote(verb, resource);
         match action {
             Action::CreateTemporaryClaim(object) => create(claims(), object).await,
             Action::CreatePod(object) => create(pods(), object).await,
@@ -126,6 +129,23 @@ impl Writer {
                 test_and_set(claims(), &claim.name, patch).await
             }
         }
+    }
+}
+
+/// Verb and resource of the request, for metrics.
+const fn request(action: &Action) -> (&'static str, &'static str) {
+    const CLAIMS: &str = "persistentvolumeclaims";
+    match action {
+        Action::CreateTemporaryClaim(_) => ("create", CLAIMS),
+        Action::CreatePod(_) => ("create", "pods"),
+        Action::AdoptPod { .. } => ("patch", "pods"),
+        Action::DeletePod { .. } => ("delete", "pods"),
+        Action::DeleteTemporaryClaim { .. } => ("delete", CLAIMS),
+        Action::RebindVolume { .. } => ("patch", "persistentvolumes"),
+        Action::AdoptTemporaryClaim { .. }
+        | Action::RecordFailure { .. }
+        | Action::ForgetFailures
+        | Action::ClearSelectedNode { .. } => ("patch", CLAIMS),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The claim that the pod fills.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use populator_api::names::{annotation as key, label as label_key};
 
@@ -14,6 +15,8 @@ pub struct TemporaryClaim {
     pub uid: String,
     /// UIDs of the claims that own it; without the target's it is somebody else's.
     pub owners: Vec<String>,
+    /// When it was made: the population began.
+    pub created: Timestamp,
     /// Whether it carries the label by which such objects are watched.
     pub is_labelled: bool,
     /// Whether it is being deleted.
@@ -39,6 +42,10 @@ impl TemporaryClaim {
             name: metadata.name.clone()?,
             uid: metadata.uid.clone()?,
             owners: owning_claims(metadata),
+            created: metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             is_labelled: label(metadata, label_key::POPULATED_CLAIM).is_some(),
             terminating: metadata.deletion_timestamp.is_some(),
             phase: ClaimPhase::from_object(object),

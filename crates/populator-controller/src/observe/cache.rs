@@ -144,14 +144,13 @@ impl Cache {
             })
         });
         let owners = both(&changes).filter_map(|volume| volume.claim.as_ref());
-        let owners = owners
+        owners
             .map(|claim| {
                 claim_of_temporary(&claim.name)
                     .unwrap_or(&claim.uid)
                     .to_owned()
             })
-            .collect();
-        owners
+            .collect()
     }
 
     /// The same about storage classes.
@@ -162,13 +161,13 @@ impl Cache {
                 value: StorageClass::from_object(object),
             })
         });
-        let changed: HashSet<&str> = both(&changes).map(|class| class.name.as_str()).collect();
+        let different: HashSet<&str> = both(&changes).map(|class| class.name.as_str()).collect();
         self.unbound()
             .filter(|claim| {
                 claim
                     .class
                     .as_deref()
-                    .is_some_and(|class| changed.contains(class))
+                    .is_some_and(|class| different.contains(class))
             })
             .map(|claim| claim.uid.clone())
             .collect()
@@ -191,18 +190,18 @@ impl Cache {
                 |resource: &Option<Resource>| resource.as_ref().map(|it| it.source.clone());
             source(&change.before) != source(&change.after)
         };
-        let changed: HashSet<&SourceName> = changes
+        let different: HashSet<&SourceName> = changes
             .iter()
             .filter(matters)
             .flat_map(|change| [&change.before, &change.after])
             .flatten()
             .map(|resource| &resource.name)
             .collect();
-        if changed.is_empty() {
+        if different.is_empty() {
             return HashSet::new();
         }
         self.targets()
-            .filter(|claim| source_of(claim).is_some_and(|name| changed.contains(&name)))
+            .filter(|claim| source_of(claim).is_some_and(|name| different.contains(&name)))
             .map(|claim| claim.uid.clone())
             .collect()
     }

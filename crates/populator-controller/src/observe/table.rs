@@ -129,6 +129,7 @@ mod tests {
 
     type Object = (&'static str, Option<u8>);
 
+    #[allow(clippy::unnecessary_wraps, reason = "in the form that a table wants")]
     fn read(object: &Object) -> Option<Row<String, u8>> {
         Some(Row {
             key: object.0.to_owned(),

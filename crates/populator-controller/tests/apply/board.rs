@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Api, Asked, refusal},
+    telemetry,
     writer::claim,
 };
 
@@ -84,6 +85,7 @@ fn status(reason: Reason) -> Status {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "in the form in which it is noted")]
 fn measured(percent: u8) -> Option<Measured> {
     Some(Measured {
         percent,
@@ -102,9 +104,9 @@ impl Bench {
         cache.resources(Kind::Ovirt, Watched::Apply(resource(progress)));
         Self {
             api,
-            board: Board::new(client.clone()),
+            board: Board::new(client.clone(), telemetry()),
             observer: Observer::new(client.clone(), cache),
-            recorder: Recorder::new(client),
+            recorder: Recorder::new(client, telemetry()),
         }
     }
 

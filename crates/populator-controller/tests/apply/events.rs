@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     api::{Api, refusal},
+    telemetry,
     writer::claim,
 };
 
@@ -19,7 +20,7 @@ fn stuck() -> Event {
 #[tokio::test]
 async fn an_event_is_on_the_claim_and_says_it_all() {
     let api = Api::default();
-    let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())));
+    let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
     recorder.holds(&claim(), &[stuck()], at(1)).await;
     let asked = api.take();
     assert_eq!(asked.len(), 1);
@@ -49,7 +50,7 @@ async fn an_event_is_on_the_claim_and_says_it_all() {
 #[tokio::test]
 async fn what_holds_is_said_once_by_this_process_and_by_the_next() {
     let api = Api::default();
-    let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())));
+    let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
     for second in 1..100 {
         recorder.holds(&claim(), &[stuck()], at(second)).await;
     }
@@ -57,13 +58,16 @@ async fn what_holds_is_said_once_by_this_process_and_by_the_next() {
     assert_eq!(first.len(), 1);
 
     // Another process says the same: the object is there, and its time is renewed.
-    let next = Recorder::new(api.client(|asked| {
-        if asked.line.starts_with("POST") {
-            refusal(409, "AlreadyExists", "exists")
-        } else {
-            (200, asked.body.clone())
-        }
-    }));
+    let next = Recorder::new(
+        api.client(|asked| {
+            if asked.line.starts_with("POST") {
+                refusal(409, "AlreadyExists", "exists")
+            } else {
+                (200, asked.body.clone())
+            }
+        }),
+        telemetry(),
+    );
     next.holds(&claim(), &[stuck()], at(200)).await;
     let again = api.take();
     let name = first[0].body["metadata"]["name"].as_str().unwrap();
@@ -81,7 +85,10 @@ async fn what_holds_is_said_once_by_this_process_and_by_the_next() {
 #[tokio::test]
 async fn nothing_depends_on_an_event() {
     let api = Api::default();
-    let recorder = Recorder::new(api.client(|_| refusal(403, "Forbidden", "no events")));
+    let recorder = Recorder::new(
+        api.client(|_| refusal(403, "Forbidden", "no events")),
+        telemetry(),
+    );
     recorder.holds(&claim(), &[stuck()], at(1)).await;
     assert_eq!(api.lines().len(), 1);
 }
@@ -89,7 +96,7 @@ async fn nothing_depends_on_an_event() {
 #[tokio::test]
 async fn a_long_name_leaves_room() {
     let api = Api::default();
-    let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())));
+    let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
     let mut claim = claim();
     claim.name = "n".repeat(253);
     recorder.happened(&claim, &stuck(), at(1)).await;

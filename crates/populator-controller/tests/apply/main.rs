@@ -6,3 +6,7 @@ mod api;
 mod board;
 mod events;
 mod writer;
+
+fn telemetry() -> populator_controller::telemetry::Telemetry {
+    populator_controller::telemetry::Telemetry::new("test").0
+}

@@ -11,7 +11,10 @@ use populator_controller::{
 };
 use serde_json::{Value, json};
 
-use super::api::{Api, refusal};
+use super::{
+    api::{Api, refusal},
+    telemetry,
+};
 
 pub(crate) fn claim() -> Claim {
     let object: PersistentVolumeClaim = serde_json::from_value(json!({
@@ -81,7 +84,10 @@ fn actions() -> Vec<Action> {
 /// The kind of failure of each action, when the API server gives this answer.
 async fn outcomes(code: u16, reason: &'static str) -> Vec<&'static str> {
     let api = Api::default();
-    let writer = Writer::new(api.client(move |_| refusal(code, reason, "no")));
+    let writer = Writer::new(
+        api.client(move |_| refusal(code, reason, "no")),
+        telemetry(),
+    );
     let mut outcomes = Vec::new();
     for action in actions() {
         let outcome = writer.apply(&action, &claim()).await;
@@ -93,7 +99,7 @@ async fn outcomes(code: u16, reason: &'static str) -> Vec<&'static str> {
 #[tokio::test]
 async fn each_action_is_one_request_bound_to_what_it_was_decided_on() {
     let api = Api::default();
-    let writer = Writer::new(api.client(|asked| (200, asked.body.clone())));
+    let writer = Writer::new(api.client(|asked| (200, asked.body.clone())), telemetry());
     let mut lines = Vec::new();
     for action in actions() {
         // The answer is not an object; that it cannot be read does not matter here.
@@ -154,7 +160,10 @@ async fn a_quota_refuses_and_a_server_in_trouble_does_not() {
 async fn a_refusal_is_told_in_the_servers_words() {
     let api = Api::default();
     let words = "pods \"populate-c\" is forbidden: exceeded quota: few, requested: pods=1";
-    let writer = Writer::new(api.client(move |_| refusal(403, "Forbidden", words)));
+    let writer = Writer::new(
+        api.client(move |_| refusal(403, "Forbidden", words)),
+        telemetry(),
+    );
     let failure = writer.apply(&actions()[1], &claim()).await.unwrap_err();
     assert!(matches!(failure, Failure::Refused(_)));
     assert_eq!(failure.to_string(), words);

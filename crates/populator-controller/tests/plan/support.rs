@@ -178,6 +178,7 @@ pub(crate) fn begun() -> Case {
         name: names::temporary_claim(CLAIM),
         uid: TEMPORARY.to_owned(),
         owners: vec![CLAIM.to_owned()],
+        created: ago(60),
         is_labelled: true,
         terminating: false,
         phase: ClaimPhase::Pending,
