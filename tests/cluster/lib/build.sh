@@ -18,17 +18,23 @@ packages() {
 
 build() {
   command -v go > /dev/null || fail "the cluster's programs are built with Go 1.26 or newer; go is not on PATH"
-  mkdir -p "$BIN"
+  mkdir -p "$BIN" "$CLUSTER_CACHE/programs"
   local version="-s -w" package
   for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
     version+=" -X $package.gitVersion=$KUBERNETES -X $package.gitMajor=1 -X $package.gitMinor=34"
   done
-  exec 9> "$BIN/.lock"; flock 9
-  program() { # name folder package
-    [ ! -x "$BIN/$1" ] || return 0
-    say "building $1"
-    (cd "$HERE/programs/$2" && CGO_ENABLED=0 go build -trimpath -ldflags "$version" -o "$BIN/$1.part" "$3")
-    mv "$BIN/$1.part" "$BIN/$1"
+  exec 9> "$CLUSTER_CACHE/programs/.lock"; flock 9
+  # A program is kept by what it is made from, so that two branches with other versions do not fight.
+  program() { # name folder package [source]...
+    local key kept
+    key=$(cd "$HERE/programs/$2" && { cat go.sum "${@:4}"; echo "$version"; go env GOVERSION; } | sha256sum | cut -c1-16)
+    kept=$CLUSTER_CACHE/programs/$1-$key
+    if [ ! -x "$kept" ]; then
+      say "building $1"
+      (cd "$HERE/programs/$2" && CGO_ENABLED=0 go build -trimpath -ldflags "$version" -o "$kept.part" "$3")
+      mv "$kept.part" "$kept"
+    fi
+    ln -sfn "$kept" "$BIN/$1"
   }
   local name
   for name in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
@@ -36,7 +42,7 @@ build() {
   done
   program etcd etcd go.etcd.io/etcd/server/v3
   program csi-provisioner csi github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
-  program hostdisk csi ./hostdisk
+  program hostdisk csi ./hostdisk "$HERE"/programs/csi/hostdisk/*.go
   program csi-sanity csi github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
   flock -u 9
 }

@@ -1,9 +1,7 @@
 # Sourced by cluster: where things are, and helpers.
 : "${POPULATORS_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/volume-populators}"
 CLUSTER_CACHE=$POPULATORS_CACHE/cluster
-# Programs are kept by what made them, so that two branches with other versions do not fight.
-PROGRAMS_KEY=$(cat "$HERE"/programs/*/go.sum "$HERE"/programs/csi/hostdisk/*.go "$HERE/lib/build.sh" | sha256sum | cut -c1-16)
-BIN=${CLUSTER_BIN:-$CLUSTER_CACHE/bin-$PROGRAMS_KEY}
+BIN=${CLUSTER_BIN:-$CLUSTER_CACHE/bin}
 STATE=$(realpath -m "${CLUSTER_STATE:-$CLUSTER_CACHE/state}")
 NODE=cluster-node NODE_IP=10.88.8.1 POD_NET=10.88.7.0/24 SVC_NET=10.96.0.0/16 CGROUP=populators
 PKI=$STATE/pki LOGS=$STATE/logs RUN=$STATE/run CONTAINERD_SOCKET=$STATE/run/containerd.sock
@@ -15,6 +13,14 @@ fail() { printf '%s\n' "$*" >&2; exit 1; }
 inside() {
   [ -s "$RUN/init.pid" ] || fail "no cluster is up (state folder: $STATE); run: make cluster"
   nsenter -t "$(cat "$RUN/init.pid")" -n -m -p -u --wdns="$PWD" -- "$@"
+}
+# Runs a command inside, in the current folder, with what a test needs to know in its environment: the cluster's
+# and the services' addresses, and a folder for temporary files on disk.
+run() {
+  [ -s "$RUN/environment" ] || fail "no services are up in the cluster; run: tests/cluster/cluster services"
+  mkdir -p "$RUN/tmp"
+  inside env $(sed 's/#.*//' "$RUN/environment") TMPDIR="$RUN/tmp" KUBECONFIG="$STATE/kubeconf/admin.conf" \
+    KUBECTL="$BIN/kubectl" CLUSTER_LOGS="$LOGS" CLUSTER_AUDIT_LOG="$LOGS/audit.log" "$@"
 }
 kubectl() { inside "$BIN/kubectl" --kubeconfig "$STATE/kubeconf/admin.conf" "$@"; }
 

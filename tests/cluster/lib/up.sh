@@ -30,6 +30,8 @@ control_plane() {
     --listen-client-urls http://127.0.0.1:12379 --advertise-client-urls http://127.0.0.1:12379 \
     --listen-peer-urls http://127.0.0.1:12380 --initial-advertise-peer-urls http://127.0.0.1:12380 \
     --initial-cluster test=http://127.0.0.1:12380
+  rm -f "$LOGS/audit.log"
+  # The alpha gate lets a dataSourceRef name another namespace; whoever does not use it sees no difference.
   # shellcheck disable=SC2086 # extra flags are a list of words
   start apiserver "$BIN/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 --bind-address=0.0.0.0 --secure-port=16443 \
     --advertise-address=$NODE_IP --service-cluster-ip-range=$SVC_NET --authorization-mode=Node,RBAC \
@@ -41,7 +43,9 @@ control_plane() {
     --service-account-key-file="$PKI/sa.pub" --requestheader-client-ca-file="$PKI/front-ca.crt" \
     --requestheader-allowed-names=front-proxy --requestheader-username-headers=X-Remote-User \
     --requestheader-group-headers=X-Remote-Group --requestheader-extra-headers-prefix=X-Remote-Extra- \
-    --proxy-client-cert-file="$PKI/front-proxy.crt" --proxy-client-key-file="$PKI/front-proxy.key" ${APISERVER_EXTRA:-}
+    --proxy-client-cert-file="$PKI/front-proxy.crt" --proxy-client-key-file="$PKI/front-proxy.key" \
+    --audit-policy-file="$HERE/etc/audit.yaml" --audit-log-path="$LOGS/audit.log" \
+    --feature-gates=CrossNamespaceVolumeDataSource=true ${APISERVER_EXTRA:-}
   images
   local admin=("$BIN/kubectl" --kubeconfig "$STATE/kubeconf/admin.conf")
   until_ok 900 kube-apiserver "${admin[@]}" get --raw /readyz
@@ -49,7 +53,8 @@ control_plane() {
   start controller-manager "$BIN/kube-controller-manager" --kubeconfig="$STATE/kubeconf/kcm.conf" \
     --authentication-kubeconfig="$STATE/kubeconf/kcm.conf" --authorization-kubeconfig="$STATE/kubeconf/kcm.conf" \
     --bind-address=127.0.0.1 --leader-elect=false --root-ca-file="$PKI/ca.crt" \
-    --service-account-private-key-file="$PKI/sa.key" --use-service-account-credentials=true --cert-dir="$RUN/kcm" ${KCM_EXTRA:-}
+    --service-account-private-key-file="$PKI/sa.key" --use-service-account-credentials=true --cert-dir="$RUN/kcm" \
+    --feature-gates=CrossNamespaceVolumeDataSource=true ${KCM_EXTRA:-}
   start scheduler "$BIN/kube-scheduler" --kubeconfig="$STATE/kubeconf/scheduler.conf" \
     --authentication-kubeconfig="$STATE/kubeconf/scheduler.conf" --authorization-kubeconfig="$STATE/kubeconf/scheduler.conf" \
     --bind-address=127.0.0.1 --leader-elect=false --cert-dir="$RUN/scheduler"

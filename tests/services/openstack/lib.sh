@@ -6,14 +6,15 @@ OPENSTACK=$SERVICES/openstack
 DIR=$STATE/openstack
 CONSTRAINTS=$OPENSTACK/constraints.txt
 VENV=$(venv openstack "$CONSTRAINTS")
-# Below the range of ephemeral ports.
-KEYSTONE_HTTP=127.0.0.1:15000 KEYSTONE_TLS=127.0.0.1:15443
-KEYSTONE_SHORT=127.0.0.1:15001 # same database and keys, but its tokens live for ten seconds
-GLANCE_HTTP=127.0.0.1:19292 GLANCE_TLS=127.0.0.1:19443
-GLANCE_SLOW=127.0.0.1:19293 # forwards to GLANCE_HTTP, at a bounded pace per connection
+# Pods of tests/cluster need the node's address. Ports are below the range of ephemeral ones.
+ADDRESS=${SERVICES_HOST:-127.0.0.1}
+KEYSTONE_HTTP=$ADDRESS:15000 KEYSTONE_TLS=$ADDRESS:15443
+KEYSTONE_SHORT=$ADDRESS:15001 # same database and keys, but its tokens live for ten seconds
+GLANCE_HTTP=$ADDRESS:19292 GLANCE_TLS=$ADDRESS:19443
+GLANCE_SLOW=$ADDRESS:19293 # forwards to GLANCE_HTTP, at a bounded pace per connection
 
 initialised() { # prints the folder of the initialised state that belongs to these scripts
-    echo "$CACHE/openstack-$(cat "$OPENSTACK"/{init,lib.sh,seed.py,*.in} "$SERVICES/pki" <(echo "$VENV") | fingerprint -)"
+    echo "$CACHE/openstack-$(cat "$OPENSTACK"/{init,lib.sh,seed.py,*.in} "$SERVICES/pki" <(echo "$VENV $ADDRESS") | fingerprint -)"
 }
 
 serve() { # NAME CONFIG_VARIABLE=DIR MODULE HTTP_KIND=ADDRESS TLS PROCESSES THREADS [OPTION...]

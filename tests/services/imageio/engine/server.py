@@ -137,7 +137,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, config, engine):
         Handler.engine = engine
-        super().__init__(("127.0.0.1", config["port"]), Handler)
+        super().__init__((config["address"], config["port"]), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(config["cert"], config["key"])
         # The handshake belongs into the connection's thread, not into accept().
