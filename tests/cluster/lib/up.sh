@@ -85,6 +85,7 @@ storage() {
   start csi-provisioner "$BIN/csi-provisioner" --csi-address=/var/lib/kubelet/plugins/hostdisk.sock \
     --kubeconfig="$STATE/kubeconf/admin.conf" --feature-gates=Topology=true --immediate-topology=true --strict-topology=true --v=2
   kubectl apply -f - < "$HERE/etc/storage.yaml" > /dev/null
+  kubectl apply -f - < "$HERE/etc/definitions.yaml" > /dev/null
   until_ok 300 "the CSI driver" sh -c "'$BIN/kubectl' --kubeconfig '$STATE/kubeconf/admin.conf' get csinode '$NODE' \
     -o 'jsonpath={.spec.drivers[0].name}' | grep -q hostdisk"
 }

@@ -53,7 +53,7 @@ func supported(caps []*csi.VolumeCapability) error {
 	return nil
 }
 
-func (d *driver) CreateVolume(_ context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+func (d *driver) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
 	if r.GetName() == "" {
 		return nil, status.Error(codes.InvalidArgument, "name missing")
 	}
@@ -75,6 +75,9 @@ func (d *driver) CreateVolume(_ context.Context, r *csi.CreateVolumeRequest) (*c
 	id := strings.ReplaceAll(r.GetName(), "/", "-")
 	p, err := d.path(id)
 	if err != nil {
+		return nil, err
+	}
+	if err := pause(ctx, faults.createDelay); err != nil {
 		return nil, err
 	}
 	d.mu.Lock()

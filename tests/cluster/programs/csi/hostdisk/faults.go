@@ -16,6 +16,7 @@ import (
 // parameters travel with the volume as its context.
 type faults struct {
 	fill        bool          // fill: "ff": a new volume holds 0xff everywhere instead of zeroes
+	createDelay time.Duration // createDelay: "5s": provisioning takes that long
 	stageDelay  time.Duration // stageDelay: "5s": staging takes that long
 	refuseStage bool          // refuseStage: "true": staging fails for ever
 }
@@ -33,12 +34,16 @@ func parseFaults(params map[string]string) (faults, error) {
 				return f, fmt.Errorf("parameter fill: %q is not ff", value)
 			}
 			f.fill = true
-		case "stageDelay":
+		case "createDelay", "stageDelay":
 			delay, err := time.ParseDuration(value)
 			if err != nil {
-				return f, fmt.Errorf("parameter stageDelay: %w", err)
+				return f, fmt.Errorf("parameter %s: %w", key, err)
 			}
-			f.stageDelay = delay
+			if key == "createDelay" {
+				f.createDelay = delay
+			} else {
+				f.stageDelay = delay
+			}
 		case "refuseStage":
 			f.refuseStage = value == "true"
 		default:
@@ -52,11 +57,16 @@ func (f faults) beforeStage(ctx context.Context) error {
 	if f.refuseStage {
 		return status.Error(codes.Internal, "staging refused: the storage class asks for it")
 	}
-	if f.stageDelay == 0 {
+	return pause(ctx, f.stageDelay)
+}
+
+// pause waits as long as the storage class asks for, or until the caller gives up.
+func pause(ctx context.Context, delay time.Duration) error {
+	if delay == 0 {
 		return nil
 	}
 	select {
-	case <-time.After(f.stageDelay):
+	case <-time.After(delay):
 		return nil
 	case <-ctx.Done():
 		return status.FromContextError(ctx.Err()).Err()
