@@ -20,11 +20,23 @@ check: ## format, lints, dependency arrows
 unit: ## tests that need no service
 	cargo test --workspace --exclude suite --quiet -- --test-threads=8
 
-.PHONY: cluster cluster-down
-cluster: ## a real Kubernetes in namespaces of its own (tests/cluster)
-	tests/cluster/cluster packages
-	tests/cluster/cluster build
+PROGRAMS := -p populator-controller -p ovirt-populator -p openstack-populator
+
+.PHONY: cluster cluster-programs cluster-down cluster-checks e2e
+cluster-programs: # the servers, from Go modules: 25 minutes of CPU once, nothing afterwards
+	@tests/cluster/cluster packages
+	@tests/cluster/cluster build
+
+cluster: packages cluster-programs ## a real Kubernetes with the sources and our images in namespaces of its own (tests/cluster)
+	cargo build --quiet $(PROGRAMS)
 	tests/cluster/cluster up
+	tests/cluster/cluster services
+	tests/cluster/cluster images $(CARGO_TARGET_DIR)/debug
+
+e2e: packages cluster-programs ## the whole on a real cluster: controller and movers as pods, real sources
+	cargo build --quiet $(PROGRAMS)
+	cargo test --quiet -p e2e --no-run
+	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/cluster/run tests/cluster/e2e
 
 cluster-down: ## end it; nothing is left
 	tests/cluster/cluster down

@@ -77,6 +77,7 @@ pub fn summarise(
     };
     let rates = claims
         .iter()
+        .filter(|served| served.status.reason == Reason::Copying)
         .filter_map(|served| Some(bytes_of(served)?.rate));
     let rate = rates.reduce(u64::saturating_add);
 

@@ -1,6 +1,6 @@
 # Sourced by cluster: bringing the cluster up and down.
 up() {
-  if [ -s "$RUN/init.pid" ] && [ -d "/proc/$(cat "$RUN/init.pid")" ]; then fail "a cluster is up already (state folder: $STATE)"; fi
+  ! is_up || fail "a cluster is up already (state folder: $STATE)"
   mkdir -p "$LOGS" "$RUN" "$STATE"/{etc/cni,etcd,var,ctd/root,ctd/state,volumes}
   rm -rf "$STATE/etcd/data" "$RUN/ready"
   render "$HERE/etc/containerd.toml" > "$STATE/etc/containerd.toml"
@@ -86,6 +86,7 @@ storage() {
     --kubeconfig="$STATE/kubeconf/admin.conf" --feature-gates=Topology=true --immediate-topology=true --strict-topology=true --v=2
   kubectl apply -f - < "$HERE/etc/storage.yaml" > /dev/null
   kubectl apply -f - < "$HERE/etc/definitions.yaml" > /dev/null
+  kubectl apply -f - < "$HERE/etc/definitions.yaml" > /dev/null
   until_ok 300 "the CSI driver" sh -c "'$BIN/kubectl' --kubeconfig '$STATE/kubeconf/admin.conf' get csinode '$NODE' \
     -o 'jsonpath={.spec.drivers[0].name}' | grep -q hostdisk"
 }
@@ -109,8 +110,30 @@ images() { # pause and busybox, from programs on this machine: there is no regis
   for tar in "$STATE"/img/*.tar; do image "$tar"; done
 }
 
+# What this checkout builds; an image that has not changed since the last import is not imported again.
+images_of_this_checkout() {
+  local tar
+  "$HERE/images/build" "$1" "$CLUSTER_CACHE/images"
+  for tar in "$CLUSTER_CACHE"/images/*.tar; do
+    local mark; mark=$RUN/imported-$(basename "$tar")
+    [ "$mark" -nt "$tar" ] || { image "$tar"; touch "$mark"; }
+  done
+}
+
 image() { # imports an OCI image tar
   inside ctr -a "$CONTAINERD_SOCKET" -n k8s.io images import "$(realpath "$1")" > /dev/null
+}
+
+is_up() { [ -s "$RUN/init.pid" ] && [ -d "/proc/$(cat "$RUN/init.pid")" ]; }
+
+nothing_left() {
+  local left
+  left=$(losetup -l -n -O NAME,BACK-FILE 2> /dev/null | grep -F -e "$STATE/" -e /var/lib/kubelet/ || true)
+  left+=$(grep -F " $STATE/" /proc/self/mounts || true)
+  left+=$(find /sys/fs/cgroup -maxdepth 2 \( -name "$CGROUP" -o -name "${CGROUP}cri" \) 2> /dev/null || true)
+  # The path is read from a file, or this very grep would be found by its arguments.
+  left+=$(grep -lFs -f <(echo "$STATE/") /proc/[0-9]*/cmdline 2> /dev/null || true)
+  [ -z "$left" ] || fail "the cluster is down, and this is left of it: $left"
 }
 
 down() { # one kill of the namespaces' init ends every process; mounts and network go with them
