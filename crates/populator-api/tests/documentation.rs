@@ -1,0 +1,108 @@
+//! `docs/controller.md` and the alerts tell every reason and every event.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeSet;
+
+use populator_api::{Reason, Standing};
+
+const PAGE: &str = include_str!("../../../docs/controller.md");
+const NAMES: &str = include_str!("../src/names.rs");
+const ALERTS: &str = include_str!("../../../manifests/components/monitoring/prometheus-rule.yaml");
+
+/// The cells of the table rows that begin with a word in backquotes.
+fn rows() -> Vec<Vec<String>> {
+    let cells = |line: &str| {
+        let cells = line.trim_matches('|').split('|');
+        cells.map(|cell| cell.trim().to_owned()).collect()
+    };
+    let table = PAGE.lines().filter(|line| line.starts_with("| `"));
+    table.map(cells).collect()
+}
+
+/// The constants of a module of names.rs, with their values.
+fn constants(module: &str) -> Vec<&'static str> {
+    let begin = NAMES.find(&format!("pub mod {module} {{")).unwrap();
+    let text = &NAMES[begin..];
+    let text = &text[..text.find("\n}").unwrap()];
+    let value = |line: &'static str| {
+        let line = line.trim().strip_prefix("pub const ")?;
+        line.split('"').nth(1)
+    };
+    text.lines().filter_map(value).collect()
+}
+
+#[test]
+fn every_reason_has_one_row_with_where_it_stands() {
+    let rows = rows();
+    for reason in Reason::ALL {
+        let word = format!("`{reason}`");
+        let of_reason: Vec<_> = rows.iter().filter(|row| row[0] == word).collect();
+        assert_eq!(of_reason.len(), 1, "{reason}: {of_reason:?}");
+        let stands = match reason.standing() {
+            Standing::Failed => "failed",
+            Standing::Waiting => "waiting",
+            Standing::Progressing => "on its way",
+            Standing::Done => "done",
+        };
+        assert_eq!(of_reason[0][1], stands, "{reason}");
+        assert!(!of_reason[0][2].is_empty(), "{reason}");
+        if reason.standing() == Standing::Failed {
+            assert!(!of_reason[0][3].is_empty(), "{reason}: what to do?");
+        }
+    }
+}
+
+#[test]
+fn every_event_has_one_row() {
+    let events = constants("event");
+    assert!(events.contains(&"PopulatorCreated") && events.contains(&"PopulatorNodeGone"));
+    let rows = rows();
+    for event in events {
+        let word = format!("`{event}`");
+        let found = rows.iter().filter(|row| row[0] == word).count();
+        assert_eq!(found, 1, "{event}");
+    }
+}
+
+#[test]
+fn every_annotation_that_a_user_may_set_is_told() {
+    use populator_api::names::annotation as key;
+    for name in [
+        key::BIND_IMMEDIATELY,
+        key::CDI_BIND_IMMEDIATELY,
+        key::RETRY,
+        key::SERVICE_ACCOUNT,
+        key::REQUIRES_CONVERSION,
+        key::RECREATIONS,
+        key::LAST_FAILURE,
+        key::POPULATED_FROM,
+        key::NETWORKS,
+    ] {
+        assert!(PAGE.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn the_alert_about_failures_names_the_reasons_that_are_failures() {
+    let patterns: Vec<&str> = ALERTS
+        .split("reason=~\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    let named =
+        |pattern: &&str| -> BTreeSet<String> { pattern.split('|').map(str::to_owned).collect() };
+    let failures = Reason::ALL.into_iter();
+    let failures = failures.filter(|reason| reason.standing() == Standing::Failed);
+    let failures: BTreeSet<String> = failures.map(|reason| reason.to_string()).collect();
+    assert_eq!(named(&patterns[0]), failures);
+    let all: BTreeSet<String> = Reason::ALL.iter().map(ToString::to_string).collect();
+    for pattern in &patterns {
+        assert!(named(pattern).is_subset(&all), "{pattern}");
+    }
+}
