@@ -23,17 +23,20 @@ unit: ## tests that need no service
 PROGRAMS := -p populator-controller -p ovirt-populator -p openstack-populator
 
 .PHONY: cluster cluster-programs cluster-down cluster-checks e2e
-cluster-programs: # the servers, from Go modules: 25 minutes of CPU once, nothing afterwards
-	@tests/cluster/cluster packages
+cluster-programs: packages # the servers, from Go modules: 25 minutes of CPU once, nothing afterwards
 	@tests/cluster/cluster build
 
-cluster: packages cluster-programs ## a real Kubernetes with the sources and our images in namespaces of its own (tests/cluster)
+cluster: cluster-programs ## a real Kubernetes with the sources and our images in namespaces of its own (tests/cluster)
 	cargo build --quiet $(PROGRAMS)
 	tests/cluster/cluster up
 	tests/cluster/cluster services
 	tests/cluster/cluster images $(CARGO_TARGET_DIR)/debug
 
-e2e: packages cluster-programs ## the whole on a real cluster: controller and movers as pods, real sources
+cluster-checks: cluster-programs ## facts about Kubernetes, the definitions, the manifests and the CSI driver that tests rely on
+	cargo build --quiet $(PROGRAMS)
+	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/cluster/run tests/cluster/checks/all
+
+e2e: cluster-programs ## the whole on a real cluster: controller and movers as pods, real sources
 	cargo build --quiet $(PROGRAMS)
 	cargo test --quiet -p e2e --no-run
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/cluster/run tests/cluster/e2e
@@ -42,8 +45,9 @@ cluster-down: ## end it; nothing is left
 	tests/cluster/cluster down
 
 .PHONY: packages services
-packages: ## Debian packages that the services and their tests need
+packages: ## Debian packages that services, cluster and their tests need
 	@tests/services/packages
+	@tests/cluster/cluster packages
 
 # The built binaries on real services. Inside the namespaces there is no network, so all is built before.
 services: packages ## tests of the built binaries on real imageio, Keystone and Glance
@@ -52,9 +56,19 @@ services: packages ## tests of the built binaries on real imageio, Keystone and 
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/services/run -- cargo test --quiet --offline -p suite -- --test-threads=6
 
 .PHONY: test demo demo-standalone
-test: packages check unit services ## everything that continuous integration runs
+# The cluster's programs are built beside the Rust code, which leaves cores idle now and then.
+test: packages ## everything that continuous integration runs
+	@mkdir -p $(POPULATORS_CACHE); \
+	  nice tests/cluster/cluster build > $(POPULATORS_CACHE)/cluster-programs.log 2>&1 & programs=$$!; \
+	  trap 'kill $$programs 2> /dev/null || true' EXIT; \
+	  $(MAKE) --no-print-directory check unit services; \
+	  wait $$programs || { tail -n 40 $(POPULATORS_CACHE)/cluster-programs.log >&2; exit 1; }; \
+	  trap - EXIT
+	@$(MAKE) --no-print-directory cluster-checks e2e
 
-demo: demo-standalone ## the main job, with proof that the bytes are equal
+demo: cluster-programs ## the main job on a real cluster, with proof that the bytes are equal
+	cargo build --quiet $(PROGRAMS)
+	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug demo/cluster
 
 demo-standalone: packages ## copy a disk from oVirt and one from OpenStack, without Kubernetes
 	cargo build --quiet --release -p ovirt-populator -p openstack-populator
