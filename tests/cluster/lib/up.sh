@@ -18,6 +18,9 @@ namespaces() {
   for ((i = 0; i < 200; i++)); do [ -e "$RUN/ready" ] && break; sleep 0.05; done
   [ -e "$RUN/ready" ] || fail "the namespaces were not made; see $LOGS/namespaces.log"
   tr -d ' ' < "/proc/$outer/task/$outer/children" > "$RUN/init.pid"
+  # What `nothing_left` looks for, when all else is gone.
+  local kind
+  for kind in pid mnt net uts; do readlink "/proc/$(cat "$RUN/init.pid")/ns/$kind"; done > "$STATE/namespaces"
 }
 
 runtime() {
@@ -124,21 +127,31 @@ image() { # imports an OCI image tar
   inside ctr -a "$CONTAINERD_SOCKET" -n k8s.io images import "$(realpath "$1")" > /dev/null
 }
 
-is_up() { [ -s "$RUN/init.pid" ] && [ -d "/proc/$(cat "$RUN/init.pid")" ]; }
+# The number of a process may belong to another one by now.
+is_up() {
+  local pid; pid=$(cat "$RUN/init.pid" 2> /dev/null) && [ -n "$pid" ] &&
+    grep -qzxF "STATE=$STATE" "/proc/$pid/environ" 2> /dev/null && grep -qzF namespace-init "/proc/$pid/cmdline" 2> /dev/null
+}
 
 nothing_left() {
-  local left
-  left=$(losetup -l -n -O NAME,BACK-FILE 2> /dev/null | grep -F -e "$STATE/" -e /var/lib/kubelet/ || true)
+  local left namespace paths=(-e "$STATE/")
+  # A kubelet's locks name no state folder; another cluster may have some.
+  pgrep -f "^/bin/bash .*/namespace-init$" > /dev/null || paths+=(-e /var/lib/kubelet/)
+  left=$(losetup -l -n -O NAME,BACK-FILE 2> /dev/null | grep -F "${paths[@]}" || true)
   left+=$(grep -F " $STATE/" /proc/self/mounts || true)
   left+=$(find /sys/fs/cgroup -maxdepth 2 \( -name "$CGROUP" -o -name "${CGROUP}cri" \) 2> /dev/null || true)
   # The path is read from a file, or this very grep would be found by its arguments.
   left+=$(grep -lFs -f <(echo "$STATE/") /proc/[0-9]*/cmdline 2> /dev/null || true)
+  while read -r namespace; do
+    left+=$(find /proc/[0-9]*/ns -maxdepth 1 -lname "${namespace//[\[\]]/?}" 2> /dev/null || true)
+  done < <(cat "$STATE/namespaces" 2> /dev/null)
   [ -z "$left" ] || fail "the cluster is down, and this is left of it: $left"
 }
 
 down() { # one kill of the namespaces' init ends every process; mounts and network go with them
-  local pid; pid=$(cat "$RUN/init.pid" 2> /dev/null || true)
-  if [ -n "$pid" ] && kill -KILL "$pid" 2> /dev/null; then
+  if is_up; then
+    local pid; pid=$(cat "$RUN/init.pid")
+    kill -KILL "$pid"
     while [ -d "/proc/$pid" ] && ! grep -q '^State:.*[ZX]' "/proc/$pid/status" 2> /dev/null; do sleep 0.05; done
   fi
   detach_loops; remove_cgroups
@@ -146,20 +159,29 @@ down() { # one kill of the namespaces' init ends every process; mounts and netwo
 }
 
 # Volumes' loop devices, and the kubelet's own lock on a block volume: once the mount namespace is
-# gone, the backing file of the latter reads as it was seen in there.
+# gone, the backing file of the latter reads as it was seen in there, and only its volume tells whose it is.
 detach_loops() {
   local device file i
   for ((i = 0; i < 50; i++)); do
     local left=
-    while read -r device file; do
-      case "$file" in
-        "$STATE"/* | /var/lib/kubelet/plugins/kubernetes.io/csi/*) losetup -d "$device" 2> /dev/null || true; left=1 ;;
-      esac
-    done < <(losetup -l -n -O NAME,BACK-FILE 2> /dev/null)
+    while read -r device; do losetup -d "$device" 2> /dev/null || true; left=1; done < <(loops)
     [ -n "$left" ] || return 0
     sleep 0.1
   done
   fail "loop devices are still attached: $(losetup -l -n -O NAME,BACK-FILE)"
+}
+
+loops() { # names of loop devices that belong to this cluster's volumes
+  local device file volume
+  while read -r device file; do
+    case "$file" in
+      "$STATE"/*) echo "$device" ;;
+      /var/lib/kubelet/*)
+        for volume in "$STATE"/volumes/*; do
+          [[ "$file" != *"/$(basename "$volume")"* ]] || echo "$device"
+        done ;;
+    esac
+  done < <(losetup -l -n -O NAME,BACK-FILE 2> /dev/null)
 }
 
 remove_cgroups() {
