@@ -18,9 +18,6 @@ namespaces() {
   for ((i = 0; i < 200; i++)); do [ -e "$RUN/ready" ] && break; sleep 0.05; done
   [ -e "$RUN/ready" ] || fail "the namespaces were not made; see $LOGS/namespaces.log"
   tr -d ' ' < "/proc/$outer/task/$outer/children" > "$RUN/init.pid"
-  # What `nothing_left` looks for, when all else is gone.
-  local kind
-  for kind in pid mnt net uts; do readlink "/proc/$(cat "$RUN/init.pid")/ns/$kind"; done > "$STATE/namespaces"
 }
 
 runtime() {
@@ -134,17 +131,14 @@ is_up() {
 }
 
 nothing_left() {
-  local left namespace paths=(-e "$STATE/")
-  # A kubelet's locks name no state folder; another cluster may have some.
-  pgrep -f "^/bin/bash .*/namespace-init$" > /dev/null || paths+=(-e /var/lib/kubelet/)
-  left=$(losetup -l -n -O NAME,BACK-FILE 2> /dev/null | grep -F "${paths[@]}" || true)
+  local left
+  left=$(loops)
   left+=$(grep -F " $STATE/" /proc/self/mounts || true)
   left+=$(find /sys/fs/cgroup -maxdepth 2 \( -name "$CGROUP" -o -name "${CGROUP}cri" \) 2> /dev/null || true)
   # The path is read from a file, or this very grep would be found by its arguments.
   left+=$(grep -lFs -f <(echo "$STATE/") /proc/[0-9]*/cmdline 2> /dev/null || true)
-  while read -r namespace; do
-    left+=$(find /proc/[0-9]*/ns -maxdepth 1 -lname "${namespace//[\[\]]/?}" 2> /dev/null || true)
-  done < <(cat "$STATE/namespaces" 2> /dev/null)
+  # Whatever lives in the namespaces, pods too, sees folders of this one among its mounts.
+  left+=$(grep -lF "/${STATE##*/}/var/" /proc/[0-9]*/mountinfo 2> /dev/null || true)
   [ -z "$left" ] || fail "the cluster is down, and this is left of it: $left"
 }
 
@@ -158,30 +152,28 @@ down() { # one kill of the namespaces' init ends every process; mounts and netwo
   rm -rf "$RUN" "$STATE"/var "$STATE"/ctd/state "$STATE"/volumes "$STATE"/etcd
 }
 
-# Volumes' loop devices, and the kubelet's own lock on a block volume: once the mount namespace is
-# gone, the backing file of the latter reads as it was seen in there, and only its volume tells whose it is.
+# Volumes' loop devices, and the kubelet's own lock on a block volume, which is another loop device over the first.
 detach_loops() {
-  local device file i
+  local device i left
   for ((i = 0; i < 50; i++)); do
-    local left=
-    while read -r device; do losetup -d "$device" 2> /dev/null || true; left=1; done < <(loops)
+    left=$(loops)
     [ -n "$left" ] || return 0
+    for device in $left; do losetup -d "$device" 2> /dev/null || true; done
     sleep 0.1
   done
   fail "loop devices are still attached: $(losetup -l -n -O NAME,BACK-FILE)"
 }
 
-loops() { # names of loop devices that belong to this cluster's volumes
-  local device file volume
-  while read -r device file; do
-    case "$file" in
-      "$STATE"/*) echo "$device" ;;
-      /var/lib/kubelet/*)
-        for volume in "$STATE"/volumes/*; do
-          [[ "$file" != *"/$(basename "$volume")"* ]] || echo "$device"
-        done ;;
-    esac
-  done < <(losetup -l -n -O NAME,BACK-FILE 2> /dev/null)
+# Names of the loop devices of this cluster, a lock before what it locks. What a lock's path reads as depends on which
+# mount namespaces are left, so it is known by the inode of the device that it is over.
+loops() {
+  local volumes name
+  volumes=$(losetup -l -n -O NAME,BACK-FILE 2> /dev/null | awk -v state="$STATE/" 'index($2, state) == 1 { print $1 }')
+  for name in $volumes; do
+    losetup -l -n -O NAME,BACK-MAJ:MIN,BACK-INO 2> /dev/null |
+      awk -v inode="$(stat -c '%Hd:%Ld %i' "$name")" '$2 " " $3 == inode { print $1 }'
+  done
+  echo "$volumes"
 }
 
 remove_cgroups() {
