@@ -47,13 +47,16 @@ build() {
   flock -u 9
 }
 
-sanity() { # the driver's conformance test, without a cluster
-  local dir; dir=$(mktemp -d)
-  "$BIN/hostdisk" --dir "$dir/volumes" --node n --endpoint "$dir/csi.sock" 2> "$dir/driver.log" &
-  local pid=$! status=0
-  "$BIN/csi-sanity" --csi.endpoint "$dir/csi.sock" --csi.mountdir "$dir/mount" --csi.stagingdir "$dir/staging" || status=$?
-  kill "$pid"; wait "$pid" || true
+sanity() { # the driver's conformance test, without a cluster; mounts that a failed test leaves go with the namespace
+  local dir status=0 device; dir=$(mktemp -d)
+  DIR=$dir BIN=$BIN unshare --mount --propagation private bash -c '
+    "$BIN/hostdisk" --dir "$DIR/volumes" --node n --endpoint "$DIR/csi.sock" 2> "$DIR/driver.log" &
+    status=0
+    "$BIN/csi-sanity" --csi.endpoint "$DIR/csi.sock" --csi.mountdir "$DIR/mount" --csi.stagingdir "$DIR/staging" \
+      --ginkgo.no-color || status=$?
+    kill $!; wait $! || true; exit $status' || status=$?
   [ "$status" = 0 ] || cat "$dir/driver.log" >&2
+  losetup -l -n -O NAME,BACK-FILE | while read -r device file; do [[ "$file" != "$dir"/* ]] || losetup -d "$device"; done
   rm -rf "$dir"
   return "$status"
 }

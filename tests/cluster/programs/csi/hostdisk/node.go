@@ -59,10 +59,8 @@ func (d *driver) NodeUnstageVolume(_ context.Context, r *csi.NodeUnstageVolumeRe
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	if p, err := d.path(r.GetVolumeId()); err == nil {
-		if dev, _ := loopOf(p); dev != "" {
-			if err := run("losetup", "-d", dev); err != nil {
-				return nil, status.Error(codes.Internal, err.Error())
-			}
+		if err := detach(p); err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
 		}
 	}
 	return &csi.NodeUnstageVolumeResponse{}, nil
