@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("testkit", &[]),
     ("suite", &["testkit", "contract"]),
+    ("e2e", &["populator-api", "suite", "testkit"]),
     ("xtask", &["populator-api"]),
 ];
 const MOVERS: &[&str] = &["mover", "transfer", "net", "contract", "runtime"];

@@ -1,0 +1,244 @@
+//! One test: a namespace, and what is made in it.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use serde_json::{Value, json};
+use suite::{Engine, Glance};
+use tempfile::TempDir;
+use testkit::Disk;
+
+use crate::{
+    claim::NewClaim,
+    cluster::{Cluster, cluster, kubectl},
+    resource::{NAMESPACES, Resource, SECRETS, VOLUMES},
+    source::{Kind, Remote, Source},
+};
+
+/// A namespace of one test, where Pod Security enforces `restricted`. Deleted when dropped; [`Self::finish`] also
+/// proves that nothing is left.
+#[derive(Debug)]
+pub struct Case {
+    /// The cluster.
+    pub cluster: &'static Cluster,
+    /// The namespace.
+    pub namespace: String,
+    folder: TempDir,
+    names: AtomicU32,
+}
+
+impl Case {
+    /// A namespace with a name of its own on the cluster where our controller is deployed.
+    pub fn new() -> Self {
+        Self::on(cluster())
+    }
+
+    /// The same on a given cluster.
+    pub fn on(cluster: &'static Cluster) -> Self {
+        let test = std::thread::current().name().unwrap_or("case").to_owned();
+        // The test's name without its modules, as far as a name of a namespace may go.
+        let test = test.rsplit("::").next().unwrap_or_default().replace('_', "-");
+        let namespace = format!("e2e-{}-{:06x}", &test[..test.len().min(40)], fastrand::u32(..1 << 24));
+        let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
+        let object = json!({ "metadata": { "name": namespace, "labels": labels } });
+        cluster.create(NAMESPACES, "", object).unwrap();
+        Self {
+            cluster,
+            namespace,
+            folder: suite::folder(),
+            names: AtomicU32::new(0),
+        }
+    }
+
+    /// A name that was not used in this namespace.
+    pub fn name(&self, prefix: &str) -> String {
+        format!("{prefix}-{}", self.names.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A disk or image with this content, with secret and populator resource as they are to be applied.
+    pub fn prepare(&self, kind: Kind, disk: &Disk) -> Source {
+        let folder: &Path = self.folder.path();
+        let authority = suite::mover::authority();
+        let name = self.name("source");
+        let secret = self.name("secret");
+        let (remote, spec, data) = match kind {
+            Kind::Ovirt => {
+                let engine = Engine::default();
+                let user = engine.user();
+                let image = engine.raw_disk(folder, disk);
+                let spec = json!({
+                    "engineUrl": engine.url, "engineSecretName": secret, "diskId": image.id,
+                });
+                let data = vec![
+                    ("user", user.name.clone()),
+                    ("password", user.password.clone()),
+                    ("cacert", authority),
+                    ("insecureSkipVerify", "false".to_owned()),
+                ];
+                (Remote::Ovirt(image, user), spec, data)
+            }
+            Kind::Openstack => {
+                let image = Glance::default().image(folder, disk);
+                let spec = json!({
+                    "identityUrl": suite::variable("KEYSTONE_URL"), "secretName": secret, "imageId": image.id,
+                });
+                let data = vec![
+                    ("username", "fork".to_owned()),
+                    ("password", suite::glance::PASSWORD.to_owned()),
+                    ("projectName", "migrate".to_owned()),
+                    ("domainName", "Default".to_owned()),
+                    ("regionName", "RegionOne".to_owned()),
+                    ("cacert", authority),
+                ];
+                (Remote::Openstack(image), spec, data)
+            }
+        };
+        let data = data.into_iter().map(|(key, value)| (key.to_owned(), value));
+        Source {
+            kind,
+            name,
+            secret,
+            data: data.collect(),
+            spec,
+            labels: BTreeMap::new(),
+            remote,
+        }
+    }
+
+    /// A disk or image with this content; secret and populator resource are applied.
+    pub fn source(&self, kind: Kind, disk: &Disk) -> Source {
+        let source = self.prepare(kind, disk);
+        self.apply(&source);
+        source
+    }
+
+    /// Applies secret and populator resource.
+    #[track_caller]
+    pub fn apply(&self, source: &Source) {
+        self.apply_secret(source);
+        self.apply_resource(source);
+    }
+
+    /// Applies the secret.
+    #[track_caller]
+    pub fn apply_secret(&self, source: &Source) {
+        let object = json!({ "metadata": { "name": source.secret }, "stringData": source.data });
+        self.create(SECRETS, object);
+    }
+
+    /// Applies the populator resource.
+    #[track_caller]
+    pub fn apply_resource(&self, source: &Source) {
+        let metadata = json!({ "name": source.name, "labels": source.labels });
+        let object = json!({ "metadata": metadata, "spec": source.spec });
+        self.create(source.kind.resource(), object);
+    }
+
+    /// A claim that is to be filled from the source, to be made.
+    pub fn claim(&self, source: &Source) -> NewClaim<'_> {
+        NewClaim::new(self, source.kind.resource().kind, &source.name)
+    }
+
+    /// Makes an object in this namespace.
+    #[track_caller]
+    pub fn create(&self, resource: Resource, object: Value) -> Value {
+        self.cluster.create(resource, &self.namespace, object).unwrap()
+    }
+
+    /// An object of this namespace.
+    pub fn get(&self, resource: Resource, name: &str) -> Option<Value> {
+        self.cluster.get(resource, &self.namespace, name)
+    }
+
+    /// All objects of this namespace.
+    pub fn list(&self, resource: Resource) -> Vec<Value> {
+        self.cluster.list(resource, &self.namespace, "")
+    }
+
+    /// A merge patch of an object of this namespace.
+    #[track_caller]
+    pub fn patch(&self, resource: Resource, name: &str, patch: &Value) -> Value {
+        self.cluster.patch(resource, &self.namespace, name, patch)
+    }
+
+    /// Deletes an object of this namespace; whether it was there.
+    pub fn delete(&self, resource: Resource, name: &str) -> bool {
+        self.cluster.delete(resource, &self.namespace, name, None)
+    }
+
+    /// What `kubectl` says in this namespace.
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let namespace = ["-n", &self.namespace];
+        self.cluster.kubectl(&[&namespace, arguments].concat())
+    }
+
+    /// Status of a populator resource.
+    pub fn status(&self, source: &Source) -> Value {
+        let found = self.get(source.kind.resource(), &source.name);
+        found.map(|object| object["status"].clone()).unwrap_or_default()
+    }
+
+    /// Waits until the condition of the resource has the status, and gives it.
+    #[track_caller]
+    pub fn wait_for_condition(&self, source: &Source, condition: &str, status: &str) -> Value {
+        let what = format!("{condition} of {} is {status}", source.name);
+        self.cluster.wait_for(&what, || {
+            let now = self.status(source);
+            let mut all = now["conditions"].as_array()?.iter();
+            all.find(|found| found["type"] == condition && found["status"] == status).cloned()
+        })
+    }
+
+    /// Volumes that belong, or belonged, to claims of this namespace.
+    pub fn volumes(&self) -> Vec<Value> {
+        let mut volumes = self.cluster.list(VOLUMES, "", "");
+        volumes.retain(|volume| volume["spec"]["claimRef"]["namespace"] == self.namespace);
+        volumes
+    }
+
+    /// Deletes the namespace, and waits until it and every volume of its claims is gone.
+    #[track_caller]
+    pub fn finish(self) {
+        self.cluster.delete(NAMESPACES, "", &self.namespace, None);
+        self.cluster.wait_for("the namespace is gone", || {
+            self.cluster.get(NAMESPACES, "", &self.namespace).is_none().then_some(())
+        });
+        self.cluster.wait_for("the volumes are gone", || self.volumes().is_empty().then_some(()));
+    }
+
+    /// What a user would look at.
+    fn show(&self) -> String {
+        let mut text = format!("===== namespace {}\n", self.namespace);
+        for arguments in [
+            &["get", "pvc,pods", "-o", "wide"][..],
+            &["get", "ovvp,osvp", "-o", "yaml"],
+            &["get", "events", "--sort-by=.lastTimestamp"],
+        ] {
+            let output = kubectl(&[&["-n", &self.namespace][..], arguments].concat());
+            text += &String::from_utf8_lossy(&output.stdout);
+            text += &String::from_utf8_lossy(&output.stderr);
+        }
+        text
+    }
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Case {
+    #[allow(clippy::print_stderr, reason = "this is what a failed test shows")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.show());
+        }
+        let path = NAMESPACES.path("", &self.namespace);
+        let _ = self.cluster.send("DELETE", &path, "", None);
+    }
+}

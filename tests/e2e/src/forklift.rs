@@ -1,0 +1,113 @@
+//! Objects as Forklift's Migration Controller makes and removes them, and its installation.
+
+use std::{collections::BTreeMap, path::Path};
+
+use populator_api::names::{annotation, label};
+use serde_json::json;
+
+use crate::{
+    case::Case,
+    claim::{Claim, NewClaim},
+    cluster::Cluster,
+    resource::{CLAIMS, PODS, SECRETS},
+    source::{Kind, Source},
+};
+
+/// Namespace of Forklift's controller in tests.
+pub const NAMESPACE: &str = "forklift-test";
+/// Name of its Deployment.
+pub const CONTROLLER: &str = "forklift-volume-populator-controller";
+
+/// One virtual machine of one migration.
+#[derive(Debug, Clone)]
+pub struct Migration {
+    labels: BTreeMap<String, String>,
+}
+
+impl Migration {
+    /// A migration of its own.
+    pub fn new() -> Self {
+        let pairs = [label::MIGRATION, label::PLAN, label::VM_ID];
+        let labels = pairs.map(|name| (name.to_owned(), suite::uuid()));
+        Self { labels: labels.into_iter().collect() }
+    }
+
+    /// The three labels that every object of the machine has.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
+    /// Labels of claim and populator resource: the machine's, and the disk's or image's.
+    pub fn labels_of(&self, source: &Source) -> BTreeMap<String, String> {
+        let (name, field) = match source.kind {
+            Kind::Ovirt => (label::DISK_ID, "diskId"),
+            Kind::Openstack => (label::IMAGE_ID, "imageId"),
+        };
+        let id = source.spec[field].as_str().unwrap().to_owned();
+        let mut labels = self.labels.clone();
+        labels.insert(name.to_owned(), id);
+        labels
+    }
+
+    /// The source with Forklift's labels.
+    pub fn label(&self, mut source: Source) -> Source {
+        source.labels = self.labels_of(&source);
+        source
+    }
+
+    /// The claim as Forklift makes it.
+    pub fn claim<'a>(&self, case: &'a Case, source: &Source) -> NewClaim<'a> {
+        let claim = case.claim(source).generated("plan-vm-");
+        claim
+            .labels(&self.labels_of(source))
+            .annotation(annotation::DISK_SOURCE, &source.name)
+    }
+
+    /// Forklift's clean-up after a cancel or a failure, in its order.
+    pub fn clean_up(&self, case: &Case, source: &Source, claim: &Claim<'_>) {
+        let temporary = claim.temporary_name();
+        if case.get(CLAIMS, &temporary).is_some() {
+            case.delete(CLAIMS, &temporary);
+        }
+        claim.delete();
+        let path = CLAIMS.path(&case.namespace, &claim.name);
+        match case.cluster.try_patch(&path, &json!({ "metadata": { "finalizers": null } })) {
+            Ok(_) => {}
+            Err(refused) => assert_eq!(refused.code, 404, "{refused:?}"),
+        }
+        case.delete(SECRETS, &source.secret);
+        case.delete(source.kind.resource(), &source.name);
+        let selector = format!("labelSelector=migration%3D{}", self.labels[label::MIGRATION]);
+        for pod in case.cluster.list(PODS, &case.namespace, &selector) {
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            case.cluster.delete(PODS, &case.namespace, name, Some(30));
+        }
+    }
+}
+
+impl Default for Migration {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Cluster {
+    /// Applies one of the files in `forklift/`, with the images of this test.
+    pub fn apply_forklift(&self, file: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("forklift").join(file);
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        for (variable, value) in [
+            ("${NAMESPACE}", NAMESPACE),
+            ("${CONTROLLER_IMAGE}", "localhost/populators/populator-controller:test"),
+            ("${OVIRT_IMAGE}", "localhost/populators/ovirt-populator:test"),
+            ("${OPENSTACK_IMAGE}", "localhost/populators/openstack-populator:test"),
+        ] {
+            text = text.replace(variable, value);
+        }
+        let folder = suite::folder();
+        let rendered = folder.path().join(file);
+        std::fs::write(&rendered, text).unwrap();
+        let rendered = rendered.to_str().unwrap();
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", rendered]);
+    }
+}
