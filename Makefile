@@ -18,7 +18,7 @@ check: ## format, lints, dependency arrows
 
 # Many tests wait for a scripted server to act, so more of them run at a time than there are cores.
 unit: ## tests that need no service
-	cargo test --workspace --exclude suite --quiet -- --test-threads=8
+	cargo test --workspace --exclude suite --exclude e2e --quiet -- --test-threads=8
 
 PROGRAMS := -p populator-controller -p ovirt-populator -p openstack-populator
 
@@ -59,8 +59,8 @@ services: packages ## tests of the built binaries on real imageio, Keystone and 
 # The cluster's programs are built beside the Rust code, which leaves cores idle now and then.
 test: packages ## everything that continuous integration runs
 	@mkdir -p $(POPULATORS_CACHE); \
-	  nice tests/cluster/cluster build > $(POPULATORS_CACHE)/cluster-programs.log 2>&1 & programs=$$!; \
-	  trap 'kill $$programs 2> /dev/null || true' EXIT; \
+	  setsid nice tests/cluster/cluster build > $(POPULATORS_CACHE)/cluster-programs.log 2>&1 & programs=$$!; \
+	  trap 'kill -- -$$programs 2> /dev/null || true' EXIT; \
 	  $(MAKE) --no-print-directory check unit services; \
 	  wait $$programs || { tail -n 40 $(POPULATORS_CACHE)/cluster-programs.log >&2; exit 1; }; \
 	  trap - EXIT
