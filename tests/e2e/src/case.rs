@@ -40,8 +40,16 @@ impl Case {
     pub fn on(cluster: &'static Cluster) -> Self {
         let test = std::thread::current().name().unwrap_or("case").to_owned();
         // The test's name without its modules, as far as a name of a namespace may go.
-        let test = test.rsplit("::").next().unwrap_or_default().replace('_', "-");
-        let namespace = format!("e2e-{}-{:06x}", &test[..test.len().min(40)], fastrand::u32(..1 << 24));
+        let test = test
+            .rsplit("::")
+            .next()
+            .unwrap_or_default()
+            .replace('_', "-");
+        let namespace = format!(
+            "e2e-{}-{:06x}",
+            &test[..test.len().min(40)],
+            fastrand::u32(..1 << 24)
+        );
         let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
         let object = json!({ "metadata": { "name": namespace, "labels": labels } });
         cluster.create(NAMESPACES, "", object).unwrap();
@@ -145,7 +153,9 @@ impl Case {
     /// Makes an object in this namespace.
     #[track_caller]
     pub fn create(&self, resource: Resource, object: Value) -> Value {
-        self.cluster.create(resource, &self.namespace, object).unwrap()
+        self.cluster
+            .create(resource, &self.namespace, object)
+            .unwrap()
     }
 
     /// An object of this namespace.
@@ -179,7 +189,9 @@ impl Case {
     /// Status of a populator resource.
     pub fn status(&self, source: &Source) -> Value {
         let found = self.get(source.kind.resource(), &source.name);
-        found.map(|object| object["status"].clone()).unwrap_or_default()
+        found
+            .map(|object| object["status"].clone())
+            .unwrap_or_default()
     }
 
     /// Waits until the condition of the resource has the status, and gives it.
@@ -189,7 +201,8 @@ impl Case {
         self.cluster.wait_for(&what, || {
             let now = self.status(source);
             let mut all = now["conditions"].as_array()?.iter();
-            all.find(|found| found["type"] == condition && found["status"] == status).cloned()
+            all.find(|found| found["type"] == condition && found["status"] == status)
+                .cloned()
         })
     }
 
@@ -205,9 +218,14 @@ impl Case {
     pub fn finish(self) {
         self.cluster.delete(NAMESPACES, "", &self.namespace, None);
         self.cluster.wait_for("the namespace is gone", || {
-            self.cluster.get(NAMESPACES, "", &self.namespace).is_none().then_some(())
+            self.cluster
+                .get(NAMESPACES, "", &self.namespace)
+                .is_none()
+                .then_some(())
         });
-        self.cluster.wait_for("the volumes are gone", || self.volumes().is_empty().then_some(()));
+        self.cluster.wait_for("the volumes are gone", || {
+            self.volumes().is_empty().then_some(())
+        });
     }
 
     /// What a user would look at.

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use populator_api::names;
+use populator_api::{
+    Reason,
+    names::{self, annotation, event},
+};
 use serde_json::{Value, json};
+use testkit::Disk;
 
 use crate::{
     case::Case,
     cluster::{name_of, uid_of},
     resource::{CLAIMS, EVENTS, PODS, Resource, VOLUMES},
+    source::Source,
 };
 
 /// How a volume appears in a pod.
@@ -166,13 +171,17 @@ impl Claim<'_> {
 
     /// Its pod's log.
     pub fn log(&self) -> String {
-        self.case.cluster.log(&self.case.namespace, &self.pod_name())
+        self.case
+            .cluster
+            .log(&self.case.namespace, &self.pod_name())
     }
 
     /// An annotation of the claim.
     pub fn annotation(&self, name: &str) -> Option<String> {
         let object = self.object()?;
-        object["metadata"]["annotations"][name].as_str().map(str::to_owned)
+        object["metadata"]["annotations"][name]
+            .as_str()
+            .map(str::to_owned)
     }
 
     /// Sets an annotation of the claim.
@@ -201,52 +210,66 @@ impl Claim<'_> {
     /// Waits for an event with this reason whose message holds the words.
     #[track_caller]
     pub fn wait_for_event(&self, reason: &str, words: &str) -> Told {
-        self.case.cluster.wait_for(&format!("{}: {reason}: {words}", self.name), || {
-            let mut events = self.events_with(reason).into_iter();
-            events.find(|event| event.message.contains(words))
-        })
+        self.case
+            .cluster
+            .wait_for(&format!("{}: {reason}: {words}", self.name), || {
+                let mut events = self.events_with(reason).into_iter();
+                events.find(|event| event.message.contains(words))
+            })
     }
 
     /// Waits until it is bound, and gives its volume.
     #[track_caller]
     pub fn wait_until_bound(&self) -> Value {
-        let volume = self.case.cluster.wait_for(&format!("{} is bound", self.name), || {
-            let object = self.object()?;
-            let bound = object["status"]["phase"] == "Bound";
-            bound.then(|| object["spec"]["volumeName"].as_str().unwrap().to_owned())
-        });
+        let volume = self
+            .case
+            .cluster
+            .wait_for(&format!("{} is bound", self.name), || {
+                let object = self.object()?;
+                let bound = object["status"]["phase"] == "Bound";
+                bound.then(|| object["spec"]["volumeName"].as_str().unwrap().to_owned())
+            });
         self.case.cluster.get(VOLUMES, "", &volume).unwrap()
     }
 
     /// Whether it is bound.
     pub fn is_bound(&self) -> bool {
-        self.object().is_some_and(|object| object["status"]["phase"] == "Bound")
+        self.object()
+            .is_some_and(|object| object["status"]["phase"] == "Bound")
     }
 
     /// Waits until its pod is in this phase, and gives it.
     #[track_caller]
     pub fn wait_for_pod(&self, phase: &str) -> Value {
-        self.case.cluster.wait_for(&format!("the pod of {} is {phase}", self.name), || {
-            self.pod().filter(|pod| pod["status"]["phase"] == phase)
-        })
+        self.case
+            .cluster
+            .wait_for(&format!("the pod of {} is {phase}", self.name), || {
+                self.pod().filter(|pod| pod["status"]["phase"] == phase)
+            })
     }
 
     /// Waits for another pod than the given one, in this phase.
     #[track_caller]
     pub fn wait_for_other_pod(&self, uid: &str, phase: &str) -> Value {
-        self.case.cluster.wait_for(&format!("another pod of {} is {phase}", self.name), || {
-            self.pod().filter(|pod| pod["status"]["phase"] == phase && uid_of(pod) != uid)
-        })
+        self.case
+            .cluster
+            .wait_for(&format!("another pod of {} is {phase}", self.name), || {
+                self.pod()
+                    .filter(|pod| pod["status"]["phase"] == phase && uid_of(pod) != uid)
+            })
     }
 
     /// Waits until an object with this name is gone, or on its way out with nothing but a finished pod in the way.
     #[track_caller]
     pub fn wait_until_settled(&self) {
-        self.case.cluster.wait_for(&format!("the temporary claim of {} goes", self.name), || {
-            let left = self.temporary();
-            let going = |claim: &Value| !claim["metadata"]["deletionTimestamp"].is_null();
-            left.as_ref().is_none_or(going).then_some(())
-        });
+        self.case.cluster.wait_for(
+            &format!("the temporary claim of {} goes", self.name),
+            || {
+                let left = self.temporary();
+                let going = |claim: &Value| !claim["metadata"]["deletionTimestamp"].is_null();
+                left.as_ref().is_none_or(going).then_some(())
+            },
+        );
     }
 
     /// Waits until temporary claim and pod are gone.
@@ -254,6 +277,30 @@ impl Claim<'_> {
     pub fn wait_until_cleared(&self) {
         self.case.wait_until_gone(PODS, &self.pod_name());
         self.case.wait_until_gone(CLAIMS, &self.temporary_name());
+    }
+
+    /// Waits until it is bound, and fails unless everything is as a populated claim should be: the bytes, the volume's
+    /// annotation, the temporary claim, the resource's status, the event.
+    #[track_caller]
+    pub fn assert_populated(&self, source: &Source, disk: &Disk) {
+        let volume = self.wait_until_bound();
+        let from = format!("{}/{}", self.case.namespace, source.name);
+        assert_eq!(
+            volume["metadata"]["annotations"][annotation::POPULATED_FROM],
+            from
+        );
+        assert_eq!(volume["spec"]["claimRef"]["uid"], self.uid, "{volume}");
+        self.case.assert_content(self, disk);
+        self.wait_until_settled();
+        let ready = self.case.wait_for_condition(source, "Ready", "True");
+        assert_eq!(ready["reason"], Reason::Populated.to_string(), "{ready}");
+        let status = self.case.status(source);
+        assert_eq!(status["progress"], "100", "{status}");
+        for condition in ["Progressing", "Failed"] {
+            self.case.wait_for_condition(source, condition, "False");
+        }
+        let finished = self.wait_for_event(event::FINISHED, "");
+        assert_eq!((finished.kind.as_str(), finished.count), ("Normal", 1));
     }
 
     /// `kubectl describe pvc`.
@@ -295,6 +342,7 @@ impl Case {
     #[track_caller]
     pub fn wait_until_gone(&self, resource: Resource, name: &str) {
         let what = format!("{} {name} is gone", resource.kind);
-        self.cluster.wait_for(&what, || self.get(resource, name).is_none().then_some(()));
+        self.cluster
+            .wait_for(&what, || self.get(resource, name).is_none().then_some(()));
     }
 }

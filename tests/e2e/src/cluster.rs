@@ -72,14 +72,27 @@ impl Cluster {
     pub fn deploy(&self) {
         let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cluster/manifests");
         let manifests = manifests.to_str().unwrap();
-        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-k", manifests]);
+        self.kubectl(&[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "-k",
+            manifests,
+        ]);
         self.wait_for_rollout();
     }
 
     /// Waits until the controller's Deployment is as it was asked for.
     pub fn wait_for_rollout(&self) {
         let target = format!("deployment/{CONTROLLER}");
-        self.kubectl(&["-n", NAMESPACE, "rollout", "status", "--timeout=120s", &target]);
+        self.kubectl(&[
+            "-n",
+            NAMESPACE,
+            "rollout",
+            "status",
+            "--timeout=120s",
+            &target,
+        ]);
     }
 
     /// Runs a future to its end.
@@ -118,13 +131,19 @@ impl Cluster {
     ) -> Result<Value, Refused> {
         object["apiVersion"] = json!(resource.api);
         object["kind"] = json!(resource.kind);
-        self.send("POST", &resource.list(namespace), "application/json", Some(&object))
+        self.send(
+            "POST",
+            &resource.list(namespace),
+            "application/json",
+            Some(&object),
+        )
     }
 
     /// A merge patch.
     #[track_caller]
     pub fn patch(&self, resource: Resource, namespace: &str, name: &str, patch: &Value) -> Value {
-        self.try_patch(&resource.path(namespace, name), patch).unwrap()
+        self.try_patch(&resource.path(namespace, name), patch)
+            .unwrap()
     }
 
     /// A merge patch of what is at the path, which may be a subresource.
@@ -153,7 +172,8 @@ impl Cluster {
     pub fn log(&self, namespace: &str, pod: &str) -> String {
         let path = format!("{}/log", PODS.path(namespace, pod));
         let request = request("GET", &path, "", None);
-        self.block_on(self.client.request_text(request)).unwrap_or_default()
+        self.block_on(self.client.request_text(request))
+            .unwrap_or_default()
     }
 
     /// Sends any request.
@@ -231,11 +251,7 @@ impl Cluster {
     }
 
     /// The same with a bound of its own, and no answer when that is reached.
-    pub fn within<T>(
-        &self,
-        bound: Duration,
-        mut question: impl FnMut() -> Option<T>,
-    ) -> Option<T> {
+    pub fn within<T>(&self, bound: Duration, mut question: impl FnMut() -> Option<T>) -> Option<T> {
         let begun = Instant::now();
         loop {
             if let Some(answer) = question() {
@@ -257,7 +273,10 @@ impl Cluster {
 pub fn kubectl(arguments: &[&str]) -> Output {
     let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
     let mut command = Command::new(program);
-    command.args(arguments).output().expect("kubectl is needed; set KUBECTL to its path")
+    command
+        .args(arguments)
+        .output()
+        .expect("kubectl is needed; set KUBECTL to its path")
 }
 
 /// Name of an object.
@@ -273,9 +292,10 @@ pub fn uid_of(object: &Value) -> String {
 /// Whether a pod is ready.
 pub fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|condition| {
-        condition["type"] == "Ready" && condition["status"] == "True"
-    })
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 fn request(method: &str, path: &str, content_type: &str, body: Option<&Value>) -> Request<Vec<u8>> {

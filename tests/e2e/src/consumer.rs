@@ -32,7 +32,9 @@ impl Case {
         let phase = self.cluster.wait_for(&format!("{name} ended"), || {
             let pod = self.get(PODS, &name)?;
             let phase = pod["status"]["phase"].as_str()?.to_owned();
-            ["Succeeded", "Failed"].contains(&phase.as_str()).then_some(phase)
+            ["Succeeded", "Failed"]
+                .contains(&phase.as_str())
+                .then_some(phase)
         });
         let log = self.cluster.log(&self.namespace, &name);
         assert_eq!(phase, "Succeeded", "{log}");
@@ -47,11 +49,17 @@ impl Case {
         let command = match claim.mode {
             Mode::Block => format!("head -c {size} /dev/target | sha256sum"),
             // A file ends with the disk.
-            Mode::Filesystem => "stat -c %s /target/disk.img; sha256sum < /target/disk.img".to_owned(),
+            Mode::Filesystem => {
+                "stat -c %s /target/disk.img; sha256sum < /target/disk.img".to_owned()
+            }
         };
         let found = self.run_with(claim, &command);
         let hash = digest(&SHA256, disk.bytes());
-        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = hash
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let wanted = match claim.mode {
             Mode::Block => hash,
             Mode::Filesystem => format!("{size}\n{hash}"),
@@ -68,11 +76,17 @@ fn pod(name: &str, labels: &Value, image: &str, command: &[&str], claims: &[&Cla
     let mut mounts = Vec::new();
     for (index, claim) in claims.iter().enumerate() {
         let volume = format!("target-{index}");
-        let suffix = if index == 0 { String::new() } else { format!("-{index}") };
-        volumes.push(json!({ "name": volume, "persistentVolumeClaim": { "claimName": claim.name } }));
+        let suffix = if index == 0 {
+            String::new()
+        } else {
+            format!("-{index}")
+        };
+        volumes
+            .push(json!({ "name": volume, "persistentVolumeClaim": { "claimName": claim.name } }));
         match claim.mode {
             Mode::Block => {
-                devices.push(json!({ "name": volume, "devicePath": format!("/dev/target{suffix}") }));
+                devices
+                    .push(json!({ "name": volume, "devicePath": format!("/dev/target{suffix}") }));
             }
             Mode::Filesystem => {
                 mounts.push(json!({ "name": volume, "mountPath": format!("/target{suffix}") }));

@@ -29,7 +29,9 @@ impl Migration {
     pub fn new() -> Self {
         let pairs = [label::MIGRATION, label::PLAN, label::VM_ID];
         let labels = pairs.map(|name| (name.to_owned(), suite::uuid()));
-        Self { labels: labels.into_iter().collect() }
+        Self {
+            labels: labels.into_iter().collect(),
+        }
     }
 
     /// The three labels that every object of the machine has.
@@ -71,13 +73,19 @@ impl Migration {
         }
         claim.delete();
         let path = CLAIMS.path(&case.namespace, &claim.name);
-        match case.cluster.try_patch(&path, &json!({ "metadata": { "finalizers": null } })) {
+        match case
+            .cluster
+            .try_patch(&path, &json!({ "metadata": { "finalizers": null } }))
+        {
             Ok(_) => {}
             Err(refused) => assert_eq!(refused.code, 404, "{refused:?}"),
         }
         case.delete(SECRETS, &source.secret);
         case.delete(source.kind.resource(), &source.name);
-        let selector = format!("labelSelector=migration%3D{}", self.labels[label::MIGRATION]);
+        let selector = format!(
+            "labelSelector=migration%3D{}",
+            self.labels[label::MIGRATION]
+        );
         for pod in case.cluster.list(PODS, &case.namespace, &selector) {
             let name = pod["metadata"]["name"].as_str().unwrap();
             case.cluster.delete(PODS, &case.namespace, name, Some(30));
@@ -94,13 +102,24 @@ impl Default for Migration {
 impl Cluster {
     /// Applies one of the files in `forklift/`, with the images of this test.
     pub fn apply_forklift(&self, file: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("forklift").join(file);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("forklift")
+            .join(file);
         let mut text = std::fs::read_to_string(&path).unwrap();
         for (variable, value) in [
             ("${NAMESPACE}", NAMESPACE),
-            ("${CONTROLLER_IMAGE}", "localhost/populators/populator-controller:test"),
-            ("${OVIRT_IMAGE}", "localhost/populators/ovirt-populator:test"),
-            ("${OPENSTACK_IMAGE}", "localhost/populators/openstack-populator:test"),
+            (
+                "${CONTROLLER_IMAGE}",
+                "localhost/populators/populator-controller:test",
+            ),
+            (
+                "${OVIRT_IMAGE}",
+                "localhost/populators/ovirt-populator:test",
+            ),
+            (
+                "${OPENSTACK_IMAGE}",
+                "localhost/populators/openstack-populator:test",
+            ),
         ] {
             text = text.replace(variable, value);
         }
@@ -108,6 +127,12 @@ impl Cluster {
         let rendered = folder.path().join(file);
         std::fs::write(&rendered, text).unwrap();
         let rendered = rendered.to_str().unwrap();
-        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", rendered]);
+        self.kubectl(&[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "-f",
+            rendered,
+        ]);
     }
 }

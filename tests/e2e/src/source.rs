@@ -81,7 +81,8 @@ impl Source {
         match &self.remote {
             Remote::Ovirt(disk, _) => disk.set(&json!({ "bytes_per_second": bytes_per_second })),
             Remote::Openstack(_) => {
-                self.data.insert("regionName".to_owned(), "RegionSlow".to_owned());
+                self.data
+                    .insert("regionName".to_owned(), "RegionSlow".to_owned());
             }
         }
         self

@@ -58,13 +58,18 @@ impl Trace {
     pub fn end(mut self) -> Seen {
         drop(self.stop.take());
         self.thread.take().unwrap().join().unwrap();
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
 /// A watch from the beginning lists what is there first; it is told again when the server ends it.
 async fn watch(api: Api<Pod>, seen: &Mutex<Seen>, mut stopped: oneshot::Receiver<()>) {
-    let parameters = WatchParams::default().labels(label::POPULATED_CLAIM).timeout(290);
+    let parameters = WatchParams::default()
+        .labels(label::POPULATED_CLAIM)
+        .timeout(290);
     let events = api.watch(&parameters, "0").await.unwrap();
     pin_mut!(events);
     loop {
@@ -83,7 +88,10 @@ async fn watch(api: Api<Pod>, seen: &Mutex<Seen>, mut stopped: oneshot::Receiver
 fn note(seen: &Mutex<Seen>, pod: &Pod, gone: bool) {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let uid = pod.metadata.uid.clone().unwrap();
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     let ended = gone || matches!(phase, Some("Succeeded" | "Failed"));
     if ended {
         seen.active.remove(&uid);

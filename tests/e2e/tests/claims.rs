@@ -1,1 +1,179 @@
-//! placeholder
+//! The main job: a claim of each form, from each source, ends up bound to a volume with the disk's bytes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use e2e::{
+    Case, Kind, Mode, mib,
+    resource::{CLAIMS, PODS},
+};
+use populator_api::names::annotation;
+use serde_json::json;
+use testkit::Disk;
+
+/// Data with holes, as disks are, and no multiple of a MiB.
+fn disk(seed: u64) -> Disk {
+    Disk::sparse(seed, mib(6) + 512, &[0..1 << 20, 3 << 20..(4 << 20) + 4096])
+}
+
+/// How a claim of a class that waits gets its node.
+#[derive(Debug, Clone, Copy)]
+enum Binding {
+    /// The class does not wait.
+    Immediate,
+    /// A pod uses the claim.
+    Consumer,
+    /// Nobody does: the annotation asks.
+    Annotation(&'static str),
+}
+
+fn populate(kind: Kind, mode: Mode, binding: Binding) {
+    let case = Case::new();
+    let disk = disk(1);
+    let source = case.source(kind, &disk);
+    let claim = case.claim(&source).mode(mode);
+    let claim = match binding {
+        Binding::Immediate => claim.class("immediate").create(),
+        Binding::Consumer => claim.class("wait").create(),
+        Binding::Annotation(name) => claim.class("wait").annotation(name, "true").create(),
+    };
+    if matches!(binding, Binding::Consumer) {
+        let reason = case.wait_for_condition(&source, "Ready", "False")["reason"].clone();
+        assert_eq!(reason, "WaitingForConsumer");
+        assert!(claim.temporary().is_none());
+        let consumer = case.pvcinit(&[&claim]);
+        claim.wait_until_bound();
+        case.cluster
+            .wait_for("the consumer runs on the volume", || {
+                let pod = case.get(PODS, &consumer)?;
+                (pod["status"]["phase"] == "Running").then_some(())
+            });
+    }
+    claim.assert_populated(&source, &disk);
+    // With the pod's log the last thing of ours goes.
+    case.delete(PODS, &claim.pod_name());
+    case.wait_until_gone(CLAIMS, &claim.temporary_name());
+    assert!(claim.is_bound());
+    case.finish();
+}
+
+macro_rules! populated {
+    ($($name:ident: $kind:ident $mode:ident $binding:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            populate(Kind::$kind, Mode::$mode, $binding);
+        }
+    )*};
+}
+
+populated! {
+    ovirt_block: Ovirt Block Binding::Immediate;
+    ovirt_block_with_a_consumer: Ovirt Block Binding::Consumer;
+    ovirt_block_by_annotation: Ovirt Block Binding::Annotation(annotation::BIND_IMMEDIATELY);
+    ovirt_filesystem: Ovirt Filesystem Binding::Immediate;
+    ovirt_filesystem_with_a_consumer: Ovirt Filesystem Binding::Consumer;
+    ovirt_filesystem_by_annotation: Ovirt Filesystem Binding::Annotation(annotation::CDI_BIND_IMMEDIATELY);
+    openstack_block: Openstack Block Binding::Immediate;
+    openstack_block_with_a_consumer: Openstack Block Binding::Consumer;
+    openstack_block_by_annotation: Openstack Block Binding::Annotation(annotation::CDI_BIND_IMMEDIATELY);
+    openstack_filesystem: Openstack Filesystem Binding::Immediate;
+    openstack_filesystem_with_a_consumer: Openstack Filesystem Binding::Consumer;
+    openstack_filesystem_by_annotation: Openstack Filesystem Binding::Annotation(annotation::BIND_IMMEDIATELY);
+}
+
+/// The class's volumes hold 0xff where nobody wrote.
+#[test]
+fn holes_read_as_zero_on_a_volume_that_was_not_blank() {
+    for kind in Kind::ALL {
+        let case = Case::new();
+        let disk = disk(2);
+        let source = case.source(kind, &disk);
+        let claim = case.claim(&source).class("dirty").create();
+        claim.assert_populated(&source, &disk);
+        // What is behind the disk is the claim's, and nobody's business.
+        let command = format!(
+            "tail -c +{} /dev/target | head -c 4096 | sha256sum",
+            disk.size() + 1
+        );
+        let behind = case.run_with(&claim, &command);
+        let all_ff = case.run_with(
+            &claim,
+            "head -c 4096 /dev/zero | tr '\\000' '\\377' | sha256sum",
+        );
+        assert_eq!(behind, all_ff);
+        case.finish();
+    }
+}
+
+#[test]
+fn access_modes_and_sizes_are_those_of_the_claim() {
+    let case = Case::new();
+    let disk = disk(3);
+    let source = case.source(Kind::Openstack, &disk);
+    let modes = json!(["ReadWriteOncePod"]);
+    let claim = case
+        .claim(&source)
+        .with("accessModes", modes.clone())
+        .size("24Mi")
+        .create();
+    claim.assert_populated(&source, &disk);
+    let volume = claim.wait_until_bound();
+    assert_eq!(volume["spec"]["accessModes"], modes);
+    assert_eq!(volume["spec"]["capacity"]["storage"], "24Mi");
+    case.finish();
+}
+
+#[test]
+fn one_resource_feeds_several_claims() {
+    let case = Case::new();
+    let disk = disk(4);
+    let source = case.source(Kind::Openstack, &disk);
+    let block = case.claim(&source).create();
+    let file = case.claim(&source).mode(Mode::Filesystem).create();
+    for claim in [&block, &file] {
+        claim.wait_until_bound();
+        case.assert_content(claim, &disk);
+    }
+    block.assert_populated(&source, &disk);
+    let status = case.status(&source);
+    let named = status["claims"].as_array().unwrap().iter();
+    let mut named: Vec<_> = named.map(|claim| claim["name"].as_str().unwrap()).collect();
+    named.sort_unstable();
+    let mut wanted = [block.name.as_str(), file.name.as_str()];
+    wanted.sort_unstable();
+    assert_eq!(named, wanted, "{status}");
+    case.finish();
+}
+
+/// A controller that looks a resource up by its name only would fill both from one disk.
+#[test]
+fn equal_names_in_two_namespaces_are_two_things() {
+    let cases = [Case::new(), Case::new()];
+    let made = [10, 11].map(disk);
+    let mut claims = Vec::new();
+    for (case, disk) in cases.iter().zip(&made) {
+        let source = case.source(Kind::Ovirt, disk);
+        let claim = case.claim(&source).named("root").create();
+        claims.push((source, claim));
+    }
+    assert_eq!(claims[0].0.name, claims[1].0.name);
+    for ((source, claim), disk) in claims.iter().zip(&made) {
+        claim.assert_populated(source, disk);
+    }
+}
+
+#[test]
+fn a_name_that_is_no_label_and_one_that_is_long_go_through() {
+    let case = Case::new();
+    let disk = disk(5);
+    let source = case.source(Kind::Openstack, &disk);
+    let long = "n".repeat(200);
+    for name in [&*long, "with.dots.and-dashes"] {
+        let claim = case.claim(&source).named(name).create();
+        claim.wait_until_bound();
+        case.assert_content(&claim, &disk);
+    }
+    case.finish();
+}
