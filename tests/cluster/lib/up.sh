@@ -61,8 +61,14 @@ control_plane() {
 }
 
 node() {
-  # The kubelet's parent cgroup must exist in every version 1 hierarchy, cpusets filled in.
+  # The kubelet's parent cgroup must exist with every controller; in version 1 in every hierarchy, cpusets filled in.
   local c
+  if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    mkdir -p "/sys/fs/cgroup/$CGROUP"
+    for c in $(cat /sys/fs/cgroup/cgroup.controllers); do
+      grep -qw "$c" "/sys/fs/cgroup/$CGROUP/cgroup.controllers" || echo "+$c" > /sys/fs/cgroup/cgroup.subtree_control
+    done
+  fi
   for c in cpu cpuacct cpuset memory devices freezer blkio pids systemd unified; do
     [ ! -d /sys/fs/cgroup/$c ] || mkdir -p "/sys/fs/cgroup/$c/$CGROUP"
   done
@@ -179,7 +185,7 @@ loops() {
 remove_cgroups() {
   local top c
   for top in "$CGROUP" "${CGROUP}cri"; do
-    for c in /sys/fs/cgroup/*/"$top"; do
+    for c in /sys/fs/cgroup/"$top" /sys/fs/cgroup/*/"$top"; do
       [ ! -d "$c" ] || find "$c" -depth -type d -exec rmdir {} \; 2> /dev/null || true
     done
   done
