@@ -260,7 +260,7 @@ impl Cluster {
             if begun.elapsed() > bound {
                 return None;
             }
-            self.block_on(tokio::time::sleep(PACE));
+            self.block_on(async { tokio::time::sleep(PACE).await });
         }
     }
 }
