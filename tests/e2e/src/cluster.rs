@@ -237,9 +237,13 @@ impl Cluster {
         text
     }
 
-    /// Changes the controller's Deployment and waits for the new pods.
+    /// Changes the controller's Deployment and waits for the new pods. Lists that have keys, as containers and
+    /// variables, are merged by them.
+    #[track_caller]
     pub fn change_controller(&self, patch: &Value) {
-        self.patch(DEPLOYMENTS, NAMESPACE, CONTROLLER, patch);
+        let path = DEPLOYMENTS.path(NAMESPACE, CONTROLLER);
+        let strategic = "application/strategic-merge-patch+json";
+        self.send("PATCH", &path, strategic, Some(patch)).unwrap();
         self.wait_for_rollout();
     }
 

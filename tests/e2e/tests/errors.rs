@@ -1,0 +1,313 @@
+//! What goes wrong, seen as a user sees it: the cause in `kubectl describe pvc` and in the populator resource, and
+//! the way out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use e2e::{
+    Case, Claim, Kind, Mode, Source, mib,
+    resource::{self, CLASSES, QUOTAS},
+};
+use populator_api::{
+    Reason,
+    names::{annotation, event},
+};
+use serde_json::{Value, json};
+use testkit::Disk;
+
+fn disk() -> Disk {
+    Disk::random(1, mib(4))
+}
+
+/// Waits until the claim has failed for good for this reason: the event on the claim and the status of the resource hold
+/// the words.
+#[track_caller]
+fn assert_failed(case: &Case, source: &Source, claim: &Claim<'_>, reason: Reason, words: &str) {
+    claim.wait_for_event(event::FAILED, words);
+    let condition = case.wait_for_condition(source, "Failed", "True");
+    assert_eq!(condition["reason"], reason.to_string(), "{condition}");
+    let status = case.status(source);
+    assert!(
+        status["lastError"].as_str().unwrap().contains(words),
+        "{status}"
+    );
+    assert_ne!(status["progress"], "100");
+    let described = claim.describe();
+    assert!(
+        described.contains("PopulatorFailed") && described.contains(words),
+        "{described}"
+    );
+    let shown = case.kubectl(&["get", source.kind.short(), &source.name]);
+    assert!(shown.contains(&reason.to_string()), "{shown}");
+    assert!(!claim.is_bound());
+}
+
+#[track_caller]
+fn bind_and_compare(case: &Case, claim: &Claim<'_>, disk: &Disk) {
+    claim.wait_until_bound();
+    case.assert_content(claim, disk);
+}
+
+#[test]
+fn a_wrong_password_is_told_and_a_new_secret_with_a_changed_resource_is_tried() {
+    let case = Case::new();
+    let disk = disk();
+    let source = case
+        .prepare(Kind::Ovirt, &disk)
+        .with_secret("password", "wrong-password");
+    case.apply(&source);
+    let claim = case.claim(&source).create();
+    assert_failed(
+        &case,
+        &source,
+        &claim,
+        Reason::CredentialsRefused,
+        "username or password is incorrect",
+    );
+    // The pod stays for its log, and no secret is in what anybody can read.
+    let told = format!(
+        "{}{}{:?}",
+        claim.log(),
+        claim.describe(),
+        case.status(&source)
+    );
+    assert!(!told.contains("wrong-password"), "{told}");
+
+    // Another secret, under another name: a change of the resource is a wish for a new try.
+    let good = case.prepare(Kind::Ovirt, &disk);
+    case.apply_secret(&good);
+    let patch = json!({"spec": {"engineSecretName": good.secret, "diskId": source.spec["diskId"]}});
+    case.patch(resource::OVIRT, &source.name, &patch);
+    bind_and_compare(&case, &claim, &disk);
+    assert!(
+        case.status(&source)["lastError"].is_null(),
+        "{}",
+        case.status(&source)
+    );
+}
+
+#[test]
+fn a_missing_image_is_told_and_an_annotation_asks_for_a_new_try() {
+    let case = Case::new();
+    let source = case
+        .prepare(Kind::Openstack, &disk())
+        .with_spec("imageId", "00000000-0000-4000-8000-000000000000");
+    case.apply(&source);
+    let claim = case.claim(&source).create();
+    assert_failed(&case, &source, &claim, Reason::SourceMissing, "image");
+    let first = claim.pod().unwrap()["metadata"]["uid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    claim.annotate(annotation::RETRY, "1");
+    claim.wait_for_other_pod(&first, "Failed");
+}
+
+#[test]
+fn a_claim_that_is_too_small_is_told_before_anything_is_written() {
+    for kind in Kind::ALL {
+        let case = Case::new();
+        let source = case.source(kind, &Disk::random(1, mib(40)));
+        let claim = case.claim(&source).size("32Mi").create();
+        assert_failed(
+            &case,
+            &source,
+            &claim,
+            Reason::VolumeTooSmall,
+            "nothing was written",
+        );
+    }
+}
+
+#[test]
+fn a_wrong_authority_is_told_and_a_deleted_pod_is_tried_again() {
+    let case = Case::new();
+    let disk = disk();
+    let source = case.prepare(Kind::Ovirt, &disk);
+    let other = std::fs::read_to_string(suite::variable("SERVICES_OTHER_CA")).unwrap();
+    let bad = source.clone().with_secret("cacert", &other);
+    case.apply(&bad);
+    let claim = case.claim(&source).create();
+    assert_failed(
+        &case,
+        &source,
+        &claim,
+        Reason::CertificateNotTrusted,
+        "certificate",
+    );
+    // The secret is corrected in its place, which nobody watches; deleting the pod asks for a new try.
+    let patch = json!({"stringData": {"cacert": source.data["cacert"]}});
+    case.patch(resource::SECRETS, &source.secret, &patch);
+    case.delete(resource::PODS, &claim.pod_name());
+    bind_and_compare(&case, &claim, &disk);
+}
+
+#[test]
+fn a_missing_secret_is_told_within_a_minute_and_waited_for() {
+    let case = Case::new();
+    let disk = disk();
+    let source = case.prepare(Kind::Openstack, &disk);
+    case.apply_resource(&source);
+    let claim = case.claim(&source).create();
+    let told = claim.wait_for_event(event::STUCK, &source.secret);
+    assert_eq!(told.kind, "Warning");
+    case.wait_for_condition(&source, "Ready", "False");
+    case.apply_secret(&source);
+    bind_and_compare(&case, &claim, &disk);
+}
+
+#[test]
+fn a_resource_that_comes_later_is_waited_for() {
+    let case = Case::new();
+    let disk = disk();
+    let source = case.prepare(Kind::Openstack, &disk);
+    case.apply_secret(&source);
+    let claim = case.claim(&source).create();
+    claim.wait_for_event(event::WAITING, &source.name);
+    case.apply_resource(&source);
+    bind_and_compare(&case, &claim, &disk);
+}
+
+#[test]
+fn a_storage_class_that_comes_later_is_waited_for() {
+    let case = Case::new();
+    let disk = disk();
+    let source = case.source(Kind::Openstack, &disk);
+    let class = format!("{}-class", case.namespace);
+    let claim = case.claim(&source).class(&class).create();
+    claim.wait_for_event(event::WAITING, &class);
+    let object = json!({"metadata": {"name": class}, "provisioner": "hostdisk.csi.test"});
+    case.cluster.create(CLASSES, "", object).unwrap();
+    bind_and_compare(&case, &claim, &disk);
+    case.cluster.delete(CLASSES, "", &class, None);
+}
+
+#[test]
+fn classes_that_cannot_be_populated_are_refused() {
+    let case = Case::new();
+    let source = case.source(Kind::Openstack, &disk());
+    let class = |suffix: &str, provisioner: &str| {
+        let name = format!("{}-{suffix}", case.namespace);
+        let object = json!({"metadata": {"name": name}, "provisioner": provisioner});
+        case.cluster.create(CLASSES, "", object).unwrap();
+        name
+    };
+    let local = class("local", "kubernetes.io/no-provisioner");
+    let built_in = class("built-in", "kubernetes.io/glusterfs");
+    for (name, words) in [
+        ("", "volumes made by hand"),
+        (&local, "local volumes"),
+        (&built_in, "built into Kubernetes"),
+    ] {
+        let claim = case.claim(&source).class(name).create();
+        claim.wait_for_event(event::REFUSED, words);
+        assert!(claim.temporary().is_none());
+    }
+    for name in [local, built_in] {
+        case.cluster.delete(CLASSES, "", &name, None);
+    }
+}
+
+#[test]
+fn claims_that_ask_for_a_volume_are_refused() {
+    let case = Case::new();
+    let source = case.source(Kind::Openstack, &disk());
+    let named = case
+        .claim(&source)
+        .with("volumeName", json!("no-such-volume"))
+        .create();
+    named.wait_for_event(event::REFUSED, "spec.volumeName");
+    let selecting = case
+        .claim(&source)
+        .with("selector", json!({"matchLabels": {"a": "b"}}))
+        .create();
+    selecting.wait_for_event(event::REFUSED, "spec.selector");
+    assert!(named.temporary().is_none() && selecting.temporary().is_none());
+}
+
+#[test]
+fn a_kind_that_is_not_served_is_refused() {
+    let case = Case::new();
+    let claim = e2e::NewClaim::new(&case, "VSphereXcopyVolumePopulator", "disk").create();
+    claim.wait_for_event(event::REFUSED, "VSphereXcopyVolumePopulator");
+}
+
+#[test]
+fn a_quota_is_told_and_does_not_stand_in_the_way_of_others() {
+    let case = Case::new();
+    let disk = disk();
+    let source = case.source(Kind::Openstack, &disk);
+    // Two claims and one temporary claim: the second temporary claim has no room.
+    let quota =
+        json!({"metadata": {"name": "few"}, "spec": {"hard": {"persistentvolumeclaims": "3"}}});
+    case.create(QUOTAS, quota);
+    case.cluster.wait_for("the quota counts", || {
+        let status = case.get(QUOTAS, "few")?["status"]["used"].clone();
+        (status != Value::Null).then_some(())
+    });
+    let claims = [case.claim(&source).create(), case.claim(&source).create()];
+    let refused = case.cluster.wait_for("one is refused", || {
+        claims
+            .iter()
+            .find(|claim| !claim.events_with(event::CLAIM_CREATION_ERROR).is_empty())
+    });
+    refused.wait_for_event(event::CLAIM_CREATION_ERROR, "exceeded quota");
+    let served = claims
+        .iter()
+        .find(|claim| claim.uid != refused.uid)
+        .unwrap();
+    bind_and_compare(&case, served, &disk);
+    let patch = json!({"spec": {"hard": {"persistentvolumeclaims": "9"}}});
+    case.patch(QUOTAS, "few", &patch);
+    bind_and_compare(&case, refused, &disk);
+}
+
+#[test]
+fn another_namespace_is_refused_until_it_grants() {
+    let here = Case::new();
+    let there = Case::new();
+    let disk = disk();
+    let source = there.source(Kind::Openstack, &disk);
+    // The secret is the pod's, and so in the claim's namespace.
+    here.apply_secret(&source);
+    let reference = json!({
+        "apiGroup": populator_api::GROUP, "kind": source.kind.resource().kind, "name": source.name,
+        "namespace": there.namespace,
+    });
+    let claim = here
+        .claim(&source)
+        .with("dataSourceRef", reference)
+        .create();
+    claim.wait_for_event(event::REFUSED, "ReferenceGrant");
+    assert!(claim.temporary().is_none());
+    let grant = json!({"metadata": {"name": "claims"}, "spec": {
+        "from": [{"group": "", "kind": "PersistentVolumeClaim", "namespace": here.namespace}],
+        "to": [{"group": populator_api::GROUP, "kind": source.kind.resource().kind}],
+    }});
+    there.create(
+        resource::Resource {
+            api: "gateway.networking.k8s.io/v1beta1",
+            kind: "ReferenceGrant",
+            plural: "referencegrants",
+        },
+        grant,
+    );
+    bind_and_compare(&here, &claim, &disk);
+}
+
+#[test]
+fn somebody_elses_objects_are_left_alone() {
+    let case = Case::new();
+    let source = case.source(Kind::Openstack, &disk());
+    let claim = case.claim(&source).class("wait").mode(Mode::Block).create();
+    let foreign = json!({"metadata": {"name": claim.temporary_name()}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "storageClassName": "wait",
+        "resources": {"requests": {"storage": "1Mi"}}}});
+    case.create(resource::CLAIMS, foreign);
+    claim.annotate(annotation::BIND_IMMEDIATELY, "true");
+    claim.wait_for_event(event::CLAIM_CREATION_ERROR, "does not belong to this one");
+    assert!(claim.temporary().unwrap()["metadata"]["deletionTimestamp"].is_null());
+    assert!(claim.pod().is_none());
+}

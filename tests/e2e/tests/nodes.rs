@@ -1,0 +1,166 @@
+//! Nodes: those that take no pods, those that disappear, and those that do not answer. A second Node object stands beside
+//! the real one; no kubelet serves it, so whatever is placed there stays pending, and shows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use e2e::{
+    Case, Claim, Kind, mib,
+    resource::{CLAIMS, NODES, PODS},
+};
+use populator_api::names::{annotation, event};
+use serde_json::{Value, json};
+use testkit::Disk;
+
+/// A node without a kubelet. Goes when dropped.
+struct Node<'a> {
+    case: &'a Case,
+    name: String,
+}
+
+impl<'a> Node<'a> {
+    fn new(case: &'a Case, taints: &Value) -> Self {
+        let name = format!("{}-node", case.namespace);
+        let object = json!({
+            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+            "spec": {"taints": taints},
+        });
+        case.cluster.create(NODES, "", object).unwrap();
+        let node = Self { case, name };
+        node.answers("True");
+        node
+    }
+
+    /// As its kubelet, or whoever misses it, would write it.
+    fn answers(&self, ready: &str) {
+        let status = json!({"status": {
+            "capacity": {"cpu": "4", "memory": "8Gi", "pods": "50"},
+            "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "50"},
+            "conditions": [{"type": "Ready", "status": ready, "reason": "Test", "message": "by a test"}],
+        }});
+        let path = format!("{}/status", NODES.path("", &self.name));
+        self.case.cluster.try_patch(&path, &status).unwrap();
+    }
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        self.case.cluster.delete(NODES, "", &self.name, None);
+    }
+}
+
+/// A claim of a class that waits, for which the scheduler has chosen a node.
+fn claim_for<'a>(case: &'a Case, source: &e2e::Source, node: &str) -> Claim<'a> {
+    case.claim(source)
+        .class("wait")
+        .annotation(annotation::SELECTED_NODE, node)
+        .create()
+}
+
+fn source(case: &Case) -> (Disk, e2e::Source) {
+    let disk = Disk::random(5, mib(2));
+    let source = case.source(Kind::Openstack, &disk);
+    (disk, source)
+}
+
+#[test]
+fn a_taint_keeps_the_pod_away_although_the_node_was_chosen() {
+    let case = Case::new();
+    let (_, source) = source(&case);
+    let taint = json!([{"key": "reserved", "value": "yes", "effect": "NoSchedule"}]);
+    let node = Node::new(&case, &taint);
+    let claim = claim_for(&case, &source, &node.name);
+    let pod = claim.wait_for_pod("Pending");
+    // It is not pinned past the scheduler: that would be `nodeName`.
+    let unschedulable = case.cluster.wait_for("the scheduler has refused it", || {
+        let pod = claim.pod()?;
+        let conditions = pod["status"]["conditions"].as_array()?.clone();
+        conditions
+            .into_iter()
+            .find(|found| found["type"] == "PodScheduled" && found["status"] == "False")
+    });
+    assert!(
+        unschedulable["message"].as_str().unwrap().contains("taint"),
+        "{unschedulable}"
+    );
+    assert!(pod["spec"]["nodeName"].is_null(), "{pod}");
+    claim.wait_for_event(event::STUCK, "taint");
+}
+
+#[test]
+fn a_node_that_is_gone_before_it_had_a_volume_makes_way_for_another_one() {
+    let case = Case::new();
+    let (disk, source) = source(&case);
+    let node = Node::new(&case, &json!([]));
+    let claim = claim_for(&case, &source, &node.name);
+    case.cluster
+        .wait_for("the temporary claim is there", || claim.temporary());
+    let temporary = claim.temporary().unwrap();
+    assert_eq!(
+        temporary["metadata"]["annotations"][annotation::SELECTED_NODE],
+        node.name.as_str()
+    );
+    drop(node);
+    claim.wait_for_event(event::NODE_GONE, "is gone");
+    // A consumer makes the scheduler choose again, and the only node that is left is a real one.
+    case.pvcinit(&[&claim]);
+    claim.wait_until_bound();
+    case.assert_content(&claim, &disk);
+}
+
+#[test]
+fn a_node_that_never_was_is_not_waited_for() {
+    let case = Case::new();
+    let (disk, source) = source(&case);
+    let claim = claim_for(&case, &source, "no-such-node");
+    claim.wait_for_event(event::NODE_GONE, "no-such-node");
+    assert!(claim.annotation(annotation::SELECTED_NODE).is_none());
+    case.pvcinit(&[&claim]);
+    claim.wait_until_bound();
+    case.assert_content(&claim, &disk);
+}
+
+#[test]
+fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
+    let case = Case::new();
+    let (_, source) = source(&case);
+    let node = Node::new(&case, &json!([]));
+    // The pod waits for its volume, which the node's missing driver never makes; a test plays its kubelet.
+    let claim = claim_for(&case, &source, &node.name);
+    let pod = claim.wait_for_pod("Pending");
+    let uid = pod["metadata"]["uid"].clone();
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": claim.pod_name()},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node.name},
+    });
+    let path = format!("{}/binding", PODS.path(&case.namespace, &claim.pod_name()));
+    case.cluster
+        .send("POST", &path, "application/json", Some(&binding))
+        .unwrap();
+    let running = json!({"status": {"phase": "Running"}});
+    let path = format!("{}/status", PODS.path(&case.namespace, &claim.pod_name()));
+    case.cluster.try_patch(&path, &running).unwrap();
+    let condition = case.wait_for_condition(&source, "Progressing", "True");
+    assert_ne!(condition["reason"], "NodeLost");
+
+    node.answers("Unknown");
+    claim.wait_for_event(event::NODE_LOST, &node.name);
+    case.cluster.wait_for("the resource says so", || {
+        let status = case.status(&source);
+        (status["conditions"][0]["reason"] == "NodeLost").then_some(())
+    });
+    assert_eq!(
+        claim.pod().unwrap()["metadata"]["uid"],
+        uid,
+        "nothing is forced"
+    );
+    assert!(claim.pod().unwrap()["metadata"]["deletionTimestamp"].is_null());
+    // The way out: whoever knows that the node is off deletes the pod by force.
+    case.cluster
+        .delete(PODS, &case.namespace, &claim.pod_name(), Some(0));
+    let other = claim.wait_for_other_pod(uid.as_str().unwrap(), "Pending");
+    assert_ne!(other["metadata"]["uid"], uid);
+    assert!(case.get(CLAIMS, &claim.name).is_some());
+}
