@@ -34,6 +34,8 @@ pub struct Target {
 
 /// How often it is looked for pods to ask.
 const TICK: Duration = Duration::from_secs(1);
+/// A pod that has just started is asked sooner; the pause doubles with each question.
+const FIRST_PACE: Duration = Duration::from_millis(500);
 /// Between two questions to a pod that answers.
 const PACE: Duration = Duration::from_secs(5);
 /// Between two questions to a pod that does not, at most; the pause doubles up to this.
@@ -121,12 +123,12 @@ impl Poller {
         let before = self.pods.get(&target.pod_uid);
         let mut turn = before.cloned().unwrap_or(Turn {
             next: start,
-            pace: PACE,
+            pace: FIRST_PACE,
             log: start,
         });
         let answer = match self.scraper.measure(target).await {
             Ok(measured) => {
-                turn.pace = PACE;
+                turn.pace = turn.pace.saturating_mul(2).min(PACE);
                 Some(Some(measured))
             }
             Err(error) => {

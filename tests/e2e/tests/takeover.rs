@@ -1,0 +1,153 @@
+//! In the place of Forklift's controller: its Deployment with our images, its account's role, its definitions without a status
+//! subresource. Definitions are the cluster's, so that this is a phase of its own, and ends as it began.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use e2e::{
+    Case, Cluster, Kind, Migration, Mode, cluster,
+    forklift::{CONTROLLER, NAMESPACE},
+    mib,
+    resource::{DEFINITIONS, DEPLOYMENTS, NAMESPACES, PODS},
+};
+use populator_api::names::{annotation, event};
+use serde_json::{Value, json};
+use testkit::Disk;
+
+/// Puts ours back, whatever happens.
+struct Forklift(&'static Cluster);
+
+impl Forklift {
+    fn take_over() -> Self {
+        let ours = cluster();
+        let this = Self(ours);
+        ours.change_controller(&json!({"spec": {"replicas": 0}}));
+        ours.wait_for("our controller is gone", || {
+            ours.controllers().is_empty().then_some(())
+        });
+        for file in ["crds.yaml", "account.yaml", "deployment.yaml"] {
+            ours.apply_forklift(file);
+        }
+        for plural in ["ovirtvolumepopulators", "openstackvolumepopulators"] {
+            let name = format!("{plural}.forklift.konveyor.io");
+            let definition = ours.get(DEFINITIONS, "", &name).unwrap();
+            let version = &definition["spec"]["versions"][0];
+            assert!(version["subresources"]["status"].is_null(), "{version}");
+            assert!(version["additionalPrinterColumns"].is_null(), "{version}");
+        }
+        let target = format!("deployment/{CONTROLLER}");
+        ours.kubectl(&[
+            "-n",
+            NAMESPACE,
+            "rollout",
+            "status",
+            "--timeout=120s",
+            &target,
+        ]);
+        this
+    }
+
+    /// The log of the controller in Forklift's Deployment.
+    fn log(&self) -> String {
+        let pods = self.0.list(PODS, NAMESPACE, "labelSelector=app%3Dforklift");
+        let name = pods[0]["metadata"]["name"].as_str().unwrap();
+        self.0.log(NAMESPACE, name)
+    }
+}
+
+impl Drop for Forklift {
+    fn drop(&mut self) {
+        self.0.delete(DEPLOYMENTS, NAMESPACE, CONTROLLER, None);
+        self.0.delete(NAMESPACES, "", NAMESPACE, None);
+        self.0.deploy();
+        self.0.change_controller(&json!({"spec": {"replicas": 1}}));
+    }
+}
+
+#[test]
+fn forklifts_deployment_starts_ours_unchanged() {
+    let forklift = Forklift::take_over();
+    both_kinds_go_through(&forklift);
+    a_failure_is_told_by_an_event(&forklift);
+    what_is_missing_is_told(&forklift);
+    a_definition_with_a_subresource_is_noticed(&forklift);
+}
+
+fn both_kinds_go_through(forklift: &Forklift) {
+    for (kind, mode) in [
+        (Kind::Ovirt, Mode::Block),
+        (Kind::Openstack, Mode::Filesystem),
+    ] {
+        let case = Case::on(forklift.0);
+        let migration = Migration::new();
+        let disk = Disk::random(6, mib(4));
+        let source = migration.label(case.prepare(kind, &disk));
+        case.apply(&source);
+        let claim = migration.claim(&case, &source).mode(mode).create();
+        let volume = claim.wait_until_bound();
+        let from = &volume["metadata"]["annotations"][annotation::POPULATED_FROM];
+        assert_eq!(*from, format!("{}/{}", case.namespace, source.name));
+        case.assert_content(&claim, &disk);
+        // The one field of the status that there is, on the resource itself.
+        let status = case.cluster.wait_for("the progress is written", || {
+            let status = case.status(&source);
+            (status["progress"] == "100").then_some(status)
+        });
+        assert_eq!(status, json!({"progress": "100"}));
+        claim.wait_for_event(event::FINISHED, "populated");
+        migration.clean_up(&case, &source, &claim);
+        case.finish();
+    }
+}
+
+fn a_failure_is_told_by_an_event(forklift: &Forklift) {
+    let case = Case::on(forklift.0);
+    let source = case
+        .prepare(Kind::Ovirt, &Disk::random(6, mib(1)))
+        .with_secret("password", "wrong");
+    case.apply(&source);
+    let claim = case.claim(&source).create();
+    claim.wait_for_event(event::FAILED, "username or password is incorrect");
+    assert_ne!(case.status(&source)["progress"], "100");
+}
+
+fn what_is_missing_is_told(forklift: &Forklift) {
+    let log = forklift.log();
+    for words in [
+        "nodes may not be read",
+        "leases may not be written",
+        "logs may not be read",
+        "ReferenceGrants may not be read",
+    ] {
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("WARN") && line.contains(words));
+        assert_eq!(lines.count(), 1, "{words}: {log}");
+    }
+}
+
+/// Forklift's operator, or an administrator, replaces the definitions while the controller runs.
+fn a_definition_with_a_subresource_is_noticed(forklift: &Forklift) {
+    let case = Case::on(forklift.0);
+    let definitions = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/crds");
+    forklift.0.kubectl(&[
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "-k",
+        definitions,
+    ]);
+    let disk = Disk::random(6, mib(1));
+    let source = case.source(Kind::Openstack, &disk);
+    let claim = case.claim(&source).create();
+    claim.wait_until_bound();
+    let status = case.cluster.wait_for("the whole status is written", || {
+        let status = case.status(&source);
+        (status["conditions"][0]["reason"] == "Populated").then_some(status)
+    });
+    assert_eq!(status["progress"], "100");
+    assert_ne!(status["claims"], Value::Null);
+    case.assert_content(&claim, &disk);
+}
