@@ -185,7 +185,7 @@ fn start(
     rights: Rights,
     telemetry: Telemetry,
 ) -> anyhow::Result<Serving> {
-    let observer = Arc::new(Observer::new(client.clone(), Cache::new(rights.nodes)));
+    let observer = Arc::new(Observer::new(client.clone(), Cache::default()));
     let recorder = Arc::new(Recorder::new(client.clone(), telemetry.clone()));
     let board = Arc::new(Board::new(client.clone(), telemetry.clone()));
     let (sender, receiver) = mpsc::channel(WAKES);

@@ -76,7 +76,7 @@ fn of(uids: &[&str]) -> HashSet<String> {
 
 /// Claims of the same name in two namespaces.
 fn two_claims() -> Cache {
-    let mut cache = Cache::new(true);
+    let mut cache = Cache::default();
     assert_eq!(cache.claims(apply(claim("a", "c", "one"))), of(&["one"]));
     assert_eq!(cache.claims(apply(claim("b", "c", "two"))), of(&["two"]));
     cache
@@ -102,7 +102,7 @@ fn each_object_wakes_the_claim_that_it_is_about() {
 
 #[test]
 fn what_is_not_ours_is_neither_kept_nor_looked_at() {
-    let mut cache = Cache::new(true);
+    let mut cache = Cache::default();
     let mut other = claim("a", "c", "one");
     other["spec"]["dataSourceRef"]["apiGroup"] = json!("forklift.cdi.kubevirt.io");
     assert_eq!(cache.claims(apply(other)), of(&[]));
@@ -199,13 +199,21 @@ fn classes_and_nodes_wake_the_claims_that_are_not_bound() {
     assert_eq!(cache.nodes(apply(node("True"))), of(&["one"]));
     assert_eq!(cache.nodes(apply(node("True"))), of(&[]), "a heartbeat");
     assert_eq!(cache.nodes(apply(node("Unknown"))), of(&["one"]));
-    assert!(cache.world("one").unwrap().nodes.is_lost("n"));
-    assert_eq!(Cache::new(false).world("one"), None);
+    assert_eq!(Cache::default().world("one"), None);
 }
 
 #[test]
-fn nodes_that_may_not_be_read_are_not_missed() {
-    let mut cache = Cache::new(false);
+fn nodes_are_missed_only_when_all_of_them_are_known() {
+    let mut cache = Cache::default();
     cache.claims(apply(claim("a", "c", "one")));
-    assert_eq!(cache.world("one").unwrap().nodes, Nodes::Unreadable);
+    let nodes = |cache: &Cache| cache.world("one").unwrap().nodes;
+    let node = json!({"metadata": {"name": "n"}, "status": {"conditions": []}});
+    cache.nodes(Event::Init);
+    cache.nodes(Event::InitApply(serde_json::from_value(node).unwrap()));
+    assert_eq!(nodes(&cache), Nodes::Unreadable);
+    cache.nodes(Event::InitDone);
+    assert!(nodes(&cache).is_lost("n") && !nodes(&cache).lacks("n") && nodes(&cache).lacks("m"));
+    // The right was taken away.
+    cache.forget_nodes();
+    assert_eq!(nodes(&cache), Nodes::Unreadable);
 }

@@ -55,7 +55,7 @@ struct AnyClaim {
 }
 
 /// What the watches show.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Cache {
     claims: Table<Name, AnyClaim>,
     /// Where the claim with a UID is.
@@ -71,22 +71,6 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Nothing is known yet. `nodes_are_known` says whether nodes will be watched.
-    #[must_use]
-    pub fn new(nodes_are_known: bool) -> Self {
-        Self {
-            claims: Table::default(),
-            names: HashMap::new(),
-            pods: Table::default(),
-            volumes: Table::default(),
-            classes: Table::default(),
-            resources: BTreeMap::new(),
-            nodes: Table::default(),
-            nodes_are_known,
-            node_list: Arc::default(),
-        }
-    }
-
     /// Takes over what is said about claims; returns the UIDs of the claims to look at.
     pub fn claims(&mut self, event: Event<core::PersistentVolumeClaim>) -> HashSet<String> {
         let changes = self.claims.take(event, |object| {
@@ -206,8 +190,9 @@ impl Cache {
             .collect()
     }
 
-    /// The same about nodes.
+    /// The same about nodes. Until their list is complete nothing is concluded from a node's absence.
     pub fn nodes(&mut self, event: Event<core::Node>) -> HashSet<String> {
+        self.nodes_are_known |= matches!(event, Event::InitDone);
         let changes = self.nodes.take(event, |object| {
             Some(Row {
                 key: object.metadata.name.clone()?,
@@ -219,6 +204,11 @@ impl Cache {
         }
         self.node_list = self.nodes.values().cloned().collect();
         self.unbound().map(|claim| claim.uid.clone()).collect()
+    }
+
+    /// Nodes may not be read any more: what was known of them may be out of date.
+    pub fn forget_nodes(&mut self) {
+        self.nodes_are_known = false;
     }
 
     /// The world of the claim with this UID, as far as the watches show it.

@@ -106,11 +106,12 @@ pub fn watch_all(
         |observer, event| observer.cache().classes(event),
     );
     if with_nodes {
-        starts.start::<Node>(
+        starts.start_and_miss::<Node>(
             "nodes",
             Api::all(client.clone()),
             all(),
             |observer, event| observer.cache().nodes(event),
+            |observer| observer.cache().forget_nodes(),
         );
     }
     for kind in [Kind::Ovirt, Kind::Openstack] {
@@ -140,6 +141,20 @@ impl Watches<'_> {
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
+        self.start_and_miss(what, api, config, take, |_| {});
+    }
+
+    /// `miss` is called when the objects cannot be read.
+    fn start_and_miss<K>(
+        &mut self,
+        what: &'static str,
+        api: Api<K>,
+        config: watcher::Config,
+        take: impl Fn(&Observer, Event<K>) -> HashSet<String> + Send + 'static,
+        miss: impl Fn(&Observer) + Send + 'static,
+    ) where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
         let (complete, is_complete) = oneshot::channel();
         self.complete.push(is_complete);
         let mut complete = Some(complete);
@@ -154,7 +169,10 @@ impl Watches<'_> {
                 );
                 let affected = match followed {
                     Followed::Event(event) => take(&observer, event),
-                    Followed::Unavailable => HashSet::new(),
+                    Followed::Unavailable => {
+                        miss(&observer);
+                        HashSet::new()
+                    }
                 };
                 if let Some(complete) = complete.take_if(|_| is_last_of_list) {
                     // Nobody waits any more when the process ends.

@@ -100,7 +100,7 @@ impl Bench {
     ) -> Self {
         let api = Api::default();
         let client = api.client(answer);
-        let mut cache = Cache::new(true);
+        let mut cache = Cache::default();
         cache.resources(Kind::Ovirt, Watched::Apply(resource(progress)));
         Self {
             api,
