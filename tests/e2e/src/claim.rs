@@ -59,7 +59,7 @@ pub struct Told {
 }
 
 impl<'a> NewClaim<'a> {
-    /// A block claim of 32 MiB in the class `immediate`.
+    /// A block claim of 64 MiB in the class `immediate`.
     pub fn new(case: &'a Case, kind: &str, source: &str) -> Self {
         Self {
             case,
@@ -68,7 +68,7 @@ impl<'a> NewClaim<'a> {
                 "accessModes": ["ReadWriteOnce"],
                 "storageClassName": "immediate",
                 "volumeMode": "Block",
-                "resources": { "requests": { "storage": "32Mi" } },
+                "resources": { "requests": { "storage": "64Mi" } },
                 "dataSourceRef": { "apiGroup": populator_api::GROUP, "kind": kind, "name": source },
             }),
         }
@@ -174,6 +174,24 @@ impl Claim<'_> {
         self.case
             .cluster
             .log(&self.case.namespace, &self.pod_name())
+    }
+
+    /// Kills its mover, as a node without memory does. The tests share the process namespace of the node.
+    #[track_caller]
+    pub fn kill_mover(&self) {
+        let argument = format!("--owner-uid={}", self.uid);
+        let mut processes = std::fs::read_dir("/proc").unwrap();
+        let mover = processes.find_map(|entry| {
+            let id: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
+            let mut arguments = line.split(|byte| *byte == 0);
+            arguments
+                .any(|found| found == argument.as_bytes())
+                .then_some(id)
+        });
+        let mover =
+            rustix::process::Pid::from_raw(mover.expect("no process of the mover")).unwrap();
+        rustix::process::kill_process(mover, rustix::process::Signal::KILL).unwrap();
     }
 
     /// An annotation of the claim.

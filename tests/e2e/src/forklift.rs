@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use populator_api::names::{annotation, label};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     case::Case,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Namespace of Forklift's controller in tests.
-pub const NAMESPACE: &str = "forklift-test";
+pub const NAMESPACE: &str = "konveyor-forklift";
 /// Name of its Deployment.
 pub const CONTROLLER: &str = "forklift-volume-populator-controller";
 
@@ -91,6 +91,61 @@ impl Migration {
             case.cluster.delete(PODS, &case.namespace, name, Some(30));
         }
     }
+}
+
+/// The temporary claim and the pod as Forklift's controller makes them for a block claim of 64 MiB from an oVirt disk:
+/// without our label and annotations, and with the secret in the environment.
+pub fn begun(source: &Source, claim: &Claim<'_>) -> (Value, Value) {
+    let owner = json!([{
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": claim.name, "uid": claim.uid,
+    }]);
+    let field = |name: &str| source.spec[name].as_str().unwrap().to_owned();
+    let temporary = json!({
+        "metadata": { "name": claim.temporary_name(), "labels": source.labels, "ownerReferences": owner },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "immediate",
+            "volumeMode": "Block",
+            "resources": { "requests": { "storage": "64Mi" } },
+        },
+    });
+    let arguments = [
+        "--volume-path=/dev/block".to_owned(),
+        format!("--secret-name={}", source.secret),
+        format!("--disk-id={}", field("diskId")),
+        format!("--engine-url={}", field("engineUrl")),
+        format!("--cr-name={}", source.name),
+        format!("--cr-namespace={}", claim.case().namespace),
+        "--pvc-size=67108864".to_owned(),
+        format!("--owner-uid={}", claim.uid),
+    ];
+    let authority =
+        json!({ "secretKeyRef": { "name": source.secret, "key": "cacert", "optional": true } });
+    let pod = json!({
+        "metadata": { "name": claim.pod_name(), "labels": source.labels, "ownerReferences": owner },
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "populate",
+                "image": "localhost/populators/ovirt-populator:test",
+                "imagePullPolicy": "IfNotPresent",
+                "args": arguments,
+                "envFrom": [{ "secretRef": { "name": source.secret } }],
+                "env": [{ "name": "cacert", "valueFrom": authority }],
+                "ports": [{ "name": "metrics", "containerPort": 8443 }],
+                "volumeDevices": [{ "name": "target", "devicePath": "/dev/block" }],
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
+                    "runAsUser": 107, "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" },
+                },
+            }],
+            "securityContext": { "fsGroup": 107 },
+            "volumes": [{
+                "name": "target", "persistentVolumeClaim": { "claimName": claim.temporary_name() },
+            }],
+        },
+    });
+    (temporary, pod)
 }
 
 impl Default for Migration {

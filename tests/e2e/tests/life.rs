@@ -1,0 +1,218 @@
+//! What others do to a claim while it is populated: they delete, kill, and take away. Nothing leaks, and what can go on
+//! goes on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use e2e::{
+    Case, Claim, Kind, Source,
+    cluster::uid_of,
+    mib,
+    resource::{CLAIMS, OVIRT, PODS, SECRETS, VOLUMES},
+};
+use populator_api::names::{annotation, event};
+use serde_json::json;
+use testkit::Disk;
+
+/// A copy of it takes half a minute when the disk gives 2 MiB a second; small ones go through at once, since the bound is
+/// one of the mean.
+fn disk() -> Disk {
+    Disk::random(21, mib(64))
+}
+const SLOW: u64 = 2 << 20;
+
+/// A claim whose copy from oVirt is under way and slow; the next one is fast.
+fn copying(case: &Case) -> (Source, Claim<'_>) {
+    let source = case.prepare(Kind::Ovirt, &disk()).slow(SLOW);
+    case.apply(&source);
+    let claim = case.claim(&source).create();
+    source.engine_disk().wait_until_read(1);
+    source.hurry();
+    assert!(!claim.is_bound());
+    (source, claim)
+}
+
+#[test]
+fn a_mover_that_is_killed_is_followed_by_another_one() {
+    let case = Case::new();
+    let disk = Disk::random(22, mib(48));
+    let source = case.prepare(Kind::Openstack, &disk).slow(0);
+    case.apply(&source);
+    let claim = case.claim(&source).size("64Mi").create();
+    let first = uid_of(&claim.wait_for_pod("Running"));
+    claim.kill_mover();
+    let told = claim.wait_for_event(event::RETRYING, "137");
+    assert_eq!(told.kind, "Warning");
+    claim.wait_for_other_pod(&first, "Running");
+    assert_eq!(
+        claim.annotation(annotation::RECREATIONS).as_deref(),
+        Some("1")
+    );
+    claim.assert_populated(&source, &disk);
+    case.finish();
+}
+
+#[test]
+fn a_claim_that_is_deleted_in_the_middle_leaves_no_transfer_at_the_engine() {
+    let case = Case::new();
+    let (source, claim) = copying(&case);
+    claim.delete();
+    source.engine_disk().wait_until_tidy();
+    claim.wait_until_cleared();
+    case.wait_until_gone(CLAIMS, &claim.name);
+    case.cluster.wait_for("its volume is gone", || {
+        case.volumes().is_empty().then_some(())
+    });
+    assert_eq!(source.engine_disk().posts(), 1, "it was begun anew");
+    case.finish();
+}
+
+#[test]
+fn a_pod_that_is_deleted_is_made_anew() {
+    let case = Case::new();
+    let (source, claim) = copying(&case);
+    let first = uid_of(&claim.pod().unwrap());
+    case.delete(PODS, &claim.pod_name());
+    claim.wait_for_other_pod(&first, "Succeeded");
+    claim.assert_populated(&source, &disk());
+    source.engine_disk().assert_tidy("finished_success");
+    case.finish();
+}
+
+#[test]
+fn a_temporary_claim_that_is_deleted_is_made_anew() {
+    let case = Case::new();
+    let (source, claim) = copying(&case);
+    let first = uid_of(&claim.temporary().unwrap());
+    case.delete(CLAIMS, &claim.temporary_name());
+    case.cluster.wait_for("another temporary claim", || {
+        claim.temporary().filter(|found| uid_of(found) != first)
+    });
+    claim.assert_populated(&source, &disk());
+    case.finish();
+}
+
+#[test]
+fn a_volume_that_is_deleted_in_the_middle_is_not_given_to_the_claim() {
+    let case = Case::new();
+    let source = case.prepare(Kind::Ovirt, &disk()).slow(SLOW);
+    case.apply(&source);
+    let claim = case.claim(&source).create();
+    source.engine_disk().wait_until_read(1);
+    source.hurry();
+    let doomed = claim.temporary().unwrap()["spec"]["volumeName"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    case.cluster.delete(VOLUMES, "", &doomed, None);
+    claim.wait_for_event(event::FAILED, "is being deleted");
+    assert!(!claim.is_bound());
+    // The way out that the event names.
+    case.delete(PODS, &claim.pod_name());
+    let volume = claim.wait_until_bound();
+    assert_ne!(volume["metadata"]["name"], *doomed);
+    case.assert_content(&claim, &disk());
+    case.finish();
+}
+
+#[test]
+fn without_its_secret_a_copy_that_has_begun_goes_on() {
+    let case = Case::new();
+    let (source, claim) = copying(&case);
+    case.delete(SECRETS, &source.secret);
+    claim.assert_populated(&source, &disk());
+    case.finish();
+}
+
+#[test]
+fn without_its_resource_a_copy_that_has_begun_goes_on_and_none_begins() {
+    let case = Case::new();
+    let (source, claim) = copying(&case);
+    case.delete(OVIRT, &source.name);
+    claim.wait_until_bound();
+    case.assert_content(&claim, &disk());
+    claim.wait_until_settled();
+    // Nothing is made for a resource that is gone.
+    let late = case.claim(&source).create();
+    late.wait_for_event(event::WAITING, &source.name);
+    assert!(late.temporary().is_none() && late.pod().is_none());
+    case.finish();
+}
+
+#[test]
+fn without_its_resource_a_populated_claim_stays() {
+    let case = Case::new();
+    let disk = disk();
+    let source = case.source(Kind::Openstack, &disk);
+    let claim = case.claim(&source).create();
+    claim.assert_populated(&source, &disk);
+    case.delete(source.kind.resource(), &source.name);
+    case.wait_until_gone(source.kind.resource(), &source.name);
+    case.assert_content(&claim, &disk);
+    case.finish();
+}
+
+#[test]
+fn a_claim_that_somebody_else_binds_is_let_go() {
+    let case = Case::new();
+    let (source, claim) = copying(&case);
+    let other = format!("{}-other", case.namespace);
+    let volume = json!({
+        "metadata": { "name": other },
+        "spec": {
+            "capacity": { "storage": "64Mi" },
+            "accessModes": ["ReadWriteOnce"],
+            "volumeMode": "Block",
+            "storageClassName": "immediate",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "csi": { "driver": "hostdisk.csi.test", "volumeHandle": other },
+            "claimRef": { "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                          "namespace": case.namespace, "name": claim.name },
+        },
+    });
+    case.cluster.create(VOLUMES, "", volume).unwrap();
+    claim.wait_for_event(event::FAILED, &other);
+    claim.wait_until_cleared();
+    let bound = claim.wait_until_bound();
+    assert_eq!(bound["metadata"]["name"], *other);
+    assert!(bound["metadata"]["annotations"][annotation::POPULATED_FROM].is_null());
+    source.engine_disk().wait_until_tidy();
+    claim.delete();
+    case.cluster.delete(VOLUMES, "", &other, None);
+    case.finish();
+}
+
+/// Its reclaim policy says what becomes of the volume, and that is the class's word to the last.
+#[test]
+fn a_volume_keeps_its_reclaim_policy_and_outlives_its_claim_where_that_says_so() {
+    let case = Case::new();
+    let disk = disk();
+    let source = case.source(Kind::Openstack, &disk);
+    for (class, policy) in [("immediate", "Delete"), ("retain", "Retain")] {
+        let claim = case.claim(&source).class(class).create();
+        let volume = claim.wait_until_bound();
+        assert_eq!(volume["spec"]["persistentVolumeReclaimPolicy"], policy);
+        claim.wait_until_settled();
+        case.delete(PODS, &claim.pod_name());
+        case.wait_until_gone(CLAIMS, &claim.temporary_name());
+        // With the temporary claim gone the volume is still the target's.
+        assert!(claim.is_bound());
+        case.assert_content(&claim, &disk);
+        claim.delete();
+        let name = volume["metadata"]["name"].as_str().unwrap().to_owned();
+        case.cluster.wait_for("the policy is followed", || {
+            let left = case.cluster.get(VOLUMES, "", &name);
+            match policy {
+                "Delete" => left.is_none().then_some(()),
+                _ => (left.unwrap()["status"]["phase"] == "Released").then_some(()),
+            }
+        });
+        if policy == "Retain" {
+            let patch = json!({ "spec": { "persistentVolumeReclaimPolicy": "Delete" } });
+            case.cluster.patch(VOLUMES, "", &name, &patch);
+        }
+    }
+    case.finish();
+}

@@ -1,0 +1,74 @@
+//! Volumes that cannot be reached or mounted.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use e2e::{
+    Case, Kind, Migration, forklift, mib,
+    resource::{CLAIMS, VOLUMES},
+};
+use populator_api::names::event;
+use serde_json::json;
+use testkit::Disk;
+
+fn disk() -> Disk {
+    Disk::random(31, mib(4))
+}
+
+#[test]
+fn a_volume_that_only_a_vanished_node_reaches_is_an_end() {
+    let case = Case::new();
+    let migration = Migration::new();
+    let source = migration.label(case.prepare(Kind::Ovirt, &disk()));
+    case.apply_secret(&source);
+    let claim = migration.claim(&case, &source).create();
+    let name = format!("{}-local", case.namespace);
+    let volume = json!({
+        "metadata": { "name": name },
+        "spec": {
+            "capacity": { "storage": "64Mi" },
+            "accessModes": ["ReadWriteOnce"],
+            "volumeMode": "Block",
+            "storageClassName": "immediate",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "csi": { "driver": "hostdisk.csi.test", "volumeHandle": name },
+            "claimRef": { "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                          "namespace": case.namespace, "name": claim.temporary_name() },
+            "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [
+                { "key": "kubernetes.io/hostname", "operator": "In", "values": ["gone.example.org"] }] }] } },
+        },
+    });
+    case.cluster.create(VOLUMES, "", volume).unwrap();
+    let (mut temporary, _) = forklift::begun(&source, &claim);
+    temporary["spec"]["volumeName"] = json!(name);
+    case.create(CLAIMS, temporary);
+    case.cluster.wait_for("the temporary claim is bound", || {
+        (claim.temporary()?["status"]["phase"] == "Bound").then_some(())
+    });
+    case.apply_resource(&source);
+    claim.wait_for_event(event::FAILED, "node");
+    let condition = case.wait_for_condition(&source, "Failed", "True");
+    assert_eq!(condition["reason"], "NodeGone", "{condition}");
+    assert!(claim.pod().is_none());
+    case.delete(CLAIMS, &claim.temporary_name());
+    claim.delete();
+    case.cluster.delete(VOLUMES, "", &name, None);
+    case.finish();
+}
+
+#[test]
+fn a_volume_that_no_node_can_stage_is_told() {
+    let case = Case::new();
+    let source = case.source(Kind::Openstack, &disk());
+    let claim = case.claim(&source).class("unstageable").create();
+    claim.wait_for_event(event::STUCK, "staging refused");
+    let condition = case.wait_for_condition(&source, "Ready", "False");
+    assert_eq!(condition["reason"], "PodStuck", "{condition}");
+    let described = claim.describe();
+    assert!(described.contains("staging refused"), "{described}");
+    claim.delete();
+    claim.wait_until_cleared();
+    case.finish();
+}
