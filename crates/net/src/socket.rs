@@ -10,6 +10,7 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
+    net::sockopt::set_socket_linger,
 };
 
 use crate::{Cancel, Clock, Error, Kind, sockopt::set_receive_low_water};
@@ -41,6 +42,9 @@ impl Socket {
         deadline: Duration,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        // To be closed by a reset. A pod's address goes with the pod: a server that still has bytes to send would get
+        // no answer any more, and hold the disk until TCP gives up, a quarter of an hour later.
+        set_socket_linger(&stream, Some(Duration::ZERO))?;
         stream.set_read_timeout(Some(SLICE))?;
         stream.set_write_timeout(Some(SLICE))?;
         Ok(Self {
