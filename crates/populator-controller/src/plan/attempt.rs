@@ -125,6 +125,14 @@ fn unstarted(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
     if let Some(plan) = stranded(situation, temporary, None) {
         return plan;
     }
+    if let Some(volume) = world.volume.as_ref().filter(|volume| volume.terminating) {
+        let message = format!(
+            "the volume {} is being deleted; the temporary claim goes too, and the work begins anew",
+            volume.name
+        );
+        let claim = settle::delete(temporary, Removal::Abandoned);
+        return Plan::act(Reason::Clearing, message, [claim]);
+    }
     if let Some(failure) = &claim.attempts.last_failure {
         let pause = settings.retry.pause(claim.attempts.recreations);
         let left = remaining(failure.at.0, pause, now);

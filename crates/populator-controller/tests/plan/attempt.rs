@@ -44,6 +44,14 @@ fn from_the_temporary_claim_to_the_pod() {
             &[],
         ),
         (
+            "the volume is being deleted: no pod is made for it",
+            provisioned,
+            |case| case.volume().terminating = true,
+            Reason::Clearing,
+            &["delete claim 7e30"],
+            &[],
+        ),
+        (
             "nothing new for a resource that is gone",
             provisioned,
             |case| case.world.source = Lookup::Missing,
