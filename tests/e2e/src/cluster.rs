@@ -79,6 +79,9 @@ impl Cluster {
             "-k",
             manifests,
         ]);
+        // The image's name is the same for every build, and the cluster may have been up before.
+        let target = format!("deployment/{CONTROLLER}");
+        self.kubectl(&["-n", NAMESPACE, "rollout", "restart", &target]);
         self.wait_for_rollout();
     }
 
