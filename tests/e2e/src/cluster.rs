@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::resource::{DEPLOYMENTS, PODS, Resource};
 
 /// How long something may take before a test fails. Generous: reached only when something hangs.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 /// Pace of questions to the API server while a test waits.
 const PACE: Duration = Duration::from_millis(250);
 
@@ -150,8 +150,8 @@ impl Cluster {
     }
 
     /// A merge patch of what is at the path, which may be a subresource.
-    pub fn try_patch(&self, path: &str, patch: &Value) -> Result<Value, Refused> {
-        self.send("PATCH", path, "application/merge-patch+json", Some(patch))
+    pub fn try_patch(&self, path: &str, change: &Value) -> Result<Value, Refused> {
+        self.send("PATCH", path, "application/merge-patch+json", Some(change))
     }
 
     /// Deletes an object; whether it was there. `grace` are seconds.
@@ -219,7 +219,7 @@ impl Cluster {
     /// Name of the one controller that is ready.
     pub fn controller(&self) -> String {
         self.wait_for("a controller is ready", || {
-            let pod = self.controllers().into_iter().find(|pod| is_ready(pod))?;
+            let pod = self.controllers().into_iter().find(is_ready)?;
             Some(name_of(&pod))
         })
     }
@@ -231,7 +231,7 @@ impl Cluster {
             let name = name_of(&pod);
             let log = self.log(NAMESPACE, &name);
             let skip = log.lines().count().saturating_sub(lines);
-            text += &format!("--- {name}\n");
+            text.extend(["--- ", &name, "\n"]);
             for line in log.lines().skip(skip) {
                 text += line;
                 text.push('\n');
@@ -244,9 +244,9 @@ impl Cluster {
     /// variables, are merged by them.
     #[track_caller]
     pub fn change_controller(&self, patch: &Value) {
-        let path = DEPLOYMENTS.path(NAMESPACE, CONTROLLER);
+        let target = DEPLOYMENTS.path(NAMESPACE, CONTROLLER);
         let strategic = "application/strategic-merge-patch+json";
-        self.send("PATCH", &path, strategic, Some(patch)).unwrap();
+        self.send("PATCH", &target, strategic, Some(patch)).unwrap();
         self.wait_for_rollout();
     }
 

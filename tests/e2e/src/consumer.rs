@@ -55,11 +55,8 @@ impl Case {
         };
         let found = self.run_with(claim, &command);
         let hash = digest(&SHA256, disk.bytes());
-        let hash: String = hash
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let bytes = hash.as_ref().iter();
+        let hash = bytes.fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         let wanted = match claim.mode {
             Mode::Block => hash,
             Mode::Filesystem => format!("{size}\n{hash}"),

@@ -1,7 +1,7 @@
 //! What happened to pods over time, seen by a watch and not by looking now and then.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -30,7 +30,7 @@ pub struct Trace {
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
     /// UIDs of pods that have not ended.
-    active: BTreeMap<String, ()>,
+    active: BTreeSet<String>,
     /// The most of them at a time.
     pub most: usize,
     /// Names of pods in the order in which they were made.
@@ -98,7 +98,7 @@ fn note(seen: &Mutex<Seen>, pod: &Pod, gone: bool) {
         return;
     }
     let name = pod.metadata.name.clone().unwrap();
-    if seen.active.insert(uid, ()).is_none() {
+    if seen.active.insert(uid) {
         seen.made.push(name);
     }
     seen.most = seen.most.max(seen.active.len());

@@ -34,16 +34,6 @@ impl Alone {
         cluster().wait_for_rollout();
         Self { _turn: turn }
     }
-
-    fn scale(&self, replicas: u32) {
-        let patch = json!({ "spec": { "replicas": replicas } });
-        cluster().change_controller(&patch);
-        cluster().wait_for("the replicas are there", || {
-            let pods = cluster().controllers();
-            let ready = pods.iter().all(is_ready);
-            (ready && pods.len() == usize::try_from(replicas).ok()?).then_some(())
-        });
-    }
 }
 
 impl Drop for Alone {
@@ -67,6 +57,17 @@ impl Drop for Alone {
             manifests,
         ]);
     }
+}
+
+/// So many replicas, all ready.
+fn scale(_: &Alone, replicas: u32) {
+    let patch = json!({ "spec": { "replicas": replicas } });
+    cluster().change_controller(&patch);
+    cluster().wait_for("the replicas are there", || {
+        let pods = cluster().controllers();
+        let ready = pods.iter().all(is_ready);
+        (ready && pods.len() == usize::try_from(replicas).ok()?).then_some(())
+    });
 }
 
 /// The holder of the lease.
@@ -114,7 +115,7 @@ fn what_ended_while_no_controller_ran_is_finished_by_the_next_one() {
     let case = Case::new();
     let disk = Disk::random(42, mib(64));
     let (source, claim) = copying(&case, &disk);
-    alone.scale(0);
+    scale(&alone, 0);
     claim.wait_for_pod("Succeeded");
     let late = case
         .claim(&source)
@@ -122,7 +123,7 @@ fn what_ended_while_no_controller_ran_is_finished_by_the_next_one() {
         .size("96Mi")
         .create();
     assert!(!claim.is_bound());
-    alone.scale(1);
+    scale(&alone, 1);
     source.hurry();
     late.wait_until_bound();
     claim.assert_populated(&source, &disk);
@@ -163,10 +164,10 @@ fn a_source_that_is_full_keeps_no_other_waiting() {
     let _alone = Alone::new();
     let patch = json!([{ "op": "add", "path": "/spec/template/spec/containers/0/args/-",
                          "value": "--max-in-flight-per-source=1" }]);
-    let path = DEPLOYMENTS.path(NAMESPACE, CONTROLLER);
+    let target = DEPLOYMENTS.path(NAMESPACE, CONTROLLER);
     let body = Some(&patch);
     cluster()
-        .send("PATCH", &path, "application/json-patch+json", body)
+        .send("PATCH", &target, "application/json-patch+json", body)
         .unwrap();
     cluster().wait_for_rollout();
     let case = Case::new();
