@@ -5,6 +5,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "support/api.rs"]
+mod api;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
@@ -14,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use populator_controller::progress::{Measured, Poller, Scraper, ScraperError, Target};
+use populator_controller::progress::{LogReader, Measured, Poller, Scraper, ScraperError, Target};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},
@@ -183,6 +186,49 @@ async fn a_pod_that_answers_is_known() {
     let poller = Poller::new(Scraper::for_port(pod.port).unwrap(), None);
     let answers = poll(poller, target(Ipv4Addr::LOCALHOST), 1).await;
     assert_eq!(answers[0].unwrap().percent, 42);
+}
+
+/// Where the network keeps us from the pod, the API server has its log, which is not asked for often.
+#[tokio::test(start_paused = true)]
+async fn the_log_of_a_pod_that_does_not_answer_is_read_now_and_then() {
+    runtime::crypto::install();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = api::Api::default();
+    let log = "INFO copying 42.1 % of 10.0 GiB: 4.2 GiB data, 0 B zero";
+    let client = server.client(move |_| (200, log.into()));
+    let poller = Poller::new(
+        Scraper::for_port(port).unwrap(),
+        Some(LogReader::new(client)),
+    );
+    let start = tokio::time::Instant::now();
+    let answers = poll(poller, target(Ipv4Addr::LOCALHOST), 3).await;
+    assert!(
+        answers.iter().all(|answer| answer.unwrap().percent == 42),
+        "{answers:?}"
+    );
+    assert_eq!(
+        server.lines(),
+        ["GET /api/v1/namespaces/vms/pods/populate-c/log"; 3]
+    );
+    assert!(
+        start.elapsed() >= Duration::from_secs(120),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_may_not_be_read_says_nothing() {
+    runtime::crypto::install();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let client = api::Api::default().client(|_| api::refusal(403, "Forbidden", "no logs"));
+    let poller = Poller::new(
+        Scraper::for_port(port).unwrap(),
+        Some(LogReader::new(client)),
+    );
+    assert_eq!(poll(poller, target(Ipv4Addr::LOCALHOST), 1).await, [None]);
 }
 
 /// A server that takes the connection and never says a word is given up. The clock moves by itself
