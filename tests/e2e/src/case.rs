@@ -13,8 +13,8 @@ use testkit::Disk;
 
 use crate::{
     claim::NewClaim,
-    cluster::{Cluster, cluster, kubectl},
-    resource::{NAMESPACES, Resource, SECRETS, VOLUMES},
+    cluster::{Cluster, cluster, kubectl, name_of},
+    resource::{NAMESPACES, PODS, Resource, SECRETS, VOLUMES},
     source::{Kind, Remote, Source},
 };
 
@@ -216,6 +216,11 @@ impl Case {
     /// Deletes the namespace, and waits until it and every volume of its claims is gone.
     #[track_caller]
     pub fn finish(self) {
+        // The namespace's end would give pods their full time, and look again only then.
+        for pod in self.list(PODS) {
+            self.cluster
+                .delete(PODS, &self.namespace, &name_of(&pod), Some(1));
+        }
         self.cluster.delete(NAMESPACES, "", &self.namespace, None);
         self.cluster.wait_for("the namespace is gone", || {
             self.cluster

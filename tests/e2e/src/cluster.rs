@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use suite::variable;
 use tokio::runtime::Runtime;
 
-use crate::resource::{DEPLOYMENTS, PODS, Resource};
+use crate::resource::{DEPLOYMENTS, LEASES, PODS, Resource};
 
 /// How long something may take before a test fails. Generous: reached only when something hangs.
 pub const PATIENCE: Duration = Duration::from_mins(3);
@@ -85,7 +85,9 @@ impl Cluster {
         self.wait_for_rollout();
     }
 
-    /// Waits until the controller's Deployment is as it was asked for.
+    /// Waits until the controller's Deployment is as it was asked for, and one of its pods leads: the one before it
+    /// does for some seconds more.
+    #[track_caller]
     pub fn wait_for_rollout(&self) {
         let target = format!("deployment/{CONTROLLER}");
         self.kubectl(&[
@@ -96,6 +98,19 @@ impl Cluster {
             "--timeout=120s",
             &target,
         ]);
+        self.wait_for("a controller of this rollout leads", || {
+            let pods = self.controllers();
+            let leader = self.leader();
+            let leads = |pod: &Value| leader.as_deref() == pod["metadata"]["name"].as_str();
+            (pods.is_empty() || pods.iter().any(leads)).then_some(())
+        });
+    }
+
+    /// The holder of the controller's lease.
+    pub fn leader(&self) -> Option<String> {
+        let lease = self.get(LEASES, NAMESPACE, CONTROLLER)?;
+        let holder = lease["spec"]["holderIdentity"].as_str()?;
+        (!holder.is_empty()).then(|| holder.to_owned())
     }
 
     /// Runs a future to its end.

@@ -16,12 +16,12 @@ use serde_json::Value;
 use suite::curl;
 use testkit::Disk;
 
-/// A copy of it takes half a minute when the disk gives 2 MiB a second; small ones go through at once, since the bound is
+/// A copy of it takes a quarter of a minute when the disk gives 4 MiB a second; small ones go through at once, since the bound is
 /// one of the mean.
 fn disk() -> Disk {
     Disk::random(7, mib(64))
 }
-const SLOW: u64 = 2 << 20;
+const SLOW: u64 = 4 << 20;
 
 /// The value of the line `<name>{ownerUID="<uid>"} <value>`, read as Forklift's regular expression reads it.
 fn progress(metrics: &str, uid: &str) -> Option<f64> {

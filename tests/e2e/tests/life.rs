@@ -16,12 +16,12 @@ use populator_api::names::{annotation, event};
 use serde_json::json;
 use testkit::Disk;
 
-/// A copy of it takes half a minute when the disk gives 2 MiB a second; small ones go through at once, since the bound is
+/// A copy of it takes a quarter of a minute when the disk gives 4 MiB a second; small ones go through at once, since the bound is
 /// one of the mean.
 fn disk() -> Disk {
     Disk::random(21, mib(64))
 }
-const SLOW: u64 = 2 << 20;
+const SLOW: u64 = 4 << 20;
 
 /// A claim whose copy from oVirt is under way and slow; the next one is fast.
 fn copying(case: &Case) -> (Source, Claim<'_>) {
