@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use populator_api::{Reason, names::event as name};
 
-use super::{Action, Plan, Removal, Situation, begin, failure, rebind, settle};
+use super::{Action, Plan, Removal, Situation, begin, failure, outdated, rebind, settle};
 use crate::{
-    model::{Claim, ClaimPhase, Pod, PodPhase, Source, TemporaryClaim},
+    model::{ClaimPhase, Pod, PodPhase, TemporaryClaim},
     objects,
 };
 
@@ -45,23 +45,6 @@ pub(super) fn next(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Pla
     plan
 }
 
-/// Whether the resource, or the wish for a new try, is younger than the pod.
-pub(super) fn is_outdated(claim: &Claim, source: &Source, pod: &Pod) -> bool {
-    let differs = |(flag, value): (&str, &str)| pod.argument(flag) != Some(value);
-    objects::source_arguments(&source.origin)
-        .into_iter()
-        .any(differs)
-        || !is_attached(source, pod)
-        || (claim.retry.is_some() && claim.retry != pod.retry)
-}
-
-/// Whether the pod is attached to the resource's network. It may be attached to more: admission adds what
-/// the cluster's administrator wants, and a pod must not be replaced for that.
-fn is_attached(source: &Source, pod: &Pod) -> bool {
-    let networks = pod.networks.as_deref().unwrap_or_default();
-    objects::network_annotation(source).is_none_or(|network| networks.contains(&network))
-}
-
 /// Somebody deleted the temporary claim. It stays until its pod is gone; then all begins anew.
 fn cleared(pod: Option<&Pod>) -> Plan {
     let standing = pod.filter(|pod| pod.terminating.is_none());
@@ -89,7 +72,7 @@ fn lost(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
         world
             .source
             .found()
-            .is_some_and(|source| is_outdated(&world.claim, source, pod))
+            .is_some_and(|source| outdated::is_outdated(&world.claim, source, pod))
     });
     if asked_again {
         let pod = world.own_pod().filter(|pod| pod.terminating.is_none());
@@ -249,7 +232,7 @@ fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
         return plan;
     }
     let source = world.source.found().filter(|source| !source.terminating);
-    let outdated = source.is_some_and(|source| is_outdated(&world.claim, source, pod));
+    let outdated = source.is_some_and(|source| outdated::is_outdated(&world.claim, source, pod));
     let homeless = pod.node.is_none()
         && pod
             .pinned_to

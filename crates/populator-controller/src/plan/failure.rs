@@ -4,7 +4,7 @@ use contract::{Exit, Retry, Termination, termination};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use populator_api::{Reason, names::event as name};
 
-use super::{Action, Plan, Situation, attempt, begin, settle};
+use super::{Action, Plan, Situation, begin, outdated, settle};
 use crate::model::{Ended, LastFailure, Pod};
 
 /// What a failed pod says.
@@ -37,7 +37,7 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
         }
         Err(_) => return permanent(verdict),
     };
-    if attempt::is_outdated(&situation.world.claim, source, pod) {
+    if outdated::is_outdated(&situation.world.claim, source, pod) {
         return Plan::act(
             Reason::Retrying,
             "a new attempt was asked for",

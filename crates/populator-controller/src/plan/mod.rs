@@ -20,6 +20,7 @@ mod attempt;
 mod begin;
 mod event;
 mod failure;
+mod outdated;
 mod rebind;
 mod settle;
 

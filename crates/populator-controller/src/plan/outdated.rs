@@ -1,0 +1,23 @@
+//! Whether a pod still does what is wanted.
+
+use crate::{
+    model::{Claim, Pod, Source},
+    objects,
+};
+
+/// Whether the resource, or the wish for a new try, is younger than the pod.
+pub(super) fn is_outdated(claim: &Claim, source: &Source, pod: &Pod) -> bool {
+    let differs = |(flag, value): (&str, &str)| pod.argument(flag) != Some(value);
+    objects::source_arguments(&source.origin)
+        .into_iter()
+        .any(differs)
+        || !is_attached(source, pod)
+        || (claim.retry.is_some() && claim.retry != pod.retry)
+}
+
+/// Whether the pod is attached to the resource's network. It may be attached to more: admission adds what
+/// the cluster's administrator wants, and a pod must not be replaced for that.
+fn is_attached(source: &Source, pod: &Pod) -> bool {
+    let networks = pod.networks.as_deref().unwrap_or_default();
+    objects::network_annotation(source).is_none_or(|network| networks.contains(&network))
+}
