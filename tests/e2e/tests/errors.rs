@@ -56,7 +56,7 @@ fn a_wrong_password_is_told_and_a_new_secret_with_a_changed_resource_is_tried() 
     let disk = disk();
     let source = case
         .prepare(Kind::Ovirt, &disk)
-        .with_secret("password", "wrong-password");
+        .with_secret("password", "not-the-Pa55");
     case.apply(&source);
     let claim = case.claim(&source).create();
     assert_failed(
@@ -73,7 +73,7 @@ fn a_wrong_password_is_told_and_a_new_secret_with_a_changed_resource_is_tried() 
         claim.describe(),
         case.status(&source)
     );
-    assert!(!told.contains("wrong-password"), "{told}");
+    assert!(!told.contains("not-the-Pa55"), "{told}");
 
     // Another secret, under another name: a change of the resource is a wish for a new try.
     let good = case.prepare(Kind::Ovirt, &disk);
@@ -116,7 +116,7 @@ fn a_claim_that_is_too_small_is_told_before_anything_is_written() {
             &source,
             &claim,
             Reason::VolumeTooSmall,
-            "nothing was written",
+            "Give a target of at least",
         );
     }
 }
