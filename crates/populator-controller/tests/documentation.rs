@@ -1,0 +1,149 @@
+//! `docs/controller.md`, the manifests and the alerts agree with the program.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::{collections::BTreeSet, process::Command, time::Duration};
+
+use populator_api::Reason;
+use populator_controller::{
+    model::Kind,
+    settings::{Settings, variable},
+    telemetry::{Ended, Telemetry},
+};
+use prometheus_client::encoding::text::encode;
+
+const PAGE: &str = include_str!("../../../docs/controller.md");
+const SETTINGS: &str = include_str!("../../../manifests/base/settings.env");
+const ALERTS: &str = include_str!("../../../manifests/components/monitoring/prometheus-rule.yaml");
+
+/// Every metric in the exposed text.
+fn exposed() -> String {
+    let (telemetry, registry) = Telemetry::new("1.2.3");
+    telemetry.ended(Ended::success, Duration::ZERO);
+    telemetry.stood(Reason::Copying, Duration::ZERO);
+    telemetry.failed(Reason::VolumeFull);
+    telemetry.copied(Kind::Ovirt, 1);
+    telemetry.wrote("create", "pods");
+    telemetry.looked(Duration::ZERO, Some("late"));
+    telemetry.claims(|_| 1);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    text
+}
+
+/// Names of samples, with the names of their labels as the page writes them: `name{label}`.
+fn samples(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let end = line.find([' ', '{']).unwrap();
+        let name = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|part| line[..end].strip_suffix(part))
+            .unwrap_or(&line[..end]);
+        let labels = line[end..].split_once('}').map_or("", |(labels, _)| labels);
+        let labels: Vec<&str> = labels
+            .trim_start_matches('{')
+            .split("\",")
+            .filter_map(|label| label.split('=').next())
+            .filter(|label| !label.is_empty() && *label != "le")
+            .collect();
+        if labels.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{name}{{{}}}", labels.join(","))
+        }
+    };
+    lines.map(sample).collect()
+}
+
+#[test]
+fn every_metric_is_told_with_its_labels() {
+    let samples = samples(&exposed());
+    assert!(samples.len() > 10, "{samples:?}");
+    for sample in samples {
+        assert!(PAGE.contains(&format!("`{sample}`")), "{sample}");
+    }
+}
+
+#[test]
+fn alerts_ask_for_metrics_and_labels_that_exist_and_each_has_its_row() {
+    let samples = samples(&exposed());
+    let expressions = ALERTS.split("populator_controller_").skip(1);
+    let mut asked = 0;
+    for rest in expressions {
+        let end = rest
+            .find(|c: char| !c.is_ascii_lowercase() && c != '_')
+            .unwrap();
+        let name = format!("populator_controller_{}", &rest[..end]);
+        let label = rest[end..].strip_prefix('{').map(|labels| {
+            let end = labels.find(['=', '!']).unwrap();
+            &labels[..end]
+        });
+        let wanted = label.map_or(name.clone(), |label| format!("{name}{{{label}}}"));
+        assert!(samples.contains(&wanted), "{wanted} is not in {samples:?}");
+        asked += 1;
+    }
+    assert!(asked >= 4, "{asked}");
+    let names = ALERTS
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    for name in names {
+        assert!(PAGE.contains(&format!("| `{name}` |")), "{name}");
+    }
+}
+
+#[test]
+fn every_flag_is_told() {
+    let program = env!("CARGO_BIN_EXE_populator-controller");
+    let help = Command::new(program).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let words = help.split_whitespace();
+    let flags: BTreeSet<&str> = words
+        .filter(|word| word.starts_with("--"))
+        .map(|word| word.trim_end_matches([',', '.', ')']))
+        .filter(|flag| !["--help", "--version"].contains(flag))
+        .collect();
+    assert!(flags.contains("--metrics-address"), "{help}");
+    for flag in flags {
+        assert!(PAGE.contains(&format!("`{flag}`")), "{flag}");
+    }
+    let per_source = Settings::default().max_in_flight_per_source;
+    let row = format!("| `--max-in-flight-per-source` | `{per_source}` |");
+    assert!(PAGE.contains(&row), "{row}");
+}
+
+#[test]
+fn the_settings_of_the_manifests_are_those_that_are_read_with_their_defaults() {
+    let set = |name: &str| {
+        let lines = SETTINGS.lines();
+        let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        values.next().map(str::to_owned)
+    };
+    let (settings, warnings) = Settings::from_environment(set);
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let defaults = Settings::default();
+    assert_eq!(
+        settings.images.keys().collect::<Vec<_>>(),
+        [&Kind::Ovirt, &Kind::Openstack]
+    );
+    assert_eq!(settings.max_in_flight, defaults.max_in_flight);
+    assert_eq!(settings.cpu, defaults.cpu);
+    assert_eq!(settings.memory, defaults.memory);
+    for name in [
+        variable::OVIRT_IMAGE,
+        variable::OPENSTACK_IMAGE,
+        variable::MAX_IN_FLIGHT,
+        variable::CPU_LIMIT,
+        variable::CPU_REQUEST,
+        variable::MEMORY_LIMIT,
+        variable::MEMORY_REQUEST,
+    ] {
+        assert!(set(name).is_some(), "{name} is not in settings.env");
+        assert!(PAGE.contains(&format!("`{name}`")), "{name}");
+    }
+}
