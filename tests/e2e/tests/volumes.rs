@@ -64,8 +64,10 @@ fn a_volume_that_no_node_can_stage_is_told() {
     let source = case.source(Kind::Openstack, &disk());
     let claim = case.claim(&source).class("unstageable").create();
     claim.wait_for_event(event::STUCK, "staging refused");
-    let condition = case.wait_for_condition(&source, "Ready", "False");
-    assert_eq!(condition["reason"], "PodStuck", "{condition}");
+    case.cluster.wait_for("the resource says so", || {
+        let status = case.status(&source);
+        (status["conditions"][0]["reason"] == "PodStuck").then_some(())
+    });
     let described = claim.describe();
     assert!(described.contains("staging refused"), "{described}");
     claim.delete();
