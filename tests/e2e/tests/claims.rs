@@ -40,10 +40,11 @@ fn populate(kind: Kind, mode: Mode, binding: Binding) {
         Binding::Annotation(name) => claim.class("wait").annotation(name, "true").create(),
     };
     if matches!(binding, Binding::Consumer) {
-        case.cluster.wait_for("the resource says that it waits", || {
-            let status = case.status(&source);
-            (status["conditions"][0]["reason"] == "WaitingForConsumer").then_some(())
-        });
+        case.cluster
+            .wait_for("the resource says that it waits", || {
+                let status = case.status(&source);
+                (status["conditions"][0]["reason"] == "WaitingForConsumer").then_some(())
+            });
         assert!(claim.temporary().is_none());
         let consumer = case.pvcinit(&[&claim]);
         claim.wait_until_bound();
