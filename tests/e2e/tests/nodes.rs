@@ -97,11 +97,7 @@ fn a_node_that_is_gone_before_it_had_a_volume_makes_way_for_another_one() {
     let claim = claim_for(&case, &source, &node.name);
     case.cluster
         .wait_for("the temporary claim is there", || claim.temporary());
-    let temporary = claim.temporary().unwrap();
-    assert_eq!(
-        temporary["metadata"]["annotations"][annotation::SELECTED_NODE],
-        node.name.as_str()
-    );
+    claim.wait_for_pod("Pending");
     drop(node);
     claim.wait_for_event(event::NODE_GONE, "is gone");
     // A consumer makes the scheduler choose again, and the only node that is left is a real one.
@@ -139,11 +135,17 @@ fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
     case.cluster
         .send("POST", &path, "application/json", Some(&binding))
         .unwrap();
-    let running = json!({"status": {"phase": "Running"}});
+    // At its address nobody answers, so that its log is asked for how far it is.
+    let running = json!({"status": {"phase": "Running", "podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}]}});
     let path = format!("{}/status", PODS.path(&case.namespace, &claim.pod_name()));
     case.cluster.try_patch(&path, &running).unwrap();
     let condition = case.wait_for_condition(&source, "Progressing", "True");
     assert_ne!(condition["reason"], "NodeLost");
+    let log = format!("/pods/{}/log", claim.pod_name());
+    case.cluster.wait_for("its log is asked for", || {
+        let audit = std::fs::read_to_string(suite::variable("CLUSTER_AUDIT_LOG")).unwrap();
+        audit.contains(&log).then_some(())
+    });
 
     node.answers("Unknown");
     claim.wait_for_event(event::NODE_LOST, &node.name);

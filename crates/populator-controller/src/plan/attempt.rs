@@ -244,7 +244,12 @@ fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
         } else {
             "the node that the pod waits for is gone; another pod is made"
         };
-        return Plan::act(Reason::Clearing, message, [settle::delete_pod(pod)]);
+        // A provisioner that cannot serve the node takes its name off the temporary claim, and leaves it on the claim.
+        let gone = pod.pinned_to.clone().filter(|_| homeless);
+        let chosen = gone.filter(|node| world.claim.selected_node.as_ref() == Some(node));
+        let clear = chosen.map(|node| Action::ClearSelectedNode { node });
+        let actions: Vec<Action> = [settle::delete_pod(pod)].into_iter().chain(clear).collect();
+        return Plan::act(Reason::Clearing, message, actions);
     }
 
     let reason = match temporary.volume {

@@ -286,6 +286,17 @@ fn nodes() {
             &["delete pod 90d0"],
             &[],
         ),
+        (
+            "the same, and the claim still names the node: the scheduler chooses again",
+            pending,
+            |case| {
+                case.pod().pinned_to = Some("gone".to_owned());
+                case.world.claim.selected_node = Some("gone".to_owned());
+            },
+            Reason::Clearing,
+            &["delete pod 90d0", "clear gone"],
+            &[],
+        ),
     ];
     check(rows);
 }
