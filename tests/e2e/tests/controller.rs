@@ -75,15 +75,19 @@ fn kill(controller: &str) {
     cluster().delete(PODS, NAMESPACE, controller, Some(0));
 }
 
-/// Whether a controller says of itself that it leads. One that has just started has no address yet.
-fn leads(controller: &str) -> bool {
+/// What a controller says of itself. One that has just started has no address yet, and says nothing.
+fn metrics(controller: &str) -> String {
     let pod = cluster().get(PODS, NAMESPACE, controller).unwrap();
     let Some(address) = pod["status"]["podIP"].as_str() else {
-        return false;
+        return String::new();
     };
     let call = curl::call("GET", &format!("http://{address}:8080/metrics"));
-    let metrics = call.send().expect(200).text();
-    metrics.contains("populator_controller_leader 1\n")
+    call.send().expect(200).text()
+}
+
+/// Whether a controller says of itself that it leads.
+fn leads(controller: &str) -> bool {
+    metrics(controller).contains("populator_controller_leader 1\n")
 }
 
 /// A claim whose copy from oVirt is under way, a quarter of a minute long.
