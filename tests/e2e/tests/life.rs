@@ -94,6 +94,23 @@ fn a_temporary_claim_that_is_deleted_is_made_anew() {
     case.finish();
 }
 
+/// Somebody takes off the finalizer that keeps it as long as its pod: the pod writes to what belongs to nobody.
+#[test]
+fn a_temporary_claim_that_is_torn_from_its_pod_is_made_anew() {
+    let case = Case::new();
+    let (source, claim) = copying(&case);
+    let temporary = claim.temporary().unwrap();
+    let pod = uid_of(&claim.pod().unwrap());
+    case.delete(CLAIMS, &claim.temporary_name());
+    let path = CLAIMS.path(&case.namespace, &claim.temporary_name());
+    let torn = json!({ "metadata": { "uid": uid_of(&temporary), "finalizers": null } });
+    case.cluster.try_patch(&path, &torn).unwrap();
+    claim.wait_for_other_pod(&pod, "Running");
+    assert_ne!(uid_of(&claim.temporary().unwrap()), uid_of(&temporary));
+    claim.assert_populated(&source, &disk());
+    case.finish();
+}
+
 #[test]
 fn a_volume_that_is_deleted_in_the_middle_is_not_given_to_the_claim() {
     let case = Case::new();
