@@ -75,13 +75,19 @@ impl Election {
         let mut seen: Option<Seen> = None;
         let mut told = None;
         loop {
-            match self.attempt(&mut seen).await {
+            // Before the request: what counts is when others may have seen it at the earliest.
+            let asked = Instant::now();
+            let Ok(outcome) = time::timeout(GIVE_UP, self.attempt(&mut seen)).await else {
+                tracing::warn!("the lease {NAME} cannot be had: the API server does not answer");
+                continue;
+            };
+            match outcome {
                 Ok(Attempt::Won(held)) => {
                     tracing::info!("{} leads", self.identity);
                     return Outcome::Leading(Box::new(Leadership {
                         election: self,
                         held: *held,
-                        renewed: Instant::now(),
+                        renewed: asked,
                     }));
                 }
                 Ok(Attempt::Held(by)) => {

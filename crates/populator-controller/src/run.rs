@@ -33,6 +33,8 @@ use crate::{
 
 /// Changes that are on their way to the loop. More than that wait in the watches.
 const WAKES: usize = 1024;
+/// For an answer, or the next part of it. kube ends each watch after 290 s and begins it anew.
+const READ_TIMEOUT: Duration = Duration::from_secs(295);
 /// How often gauges are brought up to date that nobody's step moves.
 const MEASURE: Duration = Duration::from_secs(10);
 
@@ -136,6 +138,8 @@ async fn config(options: &Options) -> anyhow::Result<Config> {
     if let Some(master) = &options.master {
         config.cluster_url = master.clone();
     }
+    // Longer than the API server lets a watch last, so that only a silent server is given up.
+    config.read_timeout = Some(READ_TIMEOUT);
     Ok(config)
 }
 

@@ -1,11 +1,12 @@
 //! A pod's log, where its metrics cannot be reached: some networks let a controller not talk to pods.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::LogParams};
 use populator_api::names;
 use serde_json::Value;
+use tokio::time;
 
 use super::{Measured, Target};
 
@@ -13,6 +14,8 @@ use super::{Measured, Target};
 const LINES: i64 = 20;
 /// Far more than that many lines are.
 const MOST_BYTES: i64 = 64 << 10;
+/// The API server asks the kubelet, which may be gone; other pods wait meanwhile.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads logs through the API server.
 #[derive(Clone)]
@@ -42,10 +45,14 @@ impl LogReader {
             ..LogParams::default()
         };
         let api = Api::<Pod>::namespaced(self.client.clone(), &target.namespace);
-        match api.logs(&target.pod, &parameters).await {
-            Ok(log) => measured_of_log(&log),
-            Err(error) => {
+        match time::timeout(TIMEOUT, api.logs(&target.pod, &parameters)).await {
+            Ok(Ok(log)) => measured_of_log(&log),
+            Ok(Err(error)) => {
                 tracing::debug!(pod = target.pod, "the log cannot be read: {error}");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(pod = target.pod, "the log cannot be read in time");
                 None
             }
         }
