@@ -24,12 +24,25 @@ use prometheus_client::{
     registry::Registry,
 };
 use runtime::{Endpoint, Transport};
+use testkit::{Object, Reply, Server, pki::Identity};
 use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(non_snake_case, reason = "the label's name is a contract")]
 struct Owner {
     ownerUID: String,
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    silent(Ipv4Addr::LOCALHOST).1
+}
+
+/// Whoever connects there is left waiting, for as long as the listener lives.
+fn silent(address: Ipv4Addr) -> (std::net::TcpListener, u16) {
+    let listener = std::net::TcpListener::bind((address, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
 }
 
 /// A pod that is so far.
@@ -93,19 +106,42 @@ async fn both_families_are_asked_over_https_with_a_certificate_that_nobody_signe
 #[tokio::test]
 async fn no_pod_is_an_error_and_not_a_number() {
     runtime::crypto::install();
-    // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let scraper = Scraper::for_port(port).unwrap();
-    let error = scraper
-        .measure(&target(Ipv4Addr::LOCALHOST))
-        .await
-        .unwrap_err();
+    let error = measure(free_port()).await;
     assert!(matches!(error, ScraperError::Unreachable(_)), "{error}");
+}
+
+/// What is said of a pod at this port that does not say how far it is.
+async fn measure(port: u16) -> ScraperError {
+    let scraper = Scraper::for_port(port).unwrap();
+    let measured = scraper.measure(&target(Ipv4Addr::LOCALHOST)).await;
+    measured.unwrap_err()
+}
+
+#[tokio::test]
+async fn whatever_else_answers_there_is_not_believed() {
+    runtime::crypto::install();
+    let tls = || Server::builder().tls(Identity::self_signed(&["localhost"]).server_config());
+    let elsewhere = tls().route("", |_| Reply::status(200)).start();
+
+    let refuses = tls().route("", |_| Reply::status(503)).start();
+    let error = measure(refuses.address().port()).await;
+    assert!(matches!(error, ScraperError::Status(503)), "{error}");
+
+    let location = elsewhere.url("/metrics");
+    let redirects = tls().route("", move |_| Reply::redirect(302, &location));
+    let redirects = redirects.start();
+    let error = measure(redirects.address().port()).await;
+    assert!(matches!(error, ScraperError::Status(302)), "{error}");
+    assert_eq!(elsewhere.connections(), 0, "the redirect was followed");
+
+    let endless = tls().object("", Object::new(1 << 40, |_, buffer| buffer.fill(b'#')));
+    let endless = endless.start();
+    let error = measure(endless.address().port()).await;
+    assert!(matches!(error, ScraperError::TooLong), "{error}");
+
+    let other = tls().route("", |_| Reply::text(200, "up 1\n")).start();
+    let error = measure(other.address().port()).await;
+    assert!(matches!(error, ScraperError::Silent), "{error}");
 }
 
 /// The address space 192.0.2.0/24 leads nowhere; a proxy, if it were used, would be seen.
@@ -168,13 +204,7 @@ async fn poll(poller: Poller, target: Target, answers: usize) -> Vec<Option<Meas
 #[tokio::test]
 async fn a_pod_that_does_not_answer_is_unknown() {
     runtime::crypto::install();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let poller = Poller::new(Scraper::for_port(port).unwrap(), None);
+    let poller = Poller::new(Scraper::for_port(free_port()).unwrap(), None);
     let answers = poll(poller, target(Ipv4Addr::LOCALHOST), 1).await;
     assert_eq!(answers, [None]);
 }
@@ -192,8 +222,7 @@ async fn a_pod_that_answers_is_known() {
 #[tokio::test(start_paused = true)]
 async fn the_log_of_a_pod_that_does_not_answer_is_read_now_and_then() {
     runtime::crypto::install();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let (_listener, port) = silent(Ipv4Addr::LOCALHOST);
     let server = api::Api::default();
     let log = "INFO copying 42.1 % of 10.0 GiB: 4.2 GiB data, 0 B zero";
     let client = server.client(move |_| (200, log.into()));
@@ -221,8 +250,7 @@ async fn the_log_of_a_pod_that_does_not_answer_is_read_now_and_then() {
 #[tokio::test(start_paused = true)]
 async fn a_log_that_may_not_be_read_says_nothing() {
     runtime::crypto::install();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let (_listener, port) = silent(Ipv4Addr::LOCALHOST);
     let client = api::Api::default().client(|_| api::refusal(403, "Forbidden", "no logs"));
     let poller = Poller::new(
         Scraper::for_port(port).unwrap(),
@@ -236,8 +264,7 @@ async fn a_log_that_may_not_be_read_says_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_hangs_is_given_up_and_asked_less_and_less_often() {
     runtime::crypto::install();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let (_listener, port) = silent(Ipv4Addr::LOCALHOST);
     let poller = Poller::new(Scraper::for_port(port).unwrap(), None);
     let start = tokio::time::Instant::now();
     let answers = poll(poller, target(Ipv4Addr::LOCALHOST), 9).await;
@@ -247,5 +274,36 @@ async fn a_pod_that_hangs_is_given_up_and_asked_less_and_less_often() {
         start.elapsed() > Duration::from_secs(150),
         "{:?}",
         start.elapsed()
+    );
+}
+
+/// Nobody listens at the address of the other one, so that what is known of it, nothing, is known at once.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_hangs_delays_no_other_one() {
+    runtime::crypto::install();
+    let (_listener, port) = silent(Ipv4Addr::new(127, 0, 0, 2));
+    let mut hangs = target(Ipv4Addr::new(127, 0, 0, 2));
+    hangs.pod_uid = "hangs".to_owned();
+    let targets = vec![hangs, target(Ipv4Addr::new(127, 0, 0, 3))];
+    let (sender, mut said) = tokio::sync::mpsc::unbounded_channel();
+    let poller = Poller::new(Scraper::for_port(port).unwrap(), None);
+    let run = poller.run(
+        move || targets.clone(),
+        move |target, _| sender.send(target.pod_uid.clone()).unwrap(),
+    );
+    let before = async {
+        let mut count = 0;
+        while said.recv().await.unwrap() != "hangs" {
+            count += 1;
+        }
+        count
+    };
+    let before = tokio::select! {
+        () = run => 0,
+        before = before => before,
+    };
+    assert!(
+        before >= 3,
+        "the other one was asked {before} times meanwhile"
     );
 }

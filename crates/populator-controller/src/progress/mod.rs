@@ -9,12 +9,12 @@ pub use metrics::{Bytes, Measured};
 pub use scrape::{Scraper, ScraperError};
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     net::IpAddr,
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 /// A pod to ask.
@@ -50,7 +50,6 @@ const AT_A_TIME: usize = 16;
 pub struct Poller {
     scraper: Scraper,
     log: Option<LogReader>,
-    pods: HashMap<String, Turn>,
 }
 
 /// When a pod is asked again.
@@ -59,74 +58,68 @@ struct Turn {
     next: Instant,
     pace: Duration,
     log: Instant,
+    /// It is being asked.
+    is_asked: bool,
+}
+
+/// What came of a question.
+struct Asked {
+    target: Target,
+    turn: Turn,
+    /// Nothing new where `None`; not known where it holds `None`.
+    answer: Option<Option<Measured>>,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+struct Schedule {
+    turns: HashMap<String, Turn>,
 }
 
 impl Poller {
     /// `log` is asked where a pod does not answer; without it such a pod's progress is unknown.
     #[must_use]
-    pub fn new(scraper: Scraper, log: Option<LogReader>) -> Self {
-        Self {
-            scraper,
-            log,
-            pods: HashMap::new(),
-        }
+    pub const fn new(scraper: Scraper, log: Option<LogReader>) -> Self {
+        Self { scraper, log }
     }
 
     /// Asks those that `targets` names, each at its pace, and delivers what they say, for ever. `None` says that it is
-    /// not known: an old number is not delivered again.
+    /// not known: an old number is not delivered again. A pod that hangs delays no other one, up to
+    /// so many of them that every place is taken.
     pub async fn run(
-        mut self,
+        self,
         targets: impl Fn() -> Vec<Target>,
         deliver: impl Fn(&Target, Option<Measured>),
     ) {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut schedule = Schedule::default();
+        let mut waiting = VecDeque::new();
+        let mut under_way = FuturesUnordered::new();
         loop {
-            ticks.tick().await;
-            let due = self.due(targets());
-            let this = &self;
-            let asked: Vec<(Target, Turn)> = stream::iter(due)
-                .map(|target| async {
-                    let (measured, turn) = this.ask(&target).await;
-                    if let Some(measured) = measured {
+            tokio::select! {
+                _ = ticks.tick() => waiting = schedule.due(targets()),
+                Some(asked) = under_way.next() => {
+                    let Asked { target, turn, answer } = asked;
+                    // Of a pod that is gone meanwhile nobody wants to know.
+                    if schedule.put(&target, turn) && let Some(measured) = answer {
                         deliver(&target, measured);
                     }
-                    (target, turn)
-                })
-                .buffer_unordered(AT_A_TIME)
-                .collect()
-                .await;
-            for (target, turn) in asked {
-                self.pods.insert(target.pod_uid, turn);
+                }
+            }
+            while under_way.len() < AT_A_TIME
+                && let Some(target) = waiting.pop_front()
+            {
+                let turn = schedule.take(&target);
+                under_way.push(self.ask(target, turn));
             }
         }
     }
 
-    /// The pods whose turn it is. Those that are gone are forgotten.
-    fn due(&mut self, targets: Vec<Target>) -> Vec<Target> {
-        let now = Instant::now();
-        let uids: HashSet<&str> = targets
-            .iter()
-            .map(|target| target.pod_uid.as_str())
-            .collect();
-        self.pods.retain(|uid, _| uids.contains(uid.as_str()));
-        let is_due = |target: &Target| {
-            let turn = self.pods.get(&target.pod_uid);
-            turn.is_none_or(|turn| turn.next <= now)
-        };
-        targets.into_iter().filter(is_due).collect()
-    }
-
-    /// Asks one; `None` in the first place says that there is nothing new to deliver.
-    async fn ask(&self, target: &Target) -> (Option<Option<Measured>>, Turn) {
+    /// Asks one.
+    async fn ask(&self, target: Target, mut turn: Turn) -> Asked {
         let start = Instant::now();
-        let before = self.pods.get(&target.pod_uid);
-        let mut turn = before.cloned().unwrap_or(Turn {
-            next: start,
-            pace: FIRST_PACE,
-            log: start,
-        });
-        let answer = match self.scraper.measure(target).await {
+        let answer = match self.scraper.measure(&target).await {
             Ok(measured) => {
                 turn.pace = turn.pace.saturating_mul(2).min(PACE);
                 Some(Some(measured))
@@ -140,7 +133,7 @@ impl Poller {
                 match &self.log {
                     Some(log) if turn.log <= start => {
                         turn.log = start + LOG_PACE;
-                        Some(log.measure(target).await)
+                        Some(log.measure(&target).await)
                     }
                     // Until the log is asked again, what it said is the newest there is.
                     Some(_) => None,
@@ -150,6 +143,52 @@ impl Poller {
         };
         // With chance in it, so that pods that started together are not asked together for ever.
         turn.next = start + turn.pace.mul_f64(0.9 + 0.2 * fastrand::f64());
-        (answer, turn)
+        turn.is_asked = false;
+        Asked {
+            target,
+            turn,
+            answer,
+        }
+    }
+}
+
+impl Schedule {
+    /// The pods whose turn it is, those first that have waited longest. Those that are gone are forgotten.
+    fn due(&mut self, targets: Vec<Target>) -> VecDeque<Target> {
+        let now = Instant::now();
+        let uids: HashSet<&str> = targets
+            .iter()
+            .map(|target| target.pod_uid.as_str())
+            .collect();
+        self.turns.retain(|uid, _| uids.contains(uid.as_str()));
+        let mut due: Vec<(Instant, Target)> = targets
+            .into_iter()
+            .filter_map(|target| match self.turns.get(&target.pod_uid) {
+                Some(turn) if turn.is_asked || turn.next > now => None,
+                Some(turn) => Some((turn.next, target)),
+                None => Some((now, target)),
+            })
+            .collect();
+        due.sort_by_key(|(since, _)| *since);
+        due.into_iter().map(|(_, target)| target).collect()
+    }
+
+    /// It is being asked from now on.
+    fn take(&mut self, target: &Target) -> Turn {
+        let now = Instant::now();
+        let turn = self.turns.entry(target.pod_uid.clone()).or_insert(Turn {
+            next: now,
+            pace: FIRST_PACE,
+            log: now,
+            is_asked: true,
+        });
+        turn.is_asked = true;
+        turn.clone()
+    }
+
+    /// It was asked; whether it is still there.
+    fn put(&mut self, target: &Target, turn: Turn) -> bool {
+        let kept = self.turns.get_mut(&target.pod_uid);
+        kept.map(|kept| *kept = turn).is_some()
     }
 }

@@ -42,6 +42,9 @@ impl Api {
                 };
                 let (status, body) = answer(&request);
                 asked.lock().unwrap().push(request);
+                if status == SILENCE {
+                    std::future::pending::<()>().await;
+                }
                 let response = Response::builder()
                     .status(status)
                     .body(Body::from(body.to_string().into_bytes()));
@@ -61,6 +64,9 @@ impl Api {
         self.take().into_iter().map(|asked| asked.line).collect()
     }
 }
+
+/// In the place of a status: the request is never answered.
+pub(crate) const SILENCE: u16 = 0;
 
 /// The API server's form of a refusal.
 pub(crate) fn refusal(code: u16, reason: &str, message: &str) -> (u16, Value) {
