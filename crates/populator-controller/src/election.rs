@@ -103,6 +103,11 @@ impl Election {
         }
     }
 
+    fn holds(&self, lease: &Lease) -> bool {
+        let spec = lease.spec.as_ref();
+        spec.and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity)
+    }
+
     async fn attempt(&self, seen: &mut Option<Seen>) -> kube::Result<Attempt> {
         // Another one that is quicker makes the version that we saw old: then it holds it.
         let won = |result: kube::Result<Lease>| match result {
@@ -154,17 +159,11 @@ impl Leadership {
     pub async fn lost(&mut self) -> String {
         loop {
             time::sleep(pace()).await;
-            let mine = lease_of(Some(&self.held), Some(&self.election.identity));
+            // Others may begin when they have seen no change for long enough, so that an answer that does not
+            // come is as bad as a refusal.
             let left = GIVE_UP.saturating_sub(self.renewed.elapsed());
-            let parameters = PostParams::default();
-            let replace = self.election.api.replace(NAME, &parameters, &mine);
-            // Before the request: what counts is when others may have seen the change at the earliest.
-            let asked = Instant::now();
-            match time::timeout(left, replace).await {
-                Ok(Ok(held)) => {
-                    self.held = held;
-                    self.renewed = asked;
-                }
+            match time::timeout(left, self.renew()).await {
+                Ok(Ok(())) => {}
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
                     return format!("the lease {NAME} was taken: {}", status.message);
                 }
@@ -182,6 +181,30 @@ impl Leadership {
                 }
             }
         }
+    }
+
+    async fn renew(&mut self) -> kube::Result<()> {
+        match self.replace().await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                // Another replica's write, or one of ours whose answer was lost on its way.
+                match self.election.api.get(NAME).await? {
+                    lease if self.election.holds(&lease) => self.held = lease,
+                    _ => return Err(kube::Error::Api(status)),
+                }
+                self.replace().await
+            }
+            result => result,
+        }
+    }
+
+    async fn replace(&mut self) -> kube::Result<()> {
+        let mine = lease_of(Some(&self.held), Some(&self.election.identity));
+        let parameters = PostParams::default();
+        // Before the request: what counts is when others may have seen the change at the earliest.
+        let asked = Instant::now();
+        self.held = self.election.api.replace(NAME, &parameters, &mine).await?;
+        self.renewed = asked;
+        Ok(())
     }
 
     /// Gives the lease up, so that the next leader need not wait until it is out of date.

@@ -20,13 +20,17 @@ use populator_controller::election::{Election, Leadership, Outcome};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use api::{Api, Asked, refusal};
+use api::{Api, Asked, SILENCE, refusal};
 
 /// An API server with optimistic locking, that may be out of order.
 #[derive(Clone, Default)]
 struct Server {
     lease: Arc<Mutex<Option<Value>>>,
     broken: Arc<AtomicBool>,
+    /// What is written is kept, and the answer lost, once.
+    loses_answer: Arc<AtomicBool>,
+    /// Requests are not answered at all.
+    hangs: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -37,6 +41,9 @@ impl Server {
     }
 
     fn answer(&self, asked: &Asked) -> (u16, Value) {
+        if self.hangs.load(Ordering::Relaxed) {
+            return (SILENCE, Value::Null);
+        }
         if self.broken.load(Ordering::Relaxed) {
             return refusal(500, "InternalError", "out of order");
         }
@@ -49,6 +56,9 @@ impl Server {
             let mut lease = asked.body.clone();
             lease["metadata"]["resourceVersion"] = (version + 1).to_string().into();
             *kept = Some(lease.clone());
+            if self.loses_answer.swap(false, Ordering::Relaxed) {
+                return refusal(504, "Timeout", "the answer was lost");
+            }
             (200, lease)
         };
         match (asked.line.split(' ').next().unwrap(), &*kept) {
@@ -158,6 +168,47 @@ async fn a_short_outage_is_survived() {
     assert!(timeout(Duration::from_secs(4), first.lost()).await.is_err());
     server.broken.store(false, Ordering::Relaxed);
     assert!(timeout(LONG, first.lost()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_whose_answer_was_lost_does_not_cost_the_lease() {
+    let server = Server::default();
+    let mut first = win(server.candidate("a")).await;
+    server.loses_answer.store(true, Ordering::Relaxed);
+    assert!(timeout(LONG, first.lost()).await.is_err(), "it goes on");
+    assert!(!server.loses_answer.load(Ordering::Relaxed));
+    assert_eq!(server.holder(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_api_server_is_silent_stops_before_another_one_may_begin() {
+    let server = Server::default();
+    let mut first = win(server.candidate("a")).await;
+    let start = Instant::now();
+    server.hangs.store(true, Ordering::Relaxed);
+    let why = timeout(Duration::from_secs(15), first.lost()).await;
+    assert!(why.unwrap().contains("has not answered"));
+    // Its end does not hang either.
+    let released = timeout(Duration::from_secs(15), first.release()).await;
+    released.unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_goes_on_asking_a_silent_api_server() {
+    let server = Server::default();
+    server.hangs.store(true, Ordering::Relaxed);
+    let recovers = async {
+        tokio::time::sleep(LONG).await;
+        server.hangs.store(false, Ordering::Relaxed);
+    };
+    let (won, ()) = tokio::join!(timeout(2 * LONG, win(server.candidate("a"))), recovers);
+    won.unwrap();
+    assert_eq!(server.holder(), "a");
 }
 
 #[tokio::test(start_paused = true)]
