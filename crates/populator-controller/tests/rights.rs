@@ -1,0 +1,125 @@
+//! What the process may do, asked of an API server that grants this and that.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/api.rs"]
+mod api;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use populator_controller::rights::Rights;
+use serde_json::{Value, json};
+
+use api::{Api, Asked, refusal};
+
+/// The right that is asked for, in a word.
+fn right(asked: &Asked) -> String {
+    let attributes = &asked.body["spec"]["resourceAttributes"];
+    let text = |name: &str| attributes[name].as_str().unwrap_or("-").to_owned();
+    [
+        text("verb"),
+        text("group"),
+        text("resource"),
+        text("subresource"),
+    ]
+    .join(" ")
+}
+
+fn answer(asked: &Asked, allowed: bool) -> (u16, Value) {
+    let mut review = asked.body.clone();
+    review["status"] = json!({ "allowed": allowed });
+    (201, review)
+}
+
+/// What is learned where all but one right is granted.
+async fn without(missing: &'static str) -> Rights {
+    let client = Api::default().client(move |asked| answer(asked, right(asked) != missing));
+    Rights::learn(&client).await.unwrap()
+}
+
+const ALL: Rights = Rights {
+    nodes: true,
+    logs: true,
+    grants: true,
+};
+
+#[tokio::test]
+async fn each_right_is_asked_for_and_counts() {
+    let api = Api::default();
+    let client = api.client(|asked| answer(asked, true));
+    assert_eq!(Rights::learn(&client).await.unwrap(), ALL);
+    let asked = api.take();
+    let rights: Vec<String> = asked.iter().map(right).collect();
+    assert_eq!(
+        rights,
+        [
+            "list  nodes -",
+            "watch  nodes -",
+            "get  pods log",
+            "list gateway.networking.k8s.io referencegrants -",
+        ]
+    );
+    assert!(ALL.warnings().is_empty());
+
+    for (missing, expected, word) in [
+        (
+            "list  nodes -",
+            Rights {
+                nodes: false,
+                ..ALL
+            },
+            "nodes",
+        ),
+        (
+            "watch  nodes -",
+            Rights {
+                nodes: false,
+                ..ALL
+            },
+            "nodes",
+        ),
+        ("get  pods log", Rights { logs: false, ..ALL }, "logs"),
+        (
+            "list gateway.networking.k8s.io referencegrants -",
+            Rights {
+                grants: false,
+                ..ALL
+            },
+            "ReferenceGrants",
+        ),
+    ] {
+        let found = without(missing).await;
+        assert_eq!(found, expected, "{missing}");
+        let warnings = found.warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains(word), "{warnings:?}");
+    }
+}
+
+/// A watch that is refused for ever would keep every claim from being served.
+#[tokio::test]
+async fn what_may_not_be_asked_for_is_done_without() {
+    let client = Api::default().client(|_| refusal(403, "Forbidden", "no reviews"));
+    let rights = Rights::learn(&client).await.unwrap();
+    assert_eq!(rights.warnings().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_starting_is_waited_for_but_not_for_ever() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let client = Api::default().client(move |asked| {
+        if count.fetch_add(1, Ordering::Relaxed) < 3 {
+            refusal(503, "ServiceUnavailable", "starting")
+        } else {
+            answer(asked, true)
+        }
+    });
+    assert_eq!(Rights::learn(&client).await.unwrap(), ALL);
+
+    let client = Api::default().client(|_| refusal(503, "ServiceUnavailable", "for ever"));
+    let error = Rights::learn(&client).await.unwrap_err();
+    assert!(error.to_string().contains("for ever"), "{error}");
+}
