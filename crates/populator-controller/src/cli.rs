@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    net::{Ipv6Addr, SocketAddr},
+    net::{Ipv6Addr, SocketAddr, ToSocketAddrs},
     path::PathBuf,
 };
 
@@ -224,12 +224,22 @@ const KLOG_SWITCHES: [&str; 7] = [
     "add_dir_header",
 ];
 
+/// Flags that Forklift's controller has, too: there an empty value means the same as none, and a Deployment may
+/// pass one.
+const MAY_BE_EMPTY: [&str; 5] = [
+    "kubeconfig",
+    "master",
+    "metrics-path",
+    "metrics-address",
+    "http-endpoint",
+];
+
 /// The arguments in our parser's form: Go takes long flags with one dash, too. klog's flags are dropped;
 /// what remains of them is the verbosity.
 fn without_klog(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, u32) {
     let mut verbosity = 0;
     let mut kept = Vec::new();
-    let mut arguments = arguments.into_iter();
+    let mut arguments = arguments.into_iter().peekable();
     kept.extend(arguments.next());
     while let Some(argument) = arguments.next() {
         let text = argument.to_str().unwrap_or_default();
@@ -252,6 +262,11 @@ fn without_klog(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>
                     .and_then(|value| value.parse().ok())
                     .unwrap_or_default();
             }
+        } else if MAY_BE_EMPTY.contains(&name) && value.as_deref() == Some("") {
+        } else if MAY_BE_EMPTY.contains(&name)
+            && value.is_none()
+            && arguments.next_if(|next| next.is_empty()).is_some()
+        {
         } else if dashes == 1 && name.len() > 1 {
             kept.push(format!("-{text}").into());
         } else {
@@ -266,8 +281,13 @@ fn any(port: u16) -> SocketAddr {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
-    port.map(any).or_else(|| text.parse().ok()).ok_or_else(|| {
+    if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
+        return Ok(any(port));
+    }
+    // A name, such as `localhost`, counts by its first IPv4 address, as in Go's `net.Listen`.
+    let mut all: Vec<SocketAddr> = text.to_socket_addrs().into_iter().flatten().collect();
+    all.sort_by_key(SocketAddr::is_ipv6);
+    all.first().copied().ok_or_else(|| {
         "give ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080, or :PORT".to_owned()
     })
 }
@@ -353,6 +373,24 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_value_is_none_as_in_go() {
+        let arguments = [
+            "--kubeconfig=",
+            "-master",
+            "",
+            "--http-endpoint=",
+            "-metrics-path=",
+        ];
+        let found = options(&arguments, &[]);
+        let plain = options(&[], &[]);
+        assert_eq!((found.kubeconfig, found.master), (None, None));
+        assert_eq!(found.metrics_path, plain.metrics_path);
+        assert_eq!(found.metrics_addresses, plain.metrics_addresses);
+        // Of a flag that only we have, it is a mistake.
+        assert!(parse(&["--max-workers="], &[]).is_err());
+    }
+
+    #[test]
     fn klogs_flags_do_not_break_the_start() {
         let all = [
             "-v=2",
@@ -398,6 +436,7 @@ mod tests {
         let of = |value: &str| options(&["--http-endpoint", value], &[]).metrics_addresses;
         assert_eq!(of(":9090"), ["[::]:9090".parse().unwrap()]);
         assert_eq!(of("127.0.0.1:1"), ["127.0.0.1:1".parse().unwrap()]);
+        assert_eq!(of("localhost:1"), ["127.0.0.1:1".parse().unwrap()]);
         let two = options(&["--metrics-address=:1", "--metrics-address=[::1]:2"], &[]);
         assert_eq!(two.metrics_addresses.len(), 2);
     }
