@@ -19,7 +19,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{FIELD_MANAGER, parameters};
+use super::{FIELD_MANAGER, is_in_ending_namespace, parameters};
 use crate::{
     model::Claim,
     plan::{Event, EventType},
@@ -135,12 +135,13 @@ impl Recorder {
             }
             other => other,
         };
-        if let Err(error) = written {
-            tracing::warn!(
-                claim = claim.name,
-                namespace = claim.namespace,
-                "an event cannot be written: {error}"
-            );
+        let (claim, namespace) = (&claim.name, &claim.namespace);
+        match written {
+            Ok(_) => {}
+            Err(error) if is_in_ending_namespace(&error) => {
+                tracing::debug!(claim, namespace, "an event cannot be written: {error}");
+            }
+            Err(error) => tracing::warn!(claim, namespace, "an event cannot be written: {error}"),
         }
     }
 

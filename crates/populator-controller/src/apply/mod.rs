@@ -54,6 +54,7 @@ impl Failure {
 
     fn of(error: kube::Error, late: &[u16]) -> Self {
         match &error {
+            _ if is_in_ending_namespace(&error) => Self::Late(error),
             kube::Error::Api(status) if late.contains(&status.code) => Self::Late(error),
             kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
                 Self::Refused(error)
@@ -61,6 +62,16 @@ impl Failure {
             _ => Self::Unavailable(error),
         }
     }
+}
+
+/// Nothing can be made in a namespace that is being deleted; its claims follow
+/// (<https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle>).
+fn is_in_ending_namespace(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// What the API server says, without the client's decoration.
@@ -159,7 +170,8 @@ where
     };
     match api.create(&parameters, object).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(Failure::of(error, &[409])),
+        // 404 speaks of the namespace.
+        Err(error) => Err(Failure::of(error, &[404, 409])),
     }
 }
 

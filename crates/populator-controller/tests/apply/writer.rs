@@ -140,7 +140,7 @@ async fn what_has_passed_is_late_and_not_refused() {
     assert_eq!(outcomes(409, "Conflict").await, late);
     let gone = outcomes(404, "NotFound").await;
     // Nothing can be made in a namespace that is gone; what is to be deleted is; the rest is out of date.
-    assert_eq!(gone[..2], ["refused", "refused"]);
+    assert_eq!(gone[..2], ["late", "late"]);
     assert_eq!(gone[2..4], ["late", "late"]);
     assert_eq!(gone[4..6], ["done", "done"]);
     assert_eq!(gone[6..], ["late"; 4]);
@@ -154,6 +154,19 @@ async fn what_has_passed_is_late_and_not_refused() {
 async fn a_quota_refuses_and_a_server_in_trouble_does_not() {
     assert_eq!(outcomes(403, "Forbidden").await, ["refused"; 10]);
     assert_eq!(outcomes(500, "InternalError").await, ["unavailable"; 10]);
+}
+
+#[tokio::test]
+async fn an_ending_namespace_is_no_refusal() {
+    let words = "namespace vms is being terminated";
+    let (code, mut answer) = refusal(403, "Forbidden", words);
+    let cause =
+        json!({"reason": "NamespaceTerminating", "message": words, "field": "metadata.namespace"});
+    answer["details"] = json!({"name": "populate-c", "kind": "pods", "causes": [cause]});
+    let client = Api::default().client(move |_| (code, answer.clone()));
+    let writer = Writer::new(client, telemetry());
+    let failure = writer.apply(&actions()[1], &claim()).await.unwrap_err();
+    assert!(matches!(failure, Failure::Late(_)), "{failure:?}");
 }
 
 #[tokio::test]
