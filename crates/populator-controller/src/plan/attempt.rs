@@ -160,14 +160,28 @@ fn watched(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
         return lost;
     }
     if pod.terminating.is_some() {
-        let message = "the pod is being deleted; another one follows";
-        return Plan::wait(Reason::Clearing, message).again_after(LOOK_AGAIN);
+        return leaving(pod).again_after(LOOK_AGAIN);
     }
     match pod.phase {
         PodPhase::Pending => pending(situation, temporary, pod),
         PodPhase::Failed => stranded(situation, temporary, Some(pod))
             .unwrap_or_else(|| failure::next(situation, pod)),
         PodPhase::Running | PodPhase::Succeeded => Plan::wait(Reason::Copying, "copying"),
+    }
+}
+
+/// The pod is on its way out, by somebody's hand or because the cluster needs its place: preempted, evicted,
+/// drained. None of that is a failed attempt.
+fn leaving(pod: &Pod) -> Plan {
+    match &pod.evicted {
+        Some(why) => {
+            let message = format!("the pod has to go, and another one follows: {why}");
+            Plan::warn(name::RETRYING, Reason::Retrying, message)
+        }
+        None => Plan::wait(
+            Reason::Clearing,
+            "the pod is being deleted; another one follows",
+        ),
     }
 }
 

@@ -387,6 +387,17 @@ fn objects_that_go_away() {
             &[],
         ),
         (
+            "the pod is preempted, or its node drained",
+            running,
+            |case| {
+                case.pod().terminating = Some(now());
+                case.pod().evicted = Some("PreemptionByScheduler: a more important pod".to_owned());
+            },
+            Reason::Retrying,
+            &[],
+            &["PopulatorRetrying"],
+        ),
+        (
             "the pod is gone",
             running,
             |case| case.world.pod = None,
