@@ -251,9 +251,16 @@ fn without_klog(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>
         };
         // Beside the dashes: klog spells its flags with either.
         let plain = name.replace('-', "_");
+        let mut is_empty = || match &value {
+            Some(value) => value.is_empty(),
+            None => arguments.next_if(|next| next.is_empty()).is_some(),
+        };
         if !(1..=2).contains(&dashes) {
             kept.push(argument);
-        } else if KLOG_SWITCHES.contains(&plain.as_str()) {
+        } else if KLOG_SWITCHES.contains(&plain.as_str())
+            || (MAY_BE_EMPTY.contains(&name) && is_empty())
+        {
+            // None of it is for our parser.
         } else if KLOG_VALUES.contains(&plain.as_str()) {
             let next = || arguments.next()?.into_string().ok();
             let value = value.or_else(next);
@@ -262,11 +269,6 @@ fn without_klog(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>
                     .and_then(|value| value.parse().ok())
                     .unwrap_or_default();
             }
-        } else if MAY_BE_EMPTY.contains(&name) && value.as_deref() == Some("") {
-        } else if MAY_BE_EMPTY.contains(&name)
-            && value.is_none()
-            && arguments.next_if(|next| next.is_empty()).is_some()
-        {
         } else if dashes == 1 && name.len() > 1 {
             kept.push(format!("-{text}").into());
         } else {

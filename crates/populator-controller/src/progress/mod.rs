@@ -66,8 +66,15 @@ struct Turn {
 struct Asked {
     target: Target,
     turn: Turn,
-    /// Nothing new where `None`; not known where it holds `None`.
-    answer: Option<Option<Measured>>,
+    answer: Answer,
+}
+
+/// What a question has brought.
+enum Answer {
+    /// How far the pod is; `None` where that is not known.
+    New(Option<Measured>),
+    /// What was known before is the newest there is.
+    NothingNew,
 }
 
 /// Whose turn it is.
@@ -102,7 +109,7 @@ impl Poller {
                 Some(asked) = under_way.next() => {
                     let Asked { target, turn, answer } = asked;
                     // Of a pod that is gone meanwhile nobody wants to know.
-                    if schedule.put(&target, turn) && let Some(measured) = answer {
+                    if schedule.put(&target, turn) && let Answer::New(measured) = answer {
                         deliver(&target, measured);
                     }
                 }
@@ -122,7 +129,7 @@ impl Poller {
         let answer = match self.scraper.measure(&target).await {
             Ok(measured) => {
                 turn.pace = turn.pace.saturating_mul(2).min(PACE);
-                Some(Some(measured))
+                Answer::New(Some(measured))
             }
             Err(error) => {
                 tracing::debug!(
@@ -133,11 +140,10 @@ impl Poller {
                 match &self.log {
                     Some(log) if turn.log <= start => {
                         turn.log = start + LOG_PACE;
-                        Some(log.measure(&target).await)
+                        Answer::New(log.measure(&target).await)
                     }
-                    // Until the log is asked again, what it said is the newest there is.
-                    Some(_) => None,
-                    None => Some(None),
+                    Some(_) => Answer::NothingNew,
+                    None => Answer::New(None),
                 }
             }
         };
