@@ -168,6 +168,34 @@ impl Case {
         self.cluster.list(resource, &self.namespace, "")
     }
 
+    /// A volume that is made by hand for a claim of this name, with more fields of its spec. No disk is behind it, so it is
+    /// to be deleted by hand, too.
+    #[track_caller]
+    pub fn volume_for(&self, claim: &str, mut spec: Value) -> String {
+        let name = format!("{}-volume", self.namespace);
+        for (field, value) in [
+            ("capacity", json!({ "storage": "64Mi" })),
+            ("accessModes", json!(["ReadWriteOnce"])),
+            ("volumeMode", json!("Block")),
+            ("storageClassName", json!("immediate")),
+            ("persistentVolumeReclaimPolicy", json!("Retain")),
+            (
+                "csi",
+                json!({ "driver": "hostdisk.csi.test", "volumeHandle": name }),
+            ),
+            (
+                "claimRef",
+                json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                        "namespace": self.namespace, "name": claim }),
+            ),
+        ] {
+            spec[field] = value;
+        }
+        let object = json!({ "metadata": { "name": name }, "spec": spec });
+        self.cluster.create(VOLUMES, "", object).unwrap();
+        name
+    }
+
     /// A merge patch of an object of this namespace.
     #[track_caller]
     pub fn patch(&self, resource: Resource, name: &str, patch: &Value) -> Value {

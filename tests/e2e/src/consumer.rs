@@ -23,6 +23,17 @@ impl Case {
         name
     }
 
+    /// A pod of this importance that does nothing, and asks for so many thousandths of a core.
+    pub fn occupant(&self, priority: &str, millicores: u64) -> String {
+        let name = self.name("occupant");
+        let mut object = pod(&name, &json!({}), PAUSE, &[], &[]);
+        object["spec"]["priorityClassName"] = json!(priority);
+        let requests = json!({ "requests": { "cpu": format!("{millicores}m") } });
+        object["spec"]["containers"][0]["resources"] = requests;
+        self.create(PODS, object);
+        name
+    }
+
     /// What a command prints in a pod that has the claim as `/dev/target` or `/target`.
     #[track_caller]
     pub fn run_with(&self, claim: &Claim<'_>, command: &str) -> String {

@@ -17,6 +17,7 @@
     reason = "tests fail by panicking, and builders are used where they are made"
 )]
 
+pub mod alone;
 pub mod case;
 pub mod claim;
 pub mod cluster;
@@ -26,6 +27,7 @@ pub mod resource;
 pub mod source;
 pub mod trace;
 
+pub use alone::Alone;
 pub use case::Case;
 pub use claim::{Claim, Mode, NewClaim};
 pub use cluster::{Cluster, cluster};

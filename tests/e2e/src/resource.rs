@@ -33,6 +33,12 @@ pub const CLASSES: Resource = Resource {
     kind: "StorageClass",
     plural: "storageclasses",
 };
+/// How important pods are.
+pub const PRIORITIES: Resource = Resource {
+    api: "scheduling.k8s.io/v1",
+    kind: "PriorityClass",
+    plural: "priorityclasses",
+};
 /// Deployments.
 pub const DEPLOYMENTS: Resource = Resource {
     api: "apps/v1",

@@ -10,7 +10,7 @@ use e2e::{
     resource::{CLAIMS, PODS},
 };
 use populator_api::names::annotation;
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::Disk;
 
 /// Data with holes, as disks are, and no multiple of a MiB.
@@ -108,6 +108,20 @@ fn holes_read_as_zero_on_a_volume_that_was_not_blank() {
         assert_eq!(behind, all_ff);
         case.finish();
     }
+}
+
+/// The cluster has one, and fills it in.
+#[test]
+fn a_claim_that_names_no_class_gets_the_default_one() {
+    let case = Case::new();
+    let disk = disk(6);
+    let source = case.source(Kind::Openstack, &disk);
+    let claim = case.claim(&source).with("storageClassName", Value::Null);
+    let claim = claim.create();
+    claim.assert_populated(&source, &disk);
+    let class = claim.object().unwrap()["spec"]["storageClassName"].clone();
+    assert_eq!(class, "immediate");
+    case.finish();
 }
 
 #[test]

@@ -6,14 +6,11 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use e2e::{
-    Case, Claim, Kind, Mode, Source,
-    cluster::{CONTROLLER, NAMESPACE, cluster, is_ready, name_of, uid_of},
+    Alone, Case, Claim, Kind, Mode, Source,
+    cluster::{CONTROLLER, NAMESPACE, cluster, name_of, uid_of},
     mib,
     resource::{DEPLOYMENTS, PODS},
     trace::Trace,
@@ -22,54 +19,6 @@ use populator_api::names::{self, event};
 use serde_json::{Value, json};
 use suite::{curl, variable};
 use testkit::Disk;
-
-/// The controller is this test's alone; afterwards it is deployed as the manifests say.
-struct Alone {
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Alone {
-    fn new() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        cluster().wait_for_rollout();
-        Self { _turn: turn }
-    }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        // Replacing takes back what was added beside the manifests, which applying would leave.
-        let deployment = [
-            "-n",
-            NAMESPACE,
-            "delete",
-            "deployment",
-            CONTROLLER,
-            "--wait=true",
-        ];
-        e2e::cluster::kubectl(&deployment);
-        let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/../cluster/manifests");
-        e2e::cluster::kubectl(&[
-            "apply",
-            "--server-side",
-            "--force-conflicts",
-            "-k",
-            manifests,
-        ]);
-    }
-}
-
-/// So many replicas, all ready.
-fn scale(_: &Alone, replicas: u32) {
-    let patch = json!({ "spec": { "replicas": replicas } });
-    cluster().change_controller(&patch);
-    cluster().wait_for("the replicas are there", || {
-        let pods = cluster().controllers();
-        let ready = pods.iter().all(is_ready);
-        (ready && pods.len() == usize::try_from(replicas).ok()?).then_some(())
-    });
-}
 
 fn kill(controller: &str) {
     cluster().delete(PODS, NAMESPACE, controller, Some(0));
@@ -124,7 +73,7 @@ fn what_ended_while_no_controller_ran_is_finished_by_the_next_one() {
     let case = Case::new();
     let disk = Disk::random(42, mib(64));
     let (source, claim) = copying(&case, &disk);
-    scale(&alone, 0);
+    alone.scale(0);
     claim.wait_for_pod("Succeeded");
     let late = case
         .claim(&source)
@@ -132,7 +81,7 @@ fn what_ended_while_no_controller_ran_is_finished_by_the_next_one() {
         .size("96Mi")
         .create();
     assert!(!claim.is_bound());
-    scale(&alone, 1);
+    alone.scale(1);
     source.hurry();
     late.wait_until_bound();
     claim.assert_populated(&source, &disk);
@@ -171,7 +120,7 @@ fn a_controller_that_is_killed_again_and_again_gets_there() {
 #[test]
 fn of_two_replicas_one_leads_and_the_other_takes_over() {
     let alone = Alone::new();
-    scale(&alone, 2);
+    alone.scale(2);
     let case = Case::new();
     let disk = Disk::random(44, mib(64));
     let (source, claim) = copying(&case, &disk);
@@ -196,12 +145,8 @@ fn of_two_replicas_one_leads_and_the_other_takes_over() {
 
 #[test]
 fn twenty_claims_under_a_limit_of_five() {
-    let _alone = Alone::new();
-    let variable = json!({ "name": "MAX_POPULATOR_INFLIGHT", "value": "5" });
-    let container = json!({ "name": CONTROLLER, "env": [variable] });
-    cluster().change_controller(
-        &json!({ "spec": { "template": { "spec": { "containers": [container] } } } }),
-    );
+    let alone = Alone::new();
+    alone.set(&[("MAX_POPULATOR_INFLIGHT", "5")]);
     let case = Case::new();
     let disk = Disk::random(46, mib(4));
     let source = case.source(Kind::Openstack, &disk);
@@ -250,6 +195,25 @@ fn twenty_claims_under_a_limit_of_five() {
             .contains("volume_populator_operations_in_flight 0\n")
             .then_some(())
     });
+    case.finish();
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_told() {
+    let alone = Alone::new();
+    let missing = "localhost/populators/no-such-image:1";
+    alone.set(&[("OPENSTACK_POPULATOR_IMAGE", missing)]);
+    let case = Case::new();
+    let disk = Disk::random(50, mib(4));
+    let source = case.source(Kind::Openstack, &disk);
+    let claim = case.claim(&source).create();
+    claim.wait_for_event(event::STUCK, missing);
+    let condition = case.wait_for_condition(&source, "Progressing", "True");
+    assert_eq!(condition["reason"], "PodStuck", "{condition}");
+    let image = "localhost/populators/openstack-populator:test";
+    alone.set(&[("OPENSTACK_POPULATOR_IMAGE", image)]);
+    case.delete(PODS, &claim.pod_name());
+    claim.assert_populated(&source, &disk);
     case.finish();
 }
 

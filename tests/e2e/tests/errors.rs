@@ -286,14 +286,7 @@ fn another_namespace_is_refused_until_it_grants() {
         "from": [{"group": "", "kind": "PersistentVolumeClaim", "namespace": here.namespace}],
         "to": [{"group": populator_api::GROUP, "kind": source.kind.resource().kind}],
     }});
-    there.create(
-        resource::Resource {
-            api: "gateway.networking.k8s.io/v1beta1",
-            kind: "ReferenceGrant",
-            plural: "referencegrants",
-        },
-        grant,
-    );
+    there.create(resource::GRANTS, grant);
     bind_and_compare(&here, &claim, &disk);
 }
 

@@ -70,6 +70,30 @@ fn a_claim_that_is_deleted_in_the_middle_leaves_no_transfer_at_the_engine() {
 }
 
 #[test]
+fn an_openstack_claim_that_is_deleted_in_the_middle_leaves_nothing() {
+    let case = Case::new();
+    let source = case.prepare(Kind::Openstack, &disk()).slow(0);
+    case.apply(&source);
+    let claim = case.claim(&source).create();
+    let condition = case.cluster.wait_for("it is on its way", || {
+        let status = case.status(&source);
+        let moved = status["progress"].as_str()?.parse::<u8>().ok()? > 0;
+        moved.then(|| status["conditions"].clone())
+    });
+    assert!(!claim.is_bound(), "{condition}");
+    claim.delete();
+    claim.wait_until_cleared();
+    case.wait_until_gone(CLAIMS, &claim.name);
+    case.cluster.wait_for("its volume is gone", || {
+        case.volumes().is_empty().then_some(())
+    });
+    // The resource serves the next claim from the beginning.
+    let next = case.claim(&source).create();
+    next.assert_populated(&source, &disk());
+    case.finish();
+}
+
+#[test]
 fn a_pod_that_is_deleted_is_made_anew() {
     let case = Case::new();
     let (source, claim) = copying(&case);
@@ -175,21 +199,7 @@ fn without_its_resource_a_populated_claim_stays() {
 fn a_claim_that_somebody_else_binds_is_let_go() {
     let case = Case::new();
     let (source, claim) = copying(&case);
-    let other = format!("{}-other", case.namespace);
-    let volume = json!({
-        "metadata": { "name": other },
-        "spec": {
-            "capacity": { "storage": "64Mi" },
-            "accessModes": ["ReadWriteOnce"],
-            "volumeMode": "Block",
-            "storageClassName": "immediate",
-            "persistentVolumeReclaimPolicy": "Retain",
-            "csi": { "driver": "hostdisk.csi.test", "volumeHandle": other },
-            "claimRef": { "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-                          "namespace": case.namespace, "name": claim.name },
-        },
-    });
-    case.cluster.create(VOLUMES, "", volume).unwrap();
+    let other = case.volume_for(&claim.name, json!({}));
     claim.wait_for_event(event::FAILED, &other);
     claim.wait_until_cleared();
     let bound = claim.wait_until_bound();

@@ -7,7 +7,9 @@
 )]
 
 use e2e::{
-    Case, Claim, Kind, mib,
+    Case, Claim, Kind,
+    cluster::uid_of,
+    mib,
     resource::{CLAIMS, NODES, PODS},
 };
 use populator_api::names::{annotation, event};
@@ -42,6 +44,20 @@ impl<'a> Node<'a> {
         }});
         let path = format!("{}/status", NODES.path("", &self.name));
         self.case.cluster.try_patch(&path, &status).unwrap();
+    }
+
+    /// As the scheduler would do it once the volume is there.
+    fn takes(&self, claim: &Claim<'_>) {
+        let binding = json!({
+            "apiVersion": "v1", "kind": "Binding", "metadata": {"name": claim.pod_name()},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": self.name},
+        });
+        let pod = PODS.path(&self.case.namespace, &claim.pod_name());
+        let path = format!("{pod}/binding");
+        let cluster = self.case.cluster;
+        cluster
+            .send("POST", &path, "application/json", Some(&binding))
+            .unwrap();
     }
 }
 
@@ -118,6 +134,28 @@ fn a_node_that_never_was_is_not_waited_for() {
     case.assert_content(&claim, &disk);
 }
 
+/// A kubelet under pressure ends pods by itself; the failed pod is what remains.
+#[test]
+fn a_pod_that_its_node_evicts_is_followed_by_another_one() {
+    let case = Case::new();
+    let (_, source) = source(&case);
+    let node = Node::new(&case, &json!([]));
+    let claim = claim_for(&case, &source, &node.name);
+    let first = uid_of(&claim.wait_for_pod("Pending"));
+    node.takes(&claim);
+    let failed = json!({"status": {"phase": "Failed", "reason": "Evicted",
+                                   "message": "The node was low on resource: memory."}});
+    let path = format!("{}/status", PODS.path(&case.namespace, &claim.pod_name()));
+    case.cluster.try_patch(&path, &failed).unwrap();
+    let told = claim.wait_for_event(event::RETRYING, "low on resource");
+    assert!(told.message.contains("Evicted"), "{told:?}");
+    // None of it stays in phase Failed, where Forklift would see the end of the migration.
+    case.wait_until_gone(PODS, &claim.pod_name());
+    claim.wait_for_other_pod(&first, "Pending");
+    let recreations = claim.annotation(annotation::RECREATIONS);
+    assert_eq!(recreations.as_deref(), Some("1"));
+}
+
 #[test]
 fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
     let case = Case::new();
@@ -127,14 +165,7 @@ fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
     let claim = claim_for(&case, &source, &node.name);
     let pod = claim.wait_for_pod("Pending");
     let uid = pod["metadata"]["uid"].clone();
-    let binding = json!({
-        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": claim.pod_name()},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": node.name},
-    });
-    let path = format!("{}/binding", PODS.path(&case.namespace, &claim.pod_name()));
-    case.cluster
-        .send("POST", &path, "application/json", Some(&binding))
-        .unwrap();
+    node.takes(&claim);
     // At its address nobody answers, so that its log is asked for how far it is.
     let running = json!({"status": {"phase": "Running", "podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}]}});
     let path = format!("{}/status", PODS.path(&case.namespace, &claim.pod_name()));

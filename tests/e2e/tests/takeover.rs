@@ -1,5 +1,5 @@
 //! In the place of Forklift's controller: its Deployment with our images, its account's role, its definitions without a status
-//! subresource. Definitions are the cluster's, so that this is a phase of its own, and ends as it began.
+//! subresource; and back. Definitions and Deployments are the cluster's, so that these run one at a time.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -7,26 +7,23 @@
 )]
 
 use e2e::{
-    Case, Cluster, Kind, Migration, Mode, cluster,
+    Alone, Case, Cluster, Kind, Migration, Mode, cluster,
     forklift::{CONTROLLER, NAMESPACE},
     mib,
-    resource::{DEFINITIONS, DEPLOYMENTS, NAMESPACES, PODS},
+    resource::{CLAIMS, DEFINITIONS, DEPLOYMENTS, NAMESPACES, PODS, VOLUMES},
 };
 use populator_api::names::{annotation, event};
 use serde_json::{Value, json};
 use testkit::Disk;
 
-/// Puts ours back, whatever happens.
+/// Goes when dropped, whatever happens.
 struct Forklift(&'static Cluster);
 
 impl Forklift {
-    fn take_over() -> Self {
+    fn take_over(alone: &Alone) -> Self {
         let ours = cluster();
         let this = Self(ours);
-        ours.change_controller(&json!({"spec": {"replicas": 0}}));
-        ours.wait_for("our controller is gone", || {
-            ours.controllers().is_empty().then_some(())
-        });
+        alone.scale(0);
         for file in ["crds.yaml", "account.yaml", "deployment.yaml"] {
             ours.apply_forklift(file);
         }
@@ -61,18 +58,57 @@ impl Drop for Forklift {
     fn drop(&mut self) {
         self.0.delete(DEPLOYMENTS, NAMESPACE, CONTROLLER, None);
         self.0.delete(NAMESPACES, "", NAMESPACE, None);
-        self.0.deploy();
-        self.0.change_controller(&json!({"spec": {"replicas": 1}}));
     }
 }
 
 #[test]
 fn forklifts_deployment_starts_ours_unchanged() {
-    let forklift = Forklift::take_over();
+    let alone = Alone::new();
+    let forklift = Forklift::take_over(&alone);
     both_kinds_go_through(&forklift);
     a_failure_is_told_by_an_event(&forklift);
     what_is_missing_is_told(&forklift);
     a_definition_with_a_subresource_is_noticed(&forklift);
+}
+
+/// The way back. Forklift's own controller cannot be had here, so the test takes the steps that it takes: it finds claim and
+/// pod by their names, and once the pod has succeeded gives the volume to the target, and deletes the temporary claim.
+#[test]
+fn what_ours_has_begun_is_finished_in_forklifts_way() {
+    let alone = Alone::new();
+    let case = Case::new();
+    let migration = Migration::new();
+    let disk = Disk::random(7, mib(32));
+    let source = migration.label(case.prepare(Kind::Ovirt, &disk).slow(4 << 20));
+    case.apply(&source);
+    let claim = migration.claim(&case, &source).create();
+    source.engine_disk().wait_until_read(1);
+    alone.scale(0);
+    assert!(!claim.is_bound());
+
+    let pod = claim.wait_for_pod("Succeeded");
+    assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], claim.uid);
+    let temporary = claim.temporary().unwrap();
+    let volume = temporary["spec"]["volumeName"].as_str().unwrap();
+    let target = claim.object().unwrap();
+    let from = format!("{}/{}", case.namespace, source.name);
+    let given = json!({
+        "metadata": { "annotations": { annotation::POPULATED_FROM: from } },
+        "spec": { "claimRef": {
+            "namespace": case.namespace, "name": claim.name, "uid": claim.uid,
+            "resourceVersion": target["metadata"]["resourceVersion"],
+        } },
+    });
+    case.cluster.patch(VOLUMES, "", volume, &given);
+    claim.wait_until_bound();
+    case.cluster.wait_for("the temporary claim is lost", || {
+        (claim.temporary()?["status"]["phase"] == "Lost").then_some(())
+    });
+    case.delete(CLAIMS, &claim.temporary_name());
+    case.assert_content(&claim, &disk);
+    // No finalizer of ours is in the way of Forklift's clean-up.
+    migration.clean_up(&case, &source, &claim);
+    case.finish();
 }
 
 fn both_kinds_go_through(forklift: &Forklift) {

@@ -6,7 +6,9 @@
 )]
 
 use e2e::{
-    Case, Kind, Migration, forklift, mib,
+    Case, Kind, Migration,
+    cluster::uid_of,
+    forklift, mib,
     resource::{CLAIMS, VOLUMES},
 };
 use populator_api::names::event;
@@ -24,23 +26,9 @@ fn a_volume_that_only_a_vanished_node_reaches_is_an_end() {
     let source = migration.label(case.prepare(Kind::Ovirt, &disk()));
     case.apply_secret(&source);
     let claim = migration.claim(&case, &source).create();
-    let name = format!("{}-local", case.namespace);
-    let volume = json!({
-        "metadata": { "name": name },
-        "spec": {
-            "capacity": { "storage": "64Mi" },
-            "accessModes": ["ReadWriteOnce"],
-            "volumeMode": "Block",
-            "storageClassName": "immediate",
-            "persistentVolumeReclaimPolicy": "Retain",
-            "csi": { "driver": "hostdisk.csi.test", "volumeHandle": name },
-            "claimRef": { "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-                          "namespace": case.namespace, "name": claim.temporary_name() },
-            "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [
-                { "key": "kubernetes.io/hostname", "operator": "In", "values": ["gone.example.org"] }] }] } },
-        },
-    });
-    case.cluster.create(VOLUMES, "", volume).unwrap();
+    let affinity = json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [
+        { "key": "kubernetes.io/hostname", "operator": "In", "values": ["gone.example.org"] }] }] } });
+    let name = case.volume_for(&claim.temporary_name(), json!({ "nodeAffinity": affinity }));
     let (mut temporary, _) = forklift::begun(&source, &claim);
     temporary["spec"]["volumeName"] = json!(name);
     case.create(CLAIMS, temporary);
@@ -55,6 +43,27 @@ fn a_volume_that_only_a_vanished_node_reaches_is_an_end() {
     case.delete(CLAIMS, &claim.temporary_name());
     claim.delete();
     case.cluster.delete(VOLUMES, "", &name, None);
+    case.finish();
+}
+
+/// A storage system that takes its time is asked once.
+#[test]
+fn a_volume_that_is_long_in_coming_is_waited_for() {
+    let case = Case::new();
+    let source = case.source(Kind::Ovirt, &disk());
+    let claim = case.claim(&source).class("slow-provisioning").create();
+    let condition = case.cluster.wait_for("the resource says so", || {
+        let condition = case.status(&source)["conditions"][0].clone();
+        (condition["reason"] == "Provisioning").then_some(condition)
+    });
+    assert!(claim.pod().is_some(), "{condition}");
+    let first = uid_of(&claim.temporary().unwrap());
+    let volume = claim.wait_until_bound();
+    let filled = &volume["metadata"]["name"];
+    let expected = format!("pvc-{first}");
+    assert_eq!(*filled, expected, "another temporary claim was made");
+    claim.assert_populated(&source, &disk());
+    assert_eq!(source.engine_disk().posts(), 1, "the disk was read twice");
     case.finish();
 }
 
