@@ -97,9 +97,9 @@ storage() {
     -o 'jsonpath={.spec.drivers[0].name}' | grep -q hostdisk"
 }
 
-images() { # pause and busybox, from programs on this machine: there is no registry
+images() { # pause, busybox, and a mover that takes all memory, from programs on this machine: there is no registry
   mkdir -p "$STATE/img"
-  if [ ! -f "$STATE/img/box.tar" ]; then
+  if [ ! -f "$STATE/img/glutton.tar" ]; then
     (
       cd "$STATE/img"
       gcc -static -Os -s -o pause "$HERE/images/pause.c"
@@ -110,6 +110,9 @@ images() { # pause and busybox, from programs on this machine: there is no regis
         --dir /tmp:1777 --dir /etc --dir /proc --dir /sys --dir /dev \
         --file $'/etc/passwd=root:x:0:0:root:/:/bin/sh\nqemu:x:107:107:qemu:/:/bin/sh\n' \
         --file $'/etc/group=root:x:0:\nqemu:x:107:\n' --cmd /bin/sh > /dev/null
+      # The end of a file that has none: whatever arguments it is given, it takes more and more memory.
+      python3 "$HERE/images/mkimage.py" glutton.tar localhost/test/glutton:1 --bin /bin/busybox:/bin/busybox \
+        --link /bin/sh:/bin/busybox --link /bin/tail:/bin/busybox --dir /dev --entry "/bin/sh,-c,exec tail /dev/zero" > /dev/null
     )
   fi
   local tar

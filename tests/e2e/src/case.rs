@@ -225,11 +225,28 @@ impl Case {
     /// Waits until the condition of the resource has the status, and gives it.
     #[track_caller]
     pub fn wait_for_condition(&self, source: &Source, condition: &str, status: &str) -> Value {
-        let what = format!("{condition} of {} is {status}", source.name);
+        self.wait_for_condition_with(source, condition, "status", status)
+    }
+
+    /// Waits until the condition has this reason, and returns it.
+    #[track_caller]
+    pub fn wait_for_reason(&self, source: &Source, condition: &str, reason: &str) -> Value {
+        self.wait_for_condition_with(source, condition, "reason", reason)
+    }
+
+    #[track_caller]
+    fn wait_for_condition_with(
+        &self,
+        source: &Source,
+        condition: &str,
+        field: &str,
+        value: &str,
+    ) -> Value {
+        let what = format!("{condition} of {} has {field} {value}", source.name);
         self.cluster.wait_for(&what, || {
             let now = self.status(source);
             let mut all = now["conditions"].as_array()?.iter();
-            all.find(|found| found["type"] == condition && found["status"] == status)
+            all.find(|found| found["type"] == condition && found[field] == value)
                 .cloned()
         })
     }

@@ -208,8 +208,8 @@ fn an_image_that_cannot_be_had_is_told() {
     let source = case.source(Kind::Openstack, &disk);
     let claim = case.claim(&source).create();
     claim.wait_for_event(event::STUCK, missing);
-    let condition = case.wait_for_condition(&source, "Progressing", "True");
-    assert_eq!(condition["reason"], "PodStuck", "{condition}");
+    let condition = case.wait_for_reason(&source, "Progressing", "PodStuck");
+    assert_eq!(condition["status"], "True", "{condition}");
     let image = "localhost/populators/openstack-populator:test";
     alone.set(&[("OPENSTACK_POPULATOR_IMAGE", image)]);
     case.delete(PODS, &claim.pod_name());
