@@ -138,7 +138,8 @@ async fn whoever_finds_the_lease_taken_stops() {
     let other = json!({"metadata": {"name": "populator-controller", "resourceVersion": "77"},
                        "spec": {"holderIdentity": "b"}});
     *server.lease.lock().unwrap() = Some(other);
-    let why = first.lost().await;
+    let why = timeout(LONG, first.lost()).await;
+    let why = why.unwrap();
     assert!(why.contains("was taken"), "{why}");
     // It does not take back what is not its own.
     first.release().await;
