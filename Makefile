@@ -22,7 +22,7 @@ unit: ## tests that need no service
 
 PROGRAMS := -p populator-controller -p ovirt-populator -p openstack-populator
 
-.PHONY: cluster cluster-programs cluster-down cluster-checks e2e
+.PHONY: images cluster cluster-programs cluster-down cluster-checks e2e
 cluster-programs: packages # the servers, from Go modules: 25 minutes of CPU once, nothing afterwards
 	@tests/cluster/cluster build
 
@@ -31,6 +31,10 @@ cluster: cluster-programs ## a real Kubernetes with the sources and our images i
 	tests/cluster/cluster up
 	tests/cluster/cluster services
 	tests/cluster/cluster images $(CARGO_TARGET_DIR)/debug
+
+images: packages ## the three images without a container engine, as tars that containerd imports (OUT=folder)
+	cargo build --quiet --release $(PROGRAMS)
+	tests/cluster/images/build $(CARGO_TARGET_DIR)/release $(or $(OUT),$(POPULATORS_CACHE)/images)
 
 cluster-checks: cluster-programs ## facts about Kubernetes, the definitions, the manifests and the CSI driver that tests rely on
 	cargo build --quiet $(PROGRAMS)

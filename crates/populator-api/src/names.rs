@@ -85,6 +85,8 @@ pub mod annotation {
     pub const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
     /// On the pod: secondary networks.
     pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+    /// On the pod: the secondary network that it was made for, which [`NETWORKS`] tells only until admission adds others.
+    pub const TRANSFER_NETWORK: &str = "forklift.konveyor.io/transfer-network";
     /// On the pod, `disabled`: no proxy of Linkerd beside it.
     pub const LINKERD_INJECT: &str = "linkerd.io/inject";
     /// On a claim, any value that is new: try once more after a permanent failure. On the pod: the value that

@@ -81,10 +81,10 @@ pub struct OvirtVolumePopulatorSpec {
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("must be a URL such as https://engine.example.org"))]
     pub engine_url: String,
 
-    /// Name of the secret, in this namespace, with the keys user, password, cacert or ca.crt, and
+    /// Name of the secret, in the claim's namespace, with the keys user, password, cacert or ca.crt, and
     /// insecureSkipVerify.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("must be the name of a secret in this namespace, not its content"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("must be the name of a secret in the claim's namespace, not its content"))]
     pub engine_secret_name: String,
 
     /// UUID of the disk. Immutable.
@@ -160,9 +160,9 @@ pub struct OpenstackVolumePopulatorSpec {
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("must be a URL such as https://keystone.example.org:5000/v3"))]
     pub identity_url: String,
 
-    /// Name of the secret, in this namespace, with the credentials.
+    /// Name of the secret, in the claim's namespace, with the credentials.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("must be the name of a secret in this namespace, not its content"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("must be the name of a secret in the claim's namespace, not its content"))]
     pub secret_name: String,
 
     /// UUID of the image. Immutable.

@@ -1,4 +1,4 @@
-//! `docs/controller.md` and the alerts tell every reason and every event.
+//! The documentation and the alerts tell every reason, every event and every annotation.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 
 use populator_api::{Reason, Standing};
 
-const PAGE: &str = include_str!("../../../docs/controller.md");
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+const CONTROLLER: &str = include_str!("../../../docs/controller.md");
 const NAMES: &str = include_str!("../src/names.rs");
 const ALERTS: &str = include_str!("../../../manifests/components/monitoring/prometheus-rule.yaml");
 
@@ -21,7 +22,7 @@ fn rows() -> Vec<Vec<String>> {
         let cells = line.trim_matches('|').split('|');
         cells.map(|cell| cell.trim().to_owned()).collect()
     };
-    let table = PAGE.lines().filter(|line| line.starts_with("| `"));
+    let table = OPERATIONS.lines().filter(|line| line.starts_with("| `"));
     table.map(cells).collect()
 }
 
@@ -83,8 +84,9 @@ fn every_annotation_that_a_user_may_set_is_told() {
         key::LAST_FAILURE,
         key::POPULATED_FROM,
         key::NETWORKS,
+        key::TRANSFER_NETWORK,
     ] {
-        assert!(PAGE.contains(&format!("`{name}`")), "{name}");
+        assert!(CONTROLLER.contains(&format!("`{name}`")), "{name}");
     }
 }
 

@@ -158,11 +158,12 @@ impl Command {
         if let Some(Subcommands::Crd) = arguments.command {
             return Ok(Self::Definitions);
         }
+        let (mut settings, warnings) =
+            Settings::from_environment(|name| environment.get(name).cloned());
         let get = |name: &str| {
             let value = environment.get(name).cloned();
             value.filter(|value| !value.trim().is_empty())
         };
-        let (mut settings, warnings) = Settings::from_environment(get);
         settings.max_in_flight_per_source = arguments.max_in_flight_per_source;
         // klog's 4 is what it calls debug verbosity.
         let raised = if verbosity >= 4 {
@@ -204,10 +205,11 @@ impl Command {
 
 /// Flags of klog that have a value, and those that need none. Forklift's Deployment, and whoever is used to
 /// Go's controllers, may pass them.
-const KLOG_VALUES: [&str; 8] = [
+const KLOG_VALUES: [&str; 9] = [
     "v",
     "vmodule",
     "stderrthreshold",
+    "alsologtostderrthreshold",
     "log_file",
     "log_dir",
     "log_file_max_size",
@@ -417,7 +419,16 @@ mod tests {
             "-skip_headers",
             "--skip_log_headers=false",
             "-add_dir_header",
+            "-legacy_stderr_threshold_behavior=false",
+            "-alsologtostderrthreshold=ERROR",
+            "--log_flush_frequency",
+            "5s",
         ];
+        let names = all.map(|flag| flag.trim_start_matches('-').replace('-', "_"));
+        for known in KLOG_VALUES.iter().chain(&KLOG_SWITCHES) {
+            let is_it = |name: &String| name.split('=').next() == Some(known);
+            assert!(names.iter().any(is_it), "{known}");
+        }
         let mut arguments = all.to_vec();
         arguments.push("--metrics-path=/m");
         let of_all = options(&arguments, &[]);

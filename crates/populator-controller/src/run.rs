@@ -131,9 +131,13 @@ async fn config(options: &Options) -> anyhow::Result<Config> {
         Some(path) => from_file(path)
             .await
             .with_context(|| format!("--kubeconfig={} cannot be used", path.display()))?,
-        None => Config::infer().await.context(
-            "there is neither a pod's service account nor a kubeconfig; name one by --kubeconfig",
-        )?,
+        // Not in the order of `infer`, which prefers a kubeconfig, but in client-go's, and so Forklift's.
+        None => match Config::incluster() {
+            Ok(config) => config,
+            Err(_) => Config::infer().await.context(
+                "there is neither a pod's service account nor a kubeconfig; name one by --kubeconfig",
+            )?,
+        },
     };
     if let Some(master) = &options.master {
         config.cluster_url = master.clone();

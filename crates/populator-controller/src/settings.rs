@@ -102,22 +102,23 @@ impl Settings {
     /// The settings in an environment, and a warning for each value that is ignored. `get` looks a
     /// variable up.
     pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
-        let get = |name: &str| get(name).filter(|value| !value.trim().is_empty());
         let mut warnings = Vec::new();
+        // An empty name is none; an empty number is a mistake, like any other that cannot be read.
+        let name_of = |variable: &str| get(variable).filter(|value| !value.trim().is_empty());
         let mut settings = Self::default();
 
         for (kind, name) in [
             (Kind::Ovirt, variable::OVIRT_IMAGE),
             (Kind::Openstack, variable::OPENSTACK_IMAGE),
         ] {
-            match get(name) {
+            match name_of(name) {
                 Some(image) => {
                     settings.images.insert(kind, image.trim().to_owned());
                 }
                 None => warnings.push(format!("{name} is not set: {} is not served", kind.name())),
             }
         }
-        if get(variable::XCOPY_IMAGE).is_some() {
+        if name_of(variable::XCOPY_IMAGE).is_some() {
             warnings.push(format!(
                 "{} is set, but VSphereXcopyVolumePopulator is not served by this controller: its claims are refused",
                 variable::XCOPY_IMAGE
@@ -134,20 +135,20 @@ impl Settings {
             }
         }
         settings.cpu.read(
-            get,
+            &get,
             [variable::CPU_REQUEST, variable::CPU_LIMIT],
             "1m",
             &mut warnings,
         );
         settings.memory.read(
-            get,
+            &get,
             [variable::MEMORY_REQUEST, variable::MEMORY_LIMIT],
             LEAST_MEMORY,
             &mut warnings,
         );
         let proxies = variable::PROXY.into_iter();
         settings.proxy = proxies
-            .filter_map(|name| Some((name.to_owned(), get(name)?)))
+            .filter_map(|name| Some((name.to_owned(), name_of(name)?)))
             .collect();
         (settings, warnings)
     }
@@ -251,6 +252,9 @@ mod tests {
             (variable::MAX_IN_FLIGHT, "0"),
             (variable::MAX_IN_FLIGHT, "-1"),
             (variable::MAX_IN_FLIGHT, "many"),
+            (variable::MAX_IN_FLIGHT, ""),
+            (variable::CPU_LIMIT, ""),
+            (variable::MEMORY_REQUEST, " "),
             (variable::CPU_LIMIT, "0"),
             (variable::CPU_LIMIT, "50m"),
             (variable::CPU_REQUEST, "2"),
@@ -279,12 +283,6 @@ mod tests {
         ]);
         assert_eq!(warnings.len(), 1);
         assert!(warnings[0].contains("VSphereXcopyVolumePopulator is not served"));
-    }
-
-    #[test]
-    fn an_empty_value_is_none() {
-        let (settings, _) = read(&[(variable::CPU_LIMIT, ""), (variable::MAX_IN_FLIGHT, "")]);
-        assert_eq!(settings, Settings::default());
     }
 
     #[test]

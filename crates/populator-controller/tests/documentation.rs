@@ -18,6 +18,10 @@ use populator_controller::{
 use prometheus_client::encoding::text::encode;
 
 const PAGE: &str = include_str!("../../../docs/controller.md");
+const DEFINITIONS: [&str; 2] = [
+    include_str!("../../../manifests/crds/forklift.konveyor.io_ovirtvolumepopulators.yaml"),
+    include_str!("../../../manifests/crds/forklift.konveyor.io_openstackvolumepopulators.yaml"),
+];
 const SETTINGS: &str = include_str!("../../../manifests/base/settings.env");
 const ALERTS: &str = include_str!("../../../manifests/components/monitoring/prometheus-rule.yaml");
 
@@ -97,11 +101,44 @@ fn alerts_ask_for_metrics_and_labels_that_exist_and_each_has_its_row() {
     }
 }
 
+/// What the program prints.
+fn printed(argument: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_populator-controller");
+    let output = Command::new(program).arg(argument).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_definitions_of_the_manifests_are_those_that_it_prints() {
+    let printed = printed("crd");
+    let documents: Vec<&str> = printed.split("---\n").skip(1).collect();
+    assert_eq!(documents.len(), DEFINITIONS.len(), "{printed}");
+    for definition in DEFINITIONS {
+        assert!(documents.iter().any(|one| definition.ends_with(one)));
+    }
+}
+
+#[test]
+fn durations_are_told_apart_up_to_days() {
+    let samples = exposed();
+    for name in [
+        "volume_populator_operation_seconds",
+        "populator_controller_phase_seconds",
+    ] {
+        let bounds = samples
+            .lines()
+            .filter(|line| line.starts_with(&format!("{name}_bucket")))
+            .filter_map(|line| line.split("le=\"").nth(1)?.split('"').next()?.parse().ok())
+            .filter(|bound: &f64| bound.is_finite());
+        let longest = bounds.fold(0.0, f64::max);
+        assert!(longest >= 2.0 * 86_400.0, "{name}: {longest}");
+    }
+}
+
 #[test]
 fn every_flag_is_told() {
-    let program = env!("CARGO_BIN_EXE_populator-controller");
-    let help = Command::new(program).arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
+    let help = printed("--help");
     let words = help.split_whitespace();
     let flags: BTreeSet<&str> = words
         .filter(|word| word.starts_with("--"))

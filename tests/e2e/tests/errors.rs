@@ -14,7 +14,7 @@ use populator_api::{
     Reason,
     names::{annotation, event},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::Disk;
 
 fn disk() -> Disk {
@@ -238,16 +238,18 @@ fn a_kind_that_is_not_served_is_refused() {
 fn a_quota_is_told_and_does_not_stand_in_the_way_of_others() {
     let case = Case::new();
     let disk = disk();
-    let source = case.source(Kind::Openstack, &disk);
+    let source = case.prepare(Kind::Openstack, &disk);
+    // They wait for the resource, until the quota has counted them: it counts late what is made while it is new.
+    let claims = [case.claim(&source).create(), case.claim(&source).create()];
     // Two claims and one temporary claim: the second temporary claim has no room.
     let quota =
         json!({"metadata": {"name": "few"}, "spec": {"hard": {"persistentvolumeclaims": "3"}}});
     case.create(QUOTAS, quota);
     case.cluster.wait_for("the quota counts", || {
-        let status = case.get(QUOTAS, "few")?["status"]["used"].clone();
-        (status != Value::Null).then_some(())
+        let used = case.get(QUOTAS, "few")?["status"]["used"]["persistentvolumeclaims"].clone();
+        (used == "2").then_some(())
     });
-    let claims = [case.claim(&source).create(), case.claim(&source).create()];
+    case.apply(&source);
     let refused = case.cluster.wait_for("one is refused", || {
         claims
             .iter()

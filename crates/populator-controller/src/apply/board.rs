@@ -61,17 +61,24 @@ pub struct Board {
 struct Entry {
     claims: BTreeMap<String, Stand>,
     /// What was written last; what the watches show may be older.
-    written: Option<PopulatorStatus>,
-    /// UID of the resource that it was written to.
-    resource: String,
+    written: Option<Written>,
     due: Option<Instant>,
     last: Option<Instant>,
 }
 
+#[derive(Debug)]
+struct Written {
+    status: PopulatorStatus,
+    /// UID of the resource that it was written to.
+    resource: String,
+    /// Where on it: Forklift's definition keeps less of it than ours.
+    endpoint: Option<Endpoint>,
+}
+
 /// What became of a write.
 enum Sent {
-    /// The resource says so now.
-    Taken,
+    /// The resource says so now, as far as the definition with this endpoint lets it.
+    Taken(Option<Endpoint>),
     /// The API server answered, and the resource is as before.
     Ignored,
 }
@@ -182,6 +189,7 @@ impl Board {
             if swept.elapsed() >= LONELY {
                 swept = Instant::now();
                 self.sweep(observer);
+                self.notice_definitions().await;
             }
             let writes = self
                 .take_due()
@@ -201,6 +209,24 @@ impl Board {
         for resource in cache.all_resources() {
             if !entries.contains_key(&resource.name) && resource.status.conditions.is_empty() {
                 entries.entry(resource.name.clone()).or_default().due = Some(Instant::now());
+            }
+        }
+    }
+
+    /// What Forklift's definition did not keep, ours does: when one takes the place of the other, all is written again.
+    async fn notice_definitions(&self) {
+        for kind in Kind::ALL {
+            // An error is told by the next write that meets it.
+            let Ok(endpoint) = self.endpoints.of(kind, &self.client).await else {
+                continue;
+            };
+            let mut entries = self.lock();
+            let entries = entries.iter_mut().filter(|(name, _)| name.kind == kind);
+            for (_, entry) in entries {
+                let is_elsewhere = |written: &mut Written| written.endpoint != endpoint;
+                if entry.written.take_if(is_elsewhere).is_some() {
+                    entry.due = Some(Instant::now());
+                }
             }
         }
     }
@@ -226,7 +252,7 @@ impl Board {
             return;
         };
         let outcome = self.send(&resource, &status, &previous).await;
-        if matches!(outcome, Ok(Sent::Taken)) {
+        if matches!(outcome, Ok(Sent::Taken(_))) {
             for (claim, event) in self.milestones(&name, &status, &previous) {
                 recorder.happened(&claim, &event, Timestamp::now()).await;
             }
@@ -237,9 +263,12 @@ impl Board {
         };
         entry.last = Some(Instant::now());
         match outcome {
-            Ok(Sent::Taken) => {
-                entry.written = Some(status);
-                entry.resource = resource.uid;
+            Ok(Sent::Taken(endpoint)) => {
+                entry.written = Some(Written {
+                    status,
+                    resource: resource.uid,
+                    endpoint,
+                });
             }
             Ok(Sent::Ignored) => {
                 // A definition with a subresource took the place of Forklift's.
@@ -269,11 +298,10 @@ impl Board {
     ) -> Option<(PopulatorStatus, PopulatorStatus)> {
         let entries = self.lock();
         let entry = entries.get(name)?;
-        let written = entry
-            .written
-            .as_ref()
-            .filter(|_| entry.resource == resource.uid);
-        let previous = written.unwrap_or(&resource.status).clone();
+        let written = entry.written.as_ref();
+        let written = written.filter(|written| written.resource == resource.uid);
+        let previous = written.map_or(&resource.status, |written| &written.status);
+        let previous = previous.clone();
         let served: Vec<Served<'_>> = entry
             .claims
             .values()
@@ -323,26 +351,28 @@ impl Board {
         let unavailable = |error| Failure::of(error, &[404, 409]);
         let kind = resource.name.kind;
         let endpoint = self.endpoints.of(kind, &self.client).await;
+        let endpoint = endpoint.map_err(unavailable)?;
         let api = Api::<DynamicObject>::namespaced_with(
             self.client.clone(),
             &resource.name.namespace,
             &api_resource(kind),
         );
         let of_this_one = json!({"uid": resource.uid});
-        match endpoint.map_err(unavailable)? {
-            None => Ok(Sent::Taken),
+        match endpoint {
+            None => Ok(Sent::Taken(None)),
             Some(Endpoint::Status) => {
                 self.telemetry.wrote("patch", kind.plural());
                 let status = full(status).map_err(Failure::Patch)?;
                 let patch = json!({"metadata": of_this_one, "status": status});
                 let (parameters, patch) = (parameters(), Patch::Merge(patch));
                 let sent = api.patch_status(&resource.name.name, &parameters, &patch);
-                sent.await.map(|_| Sent::Taken).map_err(unavailable)
+                sent.await.map_err(unavailable)?;
+                Ok(Sent::Taken(endpoint))
             }
             Some(Endpoint::Main) => {
                 let progress = status.progress.as_deref().unwrap_or("0");
                 if previous.progress.as_deref() == Some(progress) {
-                    return Ok(Sent::Taken);
+                    return Ok(Sent::Taken(endpoint));
                 }
                 self.telemetry.wrote("patch", kind.plural());
                 let patch = json!({"metadata": of_this_one, "status": {"progress": progress}});
@@ -350,7 +380,7 @@ impl Board {
                 let sent = api.patch(&resource.name.name, &parameters, &patch);
                 let sent = sent.await.map_err(unavailable)?;
                 Ok(if sent.data["status"]["progress"] == progress {
-                    Sent::Taken
+                    Sent::Taken(endpoint)
                 } else {
                     Sent::Ignored
                 })

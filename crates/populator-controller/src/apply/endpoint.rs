@@ -60,10 +60,7 @@ impl Endpoints {
                 has(plural).then_some((kind, Endpoint::Main))
             }
         };
-        let endpoints: BTreeMap<_, _> = [Kind::Ovirt, Kind::Openstack]
-            .into_iter()
-            .filter_map(endpoint)
-            .collect();
+        let endpoints: BTreeMap<_, _> = Kind::ALL.into_iter().filter_map(endpoint).collect();
         let outcome = endpoints.get(&kind).copied();
         *self.lock() = Some(Learned {
             at: Instant::now(),

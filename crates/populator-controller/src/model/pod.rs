@@ -34,6 +34,8 @@ pub struct Pod {
     pub arguments: Vec<String>,
     /// Secondary networks.
     pub networks: Option<String>,
+    /// The one among them that it was made for. Forklift's pods do not say.
+    pub transfer_network: Option<String>,
     /// The node that it may run on only.
     pub pinned_to: Option<String>,
     /// The node that it was given.
@@ -126,6 +128,7 @@ impl Pod {
                 .and_then(|mover| mover.args.clone())
                 .unwrap_or_default(),
             networks: annotation(metadata, key::NETWORKS).map(str::to_owned),
+            transfer_network: annotation(metadata, key::TRANSFER_NETWORK).map(str::to_owned),
             pinned_to: spec.and_then(pin),
             node: spec.and_then(|spec| spec.node_name.clone()),
             address: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),

@@ -79,12 +79,13 @@ pub enum SourceError {
 }
 
 impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Ovirt, Self::Openstack];
+
     /// The kind of that name in our API group.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Ovirt, Self::Openstack]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// The kind's name in the API.

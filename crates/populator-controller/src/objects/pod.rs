@@ -149,9 +149,12 @@ fn annotations(
         (label::ISTIO_INJECT, "false".to_owned()),
         (key::LINKERD_INJECT, "disabled".to_owned()),
     ];
-    let network = network_annotation(source).map(|network| (key::NETWORKS, network));
+    let network = network_annotation(source);
+    let networks = [key::NETWORKS, key::TRANSFER_NETWORK]
+        .into_iter()
+        .filter_map(|name| Some((name, network.clone()?)));
     let retry = claim.retry.clone().map(|retry| (key::RETRY, retry));
-    let all = always.into_iter().chain(network).chain(retry);
+    let all = always.into_iter().chain(networks).chain(retry);
     all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 

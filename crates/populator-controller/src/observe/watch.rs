@@ -114,7 +114,7 @@ pub fn watch_all(
             |observer| observer.cache().forget_nodes(),
         );
     }
-    for kind in [Kind::Ovirt, Kind::Openstack] {
+    for kind in Kind::ALL {
         let api = Api::all_with(client.clone(), &api_resource(kind));
         starts.start(kind.plural(), api, all(), move |observer, event| {
             observer.cache().resources(kind, event)

@@ -15,9 +15,17 @@ pub(super) fn is_outdated(claim: &Claim, source: &Source, pod: &Pod) -> bool {
         || (claim.retry.is_some() && claim.retry != pod.retry)
 }
 
-/// Whether the pod is attached to the resource's network. It may be attached to more: admission adds what
-/// the cluster's administrator wants, and a pod must not be replaced for that.
+/// Whether the pod is attached to the resource's network, and to none that the resource named before. It may be
+/// attached to more: admission adds what the cluster's administrator wants, and a pod must not be replaced for that.
 fn is_attached(source: &Source, pod: &Pod) -> bool {
-    let networks = pod.networks.as_deref().unwrap_or_default();
-    objects::network_annotation(source).is_none_or(|network| networks.contains(&network))
+    let wanted = objects::network_annotation(source);
+    match (&wanted, &pod.transfer_network) {
+        (_, Some(_)) => wanted == pod.transfer_network,
+        (None, None) => true,
+        // Forklift's pod, or one of ours from before there was a network.
+        (Some(wanted), None) => {
+            let mut networks = pod.networks.as_deref().unwrap_or_default().split(',');
+            networks.any(|network| network.trim() == wanted)
+        }
+    }
 }

@@ -199,6 +199,28 @@ async fn a_definition_that_is_replaced_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_forklifts_definition_did_not_keep_is_written_when_ours_takes_its_place() {
+    let ours = Arc::new(AtomicBool::new(false));
+    let is_ours = Arc::clone(&ours);
+    let bench = Bench::new(Some("0"), move |asked| match asked.line.as_str() {
+        DISCOVERY => discovery(is_ours.load(Ordering::Relaxed)),
+        _ => patched(asked),
+    });
+    // It stands as it does, and for good: nothing of this claim changes any more.
+    bench.set(Reason::CredentialsRefused);
+    bench.run(3).await;
+    assert_eq!(bench.api.lines(), [DISCOVERY], "only the progress is kept");
+    ours.store(true, Ordering::Relaxed);
+    bench.run(600).await;
+    let mut asked = bench.api.take();
+    asked.retain(|asked| asked.line != DISCOVERY);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0].line, format!("{MAIN}/status"));
+    let claim = &asked[0].body["status"]["claims"][0];
+    assert_eq!(claim["reason"], "CredentialsRefused");
+}
+
+#[tokio::test(start_paused = true)]
 async fn numbers_are_not_written_by_the_second() {
     let bench = Bench::new(None, |asked| match asked.line.as_str() {
         DISCOVERY => discovery(true),

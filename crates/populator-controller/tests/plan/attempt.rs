@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use populator_api::Reason;
 use populator_controller::{
-    model::{ClaimPhase, Lookup, NodeTerm, Nodes, PodPhase, Requirement, VolumePhase},
+    model::{ClaimPhase, Lookup, Network, NodeTerm, Nodes, PodPhase, Requirement, VolumePhase},
     plan::Action,
 };
 
@@ -103,6 +103,13 @@ fn from_the_temporary_claim_to_the_pod() {
     check(rows);
 }
 
+fn fast() -> Network {
+    Network {
+        namespace: "nets".to_owned(),
+        name: "fast".to_owned(),
+    }
+}
+
 #[test]
 fn pods_that_do_not_start() {
     let stuck: &[&str] = &["PopulatorStuck"];
@@ -163,6 +170,51 @@ fn pods_that_do_not_start() {
             "the cluster attached the pod to a network of its own",
             pending,
             |case| case.pod().networks = Some("default/audit".to_owned()),
+            Reason::PodPending,
+            &[],
+            &[],
+        ),
+        (
+            "the network was taken out of the resource",
+            pending,
+            |case| {
+                case.pod().networks = Some("nets/fast".to_owned());
+                case.pod().transfer_network = Some("nets/fast".to_owned());
+            },
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &[],
+        ),
+        (
+            "the network is another one with the same beginning",
+            pending,
+            |case| {
+                case.source().network = Some(fast());
+                case.pod().networks = Some("nets/fast-old".to_owned());
+            },
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &[],
+        ),
+        (
+            "Forklift attached the pod to the network",
+            pending,
+            |case| {
+                case.source().network = Some(fast());
+                case.pod().networks = Some("default/audit, nets/fast".to_owned());
+            },
+            Reason::PodPending,
+            &[],
+            &[],
+        ),
+        (
+            "the cluster wrote the pod's networks in another form",
+            pending,
+            |case| {
+                case.source().network = Some(fast());
+                case.pod().networks = Some(r#"[{"name": "fast"}]"#.to_owned());
+                case.pod().transfer_network = Some("nets/fast".to_owned());
+            },
             Reason::PodPending,
             &[],
             &[],
