@@ -67,13 +67,12 @@ struct Round {
 
 impl Controller {
     /// Counts who holds a place, before anybody is let in.
-    pub fn count_places(&self) -> Vec<String> {
+    pub fn count_places(&self) {
         let now = Timestamp::now();
         let cache = self.observer.cache();
-        let claims = cache.all_claims();
         let mut turns = self.turns();
-        for uid in &claims {
-            let world = cache.world(uid).map(|mut world| {
+        for uid in cache.all_claims() {
+            let world = cache.world(&uid).map(|mut world| {
                 // Who has begun was granted what it needed, and is counted; it is asked for again at the look.
                 if world.grant == Grant::Missing && world.own_temporary().is_some() {
                     world.grant = Grant::Given;
@@ -81,9 +80,8 @@ impl Controller {
                 world
             });
             let candidate = world.and_then(|world| Candidate::of(&world, &self.settings, now));
-            turns.note(uid, candidate);
+            turns.count(&uid, candidate);
         }
-        claims
     }
 
     /// Looks at the claims that `wakes` names, and at those that ask for it, until `stop` ends; at most

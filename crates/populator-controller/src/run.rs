@@ -213,12 +213,9 @@ fn start(
     tasks.spawn("first look", async move {
         complete.await;
         // Before any claim is looked at, so that nobody is let in too many.
-        let claims = first.count_places();
-        tracing::info!(claims = claims.len(), "the cluster is known");
-        wakes.open();
-        for claim in claims {
-            wakes.send(claim).await;
-        }
+        first.count_places();
+        let number = wakes.open(|| first.observer.cache().all_claims()).await;
+        tracing::info!(claims = number, "the cluster is known");
     });
 
     let log = rights.logs.then(|| LogReader::new(client.clone()));

@@ -3,7 +3,8 @@
 //! A claim holds a place from the moment its temporary claim is made until its pod has ended for good: while
 //! its volume is provisioned, while its pod starts (also one that cannot, since it may at any moment),
 //! while bytes move, and through the pauses between attempts. A claim that waits for a consumer, or for
-//! something that others must make, holds none and does not stand in the queue.
+//! something that others must make, or that has failed for good, holds none and does not stand in the queue; it does when
+//! it can go on.
 
 mod turns;
 
@@ -39,6 +40,9 @@ pub struct Candidate {
 pub enum Stand {
     /// It holds a place.
     Holds,
+    /// It could make its pod at once: between two attempts it holds its place, and after a failure for good, or when
+    /// what it needs was missing meanwhile, it has given it up and needs another one.
+    Resumes,
     /// It could begin at once.
     Waits,
 }
@@ -48,9 +52,17 @@ impl Candidate {
     #[must_use]
     pub fn of(world: &World, settings: &Settings, now: Timestamp) -> Option<Self> {
         let plan = plan(world, settings, &Admission::Granted, now)?;
-        let begins = |action: &Action| matches!(action, Action::CreateTemporaryClaim(_));
-        let stand = if plan.actions.iter().any(begins) {
+        let does = |wanted: fn(&Action) -> bool| plan.actions.iter().any(wanted);
+        let stand = if does(|action| {
+            // A failure for good has given the place up, and somebody asks for another try.
+            matches!(
+                action,
+                Action::CreateTemporaryClaim(_) | Action::ForgetFailures
+            )
+        }) {
             Stand::Waits
+        } else if does(|action| matches!(action, Action::CreatePod(_))) {
+            Stand::Resumes
         } else if world.own_temporary().is_some() && loads(plan.status.reason) {
             Stand::Holds
         } else {

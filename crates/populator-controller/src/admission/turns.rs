@@ -28,10 +28,20 @@ pub struct Turn {
 }
 
 impl Turns {
-    /// Notes how a claim was found, and lets nobody in.
-    pub fn note(&mut self, claim_uid: &str, candidate: Option<Candidate>) {
+    /// Notes how a claim was found after a start, and lets nobody in. One that has begun and has no pod now may have
+    /// one in a moment, by the hand of whoever led before: it holds a place.
+    pub fn count(&mut self, claim_uid: &str, candidate: Option<Candidate>) {
+        self.note(claim_uid, candidate, Stand::Holds);
+    }
+
+    /// `resumed` is how one stands that resumes, unless that is known.
+    fn note(&mut self, claim_uid: &str, candidate: Option<Candidate>, resumed: Stand) {
         match candidate {
-            Some(candidate) => {
+            Some(mut candidate) => {
+                if candidate.stand == Stand::Resumes {
+                    let known = self.candidates.get(claim_uid).map(|known| known.stand);
+                    candidate.stand = known.unwrap_or(resumed);
+                }
                 if candidate.stand == Stand::Holds {
                     self.granted.remove(claim_uid);
                     self.begun.remove(claim_uid);
@@ -51,7 +61,7 @@ impl Turns {
         candidate: Option<Candidate>,
         settings: &Settings,
     ) -> Turn {
-        self.note(claim_uid, candidate);
+        self.note(claim_uid, candidate, Stand::Waits);
         let (mut outcome, mut woken) = self.let_in(settings);
         woken.retain(|uid| uid != claim_uid);
         Turn {
@@ -139,7 +149,7 @@ mod tests {
     fn with_three_waiting() -> Turns {
         let mut turns = Turns::default();
         for uid in ["a", "b", "c"] {
-            turns.note(uid, candidate(uid, Stand::Waits));
+            turns.count(uid, candidate(uid, Stand::Waits));
         }
         turns
     }
@@ -188,15 +198,35 @@ mod tests {
     #[test]
     fn after_a_start_places_are_counted_before_anybody_is_let_in() {
         let mut turns = Turns::default();
-        turns.note("a", candidate("a", Stand::Waits));
-        for uid in ["x", "y"] {
-            turns.note(uid, candidate(uid, Stand::Holds));
+        turns.count("a", candidate("a", Stand::Waits));
+        for (uid, stand) in [("x", Stand::Holds), ("y", Stand::Resumes)] {
+            turns.count(uid, candidate(uid, stand));
         }
         assert!(!granted(&turns.decide(
             "a",
             candidate("a", Stand::Waits),
             &settings()
         )));
+    }
+
+    #[test]
+    fn whoever_has_given_its_place_up_queues_to_go_on() {
+        let mut turns = Turns::default();
+        let mut decide = |uid: &str, stand| turns.decide(uid, candidate(uid, stand), &settings());
+        for uid in ["a", "b"] {
+            assert!(granted(&decide(uid, Stand::Waits)));
+            // It has made its temporary claim, and then its pod.
+            assert!(granted(&decide(uid, Stand::Resumes)));
+            assert!(granted(&decide(uid, Stand::Holds)));
+        }
+        // Between attempts.
+        assert!(granted(&decide("a", Stand::Resumes)));
+        // It had failed for good, which made room for the others; now its secret was corrected.
+        assert!(!granted(&decide("c", Stand::Resumes)));
+        assert_eq!(turns.decide("a", None, &settings()).woken, ["c"]);
+        let mut decide = |uid: &str, stand| turns.decide(uid, candidate(uid, stand), &settings());
+        assert!(granted(&decide("c", Stand::Resumes)));
+        assert!(!granted(&decide("a", Stand::Resumes)));
     }
 
     #[test]

@@ -53,9 +53,16 @@ impl Wakes {
         }
     }
 
-    /// From now on changes are sent.
-    pub fn open(&self) {
+    /// From now on changes are sent; first, `all` of them. It is asked when what changes is sent already, so that no
+    /// claim that is new falls between the two. Returns how many they are.
+    pub async fn open(&self, all: impl FnOnce() -> Vec<String>) -> usize {
         self.open.store(true, Ordering::Release);
+        let all = all();
+        let number = all.len();
+        for claim in all {
+            self.send(claim).await;
+        }
+        number
     }
 
     /// Sends one, and waits for room. Without a receiver there is nobody to wait for.
@@ -239,5 +246,28 @@ fn code_of(error: &watcher::Error) -> Option<u16> {
         | watcher::Error::WatchFailed(kube::Error::Api(status))
         | watcher::Error::WatchError(status) => Some(status.code),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_changes_while_all_are_listed_is_sent() {
+        let (sender, mut receiver) = mpsc::channel(8);
+        let wakes = Wakes::new(sender);
+        wakes.send("early".to_owned()).await;
+        let number = wakes
+            .open(|| {
+                let new = wakes.send("new".to_owned()).now_or_never();
+                assert!(new.is_some(), "there is room");
+                vec!["a".to_owned(), "b".to_owned()]
+            })
+            .await;
+        assert_eq!(number, 2);
+        let mut sent = Vec::new();
+        receiver.recv_many(&mut sent, 8).await;
+        assert_eq!(sent, ["new", "a", "b"]);
     }
 }

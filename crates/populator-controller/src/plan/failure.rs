@@ -38,6 +38,10 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
         Err(_) => return permanent(verdict),
     };
     if outdated::is_outdated(&situation.world.claim, source, pod) {
+        // Its failure has given its place up. Until there is another one, the pod keeps its log.
+        if let Some(throttled) = situation.throttled() {
+            return throttled;
+        }
         return Plan::act(
             Reason::Retrying,
             "a new attempt was asked for",

@@ -131,11 +131,16 @@ fn what_holds_a_place() {
         case.world.claim.attempts.recreations = 3;
         case
     };
-    let cases: [(&str, Stage, Option<Stand>); 13] = [
+    let again: Stage = || {
+        let mut case = failed(16, "");
+        case.world.claim.retry = Some("2".to_owned());
+        case
+    };
+    let cases: [(&str, Stage, Option<Stand>); 14] = [
         ("could begin", fresh, Some(Stand::Waits)),
         ("waits for a consumer", late_binding, None),
-        ("begun", begun, Some(Stand::Holds)),
-        ("between attempts", provisioned, Some(Stand::Holds)),
+        ("begun", begun, Some(Stand::Resumes)),
+        ("after the pause", provisioned, Some(Stand::Resumes)),
         ("its pod is starting", pending, Some(Stand::Holds)),
         ("copying", running, Some(Stand::Holds)),
         (
@@ -144,6 +149,11 @@ fn what_holds_a_place() {
             Some(Stand::Holds),
         ),
         ("failed for good", || failed(16, ""), None),
+        (
+            "failed for good, and asked for again",
+            again,
+            Some(Stand::Waits),
+        ),
         ("failed too often", exhausted, None),
         ("copied", succeeded, None),
         ("rebound", rebound, None),

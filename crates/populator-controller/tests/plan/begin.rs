@@ -5,7 +5,7 @@ use populator_controller::{
 };
 
 use crate::support::{
-    Case, NODE, Row, begun, check, fresh, late_binding, nothing, running, unprovisioned,
+    Case, NODE, Row, begun, check, failed, fresh, late_binding, nothing, running, unprovisioned,
 };
 
 #[test]
@@ -326,6 +326,18 @@ fn a_full_controller_makes_nothing_and_ends_nothing() {
     let rows: &[Row] = &[
         ("fresh", fresh, full, Reason::Throttled, &[], throttled),
         ("begun", begun, full, Reason::Throttled, &[], throttled),
+        (
+            "failed for good, and asked for again",
+            || {
+                let mut case = failed(16, "");
+                case.world.claim.retry = Some("2".to_owned());
+                case
+            },
+            full,
+            Reason::Throttled,
+            &[],
+            throttled,
+        ),
         ("running", running, full, Reason::Copying, &[], &[]),
     ];
     check(rows);
