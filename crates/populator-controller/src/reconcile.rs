@@ -202,6 +202,8 @@ impl Controller {
         };
         self.recorder.holds(claim, &plan.events, now).await;
         let mut status = plan.status;
+        // Said afterwards: an event that is slow must not keep a failed pod standing, which Forklift takes for the end.
+        let mut done = Vec::new();
         for action in &plan.actions {
             match self.writer.apply(action, claim).await {
                 Ok(()) => {
@@ -219,9 +221,7 @@ impl Controller {
                         let time = now.duration_since(temporary.created).unsigned_abs();
                         self.telemetry.ended(Ended::success, time);
                     }
-                    if let Some(event) = action.announcement() {
-                        self.recorder.happened(claim, &event, now).await;
-                    }
+                    done.extend(action.announcement());
                 }
                 Err(failure) => {
                     status = self
@@ -231,6 +231,9 @@ impl Controller {
                     break;
                 }
             }
+        }
+        for event in &done {
+            self.recorder.happened(claim, event, now).await;
         }
         let Some(source) = source_of(claim) else {
             return;

@@ -1,7 +1,7 @@
 //! How every claim stands, and the status of every populator resource from it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -29,8 +29,11 @@ use crate::{
 
 /// How often there may be something to write.
 const TICK: Duration = Duration::from_secs(1);
-/// Between two writes of one resource when only numbers have changed, or the last write failed.
+/// Between two writes of one resource when only numbers have changed, or the last write failed; after more failures
+/// the pause doubles with each.
 const PACE: Duration = Duration::from_secs(5);
+/// The longest pause after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// Resources that nobody refers to are told so after a while, since they are usually made before their claims.
 const LONELY: Duration = Duration::from_secs(30);
 /// Writes at a time.
@@ -54,6 +57,8 @@ pub struct Board {
     client: Client,
     telemetry: Telemetry,
     endpoints: Endpoints,
+    /// Kinds whose writes fail, which is told once until one succeeds.
+    complained: Mutex<HashSet<Kind>>,
     entries: Mutex<HashMap<SourceName, Entry>>,
 }
 
@@ -64,6 +69,8 @@ struct Entry {
     written: Option<Written>,
     due: Option<Instant>,
     last: Option<Instant>,
+    /// Writes in a row that were in vain.
+    failures: u32,
 }
 
 #[derive(Debug)]
@@ -97,6 +104,7 @@ impl Board {
             client,
             telemetry,
             endpoints: Endpoints::default(),
+            complained: Mutex::default(),
             entries: Mutex::default(),
         }
     }
@@ -201,13 +209,21 @@ impl Board {
         }
     }
 
-    /// Finds resources that nobody refers to, and drops those that are gone.
+    /// Finds resources that nobody refers to, or that were made anew, and drops those that are gone.
     fn sweep(&self, observer: &Observer) {
         let cache = observer.cache();
         let mut entries = self.lock();
         entries.retain(|name, entry| !entry.claims.is_empty() || cache.resource(name).is_some());
         for resource in cache.all_resources() {
-            if !entries.contains_key(&resource.name) && resource.status.conditions.is_empty() {
+            let is_due = match entries.get(&resource.name) {
+                None => resource.status.conditions.is_empty(),
+                Some(Entry {
+                    written: Some(written),
+                    ..
+                }) => written.resource != resource.uid,
+                Some(_) => false,
+            };
+            if is_due {
                 entries.entry(resource.name.clone()).or_default().due = Some(Instant::now());
             }
         }
@@ -264,6 +280,8 @@ impl Board {
         entry.last = Some(Instant::now());
         match outcome {
             Ok(Sent::Taken(endpoint)) => {
+                entry.failures = 0;
+                self.complaints().remove(&name.kind);
                 entry.written = Some(Written {
                     status,
                     resource: resource.uid,
@@ -273,18 +291,27 @@ impl Board {
             Ok(Sent::Ignored) => {
                 // A definition with a subresource took the place of Forklift's.
                 self.endpoints.forget();
-                entry.due = Some(Instant::now());
+                entry.due = Some(Instant::now() + entry.pause());
             }
             Err(error) => {
                 // Perhaps the definition was replaced; a resource that is gone is not written again.
                 self.endpoints.forget();
-                entry.due = Some(Instant::now() + PACE);
-                tracing::warn!(
-                    resource = name.name,
-                    namespace = name.namespace,
-                    "the status of a {} cannot be written: {error}",
-                    name.kind.name()
-                );
+                entry.due = Some(Instant::now() + entry.pause());
+                let (kind, resource, namespace) = (name.kind.name(), &name.name, &name.namespace);
+                if self.complaints().insert(name.kind) {
+                    tracing::warn!(
+                        resource,
+                        namespace,
+                        "the status of a {kind} cannot be written, and is tried again; others of its kind may fail \
+                         in silence until one succeeds: {error}"
+                    );
+                } else {
+                    tracing::debug!(
+                        resource,
+                        namespace,
+                        "the status of a {kind} cannot be written: {error}"
+                    );
+                }
             }
         }
     }
@@ -302,9 +329,12 @@ impl Board {
         let written = written.filter(|written| written.resource == resource.uid);
         let previous = written.map_or(&resource.status, |written| &written.status);
         let previous = previous.clone();
+        // What a claim of another namespace says to whom has not let it in is not the resource's.
+        let granted = |standing: &&Stand| standing.status.reason != Reason::ReferenceNotGranted;
         let served: Vec<Served<'_>> = entry
             .claims
             .values()
+            .filter(granted)
             .map(|standing| Served {
                 claim: &standing.claim,
                 status: &standing.status,
@@ -388,8 +418,23 @@ impl Board {
         }
     }
 
+    fn complaints(&self) -> MutexGuard<'_, HashSet<Kind>> {
+        self.complained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<SourceName, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// The pause after one more write in vain.
+    fn pause(&mut self) -> Duration {
+        let doublings = self.failures.min(16);
+        self.failures = self.failures.saturating_add(1);
+        PACE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
     }
 }
 

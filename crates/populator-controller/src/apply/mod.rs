@@ -170,6 +170,10 @@ where
     };
     match api.create(&parameters, object).await {
         Ok(_) => Ok(()),
+        // What an admission webhook that is out of order gives; others would wait behind this one in silence.
+        Err(kube::Error::Api(status)) if status.code == 500 => {
+            Err(Failure::Refused(kube::Error::Api(status)))
+        }
         // 404 speaks of the namespace.
         Err(error) => Err(Failure::of(error, &[404, 409])),
     }

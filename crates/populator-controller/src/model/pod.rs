@@ -72,6 +72,8 @@ pub enum PodPhase {
 pub struct Ended {
     /// Exit code.
     pub exit_code: i32,
+    /// When, by the node's clock.
+    pub at: Option<Timestamp>,
     /// The kubelet's word, such as `OOMKilled`.
     pub reason: String,
     /// The termination message.
@@ -139,6 +141,7 @@ impl Pod {
             evicted: disruption.or(told),
             ended: state.terminated.map(|ended| Ended {
                 exit_code: ended.exit_code,
+                at: ended.finished_at.map(|time| time.0),
                 reason: ended.reason.unwrap_or_default(),
                 message: ended.message.unwrap_or_default(),
             }),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use populator_api::{Reason, names::event as name};
 
-use super::{Action, Plan, Removal, Situation, begin, failure, outdated, rebind, settle};
+use super::{Action, Event, Plan, Removal, Situation, begin, failure, outdated, rebind, settle};
 use crate::{
     model::{ClaimPhase, Pod, PodPhase, TemporaryClaim},
     objects,
@@ -143,11 +143,7 @@ fn unstarted(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
 
 fn watched(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> Plan {
     let world = situation.world;
-    if pod
-        .temporary_claim
-        .as_ref()
-        .is_some_and(|uid| *uid != temporary.uid)
-    {
+    if is_of_another(temporary, pod) {
         let message =
             "the pod was made for an earlier temporary claim; it goes, and another one comes";
         let standing = pod.terminating.is_none().then(|| settle::delete_pod(pod));
@@ -167,6 +163,16 @@ fn watched(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
         PodPhase::Failed => stranded(situation, temporary, Some(pod))
             .unwrap_or_else(|| failure::next(situation, pod)),
         PodPhase::Running | PodPhase::Succeeded => Plan::wait(Reason::Copying, "copying"),
+    }
+}
+
+/// Whether the pod was made for an earlier temporary claim. Forklift's pods do not say; one that had ended before the
+/// temporary claim was made has filled another volume.
+fn is_of_another(temporary: &TemporaryClaim, pod: &Pod) -> bool {
+    match (&pod.temporary_claim, &pod.ended) {
+        (Some(uid), _) => *uid != temporary.uid,
+        (None, Some(ended)) => ended.at.is_some_and(|at| at < temporary.created),
+        (None, None) => false,
     }
 }
 
@@ -233,11 +239,15 @@ fn stranded(
     let clear = chosen.then(|| Action::ClearSelectedNode {
         node: node.to_owned(),
     });
-    let actions: Vec<Action> = pod.into_iter().chain([claim]).chain(clear).collect();
     let message = format!(
         "the node {node} is gone before it had the volume; the scheduler chooses another one"
     );
-    Some(Plan::act(Reason::WaitingForConsumer, message, actions))
+    // Taking the choice back says so by itself.
+    let event = (clear.is_none()).then(|| Event::warning(name::NODE_GONE, &message));
+    let actions: Vec<Action> = pod.into_iter().chain([claim]).chain(clear).collect();
+    let mut plan = Plan::act(Reason::WaitingForConsumer, message, actions);
+    plan.events.extend(event);
+    Some(plan)
 }
 
 fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> Plan {

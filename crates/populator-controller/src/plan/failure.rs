@@ -143,6 +143,7 @@ fn unexplained(ended: &Ended) -> String {
         exit_code,
         reason,
         message,
+        ..
     } = ended;
     let last = message.lines().rfind(|line| !line.trim().is_empty());
     match (reason.as_str(), last) {

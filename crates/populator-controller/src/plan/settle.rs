@@ -32,8 +32,12 @@ pub(super) fn bound(world: &World) -> Plan {
             "the claim got the volume {volume} while another one was being filled for it; that one is dropped"
         );
         let mut plan = Plan::warn(name::FAILED, Reason::BoundElsewhere, message);
-        plan.actions = abandon(world);
+        plan.actions = drop_all(world);
         return plan;
+    }
+    if temporary.volume.is_some() && temporary.volume != claim.volume {
+        // Made anew by mistake, when the first one was torn away; the claim has what it wants.
+        return Plan::act(Reason::Populated, "populated and bound", drop_all(world));
     }
     match claim.phase {
         ClaimPhase::Pending => rebind::under_way(world),
@@ -61,6 +65,15 @@ pub(super) fn abandon(world: &World) -> Vec<Action> {
     let temporary = world.own_temporary().filter(standing);
     let temporary = temporary.map(|temporary| delete(temporary, Removal::Abandoned));
     pod.into_iter().chain(temporary).collect()
+}
+
+/// The same with a pod that has ended, which would keep the temporary claim and its volume for as long as the claim.
+fn drop_all(world: &World) -> Vec<Action> {
+    let ended = |pod: &&Pod| {
+        pod.terminating.is_none() && matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
+    };
+    let ended = world.own_pod().filter(ended).map(delete_pod);
+    ended.into_iter().chain(abandon(world)).collect()
 }
 
 pub(super) fn delete_pod(pod: &Pod) -> Action {

@@ -58,6 +58,8 @@ struct Turn {
     next: Instant,
     pace: Duration,
     log: Instant,
+    /// What it said last comes from its log, and is the newest until that is read again.
+    is_of_log: bool,
     /// It is being asked.
     is_asked: bool,
 }
@@ -129,6 +131,7 @@ impl Poller {
         let answer = match self.scraper.measure(&target).await {
             Ok(measured) => {
                 turn.pace = turn.pace.saturating_mul(2).min(PACE);
+                turn.is_of_log = false;
                 Answer::New(Some(measured))
             }
             Err(error) => {
@@ -140,10 +143,11 @@ impl Poller {
                 match &self.log {
                     Some(log) if turn.log <= start => {
                         turn.log = start + LOG_PACE;
+                        turn.is_of_log = true;
                         Answer::New(log.measure(&target).await)
                     }
-                    Some(_) => Answer::NothingNew,
-                    None => Answer::New(None),
+                    Some(_) if turn.is_of_log => Answer::NothingNew,
+                    _ => Answer::New(None),
                 }
             }
         };
@@ -186,6 +190,7 @@ impl Schedule {
             next: now,
             pace: FIRST_PACE,
             log: now,
+            is_of_log: false,
             is_asked: true,
         });
         turn.is_asked = true;

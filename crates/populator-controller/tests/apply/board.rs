@@ -253,17 +253,61 @@ async fn a_resource_that_nobody_refers_to_is_told_so_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_that_is_not_let_in_says_nothing_on_the_resource() {
+    let bench = Bench::new(None, |asked| match asked.line.as_str() {
+        DISCOVERY => discovery(true),
+        _ => patched(asked),
+    });
+    bench.set(Reason::Populated);
+    let mut stranger = claim();
+    stranger.uid = "stranger".to_owned();
+    stranger.namespace = "elsewhere".to_owned();
+    bench
+        .board
+        .set(source(), stranger, status(Reason::ReferenceNotGranted));
+    bench.run(10).await;
+    let asked = bench.api.take();
+    let status = &asked.last().unwrap().body["status"];
+    assert_eq!(status["claims"].as_array().unwrap().len(), 1, "{status}");
+    assert_eq!(status["progress"], "100", "{status}");
+    assert_eq!(status["conditions"][0]["status"], "True", "{status}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_is_made_anew_is_told_all_of_it() {
+    let bench = Bench::new(None, |asked| match asked.line.as_str() {
+        DISCOVERY => discovery(true),
+        _ => patched(asked),
+    });
+    bench.set(Reason::Populated);
+    bench.run(10).await;
+    assert_eq!(bench.api.lines().len(), 2);
+    let mut anew = resource(None);
+    anew.metadata.uid = Some("anew".to_owned());
+    bench
+        .observer
+        .cache()
+        .resources(Kind::Ovirt, Watched::Apply(anew));
+    bench.run(100).await;
+    let asked = bench.api.take();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0].body["metadata"]["uid"], "anew");
+    assert_eq!(asked[0].body["status"]["progress"], "100");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_fails_is_tried_again_without_haste() {
     let bench = Bench::new(None, |asked| match asked.line.as_str() {
         DISCOVERY => discovery(true),
         _ => refusal(500, "InternalError", "in trouble"),
     });
     bench.set(Reason::Copying);
-    bench.run(30).await;
+    bench.run(3600).await;
     let asked = bench.api.lines();
     let writes = asked
         .iter()
         .filter(|line| line.ends_with("/status"))
         .count();
-    assert!((4..=7).contains(&writes), "{asked:?}");
+    // After 5, 10, 20 … 160 s, and then every five minutes.
+    assert!((15..=20).contains(&writes), "{asked:?}");
 }

@@ -1,8 +1,11 @@
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use populator_api::Reason;
 use populator_controller::{
-    model::{ClaimPhase, Lookup, Network, NodeTerm, Nodes, PodPhase, Requirement, VolumePhase},
+    model::{
+        ClaimPhase, Ended, Lookup, Network, NodeTerm, Nodes, PodPhase, Requirement, VolumePhase,
+    },
     plan::Action,
 };
 
@@ -533,6 +536,23 @@ fn forklifts_objects_are_adopted() {
                 "adopt pod 90d0",
                 "rebind pv-1@7 from 7e30",
             ],
+            &[],
+        ),
+        (
+            "its pod had ended before there was this temporary claim: it has filled another volume",
+            succeeded,
+            |case| {
+                case.pod().temporary_claim = None;
+                let before = case.temporary().created - SignedDuration::from_mins(1);
+                case.pod().ended = Some(Ended {
+                    exit_code: 0,
+                    at: Some(before),
+                    reason: "Completed".to_owned(),
+                    message: String::new(),
+                });
+            },
+            Reason::Clearing,
+            &["delete pod 90d0"],
             &[],
         ),
         (

@@ -289,7 +289,7 @@ fn consumers_and_nodes() {
             },
             Reason::WaitingForConsumer,
             &["delete claim 7e30"],
-            &[],
+            &["PopulatorNodeGone"],
         ),
     ];
     check(rows);

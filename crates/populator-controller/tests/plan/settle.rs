@@ -198,6 +198,19 @@ fn the_temporary_claim_goes_when_the_target_is_bound_and_it_is_lost() {
 }
 
 #[test]
+fn a_second_volume_for_a_claim_that_has_its_own_is_dropped() {
+    let rows: &[Row] = &[(
+        "the temporary claim was torn away after the rebind, and made anew",
+        bound,
+        |case| case.temporary().volume = Some("another".to_owned()),
+        Reason::Populated,
+        &["delete pod 90d0", "delete claim 7e30"],
+        &[],
+    )];
+    check(rows);
+}
+
+#[test]
 fn a_target_that_was_bound_by_somebody_else() {
     let elsewhere: fn(&mut Case) = |case| {
         case.world.claim.phase = ClaimPhase::Bound;
@@ -218,7 +231,7 @@ fn a_target_that_was_bound_by_somebody_else() {
             succeeded,
             elsewhere,
             Reason::BoundElsewhere,
-            &["delete claim 7e30"],
+            &["delete pod 90d0", "delete claim 7e30"],
             failed,
         ),
         (

@@ -250,6 +250,7 @@ pub(crate) fn failed(exit_code: i32, message: &str) -> Case {
     let mut case = with_pod(provisioned(), PodPhase::Failed);
     case.pod().ended = Some(Ended {
         exit_code,
+        at: None,
         reason: "Error".to_owned(),
         message: message.to_owned(),
     });
