@@ -2,11 +2,12 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context;
+use jiff::Timestamp;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -25,7 +26,7 @@ use crate::{
     election::{Election, Leadership, Outcome},
     model::{Pod, PodPhase},
     observe::{Cache, Observer, Wakes, watch_all},
-    progress::{LogReader, Measured, Poller, Scraper, Target},
+    progress::{LogReader, Poller, Scraper, Tally, Target},
     reconcile::Controller,
     rights::Rights,
     telemetry::Telemetry,
@@ -225,12 +226,20 @@ fn start(
     );
     let (pods, noted, counted) = (Arc::clone(&observer), Arc::clone(&board), telemetry.clone());
     tasks.spawn("progress", async move {
+        let tally = Mutex::new(Tally::new(Timestamp::now()));
+        let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let targets = || {
+            let targets = targets(&pods);
+            tally().keep(&targets);
+            targets
+        };
         let deliver = |target: &Target, measured| {
-            if let Some((kind, before)) = noted.measure(&target.claim_uid, measured) {
-                counted.copied(kind, newly_copied(before, measured));
+            let newly = tally().newly(target, measured);
+            if let Some(kind) = noted.measure(&target.claim_uid, measured) {
+                counted.copied(kind, newly);
             }
         };
-        poller.run(|| targets(&pods), deliver).await;
+        poller.run(targets, deliver).await;
     });
 
     let shown = Arc::clone(&board);
@@ -266,18 +275,8 @@ fn targets(observer: &Observer) -> Vec<Target> {
             namespace: name.0.clone(),
             pod: name.1.clone(),
             address: pod.address?,
+            created: pod.created,
         })
     };
     cache.all_pods().filter_map(running).collect()
-}
-
-/// Bytes that came into place between two measurements of one claim. After a new attempt they are counted
-/// from its beginning.
-fn newly_copied(before: Option<Measured>, now: Option<Measured>) -> u64 {
-    let copied = |measured: Option<Measured>| Some(measured?.bytes?.copied);
-    match (copied(before), copied(now)) {
-        (Some(before), Some(now)) if now >= before => now - before,
-        (_, Some(now)) => now,
-        (_, None) => 0,
-    }
 }

@@ -9,7 +9,7 @@
 mod api;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use populator_controller::progress::{LogReader, Measured, Poller, Scraper, ScraperError, Target};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -53,6 +54,10 @@ struct Pod {
 }
 
 fn pod(ip: IpAddr) -> Pod {
+    pod_at((ip, 0).into())
+}
+
+fn pod_at(address: SocketAddr) -> Pod {
     runtime::crypto::install();
     let family = Family::<Owner, Gauge>::default();
     let owner = Owner {
@@ -64,7 +69,7 @@ fn pod(ip: IpAddr) -> Pod {
     let transport = Transport::Tls {
         name: "ovirt-populator",
     };
-    let endpoint = Endpoint::bind((ip, 0).into(), transport, Arc::new(registry)).unwrap();
+    let endpoint = Endpoint::bind(address, transport, Arc::new(registry)).unwrap();
     let port = endpoint.local_addr().unwrap().port();
     let mut tasks = JoinSet::new();
     tasks.spawn(endpoint.serve(std::future::pending()));
@@ -82,6 +87,7 @@ fn target(address: impl Into<IpAddr>) -> Target {
         namespace: "vms".to_owned(),
         pod: "populate-c".to_owned(),
         address: address.into(),
+        created: Timestamp::UNIX_EPOCH,
     }
 }
 
@@ -245,6 +251,41 @@ async fn the_log_of_a_pod_that_does_not_answer_is_read_now_and_then() {
         "{:?}",
         start.elapsed()
     );
+}
+
+/// Between two looks at its log a pod's last word may come from its metrics, and is old then.
+#[tokio::test]
+async fn what_the_metrics_said_does_not_stand_when_they_are_silent_again() {
+    runtime::crypto::install();
+    let port = free_port();
+    let log = "INFO copying 42.1 % of 10.0 GiB: 4.2 GiB data, 0 B zero";
+    let client = api::Api::default().client(move |_| (200, log.into()));
+    let scraper = Scraper::for_port(port).unwrap();
+    let poller = Poller::new(scraper, Some(LogReader::new(client)));
+    let (told, mut is_told) = tokio::sync::mpsc::unbounded_channel();
+    let deliver = |_: &Target, measured: Option<Measured>| {
+        told.send(measured.map(|measured| measured.percent))
+            .unwrap();
+    };
+    let run = poller.run(|| vec![target(Ipv4Addr::LOCALHOST)], deliver);
+    let story = async {
+        assert_eq!(is_told.recv().await, Some(Some(42)), "the log");
+        let pod = pod_at((Ipv4Addr::LOCALHOST, port).into());
+        pod.percent.set(50);
+        while is_told.recv().await != Some(Some(50)) {}
+        drop(pod);
+        let next = loop {
+            match is_told.recv().await {
+                Some(Some(50)) => {}
+                next => break next,
+            }
+        };
+        assert_eq!(next, Some(None), "neither it nor the log is new");
+    };
+    tokio::select! {
+        () = run => {}
+        told = tokio::time::timeout(Duration::from_secs(60), story) => told.unwrap(),
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -148,24 +148,19 @@ impl Board {
         has_failed
     }
 
-    /// Notes how far a claim's pod is; returns the kind of its source, and how far it was.
-    pub fn measure(
-        &self,
-        claim_uid: &str,
-        measured: Option<Measured>,
-    ) -> Option<(Kind, Option<Measured>)> {
+    /// Notes how far a claim's pod is; returns the kind of its source.
+    pub fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Kind> {
         let mut entries = self.lock();
         let (source, entry) = entries
             .iter_mut()
             .find(|(_, entry)| entry.claims.contains_key(claim_uid))?;
         let standing = entry.claims.get_mut(claim_uid)?;
-        let before = standing.measured;
-        if before != measured {
+        if standing.measured != measured {
             standing.measured = measured;
             let next = entry.last.map_or_else(Instant::now, |last| last + PACE);
             entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
         }
-        Some((source.kind, before))
+        Some(source.kind)
     }
 
     /// The claim is gone.

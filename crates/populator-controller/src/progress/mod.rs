@@ -3,10 +3,12 @@
 mod log;
 mod metrics;
 mod scrape;
+mod tally;
 
 pub use log::{LogReader, measured_of_log};
 pub use metrics::{Bytes, Measured};
 pub use scrape::{Scraper, ScraperError};
+pub use tally::Tally;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -15,6 +17,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use jiff::Timestamp;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 /// A pod to ask.
@@ -30,6 +33,8 @@ pub struct Target {
     pub pod: String,
     /// Address of the pod.
     pub address: IpAddr,
+    /// When the pod was made.
+    pub created: Timestamp,
 }
 
 /// How often it is looked for pods to ask.

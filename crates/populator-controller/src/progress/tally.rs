@@ -1,0 +1,94 @@
+//! Bytes that have come into place since this process began.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::{Measured, Target};
+
+/// What pods have said last, so that each byte is counted once: also when a pod was silent meanwhile.
+#[derive(Debug)]
+pub struct Tally {
+    began: Timestamp,
+    copied: HashMap<String, u64>,
+}
+
+impl Tally {
+    /// From `now` on.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            began: now,
+            copied: HashMap::new(),
+        }
+    }
+
+    /// The bytes that are new. What a pod had copied before this process began was counted by another one.
+    pub fn newly(&mut self, target: &Target, measured: Option<Measured>) -> u64 {
+        let Some(bytes) = measured.and_then(|measured| measured.bytes) else {
+            return 0;
+        };
+        let before = self.copied.insert(target.pod_uid.clone(), bytes.copied);
+        match before {
+            Some(before) => bytes.copied.saturating_sub(before),
+            None if target.created < self.began => 0,
+            None => bytes.copied,
+        }
+    }
+
+    /// Forgets pods that do not copy any more.
+    pub fn keep(&mut self, targets: &[Target]) {
+        let pods = targets.iter().map(|target| target.pod_uid.as_str());
+        let pods: HashSet<&str> = pods.collect();
+        self.copied.retain(|pod, _| pods.contains(pod.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::progress::Bytes;
+
+    fn target(pod_uid: &str, created: i64) -> Target {
+        Target {
+            claim_uid: "c".to_owned(),
+            pod_uid: pod_uid.to_owned(),
+            namespace: "vms".to_owned(),
+            pod: "populate-c".to_owned(),
+            address: Ipv4Addr::LOCALHOST.into(),
+            created: Timestamp::from_second(created).unwrap(),
+        }
+    }
+
+    #[allow(
+        clippy::unnecessary_wraps,
+        reason = "in the form in which it is delivered"
+    )]
+    fn copied(copied: u64) -> Option<Measured> {
+        Some(Measured {
+            percent: 0,
+            bytes: Some(Bytes {
+                copied,
+                size: 1000,
+                rate: 0,
+            }),
+        })
+    }
+
+    #[test]
+    fn each_byte_is_counted_once() {
+        let mut tally = Tally::new(Timestamp::from_second(100).unwrap());
+        let pod = target("new", 101);
+        let said = [copied(10), None, copied(30), copied(30), copied(20)];
+        let counted = said.map(|measured| tally.newly(&pod, measured));
+        assert_eq!(counted, [10, 0, 20, 0, 0]);
+        // It has copied since before this process began.
+        let old = target("old", 99);
+        let counted = [copied(500), None, copied(501)].map(|now| tally.newly(&old, now));
+        assert_eq!(counted, [0, 0, 1]);
+        tally.keep(std::slice::from_ref(&old));
+        assert_eq!(tally.copied.keys().collect::<Vec<_>>(), ["old"]);
+    }
+}
