@@ -32,6 +32,9 @@ const RESYNC: Duration = Duration::from_mins(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Between two pods for one claim: where something deletes them as soon as they are there, the API server is not to be kept
+/// busy with them.
+const POD_PACE: Duration = Duration::from_secs(10);
 /// For the looks under way at the end. Each is a few short writes.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,8 @@ pub struct Controller {
     pub board: Arc<Board>,
     /// Who may begin.
     pub turns: Mutex<Turns>,
+    /// When each claim's last pod was made.
+    pub pods: Mutex<HashMap<String, Instant>>,
     /// What the installation decides.
     pub settings: Settings,
     /// The controller's own metrics.
@@ -169,6 +174,7 @@ impl Controller {
             Ok(None) => {
                 self.recorder.forget(claim_uid);
                 self.board.remove(claim_uid);
+                self.pods().remove(claim_uid);
                 return Round {
                     woken: self.turns().leave(claim_uid, &self.settings),
                     ..Round::default()
@@ -205,8 +211,19 @@ impl Controller {
         // Said afterwards: an event that is slow must not keep a failed pod standing, which Forklift takes for the end.
         let mut done = Vec::new();
         for action in &plan.actions {
+            let makes_pod = matches!(action, Action::CreatePod(_));
+            let too_soon = self.pods().get(&claim.uid).map_or(Duration::ZERO, |made| {
+                POD_PACE.saturating_sub(made.elapsed())
+            });
+            if makes_pod && !too_soon.is_zero() {
+                round.again = Some(too_soon);
+                break;
+            }
             match self.writer.apply(action, claim).await {
                 Ok(()) => {
+                    if makes_pod {
+                        self.pods().insert(claim.uid.clone(), Instant::now());
+                    }
                     if matches!(action, Action::CreateTemporaryClaim(_)) {
                         self.turns().began(&claim.uid);
                     }
@@ -280,6 +297,10 @@ impl Controller {
             reason: Reason::Retrying,
             message,
         }
+    }
+
+    fn pods(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {

@@ -206,6 +206,7 @@ fn start(
         recorder: Arc::clone(&recorder),
         board: Arc::clone(&board),
         turns: Mutex::new(Turns::default()),
+        pods: Mutex::default(),
         settings: options.settings.clone(),
         telemetry: telemetry.clone(),
     });

@@ -188,8 +188,8 @@ fn volumes() {
         });
         Node::from_object(&from_value(object).unwrap()).unwrap()
     };
-    assert!(!Nodes::Known([node("a", "Unknown")].into()).none_meets(&volume.node_terms));
-    assert!(Nodes::Known([node("b", "True")].into()).none_meets(&volume.node_terms));
+    assert!(!Nodes::Known([node("a", "Unknown")].into()).none_will_meet(&volume.node_terms));
+    assert!(Nodes::Known([node("b", "True")].into()).none_will_meet(&volume.node_terms));
     assert!(node("b", "True").ready);
     assert!(!node("b", "Unknown").ready);
 }

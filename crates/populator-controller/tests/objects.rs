@@ -256,8 +256,13 @@ fn patches_are_bound_to_what_they_were_decided_on() {
             {"recreations": nothing, "forklift.konveyor.io/last-failure": nothing}}})
     );
     assert_eq!(
-        objects::patch::adopt("p", CLAIM),
+        objects::patch::adopt_pod("p", CLAIM),
         json!({"metadata": {"uid": "p", "labels": {"forklift.konveyor.io/populated-claim": CLAIM}}})
+    );
+    assert_eq!(
+        objects::patch::adopt_temporary_claim("t", CLAIM),
+        json!({"metadata": {"uid": "t", "labels": {
+            "forklift.konveyor.io/populated-claim": CLAIM, "velero.io/exclude-from-backup": "true"}}})
     );
     let path = "/metadata/annotations/volume.kubernetes.io~1selected-node";
     assert_eq!(

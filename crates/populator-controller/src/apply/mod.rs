@@ -113,10 +113,15 @@ impl Writer {
             Action::CreateTemporaryClaim(object) => create(claims(), object).await,
             Action::CreatePod(object) => create(pods(), object).await,
             Action::AdoptTemporaryClaim { name, uid } => {
-                merge(claims(), name, &patch::adopt(uid, &claim.uid)).await
+                merge(
+                    claims(),
+                    name,
+                    &patch::adopt_temporary_claim(uid, &claim.uid),
+                )
+                .await
             }
             Action::AdoptPod { name, uid } => {
-                merge(pods(), name, &patch::adopt(uid, &claim.uid)).await
+                merge(pods(), name, &patch::adopt_pod(uid, &claim.uid)).await
             }
             Action::DeletePod { name, uid } => delete(pods(), name, uid).await,
             Action::DeleteTemporaryClaim { name, uid, .. } => delete(claims(), name, uid).await,

@@ -63,9 +63,14 @@ impl Nodes {
         }
     }
 
-    /// Whether it is known that no node meets one of these terms.
+    /// Whether it is known that no node will meet one of these terms: none does, and they are for certain nodes. A zone
+    /// without nodes may get one at any moment, by the hand of an autoscaler that waits for a pod to need it.
     #[must_use]
-    pub fn none_meets(&self, terms: &[NodeTerm]) -> bool {
+    pub fn none_will_meet(&self, terms: &[NodeTerm]) -> bool {
+        self.none_meets(terms) && !terms.iter().any(NodeTerm::is_wide)
+    }
+
+    fn none_meets(&self, terms: &[NodeTerm]) -> bool {
         match self {
             Self::Unreadable => false,
             Self::Known(_) if terms.is_empty() => false,
@@ -111,6 +116,15 @@ impl NodeTerm {
             labels: requirements(&term.match_expressions),
             fields: requirements(&term.match_fields),
         }
+    }
+
+    /// Whether it is about zones and regions only.
+    fn is_wide(&self) -> bool {
+        // Kubernetes' own keys, and those of the clouds' CSI drivers.
+        let of_zone = |requirement: &Requirement| {
+            requirement.key.ends_with("/zone") || requirement.key.ends_with("/region")
+        };
+        self.fields.is_empty() && !self.labels.is_empty() && self.labels.iter().all(of_zone)
     }
 
     fn is_met_by(&self, node: &Node) -> bool {

@@ -64,10 +64,19 @@ pub fn forget_failures(claim_uid: &str) -> Value {
     }}})
 }
 
-/// Merge patch of a pod or temporary claim that Forklift made: the label by which ours are watched.
+/// Merge patch of a pod that Forklift made: the label by which ours are watched.
 #[must_use]
-pub fn adopt(object_uid: &str, claim_uid: &str) -> Value {
-    json!({"metadata": {"uid": object_uid, "labels": {(label::POPULATED_CLAIM): claim_uid}}})
+pub fn adopt_pod(pod_uid: &str, claim_uid: &str) -> Value {
+    json!({"metadata": {"uid": pod_uid, "labels": {(label::POPULATED_CLAIM): claim_uid}}})
+}
+
+/// Merge patch of a temporary claim that Forklift made: the labels that ours have.
+#[must_use]
+pub fn adopt_temporary_claim(temporary_uid: &str, claim_uid: &str) -> Value {
+    json!({"metadata": {"uid": temporary_uid, "labels": {
+        (label::POPULATED_CLAIM): claim_uid,
+        (label::VELERO_EXCLUDE): "true",
+    }}})
 }
 
 /// The annotation's place, with the escape of RFC 6901 for its slash.

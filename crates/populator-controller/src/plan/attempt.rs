@@ -218,7 +218,7 @@ fn stranded(
     let world = situation.world;
     if temporary.volume.is_some() {
         let volume = world.volume.as_ref()?;
-        return world.nodes.none_meets(&volume.node_terms).then(|| {
+        return world.nodes.none_will_meet(&volume.node_terms).then(|| {
             let message = format!(
                 "the volume {} can be reached from a node only that does not exist any more; \
                  bring the node back, or delete the claim and make it anew",

@@ -2,30 +2,12 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use populator_api::Reason;
-use populator_controller::{
-    model::{
-        ClaimPhase, Ended, Lookup, Network, NodeTerm, Nodes, PodPhase, Requirement, VolumePhase,
-    },
-    plan::Action,
-};
+use populator_controller::model::{ClaimPhase, Ended, Lookup, Network, PodPhase, VolumePhase};
 
 use crate::support::{
-    Case, NODE, Row, TEMPORARY, ago, begun, check, nothing, now, pending, provisioned, rebound,
-    running, succeeded, unprovisioned,
+    Case, Row, TEMPORARY, ago, begun, check, nothing, now, pending, provisioned, rebound, running,
+    succeeded, unprovisioned,
 };
-
-/// A volume that only nodes with this label reach.
-fn local_to(case: &mut Case, node: &str) {
-    let hostname = Requirement {
-        key: "kubernetes.io/hostname".to_owned(),
-        operator: "In".to_owned(),
-        values: vec![node.to_owned()],
-    };
-    case.volume().node_terms = vec![NodeTerm {
-        labels: vec![hostname],
-        fields: Vec::new(),
-    }];
-}
 
 #[test]
 fn from_the_temporary_claim_to_the_pod() {
@@ -254,129 +236,6 @@ fn a_pod_that_starts_slowly_is_looked_at_in_time() {
     let mut case = pending();
     case.pod().created = ago(20);
     assert_eq!(case.plan().again, Some(Duration::from_secs(25)));
-}
-
-#[test]
-fn nodes() {
-    let lost: &[&str] = &["PopulatorNodeLost"];
-    let gone: &[&str] = &["PopulatorFailed"];
-    let unready: fn(&mut Case) = |case| {
-        let mut node = crate::support::node(NODE);
-        node.ready = false;
-        case.world.nodes = Nodes::Known([node].into());
-    };
-    let rows: &[Row] = &[
-        (
-            "does not answer",
-            running,
-            unready,
-            Reason::NodeLost,
-            &[],
-            lost,
-        ),
-        (
-            "was deleted",
-            running,
-            |case| case.world.nodes = Nodes::Known([].into()),
-            Reason::NodeLost,
-            &[],
-            lost,
-        ),
-        (
-            "the eviction of its pod does not end",
-            running,
-            |case| {
-                case.pod().terminating = Some(ago(61));
-                case.world.nodes = Nodes::Unreadable;
-            },
-            Reason::NodeLost,
-            &[],
-            lost,
-        ),
-        (
-            "a pod with a long grace is not late before it has passed",
-            running,
-            |case| case.pod().terminating = Some(now() + Duration::from_hours(1)),
-            Reason::Clearing,
-            &[],
-            &[],
-        ),
-        (
-            "does not answer, but the pod was done",
-            succeeded,
-            unready,
-            Reason::Rebinding,
-            &["rebind pv-1@7 from 7e30"],
-            &[],
-        ),
-        (
-            "the volume is on a node that is gone",
-            pending,
-            |case| local_to(case, "gone"),
-            Reason::NodeGone,
-            &[],
-            gone,
-        ),
-        (
-            "no pod is made for a volume on a node that is gone",
-            provisioned,
-            |case| local_to(case, "gone"),
-            Reason::NodeGone,
-            &[],
-            gone,
-        ),
-        (
-            "the volume is on a node that is there",
-            provisioned,
-            |case| local_to(case, "node-2"),
-            Reason::PodPending,
-            &["create pod"],
-            &[],
-        ),
-        (
-            "the pod waits for a node that is gone, and others reach the volume",
-            pending,
-            |case| case.pod().pinned_to = Some("gone".to_owned()),
-            Reason::Clearing,
-            &["delete pod 90d0"],
-            &[],
-        ),
-        (
-            "the same, and the claim still names the node: the scheduler chooses again",
-            pending,
-            |case| {
-                case.pod().pinned_to = Some("gone".to_owned());
-                case.world.claim.selected_node = Some("gone".to_owned());
-            },
-            Reason::Clearing,
-            &["delete pod 90d0", "clear gone"],
-            &[],
-        ),
-    ];
-    check(rows);
-}
-
-#[test]
-fn the_pod_goes_where_the_volume_is_made_as_long_as_there_is_such_a_node() {
-    let mut case = begun();
-    case.temporary().selected_node = Some(NODE.to_owned());
-    let pin = |case: &Case| match &case.plan().actions[..] {
-        [Action::CreatePod(pod)] => {
-            populator_controller::model::Pod::from_object(&{
-                let mut pod = (**pod).clone();
-                pod.metadata.uid = Some("u".to_owned());
-                pod
-            })
-            .unwrap()
-            .pinned_to
-        }
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(pin(&case).as_deref(), Some(NODE));
-
-    let mut case = provisioned();
-    case.temporary().selected_node = Some("gone".to_owned());
-    assert_eq!(pin(&case), None);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod admission;
 mod attempt;
 mod begin;
 mod failure;
+mod nodes;
 mod rebind;
 mod settle;
 mod support;
