@@ -108,9 +108,12 @@ fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
     let before = before
         .find(|old| old.uid == claim.uid)
         .and_then(|old| old.progress)
-        // Forklift's definition keeps nothing but the sum, of usually one claim.
+        // Forklift's definition keeps nothing but the sum, of usually one claim; not of one that has not begun to copy.
         .or_else(|| {
-            let sum = previous.progress.as_deref().filter(|_| previous.claims.is_empty());
+            let is_new = status.reason == Reason::Provisioning
+                || status.reason.standing() == Standing::Waiting;
+            let sum = previous.progress.as_deref();
+            let sum = sum.filter(|_| previous.claims.is_empty() && !is_new);
             Some(sum?.parse::<i32>().ok()?.clamp(0, ALMOST))
         });
     let progress = if status.reason == Reason::Populated {

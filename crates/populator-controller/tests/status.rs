@@ -169,6 +169,24 @@ fn progress_is_the_least_and_never_falls() {
 }
 
 #[test]
+fn what_forklifts_definition_has_kept_is_of_a_claim_that_copies() {
+    let kept = PopulatorStatus {
+        progress: Some("100".to_owned()),
+        ..PopulatorStatus::default()
+    };
+    for (reason, expected) in [
+        (Reason::Copying, "99"),
+        (Reason::Retrying, "99"),
+        // Another claim has finished before.
+        (Reason::Provisioning, "0"),
+        (Reason::Throttled, "0"),
+    ] {
+        let found = of(&[(reason, "", None)], &kept, 0);
+        assert_eq!(found.progress.as_deref(), Some(expected), "{reason}");
+    }
+}
+
+#[test]
 fn bytes_and_rates_are_added() {
     let both = of(
         &[
