@@ -7,7 +7,9 @@
 )]
 
 use e2e::{
-    Case, Claim, Kind, Mode, Source, mib,
+    Case, Claim, Kind, Mode, Source,
+    cluster::uid_of,
+    mib,
     resource::{self, CLASSES, QUOTAS},
 };
 use populator_api::{
@@ -81,28 +83,29 @@ fn a_wrong_password_is_told_and_a_new_secret_with_a_changed_resource_is_tried() 
     let patch = json!({"spec": {"engineSecretName": good.secret, "diskId": source.spec["diskId"]}});
     case.patch(resource::OVIRT, &source.name, &patch);
     bind_and_compare(&case, &claim, &disk);
-    assert!(
-        case.status(&source)["lastError"].is_null(),
-        "{}",
-        case.status(&source)
-    );
+    // The volume is the claim's before the resource says so.
+    case.wait_for_condition(&source, "Ready", "True");
+    let status = case.status(&source);
+    assert!(status["lastError"].is_null(), "{status}");
 }
 
 #[test]
-fn a_missing_image_is_told_and_an_annotation_asks_for_a_new_try() {
-    let case = Case::new();
-    let source = case
-        .prepare(Kind::Openstack, &disk())
-        .with_spec("imageId", "00000000-0000-4000-8000-000000000000");
-    case.apply(&source);
-    let claim = case.claim(&source).create();
-    assert_failed(&case, &source, &claim, Reason::SourceMissing, "image");
-    let first = claim.pod().unwrap()["metadata"]["uid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    claim.annotate(annotation::RETRY, "1");
-    claim.wait_for_other_pod(&first, "Failed");
+fn a_missing_source_is_told_and_an_annotation_asks_for_a_new_try() {
+    const MISSING: &str = "00000000-0000-4000-8000-000000000000";
+    for (kind, field, words) in [
+        (Kind::Ovirt, "diskId", "has no disk"),
+        (Kind::Openstack, "imageId", "has no image"),
+    ] {
+        let case = Case::new();
+        let source = case.prepare(kind, &disk()).with_spec(field, MISSING);
+        case.apply(&source);
+        let claim = case.claim(&source).create();
+        let words = format!("{words} {MISSING}");
+        assert_failed(&case, &source, &claim, Reason::SourceMissing, &words);
+        let first = uid_of(&claim.pod().unwrap());
+        claim.annotate(annotation::RETRY, "1");
+        claim.wait_for_other_pod(&first, "Failed");
+    }
 }
 
 #[test]
