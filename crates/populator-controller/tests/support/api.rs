@@ -8,10 +8,13 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 /// One request.
+#[allow(dead_code, reason = "shared by tests that use a part each")]
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Asked {
     /// Method and path, without the query.
     pub(crate) line: String,
+    /// The query, or nothing.
+    pub(crate) query: String,
     /// Body.
     pub(crate) body: Value,
 }
@@ -38,6 +41,7 @@ impl Api {
                 let body = body.collect().await?.to_bytes();
                 let request = Asked {
                     line: format!("{} {}", head.method, head.uri.path()),
+                    query: head.uri.query().unwrap_or_default().to_owned(),
                     body: serde_json::from_slice(&body).unwrap_or_default(),
                 };
                 let (status, body) = answer(&request);
