@@ -238,7 +238,7 @@ fn permissions() {
 
 #[test]
 fn a_transfer_from_beginning_to_end() {
-    let (_folder, disk, source, client) = setting(&json!({ "finalizing_seconds": 0.5 }));
+    let (_folder, disk, source, client) = setting(&json!({ "finalizing_seconds": 3600 }));
     let transfer = client.created(&source);
     assert_eq!(text(&transfer, "phase"), "transferring");
     assert_eq!(source.state()["status"], "locked");
@@ -251,6 +251,8 @@ fn a_transfer_from_beginning_to_end() {
     let done = client.act(&transfer, "finalize").expect(200).json();
     assert_eq!(text(&done, "status"), "complete");
     assert_eq!(client.phase(&transfer), "finalizing_success");
+    // The phase lasts until it has been seen.
+    source.set(&json!({ "finalizing_seconds": 0 }));
     eventually("it finished", || {
         client.phase(&transfer) == "finished_success"
     });
