@@ -16,8 +16,8 @@ use serde_json::Value;
 use suite::curl;
 use testkit::Disk;
 
-/// A copy of it takes a quarter of a minute when the disk gives 4 MiB a second; small ones go through at once, since the bound is
-/// one of the mean.
+/// A copy of it takes a quarter of a minute when the source gives 4 MiB a second; small ones of oVirt go through at once, since
+/// there the bound is one of the mean.
 fn disk() -> Disk {
     Disk::random(7, mib(64))
 }

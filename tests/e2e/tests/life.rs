@@ -16,8 +16,8 @@ use populator_api::names::{annotation, event};
 use serde_json::json;
 use testkit::Disk;
 
-/// A copy of it takes a quarter of a minute when the disk gives 4 MiB a second; small ones go through at once, since the bound is
-/// one of the mean.
+/// A copy of it takes a quarter of a minute when the source gives 4 MiB a second; small ones of oVirt go through at once, since
+/// there the bound is one of the mean.
 fn disk() -> Disk {
     Disk::random(21, mib(64))
 }

@@ -1,4 +1,4 @@
-"""throttle.py LISTEN TARGET BYTES_PER_SECOND: forwards TCP connections, answers at a bounded pace each."""
+"""throttle.py LISTEN TARGET BYTES_PER_SECOND: forwards TCP connections, answers of all of them together at a bounded pace."""
 
 import asyncio
 import sys
@@ -6,13 +6,28 @@ import sys
 BLOCK = 64 << 10
 
 
-async def main(listen, target, pace):
-    async def copy(reader, writer, seconds):
+class Pace:
+    """What all connections share: when the bytes that were let through so far have had their time."""
+
+    def __init__(self, bytes_per_second):
+        self.seconds, self.free = 1 / bytes_per_second, 0.0
+
+    async def spend(self, length):
+        now = asyncio.get_running_loop().time()
+        self.free = max(self.free, now) + self.seconds * length
+        await asyncio.sleep(self.free - now)
+
+
+async def main(listen, target, bytes_per_second):
+    pace = Pace(bytes_per_second)
+
+    async def copy(reader, writer, spend):
         try:
             while data := await reader.read(BLOCK):
                 writer.write(data)
                 await writer.drain()
-                await asyncio.sleep(seconds * len(data))
+                if spend:
+                    await spend(len(data))
         except OSError:
             pass
         finally:
@@ -25,7 +40,7 @@ async def main(listen, target, pace):
             writer.close()
             return
         await asyncio.gather(
-            copy(reader, upstream_writer, 0), copy(upstream_reader, writer, 1 / pace)
+            copy(reader, upstream_writer, None), copy(upstream_reader, writer, pace.spend)
         )
 
     server = await asyncio.start_server(forward, *split(listen))

@@ -132,7 +132,7 @@ fn a_token_that_expires_on_the_way() {
     let (folder, disk) = (folder(), Disk::random(6, mib(56)));
     let image = Glance::default().image(folder.path(), &disk);
     let target = folder.path().join("target");
-    // Tokens live for 10 s, and one connection takes 14 s.
+    // Tokens live for 10 s, and this takes 14 s; longer when another test reads slowly at the same time.
     let run = suite::mover::openstack_bare(&image.id, &variable("KEYSTONE_SHORT_URL"), &target)
         .flag(flag::CONNECTIONS, "1")
         .env("username", "fork")
