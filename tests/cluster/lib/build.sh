@@ -1,5 +1,6 @@
 # Sourced by cluster: Debian packages, and the cluster's programs from Go modules.
 KUBERNETES=v1.34.4
+PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd csi-provisioner hostdisk csi-sanity)
 
 packages() {
   local need=() name
@@ -9,14 +10,40 @@ packages() {
   done
   [ ${#need[@]} -gt 0 ] || return 0
   # Debian starts the daemons it installs; the cluster starts its own, in namespaces.
-  local policy=/usr/sbin/policy-rc.d made=
-  if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' > $policy; chmod +x $policy; made=1; fi
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 update
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${need[@]}" > /dev/null
-  [ -z "$made" ] || rm $policy
+  (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+      trap 'rm -f $policy' EXIT
+      printf '#!/bin/sh\nexit 101\n' > $policy; chmod +x $policy
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq -o DPkg::Lock::Timeout=300 update
+    apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${need[@]}" > /dev/null
+  )
+}
+
+# The program that PATH offers, if it has the version that is built here. Ours, and what has no word of its version, are not
+# looked for.
+offered() {
+  local found wanted
+  found=$(type -P "$1") || return 1
+  case $1 in
+    kubectl) wanted="Client Version: $KUBERNETES" ;;
+    kube*) wanted="Kubernetes $KUBERNETES" ;;
+    etcd) wanted="etcd Version: $(awk '$2 == "go.etcd.io/etcd/server/v3" { sub(/^v/, "", $3); print $3 }' "$HERE/programs/etcd/go.mod")" ;;
+    *) return 1 ;;
+  esac
+  local how=(--version); [ "$1" != kubectl ] || how=(version --client)
+  [ "$("$found" "${how[@]}" 2> /dev/null | head -n 1)" = "$wanted" ] && echo "$found"
 }
 
 build() {
+  local name missing=()
+  if [ -n "${CLUSTER_BIN:-}" ]; then
+    for name in "${PROGRAMS[@]}"; do [ -x "$CLUSTER_BIN/$name" ] || missing+=("$name"); done
+    [ ${#missing[@]} = 0 ] || fail "CLUSTER_BIN=$CLUSTER_BIN lacks ${missing[*]}; put them there, or unset it to have them built"
+    return 0
+  fi
   command -v go > /dev/null || fail "the cluster's programs are built with Go 1.26 or newer; go is not on PATH"
   mkdir -p "$BIN" "$CLUSTER_CACHE/programs"
   local version="-s -w" package
@@ -27,6 +54,7 @@ build() {
   # A program is kept by what it is made from, so that two branches with other versions do not fight.
   program() { # name folder package [source]...
     local key kept
+    if kept=$(offered "$1"); then ln -sfn "$kept" "$BIN/$1"; return; fi
     key=$(cd "$HERE/programs/$2" && { cat go.sum "${@:4}"; echo "$version"; go env GOVERSION; } | sha256sum | cut -c1-16)
     kept=$CLUSTER_CACHE/programs/$1-$key
     if [ ! -x "$kept" ]; then
@@ -36,7 +64,6 @@ build() {
     fi
     ln -sfn "$kept" "$BIN/$1"
   }
-  local name
   for name in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
     program "$name" kubernetes "k8s.io/kubernetes/cmd/$name"
   done

@@ -99,9 +99,15 @@ storage() {
 
 images() { # pause, busybox, and a mover that takes all memory, from programs on this machine: there is no registry
   mkdir -p "$STATE/img"
-  if [ ! -f "$STATE/img/glutton.tar" ]; then
+  # The last one made says that all were, from what is here now.
+  local from stale=
+  for from in "$HERE/images/pause.c" "$HERE/images/mkimage.py" "$HERE/lib/up.sh"; do
+    [ "$STATE/img/glutton.tar" -nt "$from" ] || stale=1
+  done
+  if [ -n "$stale" ]; then
     (
       cd "$STATE/img"
+      rm -f ./*.tar
       gcc -static -Os -s -o pause "$HERE/images/pause.c"
       python3 "$HERE/images/mkimage.py" pause.tar localhost/test/pause:1 --bin pause:/pause --entry /pause > /dev/null
       links=()
@@ -111,8 +117,9 @@ images() { # pause, busybox, and a mover that takes all memory, from programs on
         --file $'/etc/passwd=root:x:0:0:root:/:/bin/sh\nqemu:x:107:107:qemu:/:/bin/sh\n' \
         --file $'/etc/group=root:x:0:\nqemu:x:107:\n' --cmd /bin/sh > /dev/null
       # The end of a file that has none: whatever arguments it is given, it takes more and more memory.
-      python3 "$HERE/images/mkimage.py" glutton.tar localhost/test/glutton:1 --bin /bin/busybox:/bin/busybox \
+      python3 "$HERE/images/mkimage.py" glutton.part localhost/test/glutton:1 --bin /bin/busybox:/bin/busybox \
         --link /bin/sh:/bin/busybox --link /bin/tail:/bin/busybox --dir /dev --entry "/bin/sh,-c,exec tail /dev/zero" > /dev/null
+      mv glutton.part glutton.tar
     )
   fi
   local tar
