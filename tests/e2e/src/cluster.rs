@@ -4,10 +4,14 @@ use std::{
     path::Path,
     process::{Command, Output},
     sync::OnceLock,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use futures::AsyncReadExt;
 use http::Request;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::LogParams;
 use serde_json::{Value, json};
 use suite::variable;
 use tokio::runtime::Runtime;
@@ -192,6 +196,22 @@ impl Cluster {
         let request = request("GET", &path, "", None);
         self.block_on(self.client.request_text(request))
             .unwrap_or_default()
+    }
+
+    /// A pod's log from its beginning to the end of its container, read by a thread from now on.
+    #[track_caller]
+    pub fn follow(&'static self, namespace: &str, pod: &str) -> JoinHandle<String> {
+        let api = kube::Api::<Pod>::namespaced(self.client(), namespace);
+        let parameters = LogParams {
+            follow: true,
+            ..LogParams::default()
+        };
+        let mut log = self.block_on(api.log_stream(pod, &parameters)).unwrap();
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            self.block_on(log.read_to_string(&mut text)).unwrap();
+            text
+        })
     }
 
     /// Sends any request.

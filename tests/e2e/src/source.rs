@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use suite::{EngineDisk, Image, User};
 
-use crate::resource::{self, Resource};
+use crate::{
+    cluster::cluster,
+    resource::{self, Resource},
+};
 
 /// Where a disk comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +79,7 @@ impl Source {
     }
 
     /// Copies that begin from now on are slow: the disk gives so many bytes a second. Of OpenStack it is its
-    /// region with 4 MiB/s, and counts only before the secret is applied.
+    /// region, which gives 4 MiB/s to all that read from it together, and counts only before the secret is applied.
     pub fn slow(mut self, bytes_per_second: u64) -> Self {
         match &self.remote {
             Remote::Ovirt(disk, _) => disk.set(&json!({ "bytes_per_second": bytes_per_second })),
@@ -86,6 +89,29 @@ impl Source {
             }
         }
         self
+    }
+
+    /// Copies from oVirt have all bytes, but do not end until [`Self::let_go`]: the engine goes on finalizing their
+    /// transfers. The mover waits for that longer than a test does.
+    pub fn held(self) -> Self {
+        self.engine_disk()
+            .set(&json!({ "finalizing_seconds": 3600 }));
+        self
+    }
+
+    /// Waits until a copy has all bytes, and is held.
+    #[track_caller]
+    pub fn wait_until_held(&self) {
+        let disk = self.engine_disk();
+        cluster().wait_for("a copy is held", || {
+            let phases = disk.phases();
+            (phases.last()? == "finalizing_success").then_some(())
+        });
+    }
+
+    /// Copies that were [held](Self::held) may end.
+    pub fn let_go(&self) {
+        self.engine_disk().set(&json!({ "finalizing_seconds": 0 }));
     }
 
     /// Copies that begin from now on run at full speed again. Says nothing to OpenStack.

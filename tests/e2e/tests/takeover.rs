@@ -79,13 +79,14 @@ fn what_ours_has_begun_is_finished_in_forklifts_way() {
     let case = Case::new();
     let migration = Migration::new();
     let disk = Disk::random(7, mib(32));
-    let source = migration.label(case.prepare(Kind::Ovirt, &disk).slow(4 << 20));
+    let source = migration.label(case.prepare(Kind::Ovirt, &disk).held());
     case.apply(&source);
     let claim = migration.claim(&case, &source).create();
-    source.engine_disk().wait_until_read(1);
+    source.wait_until_held();
     alone.scale(0);
     assert!(!claim.is_bound());
 
+    source.let_go();
     let pod = claim.wait_for_pod("Succeeded");
     assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], claim.uid);
     let temporary = claim.temporary().unwrap();
