@@ -86,14 +86,26 @@ populated! {
     openstack_filesystem_by_annotation: Openstack Filesystem Binding::Annotation(annotation::BIND_IMMEDIATELY);
 }
 
-/// The class's volumes hold 0xff where nobody wrote.
 #[test]
 fn holes_read_as_zero_on_a_volume_that_was_not_blank() {
+    holes_read_as_zero("dirty", false);
+}
+
+#[test]
+fn holes_read_as_zero_on_a_volume_that_was_not_blank_and_waited_for_its_consumer() {
+    holes_read_as_zero("wait-dirty", true);
+}
+
+/// The class's volumes hold 0xff where nobody wrote.
+fn holes_read_as_zero(class: &str, consumed: bool) {
     for kind in Kind::ALL {
         let case = Case::new();
         let disk = disk(2);
         let source = case.source(kind, &disk);
-        let claim = case.claim(&source).class("dirty").create();
+        let claim = case.claim(&source).class(class).create();
+        if consumed {
+            case.pvcinit(&[&claim]);
+        }
         claim.assert_populated(&source, &disk);
         // What is behind the disk is the claim's, and nobody's business.
         let command = format!(
