@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::{CONTROLLER, NAMESPACE, cluster, is_ready, kubectl};
 
+/// Our manifests with the images of this test.
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../cluster/manifests");
+
 /// The controller is this test's alone; afterwards it is deployed as the manifests say.
 #[derive(Debug)]
 pub struct Alone {
@@ -52,24 +55,31 @@ impl Default for Alone {
 }
 
 impl Drop for Alone {
+    /// A controller that is not deployed again would be the next test's failure.
+    #[allow(clippy::print_stderr, reason = "a second panic would hide the first")]
     fn drop(&mut self) {
-        // Replacing takes back what was added beside the manifests, which applying would leave.
-        let deployment = [
-            "-n",
-            NAMESPACE,
-            "delete",
-            "deployment",
-            CONTROLLER,
-            "--wait=true",
-        ];
-        kubectl(&deployment);
-        let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/../cluster/manifests");
-        kubectl(&[
-            "apply",
-            "--server-side",
-            "--force-conflicts",
-            "-k",
-            manifests,
-        ]);
+        match redeploy() {
+            Ok(()) => {}
+            Err(why) if std::thread::panicking() => eprintln!("{why}"),
+            Err(why) => panic!("{why}"),
+        }
     }
+}
+
+/// Replacing takes back what was added beside the manifests, which applying would leave.
+fn redeploy() -> Result<(), String> {
+    let delete = "delete deployment --wait=true --ignore-not-found";
+    let delete = delete.split(' ').chain(["-n", NAMESPACE, CONTROLLER]);
+    let apply = "apply --server-side --force-conflicts -k".split(' ');
+    for arguments in [
+        delete.collect::<Vec<_>>(),
+        apply.chain([MANIFESTS]).collect(),
+    ] {
+        let output = kubectl(&arguments);
+        if !output.status.success() {
+            let told = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("kubectl {arguments:?}: {told}"));
+        }
+    }
+    Ok(())
 }
