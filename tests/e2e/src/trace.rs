@@ -10,12 +10,15 @@ use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{WatchEvent, WatchParams},
+    api::{ListParams, WatchEvent, WatchParams},
 };
 use populator_api::names::label;
 use tokio::sync::oneshot;
 
 use crate::case::Case;
+
+/// After so long the server is to end a watch; it takes less than five minutes.
+const WATCH_SECONDS: u32 = 290;
 
 /// The most populator pods of a namespace that had not ended at the same time, and the order in which they were
 /// made.
@@ -65,22 +68,39 @@ impl Trace {
     }
 }
 
-/// A watch from the beginning lists what is there first; it is told again when the server ends it.
+/// Lists what is there, and watches from there on. The server ends each watch after some minutes; the next one goes on where it
+/// ended, so that nothing is missed or seen twice.
 async fn watch(api: Api<Pod>, seen: &Mutex<Seen>, mut stopped: oneshot::Receiver<()>) {
+    let parameters = ListParams::default().labels(label::POPULATED_CLAIM);
+    let list = api.list(&parameters).await.unwrap();
+    for pod in &list {
+        note(seen, pod, false);
+    }
+    let mut version = list.metadata.resource_version.unwrap();
     let parameters = WatchParams::default()
         .labels(label::POPULATED_CLAIM)
-        .timeout(290);
-    let events = api.watch(&parameters, "0").await.unwrap();
-    pin_mut!(events);
+        .timeout(WATCH_SECONDS);
     loop {
-        tokio::select! {
-            _ = &mut stopped => return,
-            event = events.next() => match event.expect("the watch ended early").unwrap() {
-                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => note(seen, &pod, false),
-                WatchEvent::Deleted(pod) => note(seen, &pod, true),
-                WatchEvent::Bookmark(_) => {}
+        let events = api.watch(&parameters, &version).await.unwrap();
+        pin_mut!(events);
+        loop {
+            let event = tokio::select! {
+                _ = &mut stopped => return,
+                event = events.next() => event,
+            };
+            let Some(event) = event else { break };
+            version = match event.unwrap() {
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                    note(seen, &pod, false);
+                    pod.metadata.resource_version.unwrap()
+                }
+                WatchEvent::Deleted(pod) => {
+                    note(seen, &pod, true);
+                    pod.metadata.resource_version.unwrap()
+                }
+                WatchEvent::Bookmark(mark) => mark.metadata.resource_version,
                 WatchEvent::Error(error) => panic!("{error:?}"),
-            },
+            };
         }
     }
 }
