@@ -11,7 +11,7 @@ ADDRESS=${SERVICES_HOST:-127.0.0.1}
 KEYSTONE_HTTP=$ADDRESS:15000 KEYSTONE_TLS=$ADDRESS:15443
 KEYSTONE_SHORT=$ADDRESS:15001 # same database and keys, but its tokens live for ten seconds
 GLANCE_HTTP=$ADDRESS:19292 GLANCE_TLS=$ADDRESS:19443
-GLANCE_SLOW=$ADDRESS:19293 # forwards to GLANCE_HTTP, at a bounded pace per connection
+GLANCE_SLOW=$ADDRESS:19293 # forwards to GLANCE_HTTP, at a bounded pace for all connections together
 
 initialised() { # prints the folder of the initialised state that belongs to these scripts
     echo "$CACHE/openstack-$(cat "$OPENSTACK"/{init,lib.sh,seed.py,*.in} "$SERVICES/pki" <(echo "$VENV $ADDRESS") | fingerprint -)"
