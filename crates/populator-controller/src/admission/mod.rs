@@ -19,7 +19,7 @@ use populator_api::Reason;
 use crate::{
     Settings,
     model::{Lookup, World},
-    plan::{Action, Admission, Full, plan},
+    plan::{Action, Admission, Full, Verdict, plan},
 };
 
 /// A claim that counts.
@@ -40,7 +40,7 @@ pub struct Candidate {
 pub enum Stand {
     /// It holds a place.
     Holds,
-    /// It could make its pod at once: between two attempts it holds its place, and after a failure for good, or when
+    /// It could make its pod, or make way for another one, at once: between two attempts it holds its place, and after a failure for good, or when
     /// what it needs was missing meanwhile, it has given it up and needs another one.
     Resumes,
     /// It could begin at once.
@@ -53,15 +53,16 @@ impl Candidate {
     pub fn of(world: &World, settings: &Settings, now: Timestamp) -> Option<Self> {
         let plan = plan(world, settings, &Admission::Granted, now)?;
         let does = |wanted: fn(&Action) -> bool| plan.actions.iter().any(wanted);
-        let stand = if does(|action| {
-            // A failure for good has given the place up, and somebody asks for another try.
-            matches!(
-                action,
-                Action::CreateTemporaryClaim(_) | Action::ForgetFailures
-            )
-        }) {
+        // A failure for good has given the place up, when somebody asks for another try.
+        let failed_for_good = world
+            .own_pod()
+            .is_some_and(|pod| !Verdict::of(pod).may_heal);
+        let begins_anew = does(|action| matches!(action, Action::ForgetFailures));
+        let stand = if does(|action| matches!(action, Action::CreateTemporaryClaim(_)))
+            || (begins_anew && failed_for_good)
+        {
             Stand::Waits
-        } else if does(|action| matches!(action, Action::CreatePod(_))) {
+        } else if begins_anew || does(|action| matches!(action, Action::CreatePod(_))) {
             Stand::Resumes
         } else if world.own_temporary().is_some() && loads(plan.status.reason) {
             Stand::Holds

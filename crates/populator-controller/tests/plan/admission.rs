@@ -136,7 +136,12 @@ fn what_holds_a_place() {
         case.world.claim.retry = Some("2".to_owned());
         case
     };
-    let cases: [(&str, Stage, Option<Stand>); 14] = [
+    let healing: Stage = || {
+        let mut case = failed(30, "");
+        case.world.claim.retry = Some("2".to_owned());
+        case
+    };
+    let cases: [(&str, Stage, Option<Stand>); 15] = [
         ("could begin", fresh, Some(Stand::Waits)),
         ("waits for a consumer", late_binding, None),
         ("begun", begun, Some(Stand::Resumes)),
@@ -153,6 +158,11 @@ fn what_holds_a_place() {
             "failed for good, and asked for again",
             again,
             Some(Stand::Waits),
+        ),
+        (
+            "failed in a way that heals, and asked for again",
+            healing,
+            Some(Stand::Resumes),
         ),
         ("failed too often", exhausted, None),
         ("copied", succeeded, None),
