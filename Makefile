@@ -28,6 +28,7 @@ cluster-programs: packages # the servers, from Go modules: 25 minutes of CPU onc
 
 cluster: cluster-programs ## a real Kubernetes with the sources and our images in namespaces of its own (tests/cluster)
 	cargo build --quiet $(PROGRAMS)
+	@tests/cluster/cluster is-up || tests/cluster/cluster down # what a run that was killed has left
 	tests/cluster/cluster up
 	tests/cluster/cluster services
 	tests/cluster/cluster images $(CARGO_TARGET_DIR)/debug

@@ -74,9 +74,12 @@ build() {
   flock -u 9
 }
 
-sanity() { # the driver's conformance test, without a cluster; mounts that a failed test leaves go with the namespace
-  local dir status=0 device; dir=$(mktemp -d)
-  DIR=$dir BIN=$BIN unshare --mount --propagation private bash -c '
+# The driver's conformance test, without a cluster. Processes and mounts that it leaves go with its namespaces; loop devices, when
+# it is killed, with the next `down`, which knows them by their folder.
+sanity() {
+  local dir=$STATE/sanity status=0 device
+  rm -rf "$dir"; mkdir -p "$dir"
+  DIR=$dir BIN=$BIN unshare --mount --pid --fork --kill-child --mount-proc --propagation private bash -c '
     "$BIN/hostdisk" --dir "$DIR/volumes" --node n --endpoint "$DIR/csi.sock" 2> "$DIR/driver.log" &
     status=0
     "$BIN/csi-sanity" --csi.endpoint "$DIR/csi.sock" --csi.mountdir "$DIR/mount" --csi.stagingdir "$DIR/staging" \

@@ -153,8 +153,10 @@ nothing_left() {
   left+=$(find /sys/fs/cgroup -maxdepth 2 \( -name "$CGROUP" -o -name "${CGROUP}cri" \) 2> /dev/null || true)
   # The path is read from a file, or this very grep would be found by its arguments.
   left+=$(grep -lFs -f <(echo "$STATE/") /proc/[0-9]*/cmdline 2> /dev/null || true)
-  # Whatever lives in the namespaces, pods too, sees folders of this one among its mounts.
-  left+=$(grep -lF "/${STATE##*/}/var/" /proc/[0-9]*/mountinfo 2> /dev/null || true)
+  # Whatever lives in the namespaces, pods too, sees folders of this one among its mounts, by their path in the file system.
+  mkdir -p "$STATE"
+  local root target; read -r root target < <(findmnt -n -o FSROOT,TARGET -T "$STATE")
+  left+=$(grep -lF " ${root%/}${STATE#"${target%/}"}/var/" /proc/[0-9]*/mountinfo 2> /dev/null || true)
   [ -z "$left" ] || fail "the cluster is down, and this is left of it: $left"
 }
 
@@ -165,7 +167,7 @@ down() { # one kill of the namespaces' init ends every process; mounts and netwo
     while [ -d "/proc/$pid" ] && ! grep -q '^State:.*[ZX]' "/proc/$pid/status" 2> /dev/null; do sleep 0.05; done
   fi
   detach_loops; remove_cgroups
-  rm -rf "$RUN" "$STATE"/var "$STATE"/ctd/state "$STATE"/volumes "$STATE"/etcd
+  rm -rf "$RUN" "$STATE"/var "$STATE"/ctd/state "$STATE"/volumes "$STATE"/etcd "$STATE"/sanity
 }
 
 # Volumes' loop devices, and the kubelet's own lock on a block volume, which is another loop device over the first.
