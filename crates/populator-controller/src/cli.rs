@@ -158,12 +158,9 @@ impl Command {
         if let Some(Subcommands::Crd) = arguments.command {
             return Ok(Self::Definitions);
         }
-        let (mut settings, warnings) =
-            Settings::from_environment(|name| environment.get(name).cloned());
-        let get = |name: &str| {
-            let value = environment.get(name).cloned();
-            value.filter(|value| !value.trim().is_empty())
-        };
+        let get = |name: &str| environment.get(name).cloned();
+        let (mut settings, warnings) = Settings::from_environment(get);
+        let get = |name: &str| get(name).filter(|value| !value.trim().is_empty());
         settings.max_in_flight_per_source = arguments.max_in_flight_per_source;
         // klog's 4 is what it calls debug verbosity.
         let raised = if verbosity >= 4 {

@@ -212,11 +212,8 @@ impl Controller {
         let mut done = Vec::new();
         for action in &plan.actions {
             let makes_pod = matches!(action, Action::CreatePod(_));
-            let too_soon = self.pods().get(&claim.uid).map_or(Duration::ZERO, |made| {
-                POD_PACE.saturating_sub(made.elapsed())
-            });
-            if makes_pod && !too_soon.is_zero() {
-                round.again = Some(too_soon);
+            if makes_pod && let Some(left) = self.too_soon(&claim.uid) {
+                round.again = Some(left);
                 break;
             }
             match self.writer.apply(action, claim).await {
@@ -297,6 +294,13 @@ impl Controller {
             reason: Reason::Retrying,
             message,
         }
+    }
+
+    /// What is left of the pause after the claim's last pod.
+    fn too_soon(&self, claim_uid: &str) -> Option<Duration> {
+        let made = self.pods().get(claim_uid).copied()?;
+        let left = POD_PACE.saturating_sub(made.elapsed());
+        (!left.is_zero()).then_some(left)
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Instant>> {

@@ -157,7 +157,8 @@ impl Board {
         let standing = entry.claims.get_mut(claim_uid)?;
         if standing.measured != measured {
             standing.measured = measured;
-            let next = entry.last.map_or_else(Instant::now, |last| last + PACE);
+            let pace = entry.pace();
+            let next = entry.last.map_or_else(Instant::now, |last| last + pace);
             entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
         }
         Some(source.kind)
@@ -210,16 +211,12 @@ impl Board {
         let mut entries = self.lock();
         entries.retain(|name, entry| !entry.claims.is_empty() || cache.resource(name).is_some());
         for resource in cache.all_resources() {
-            let is_due = match entries.get(&resource.name) {
-                None => resource.status.conditions.is_empty(),
-                Some(Entry {
-                    written: Some(written),
-                    ..
-                }) => written.resource != resource.uid,
-                Some(_) => false,
-            };
-            if is_due {
-                entries.entry(resource.name.clone()).or_default().due = Some(Instant::now());
+            let entry = entries.get(&resource.name);
+            let written = entry.and_then(|entry| entry.written.as_ref());
+            let is_told = written.is_some_and(|written| written.resource == resource.uid);
+            if !is_told && resource.status.conditions.is_empty() {
+                let entry = entries.entry(resource.name.clone()).or_default();
+                entry.due.get_or_insert_with(Instant::now);
             }
         }
     }
@@ -283,15 +280,11 @@ impl Board {
                     endpoint,
                 });
             }
-            Ok(Sent::Ignored) => {
-                // A definition with a subresource took the place of Forklift's.
-                self.endpoints.forget();
-                entry.due = Some(Instant::now() + entry.pause());
-            }
+            // A definition with a subresource took the place of Forklift's.
+            Ok(Sent::Ignored) => self.failed(entry),
             Err(error) => {
                 // Perhaps the definition was replaced; a resource that is gone is not written again.
-                self.endpoints.forget();
-                entry.due = Some(Instant::now() + entry.pause());
+                self.failed(entry);
                 let (kind, resource, namespace) = (name.kind.name(), &name.name, &name.namespace);
                 if self.complaints().insert(name.kind) {
                     tracing::warn!(
@@ -309,6 +302,13 @@ impl Board {
                 }
             }
         }
+    }
+
+    /// A write was in vain.
+    fn failed(&self, entry: &mut Entry) {
+        self.endpoints.forget();
+        entry.due = Some(Instant::now() + entry.pace());
+        entry.failures = entry.failures.saturating_add(1);
     }
 
     /// The status to write, and the one that it replaces; `None` when they are the same.
@@ -425,10 +425,9 @@ impl Board {
 }
 
 impl Entry {
-    /// The pause after one more write in vain.
-    fn pause(&mut self) -> Duration {
+    /// Between two writes, as far as nothing but numbers has changed.
+    fn pace(&self) -> Duration {
         let doublings = self.failures.min(16);
-        self.failures = self.failures.saturating_add(1);
         PACE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
     }
 }

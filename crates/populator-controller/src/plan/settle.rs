@@ -55,25 +55,25 @@ pub(super) fn bound(world: &World) -> Plan {
     }
 }
 
-/// Deletes what runs for the claim, and the temporary claim.
+/// Deletes what runs for the claim, and the temporary claim. A pod that has ended stays for its log.
 pub(super) fn abandon(world: &World) -> Vec<Action> {
-    let unfinished = |pod: &&Pod| {
-        pod.terminating.is_none() && matches!(pod.phase, PodPhase::Pending | PodPhase::Running)
-    };
-    let pod = world.own_pod().filter(unfinished).map(delete_pod);
-    let standing = |temporary: &&TemporaryClaim| !temporary.terminating;
-    let temporary = world.own_temporary().filter(standing);
-    let temporary = temporary.map(|temporary| delete(temporary, Removal::Abandoned));
-    pod.into_iter().chain(temporary).collect()
+    drop_with(world, |pod| {
+        matches!(pod.phase, PodPhase::Pending | PodPhase::Running)
+    })
 }
 
 /// The same with a pod that has ended, which would keep the temporary claim and its volume for as long as the claim.
 fn drop_all(world: &World) -> Vec<Action> {
-    let ended = |pod: &&Pod| {
-        pod.terminating.is_none() && matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
-    };
-    let ended = world.own_pod().filter(ended).map(delete_pod);
-    ended.into_iter().chain(abandon(world)).collect()
+    drop_with(world, |_| true)
+}
+
+fn drop_with(world: &World, goes: impl Fn(&Pod) -> bool) -> Vec<Action> {
+    let pod = world.own_pod();
+    let pod = pod.filter(|pod| pod.terminating.is_none() && goes(pod));
+    let temporary = world.own_temporary();
+    let temporary = temporary.filter(|temporary| !temporary.terminating);
+    let temporary = temporary.map(|temporary| delete(temporary, Removal::Abandoned));
+    pod.map(delete_pod).into_iter().chain(temporary).collect()
 }
 
 pub(super) fn delete_pod(pod: &Pod) -> Action {

@@ -94,14 +94,29 @@ fn measured(percent: u8) -> Option<Measured> {
 }
 
 impl Bench {
+    /// With our definition, and an API server that does as it is asked.
+    fn ours(resource: DynamicObject) -> Self {
+        Self::over(resource, |asked| match asked.line.as_str() {
+            DISCOVERY => discovery(true),
+            _ => patched(asked),
+        })
+    }
+
     fn new(
         progress: Option<&str>,
+        answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Self {
+        Self::over(resource(progress), answer)
+    }
+
+    fn over(
+        resource: DynamicObject,
         answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
     ) -> Self {
         let api = Api::default();
         let client = api.client(answer);
         let mut cache = Cache::default();
-        cache.resources(Kind::Ovirt, Watched::Apply(resource(progress)));
+        cache.resources(Kind::Ovirt, Watched::Apply(resource));
         Self {
             api,
             board: Board::new(client.clone(), telemetry()),
@@ -123,10 +138,7 @@ impl Bench {
 
 #[tokio::test(start_paused = true)]
 async fn our_definition_gets_all_of_it_in_its_subresource() {
-    let bench = Bench::new(None, |asked| match asked.line.as_str() {
-        DISCOVERY => discovery(true),
-        _ => patched(asked),
-    });
+    let bench = Bench::ours(resource(None));
     bench.set(Reason::Copying);
     bench.run(3).await;
     let asked = bench.api.take();
@@ -222,10 +234,7 @@ async fn what_forklifts_definition_did_not_keep_is_written_when_ours_takes_its_p
 
 #[tokio::test(start_paused = true)]
 async fn numbers_are_not_written_by_the_second() {
-    let bench = Bench::new(None, |asked| match asked.line.as_str() {
-        DISCOVERY => discovery(true),
-        _ => patched(asked),
-    });
+    let bench = Bench::ours(resource(None));
     bench.set(Reason::Copying);
     bench.run(2).await;
     bench.api.take();
@@ -239,10 +248,7 @@ async fn numbers_are_not_written_by_the_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_resource_that_nobody_refers_to_is_told_so_once() {
-    let bench = Bench::new(None, |asked| match asked.line.as_str() {
-        DISCOVERY => discovery(true),
-        _ => patched(asked),
-    });
+    let bench = Bench::ours(resource(None));
     bench.run(100).await;
     let asked = bench.api.take();
     assert_eq!(asked.len(), 2, "{asked:?}");
@@ -254,10 +260,7 @@ async fn a_resource_that_nobody_refers_to_is_told_so_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_is_not_let_in_says_nothing_on_the_resource() {
-    let bench = Bench::new(None, |asked| match asked.line.as_str() {
-        DISCOVERY => discovery(true),
-        _ => patched(asked),
-    });
+    let bench = Bench::ours(resource(None));
     bench.set(Reason::Populated);
     let mut stranger = claim();
     stranger.uid = "stranger".to_owned();
@@ -275,13 +278,22 @@ async fn a_claim_that_is_not_let_in_says_nothing_on_the_resource() {
 
 #[tokio::test(start_paused = true)]
 async fn a_resource_that_is_made_anew_is_told_all_of_it() {
-    let bench = Bench::new(None, |asked| match asked.line.as_str() {
-        DISCOVERY => discovery(true),
-        _ => patched(asked),
-    });
+    let bench = Bench::ours(resource(None));
     bench.set(Reason::Populated);
     bench.run(10).await;
-    assert_eq!(bench.api.lines().len(), 2);
+    let written = bench.api.take()[1].body["status"].clone();
+    made_anew(&bench).await;
+    // What this process wrote is known; what another one wrote before it began is not.
+    let mut told = resource(None);
+    told.data["status"] = written;
+    let bench = Bench::ours(told);
+    bench.set(Reason::Populated);
+    bench.run(10).await;
+    assert_eq!(bench.api.lines(), [] as [&str; 0], "it says so already");
+    made_anew(&bench).await;
+}
+
+async fn made_anew(bench: &Bench) {
     let mut anew = resource(None);
     anew.metadata.uid = Some("anew".to_owned());
     bench
@@ -289,7 +301,8 @@ async fn a_resource_that_is_made_anew_is_told_all_of_it() {
         .cache()
         .resources(Kind::Ovirt, Watched::Apply(anew));
     bench.run(100).await;
-    let asked = bench.api.take();
+    let mut asked = bench.api.take();
+    asked.retain(|asked| asked.line != DISCOVERY);
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert_eq!(asked[0].body["metadata"]["uid"], "anew");
     assert_eq!(asked[0].body["status"]["progress"], "100");
@@ -310,4 +323,23 @@ async fn a_write_that_fails_is_tried_again_without_haste() {
         .count();
     // After 5, 10, 20 … 160 s, and then every five minutes.
     assert!((15..=20).contains(&writes), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_do_not_hurry_writes_that_fail() {
+    let bench = Bench::new(None, |asked| match asked.line.as_str() {
+        DISCOVERY => discovery(true),
+        _ => refusal(403, "Forbidden", "no right to it"),
+    });
+    bench.set(Reason::Copying);
+    for second in 0..600_u16 {
+        let percent = u8::try_from(second % 100).unwrap();
+        bench.board.measure("c", measured(percent));
+        bench.run(1).await;
+    }
+    let asked = bench.api.lines();
+    let writes = asked.iter().filter(|line| line.ends_with("/status"));
+    // After 5, 10, 20 … 160 s, and then every five minutes.
+    let writes = writes.count();
+    assert!((5..=9).contains(&writes), "{writes}");
 }
