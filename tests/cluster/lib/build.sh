@@ -22,15 +22,20 @@ packages() {
   )
 }
 
+pinned() { # folder module: the version in go.mod
+  awk -v module="$2" '$1 == "require" { $1 = ""; $0 = $0 } $1 == module { print $2; exit }' "$HERE/programs/$1/go.mod"
+}
+
 # The program that PATH offers, if it has the version that is built here. Ours, and what has no word of its version, are not
-# looked for.
+# looked for; nor is what was built here, should its folder be on PATH.
 offered() {
   local found wanted
-  found=$(type -P "$1") || return 1
+  found=$(type -P "$1") && found=$(readlink -f "$found") && [[ "$found" != "$(readlink -f "$CLUSTER_CACHE")"/* ]] || return 1
   case $1 in
     kubectl) wanted="Client Version: $KUBERNETES" ;;
     kube*) wanted="Kubernetes $KUBERNETES" ;;
-    etcd) wanted="etcd Version: $(awk '$2 == "go.etcd.io/etcd/server/v3" { sub(/^v/, "", $3); print $3 }' "$HERE/programs/etcd/go.mod")" ;;
+    etcd) wanted=$(pinned etcd go.etcd.io/etcd/server/v3); wanted="etcd Version: ${wanted#v}" ;;
+    csi-provisioner) wanted="$found $(pinned csi github.com/kubernetes-csi/external-provisioner/v6)" ;;
     *) return 1 ;;
   esac
   local how=(--version); [ "$1" != kubectl ] || how=(version --client)
