@@ -84,7 +84,7 @@ build() {
 sanity() {
   local dir=$STATE/sanity status=0 device
   rm -rf "$dir"; mkdir -p "$dir"
-  DIR=$dir BIN=$BIN unshare --mount --pid --fork --kill-child --mount-proc --propagation private bash -c '
+  DIR=$dir BIN=$BIN setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc --propagation private bash -c '
     "$BIN/hostdisk" --dir "$DIR/volumes" --node n --endpoint "$DIR/csi.sock" 2> "$DIR/driver.log" &
     status=0
     "$BIN/csi-sanity" --csi.endpoint "$DIR/csi.sock" --csi.mountdir "$DIR/mount" --csi.stagingdir "$DIR/staging" \
