@@ -39,15 +39,6 @@ fn leads(controller: &str) -> bool {
     metrics(controller).contains("populator_controller_leader 1\n")
 }
 
-/// A claim whose copy from oVirt is under way, a quarter of a minute long.
-fn copying<'a>(case: &'a Case, disk: &Disk) -> (Source, Claim<'a>) {
-    let source = case.prepare(Kind::Ovirt, disk).slow(4 << 20);
-    case.apply(&source);
-    let claim = case.claim(&source).create();
-    source.engine_disk().wait_until_read(1);
-    (source, claim)
-}
-
 /// A claim whose copy from oVirt is under way, and does not end before the source is let go.
 fn held<'a>(case: &'a Case, disk: &Disk) -> (Source, Claim<'a>) {
     let source = case.prepare(Kind::Ovirt, disk).held();
@@ -62,7 +53,7 @@ fn a_restart_in_the_middle_of_a_copy_is_not_noticed() {
     let _alone = Alone::new();
     let case = Case::new();
     let disk = Disk::random(41, mib(64));
-    let (source, claim) = copying(&case, &disk);
+    let (source, claim) = case.copying(&disk);
     let mover = uid_of(&claim.pod().unwrap());
     let old = cluster().controller();
     kill(&old);
@@ -171,7 +162,7 @@ fn of_two_replicas_one_leads_and_the_other_takes_over() {
     alone.scale(2);
     let case = Case::new();
     let disk = Disk::random(44, mib(64));
-    let (source, claim) = copying(&case, &disk);
+    let (source, claim) = case.copying(&disk);
     let first = cluster().wait_for("one leads", || cluster().leader());
     let pods = cluster().controllers();
     let other = pods

@@ -22,10 +22,7 @@ fn disk() -> Disk {
 
 /// A claim whose copy is under way and takes a quarter of a minute; the next one is fast. And the UID of its pod.
 fn copying(case: &Case) -> (Source, Claim<'_>, String) {
-    let source = case.prepare(Kind::Ovirt, &disk()).slow(4 << 20);
-    case.apply(&source);
-    let claim = case.claim(&source).create();
-    source.engine_disk().wait_until_read(1);
+    let (source, claim) = case.copying(&disk());
     source.hurry();
     let pod = uid_of(&claim.pod().unwrap());
     (source, claim, pod)
