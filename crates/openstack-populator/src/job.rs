@@ -185,7 +185,7 @@ impl Plan {
         source: Arc<HttpSource>,
     ) -> Result<(), Failure> {
         let length = usize::try_from(self.bytes).map_or(HEAD, |bytes| bytes.min(HEAD));
-        if self.policy == Policy::Verbatim || length == 0 {
+        if self.policy == Policy::Verbatim {
             return Ok(());
         }
         let (policy, surroundings) = (

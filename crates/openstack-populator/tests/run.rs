@@ -184,18 +184,6 @@ async fn a_wrong_hash_says_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_without_a_byte() {
-    let empty = "d41d8cd98f00b204e9800998ecf8427e";
-    let cloud = image(&json!({"checksum": empty}), b"");
-    let (result, bytes) = run(&cloud, &[]).await;
-    assert!(matches!(
-        result.unwrap(),
-        Done::Copied { verified: Some(_) }
-    ));
-    assert_eq!(bytes, Some(Vec::new()));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_ranges_gives_one_stream() {
     let cloud = image(&json!({"checksum": MD5}), &disk());
     cloud

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::mapping::{Mapping, Place};
 use crate::{Error, Kind};
 
 /// What `GET /v2/images/{id}` says. Fields that a download does not need are not read.
@@ -29,17 +30,20 @@ pub struct Image {
     /// Digest of the data.
     #[serde(default)]
     pub os_hash_value: Option<String>,
-    /// Everything else, of which only the marks of encryption are looked at.
+    /// Everything else, of which the marks of encryption are looked at, and where the data is when it is
+    /// not here. `virtual_size` is not: Glance states none for what it cannot measure, and bytes are
+    /// copied as they are.
     #[serde(flatten)]
     pub(super) properties: serde_json::Map<String, Value>,
 }
 
 impl Image {
-    /// The number of bytes to copy.
+    /// The number of bytes to copy, which is not 0: an image without data is no disk, whatever its format
+    /// and whoever asks.
     ///
     /// # Errors
     /// [`Kind::Unusable`] when the image is in a state that has no data, says why; or when an active
-    /// image states no size.
+    /// image has no data or states no size, says where the data may be.
     pub fn bytes(&self) -> Result<u64, Error> {
         let status = self.status.as_deref().unwrap_or("(none)");
         let why = match status {
@@ -57,8 +61,41 @@ impl Image {
         if let Some(why) = why {
             return Err(unusable(format!("the image's status is {status}: {why}")));
         }
-        self.size
-            .ok_or_else(|| unusable("the image is active, but Glance states no size for it".into()))
+        let what = match self.size {
+            Some(0) => "the image holds no data: its size is 0 bytes",
+            Some(bytes) => return Ok(bytes),
+            None => "the image is active, but Glance states no size for it",
+        };
+        Err(unusable(format!("{what}; {}", self.way_to_data())))
+    }
+
+    /// Where the data of an image without data is, and what to do about it.
+    fn way_to_data(&self) -> String {
+        const RECORD: &str = "it is the record of a server that was booted from a volume";
+        const UPLOAD: &str = "--disk-format raw --container-format bare NAME), and name that image";
+        match Mapping::of(self.properties.get("block_device_mapping")) {
+            Mapping::Disk { place, others } => {
+                let others = match others {
+                    0 => String::new(),
+                    1 => " (its property block_device_mapping names 1 more)".into(),
+                    more => format!(" (its property block_device_mapping names {more} more)"),
+                };
+                match place {
+                    Place::Snapshot(id) => format!(
+                        "{RECORD}, whose disk is in the volume snapshot {id}{others}. Make a volume from the snapshot (openstack volume create --snapshot {id} VOLUME), upload it as a raw image (openstack image create --volume VOLUME {UPLOAD}"
+                    ),
+                    Place::Volume(id) => format!(
+                        "{RECORD}, whose disk is in the volume {id}{others}. Upload the volume as a raw image (openstack image create --volume {id} {UPLOAD}"
+                    ),
+                }
+            }
+            Mapping::Unreadable => format!(
+                "{RECORD}, but its property block_device_mapping names no volume snapshot that can be read. Find the snapshot of the server's disk (openstack volume snapshot list), make a volume from it (openstack volume create --snapshot ID VOLUME), upload it as a raw image (openstack image create --volume VOLUME {UPLOAD}"
+            ),
+            Mapping::Absent => {
+                "there is nothing to copy. Check that its upload was finished, or upload the disk as a new image and name that one".into()
+            }
+        }
     }
 
     /// The name of a property which says that the data is encrypted, if there is one.
@@ -122,20 +159,80 @@ mod tests {
                 .unwrap(),
             5
         );
-        assert_eq!(
-            image(json!({"status": "active", "size": 0}))
-                .bytes()
-                .unwrap(),
-            0
-        );
-        for record in [
-            json!({"status": "active", "size": null}),
-            json!({"status": "active"}),
+        for size in [
+            json!(-1),
+            json!(0.0),
+            json!(-0.0),
+            json!("0"),
+            json!(""),
+            json!([]),
         ] {
-            let error = image(record).bytes().unwrap_err();
-            assert!(error.to_string().contains("no size"), "{error}");
+            let record = json!({"status": "active", "size": size});
+            assert!(serde_json::from_value::<Image>(record).is_err(), "{size}");
         }
-        assert!(serde_json::from_value::<Image>(json!({"status": "active", "size": -1})).is_err());
+    }
+
+    #[test]
+    fn an_image_without_data_is_no_disk_and_says_where_the_data_is() {
+        const SNAPSHOT: &str =
+            r#"[{"snapshot_id": "b", "boot_index": 1}, {"snapshot_id": "a-1", "boot_index": 0}]"#;
+        const VOLUME: &str = r#"[{"volume_id": "v-1", "boot_index": 0}]"#;
+        for (mapping, needles) in [
+            (
+                json!(SNAPSHOT),
+                &[
+                    "in the volume snapshot a-1 ",
+                    "names 1 more",
+                    "volume create --snapshot a-1 ",
+                    "image create --volume VOLUME --disk-format raw",
+                ][..],
+            ),
+            (
+                json!(VOLUME),
+                &[
+                    "in the volume v-1.",
+                    "image create --volume v-1 --disk-format raw",
+                ],
+            ),
+            (
+                json!("\u{7}rubbish"),
+                &["names no volume snapshot that can be read", "snapshot list"],
+            ),
+            (json!(null), &["nothing to copy", "upload"]),
+        ] {
+            for (size, what) in [(json!(0), "holds no data"), (json!(null), "no size")] {
+                for format in [json!("raw"), json!("qcow2"), json!(null)] {
+                    let error = image(json!({
+                        "status": "active", "size": size, "disk_format": format, "virtual_size": 1 << 30,
+                        "checksum": "d41d8cd98f00b204e9800998ecf8427e", "block_device_mapping": mapping,
+                    }))
+                    .bytes()
+                    .unwrap_err();
+                    assert_eq!(error.kind(), Kind::Unusable);
+                    let text = error.to_string();
+                    for needle in needles.iter().chain(&[what]) {
+                        assert!(text.contains(needle), "{needle}: {text}");
+                    }
+                    for evil in ["--verbatim", "rubbish", "\u{7}"] {
+                        assert!(!text.contains(evil), "{text}");
+                    }
+                    assert!(text.len() < 600, "{text}");
+                }
+            }
+        }
+        let record = json!({"status": "active", "block_device_mapping": SNAPSHOT});
+        assert!(image(record).bytes().is_err());
+    }
+
+    #[test]
+    fn data_is_copied_whatever_else_the_record_says() {
+        // A server that was booted from an image, with a volume beside it: the image holds its disk.
+        for record in [
+            json!({"status": "active", "size": 1, "block_device_mapping": r#"[{"snapshot_id": "a"}]"#}),
+            json!({"status": "active", "size": 1, "virtual_size": 0}),
+        ] {
+            assert_eq!(image(record).bytes().unwrap(), 1);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod client;
 mod hash;
 mod image;
+mod mapping;
 
 pub use client::{Glance, ImageId};
 pub use hash::{Hash, stated_hash};
