@@ -130,6 +130,9 @@ async fn look_up(client: &Client, id: &DiskId) -> Result<Disk, Failure> {
         "the engine has the disk"
     );
     disk.ensure_transferable()?;
+    if disk.content_type == "iso" {
+        tracing::warn!("the disk holds an ISO image; it is copied as it is");
+    }
     Ok(disk)
 }
 

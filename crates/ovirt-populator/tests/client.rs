@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use net::{Proxies, Rest, Settings, Timeouts, Trust};
 use ovirt_populator::engine::{
-    Client, Credentials, DiskId, DiskStatus, Engine, Kind, NewTransfer, Phase, TransferId,
+    Client, Credentials, Disk, DiskId, DiskStatus, Engine, Kind, NewTransfer, Phase, TransferId,
 };
 use serde_json::{Value, json};
 use testkit::{Cut, Fault, Reply, Server, When};
@@ -199,18 +199,71 @@ async fn a_disk_is_understood_with_scalars_of_any_kind() {
 async fn disks_that_cannot_be_transferred_say_why() {
     let server = engine();
     let path = format!("/ovirt-engine/api/disks/{DISK}");
-    for (storage, status, words) in [
-        ("lun", "ok", "lun"),
-        ("managed_block_storage", "ok", "managed_block_storage"),
-        ("image", "illegal", "illegal"),
+    for (knobs, words) in [
+        (json!({"storage_type": "lun"}), "\"lun\""),
+        (
+            json!({"storage_type": "lun", "provisioned_size": null}),
+            "\"lun\"",
+        ),
+        (
+            json!({"storage_type": "managed_block_storage"}),
+            "managed_block_storage",
+        ),
+        (json!({"status": "illegal"}), "illegal"),
+        (json!({"provisioned_size": "0"}), "holds no data"),
+        (json!({"provisioned_size": 0}), "holds no data"),
+        (
+            json!({"provisioned_size": "0", "status": "locked"}),
+            "holds no data",
+        ),
+        (json!({"content_type": "ovf_store"}), "ovf_store"),
+        (json!({"content_type": "memory_dump_volume"}), "memory of"),
+        (
+            json!({"content_type": "memory_metadata_volume"}),
+            "memory of",
+        ),
+        (json!({"content_type": "backup_scratch"}), "back-up"),
+        (
+            json!({"content_type": "hosted_engine_configuration"}),
+            "hosted engine",
+        ),
+        (
+            json!({"content_type": "hosted_engine_metadata"}),
+            "hosted engine",
+        ),
+        (
+            json!({"content_type": "hosted_engine_sanlock"}),
+            "hosted engine",
+        ),
     ] {
-        let body = json!({"provisioned_size": "512", "status": status, "storage_type": storage});
-        server.route(&path, move |_| Reply::json(200, &body));
-        let disk = client(&server).disk(&id()).await.unwrap();
+        let disk = described(&server, &path, &knobs).await;
         let error = disk.ensure_transferable().unwrap_err();
         assert_eq!(error.kind(), Kind::Unusable);
         assert!(error.to_string().contains(words), "{error}");
     }
+    for knobs in [
+        json!({}),
+        json!({"provisioned_size": "1"}),
+        json!({"content_type": "data"}),
+        json!({"content_type": null}),
+        json!({"content_type": "hosted_engine"}),
+        json!({"content_type": "iso"}),
+        json!({"content_type": "a_newer_word"}),
+        json!({"status": "locked"}),
+    ] {
+        let disk = described(&server, &path, &knobs).await;
+        assert!(disk.ensure_transferable().is_ok(), "{knobs}");
+    }
+}
+
+/// A disk of 512 bytes that can be transferred, but for the knobs.
+async fn described(server: &Server, path: &str, knobs: &Value) -> Disk {
+    let mut body = json!({"provisioned_size": "512", "status": "ok", "storage_type": "image"});
+    for (key, value) in knobs.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    server.route(path, move |_| Reply::json(200, &body));
+    client(server).disk(&id()).await.unwrap()
 }
 
 #[tokio::test]

@@ -198,6 +198,69 @@ async fn a_target_that_is_too_small_is_found_before_a_transfer_is_made() {
     assert_eq!(run.logouts(), 1);
 }
 
+/// However it is started, and whatever the target holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_data_is_no_disk() {
+    for options in [
+        &["--force"][..],
+        &["--verify=full", "--force"],
+        &["--cr-name=c", "--owner-uid=u"],
+        &["--check", "--force"],
+        &["--check=transfer", "--force"],
+    ] {
+        let disk = Disk::empty(0);
+        let mut run = Run {
+            engine: Engine::start(&disk, None),
+            disk,
+            ..Run::new()
+        };
+        run.options.extend(options.iter().map(|&one| one.into()));
+        let refused = async || {
+            let failure = run.run().await.unwrap_err();
+            assert_eq!(failure.exit(), Exit::SourceUnusable, "{failure}");
+            assert!(failure.message().contains("holds no data"), "{failure}");
+        };
+        refused().await;
+        assert!(!run.target().exists());
+        std::fs::write(run.target(), "precious").unwrap();
+        refused().await;
+        assert_eq!(std::fs::read(run.target()).unwrap(), b"precious");
+
+        std::fs::remove_file(run.target()).unwrap();
+        let device = testkit::LoopDevice::new(SIZE as u64, 512);
+        std::os::unix::fs::symlink(device.path(), run.target()).unwrap();
+        refused().await;
+        let held = std::fs::read(device.path()).unwrap();
+        assert!(held.len() == SIZE && held.iter().all(|byte| *byte == 0xFF));
+        assert_eq!(run.engine.transfers(), (0, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_engine_keeps_for_itself_is_no_disk() {
+    for (content, is_copied) in [("ovf_store", false), ("iso", true)] {
+        let run = Run::new();
+        let size = SIZE.to_string();
+        let body = serde_json::json!({"name": "d", "provisioned_size": size, "status": "ok",
+                                      "storage_type": "image", "content_type": content});
+        run.engine.api().fault(
+            When::path("/ovirt-engine/api/disks").always(),
+            Fault::Answer(Reply::json(200, &body)),
+        );
+        let result = run.run().await;
+        if is_copied {
+            assert_eq!(result, Ok(Done::Copied { verified: None }));
+            run.disk.assert_on(&run.target());
+            continue;
+        }
+        let failure = result.unwrap_err();
+        assert_eq!(failure.exit(), Exit::SourceUnusable);
+        assert!(failure.message().contains(content), "{failure}");
+        assert_eq!(run.engine.transfers(), (0, 0));
+        assert!(!run.target().exists());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preflight_makes_no_transfer_unless_asked() {
     let run = Run::new().with("--check");

@@ -57,34 +57,54 @@ pub struct Disk {
     pub status: DiskStatus,
     /// `image`, `lun`, `cinder` or `managed_block_storage`.
     pub storage_type: String,
+    /// `data` for a virtual machine's disk; `DiskContentType` of the API has the other words.
+    pub content_type: String,
 }
 
 impl Disk {
-    /// Whether the engine can give this disk through imageio at all.
+    /// Whether the engine can give this disk through imageio at all, and whether it is one.
     ///
     /// # Errors
-    /// [`Kind::Unusable`]: an illegal disk, or one that is not an image on a storage domain.
+    /// [`Kind::Unusable`]: an illegal disk, one that is not an image on a storage domain, one that holds
+    /// what the engine keeps for itself, or one without data.
     pub fn ensure_transferable(&self) -> Result<(), Error> {
-        if self.storage_type != "image" {
-            return Err(Error::new(
-                Kind::Unusable,
-                format!(
-                    "the disk {:?} is of storage type {:?} and has no image that the engine could \
-                     transfer; only disks of type \"image\" can be copied this way",
-                    self.name, self.storage_type
-                ),
-            ));
+        let why = if self.storage_type != "image" {
+            format!(
+                "is of storage type {:?} and has no image that the engine could transfer; only disks of \
+                 type \"image\" can be copied this way",
+                self.storage_type
+            )
+        } else if let Some(what) = self.engines_own() {
+            format!(
+                "holds {what} (content type {}) and no disk of a virtual machine; check the id",
+                self.content_type
+            )
+        } else if self.status == DiskStatus::Illegal {
+            "is in status illegal; repair or remove it in oVirt first".to_owned()
+        } else if self.size == 0 {
+            "holds no data: its provisioned size is 0 bytes, and there is nothing to copy; check the id, \
+             and look in oVirt for the disk that holds the virtual machine's data"
+                .to_owned()
+        } else {
+            return Ok(());
+        };
+        let text = format!("the disk {:?} {why}", self.name);
+        Err(Error::new(Kind::Unusable, text))
+    }
+
+    /// What the engine keeps on this disk for itself. No virtual machine can have such a disk
+    /// (`DiskOperationsValidator` of the engine, `AttachDiskToVm`), so that the id is a mistake. An ISO
+    /// image can be one's wish, and the disk of the hosted engine's own machine is a disk.
+    fn engines_own(&self) -> Option<&'static str> {
+        match self.content_type.as_str() {
+            "ovf_store" => Some("descriptions of virtual machines"),
+            "memory_dump_volume" | "memory_metadata_volume" => Some("the memory of a snapshot"),
+            "backup_scratch" => Some("the scratch data of a back-up"),
+            "hosted_engine_configuration" | "hosted_engine_metadata" | "hosted_engine_sanlock" => {
+                Some("the state of the hosted engine")
+            }
+            _ => None,
         }
-        if self.status == DiskStatus::Illegal {
-            return Err(Error::new(
-                Kind::Unusable,
-                format!(
-                    "the disk {:?} is in status illegal; repair or remove it in oVirt first",
-                    self.name
-                ),
-            ));
-        }
-        Ok(())
     }
 }
 
@@ -258,6 +278,8 @@ pub(super) fn disk(body: &[u8]) -> Result<Disk, Error> {
             other => DiskStatus::Other(other.to_owned()),
         },
         storage_type,
+        // Engines before 4.2 have no such word.
+        content_type: wire.content_type.map_or("data".to_owned(), |word| word.0),
     })
 }
 
@@ -316,6 +338,7 @@ struct WireDisk {
     provisioned_size: Option<Scalar>,
     status: Option<Scalar>,
     storage_type: Option<Scalar>,
+    content_type: Option<Scalar>,
 }
 
 #[derive(Deserialize)]

@@ -161,6 +161,7 @@ impl Engine for Double {
             size: SIZE,
             status,
             storage_type: "image".into(),
+            content_type: "data".into(),
         })
     }
 
