@@ -126,12 +126,20 @@ impl Context {
     ///
     /// # Errors
     /// The engine's; [`transfer::Kind::Lost`] is the caller's to heal, every other kind is the end.
+    /// [`transfer::Kind::Unusable`] for a source without bytes, before anything is written: the engine
+    /// has nothing to do then, and what was not copied would be called a copy.
     pub async fn copy(
         &self,
         source: Arc<dyn Source>,
         verification: Verification,
         target: &Target,
     ) -> Result<Report, transfer::Error> {
+        if source.size() == 0 {
+            return Err(transfer::Error::new(
+                transfer::Kind::Unusable,
+                "the source holds no data: its size is 0 bytes",
+            ));
+        }
         let (options, surroundings) = (self.options(verification), self.surroundings());
         let sink = target.share();
         self.blocking(move || {

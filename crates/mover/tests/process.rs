@@ -35,6 +35,7 @@ const AT_LAST: Duration = Duration::from_mins(2);
 
 const TESTS: &[(&str, fn())] = &[
     ("a copy ends with 0 and its figures", a_copy),
+    ("a source without a byte is no copy", nothing_to_copy),
     (
         "a file is not overwritten without --force",
         an_existing_file,
@@ -84,7 +85,8 @@ fn child() -> ExitCode {
 
 async fn job(context: Context, name: String) -> Result<Done, Failure> {
     match name.as_str() {
-        "copy" => copy(&context).await,
+        "copy" => copy(&context, disk()).await,
+        "nothing" => copy(&context, Vec::new()).await,
         "panic" => panic!("no such luck"),
         "tidy" => {
             tracing::warn!("ready");
@@ -106,12 +108,12 @@ async fn job(context: Context, name: String) -> Result<Done, Failure> {
     }
 }
 
-async fn copy(context: &Context) -> Result<Done, Failure> {
+async fn copy(context: &Context, disk: Vec<u8>) -> Result<Done, Failure> {
     let target = context.open_target().await?;
     if context.check.is_some() {
         return Ok(Done::Checked);
     }
-    let source = Arc::new(MemorySource::new(disk()));
+    let source = Arc::new(MemorySource::new(disk));
     let report = context.copy(source, Verification::None, &target).await?;
     context.close(target).await?;
     Ok(Done::Copied {
@@ -226,6 +228,16 @@ fn a_copy() {
             assert_eq!(last["exit_code"], 0);
         }
     }
+}
+
+fn nothing_to_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(path(&folder, "disk"), "precious").unwrap();
+    let ended = Mover::start_in(folder, &["--job=nothing", "--force"], &[]).end();
+    assert_eq!(ended.code, Some(14), "{}", ended.log);
+    assert_eq!(ended.said("exit"), "source-unusable");
+    assert_eq!(fs::read(path(&ended.folder, "disk")).unwrap(), b"precious");
+    assert!(!ended.log.contains("copied 0"), "{}", ended.log);
 }
 
 fn an_existing_file() {
