@@ -58,14 +58,39 @@ impl Glance {
         image
     }
 
+    /// What Nova makes of a server that was booted from a volume: an active image of no bytes, with this property
+    /// in place of data.
+    #[track_caller]
+    pub fn of_a_server(
+        &self,
+        folder: &Path,
+        disk_format: &str,
+        block_device_mapping: &str,
+    ) -> Image {
+        let path = folder.join(uuid());
+        fs::write(&path, "").unwrap();
+        let properties = json!({
+            "block_device_mapping": block_device_mapping, "bdm_v2": "True", "root_device_name": "/dev/vda",
+        });
+        let image = self.register(disk_format, properties);
+        image.put(&path).expect(204);
+        image
+    }
+
     /// An image without content.
     pub fn queued(&self, disk_format: &str) -> Image {
-        let body = json!({
-            "name": format!("image-{}", uuid()),
-            "disk_format": disk_format,
-            "container_format": "bare",
-            "visibility": "private",
-        });
+        self.register(disk_format, json!({}))
+    }
+
+    fn register(&self, disk_format: &str, mut body: Value) -> Image {
+        for (field, value) in [
+            ("name", &*format!("image-{}", uuid())),
+            ("disk_format", disk_format),
+            ("container_format", "bare"),
+            ("visibility", "private"),
+        ] {
+            body[field] = json!(value);
+        }
         let _turn = writing();
         let answer = self.call("POST", "/v2/images").json(&body).send();
         let id = answer.expect(201).json()["id"].as_str().unwrap().to_owned();

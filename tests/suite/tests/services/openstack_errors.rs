@@ -4,7 +4,7 @@ use contract::{Exit, args::flag};
 use suite::{
     Glance, assert_exit, eventually, folder, mover::assert_failure, openstack, uuid, variable,
 };
-use testkit::{Disk, process::Signal};
+use testkit::{Command, Disk, process::Signal};
 
 use crate::{MIB, mib};
 
@@ -58,6 +58,63 @@ fn an_image_without_data() {
     let image = Glance::default().queued("raw");
     let run = openstack(&image, &folder.path().join("target")).run();
     assert_failure(&run, Exit::SourceUnusable, &["queued"]);
+}
+
+/// What Nova makes of a server that was booted from a volume, and an upload of nothing: active both, and Glance states
+/// the right hash of no bytes. This Glance takes none of another format than raw.
+#[test]
+fn an_active_image_without_a_byte_is_no_disk() {
+    const SNAPSHOT: &str = "9df0a5f6-5a70-4bd7-8e5d-2e2a2e7b1c11";
+    let mapping = format!(
+        r#"[{{"boot_index": 0, "snapshot_id": "{SNAPSHOT}", "source_type": "snapshot", "volume_size": 1}}]"#
+    );
+    let folder = folder();
+    let glance = Glance::default();
+    let held = folder.path().join("held");
+    suite::filled_file(&held, MIB);
+    for (image, words) in [
+        (
+            glance.of_a_server(folder.path(), "raw", &mapping),
+            &[SNAPSHOT, "openstack volume create --snapshot"][..],
+        ),
+        (
+            glance.of_a_server(folder.path(), "raw", "no JSON"),
+            &["booted from a volume", "openstack volume snapshot list"],
+        ),
+        (
+            glance.image(folder.path(), &Disk::empty(0)),
+            &["holds no data"],
+        ),
+    ] {
+        let record = image.metadata();
+        assert_eq!(
+            (&record["status"], &record["size"]),
+            (&"active".into(), &0.into())
+        );
+        assert!(record["os_hash_value"].is_string(), "{record}");
+        for flags in [
+            &[][..],
+            &["--verbatim"],
+            &["--check"],
+            &["--check", "--verbatim"],
+            &["--cr-name=c", "--owner-uid=u", "--pvc-size=1048576"],
+            &["--cr-name=c", "--owner-uid=u", "--verbatim=true"],
+            &["--cr-name=c", "--owner-uid=u", "--verbatim=false"],
+        ] {
+            let run = |target: &std::path::Path| {
+                let command = openstack(&image, target).arg("--force");
+                let run = flags.iter().fold(command, Command::arg).run();
+                assert_failure(&run, Exit::SourceUnusable, words);
+                assert!(!run.output().contains("--verbatim"), "{}", run.output());
+            };
+            run(&held);
+            suite::assert_untouched(&held, 0);
+            assert_eq!(testkit::image::size_of(&held), MIB);
+            let target = folder.path().join("target");
+            run(&target);
+            assert!(!target.exists());
+        }
+    }
 }
 
 #[test]

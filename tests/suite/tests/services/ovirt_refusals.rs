@@ -55,6 +55,22 @@ fn a_disk_without_an_image() {
 }
 
 #[test]
+fn a_disk_without_data() {
+    let (engine, folder) = (Engine::default(), folder());
+    let source = engine.raw_disk(folder.path(), &Disk::empty(0));
+    let (target, user) = (folder.path().join("target"), engine.user());
+    for check in [None, Some("--check"), Some("--check=transfer")] {
+        let run = check
+            .into_iter()
+            .fold(ovirt(&source, &user, &target), testkit::Command::arg)
+            .run();
+        assert_failure(&run, Exit::SourceUnusable, &["holds no data"]);
+        assert!(!target.exists());
+    }
+    assert_eq!(source.posts(), 0);
+}
+
+#[test]
 fn a_storage_domain_in_maintenance() {
     refused(
         &json!({ "domain_status": "Maintenance" }),
