@@ -17,6 +17,7 @@ use populator_api::{
     names::{annotation, event},
 };
 use serde_json::json;
+use suite::Glance;
 use testkit::Disk;
 
 fn disk() -> Disk {
@@ -105,6 +106,34 @@ fn a_missing_source_is_told_and_an_annotation_asks_for_a_new_try() {
         let first = uid_of(&claim.pod().unwrap());
         claim.annotate(annotation::RETRY, "1");
         claim.wait_for_other_pod(&first, "Failed");
+    }
+}
+
+#[test]
+fn an_image_of_a_server_that_was_booted_from_a_volume_is_told_with_its_snapshot() {
+    const SNAPSHOT: &str = "9df0a5f6-5a70-4bd7-8e5d-2e2a2e7b1c11";
+    let mapping = json!([{"boot_index": 0, "snapshot_id": SNAPSHOT, "source_type": "snapshot"}]);
+    let case = Case::new();
+    let folder = suite::folder();
+    let image = Glance::default().of_a_server(folder.path(), "raw", &mapping.to_string());
+    let source = case
+        .prepare(Kind::Openstack, &disk())
+        .with_spec("imageId", &image.id);
+    case.apply(&source);
+    // With and without a conversion afterwards, which would take the bytes as they are.
+    let plain = case.claim(&source).create();
+    let converted = case
+        .claim(&source)
+        .annotation(annotation::REQUIRES_CONVERSION, "true")
+        .create();
+    for claim in [&plain, &converted] {
+        assert_failed(&case, &source, claim, Reason::SourceUnusable, SNAPSHOT);
+        let told = claim.wait_for_event(event::FAILED, SNAPSHOT);
+        assert!(
+            told.message.contains("openstack image create --volume"),
+            "{told:?}"
+        );
+        claim.wait_for_pod("Failed");
     }
 }
 
