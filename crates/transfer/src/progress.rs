@@ -196,6 +196,12 @@ impl Progress {
         counters.zero = 0;
     }
 
+    /// Bytes that the pass under way has put in place.
+    pub(crate) fn in_place(&self) -> u64 {
+        let counters = self.lock();
+        counters.data.saturating_add(counters.zero)
+    }
+
     pub(crate) fn add_received(&self, bytes: u64) {
         self.lock().shown.received += bytes;
     }

@@ -129,6 +129,7 @@ pub fn copy(
     keep_alive::during(source, options.keep_alive, surroundings, &activity, || {
         let outcome = transfer(source, sink, options, surroundings, &activity)?;
         check(surroundings)?;
+        covers(surroundings.progress.in_place(), size)?;
         let verified = verify(outcome.computed, outcome.expected)?;
         surroundings.progress.enter(Phase::Syncing);
         sink.sync()?;
@@ -218,6 +219,19 @@ impl Restarts {
     }
 }
 
+/// That the threads have ended without an error is no proof that they did everything: the bytes are counted.
+fn covers(in_place: u64, size: u64) -> Result<(), Error> {
+    if in_place == size {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Internal,
+        format!(
+            "the copy ended with {in_place} of {size} bytes in place, which is a fault of this program"
+        ),
+    ))
+}
+
 /// Compares the digests if there are two.
 fn verify(computed: Option<Digest>, expected: Option<Digest>) -> Result<Option<Digest>, Error> {
     match (computed, expected) {
@@ -237,4 +251,18 @@ fn check(surroundings: &Surroundings) -> Result<(), Error> {
         return Err(cancelled());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_has_missed_a_byte_is_no_success() {
+        assert!(covers(10, 10).is_ok());
+        for in_place in [0, 9, 11] {
+            let error = covers(in_place, 10).unwrap_err();
+            assert_eq!(error.kind(), Kind::Internal);
+        }
+    }
 }
