@@ -22,6 +22,11 @@ pub const TARGET_VOLUME: &str = "target";
 /// The user and group that own a virtual machine's disk in `KubeVirt`.
 pub const QEMU_ID: i64 = 107;
 
+/// Finalizer of a populator pod: its end has not been taken account of yet. As of a Job's pods, nothing that deletes
+/// finished pods (a cleaner, a drain, the pod garbage collector) takes the result away unread
+/// (<https://kubernetes.io/docs/concepts/workloads/controllers/job/#job-tracking-with-finalizers>).
+pub const RESULT_FINALIZER: &str = "forklift.konveyor.io/populator-result";
+
 /// Labels.
 pub mod label {
     /// The migration, by UID.
@@ -73,6 +78,15 @@ pub mod annotation {
     pub const SOURCE_FORMAT: &str = "forklift.konveyor.io/source-format";
     /// On a volume, at the rebind: `<namespace>/<name>` of the populator resource.
     pub const POPULATED_FROM: &str = "forklift.konveyor.io/populated-from";
+    /// On a volume, at the rebind: UID of the claim that it was filled for.
+    pub const POPULATED_FOR: &str = "forklift.konveyor.io/populated-for";
+    /// On a volume, at the rebind: the disk or image that it holds.
+    pub const POPULATED_DISK: &str = "forklift.konveyor.io/populated-disk";
+    /// On the temporary claim, as JSON: the pod whose node does not answer. While it is there, the pod may write to the
+    /// volume after it has disappeared from the API server.
+    pub const NODE_LOST: &str = "forklift.konveyor.io/node-lost";
+    /// On a volume that Kubernetes chose for a claim, as opposed to one that a provisioner or a populator gave to it.
+    pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
     /// On a claim: how often its pod was made anew.
     pub const RECREATIONS: &str = "recreations";
     /// On a claim: bind at once, although the storage class waits for a consumer.
@@ -129,6 +143,8 @@ pub mod event {
     pub const STUCK: &str = "PopulatorStuck";
     /// The pod's node does not answer.
     pub const NODE_LOST: &str = "PopulatorNodeLost";
+    /// The resource names another disk than the one that was copied.
+    pub const SOURCE_CHANGED: &str = "PopulatorSourceChanged";
     /// The node that a volume was to be made for does not exist any more.
     pub const NODE_GONE: &str = "PopulatorNodeGone";
 }

@@ -17,6 +17,8 @@ pub enum Reason {
     WaitingForConsumer,
     /// The source, or the whole controller, serves as many claims as it may.
     Throttled,
+    /// The claim holds the disk that the resource named before, and not the one that it names now.
+    SourceChanged,
     /// Something that is in the way is being deleted.
     Clearing,
     /// The claim is being deleted.
@@ -102,12 +104,13 @@ pub enum Standing {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::NoClaim,
         Self::ResourceMissing,
         Self::StorageClassMissing,
         Self::WaitingForConsumer,
         Self::Throttled,
+        Self::SourceChanged,
         Self::Clearing,
         Self::Terminating,
         Self::Provisioning,
@@ -151,6 +154,7 @@ impl Reason {
             | Self::StorageClassMissing
             | Self::WaitingForConsumer
             | Self::Throttled
+            | Self::SourceChanged
             | Self::Clearing
             | Self::Terminating => Standing::Waiting,
             Self::Provisioning

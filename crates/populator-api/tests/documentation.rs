@@ -83,6 +83,8 @@ fn every_annotation_that_a_user_may_set_is_told() {
         key::RECREATIONS,
         key::LAST_FAILURE,
         key::POPULATED_FROM,
+        key::POPULATED_FOR,
+        key::POPULATED_DISK,
         key::NETWORKS,
         key::TRANSFER_NETWORK,
     ] {

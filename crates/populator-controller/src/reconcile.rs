@@ -175,8 +175,10 @@ impl Controller {
                 self.recorder.forget(claim_uid);
                 self.board.remove(claim_uid);
                 self.pods().remove(claim_uid);
+                let woken = self.turns().leave(claim_uid, &self.settings);
                 return Round {
-                    woken: self.turns().leave(claim_uid, &self.settings),
+                    woken,
+                    failure: self.let_go(claim_uid).await.err(),
                     ..Round::default()
                 };
             }
@@ -197,6 +199,16 @@ impl Controller {
             self.take(&world, plan, &mut round, now).await;
         }
         round
+    }
+
+    /// The claim is gone, and its pods are on their way out: nothing is expected of them.
+    async fn let_go(&self, claim_uid: &str) -> Result<(), Failure> {
+        let mut pods = self.observer.cache().pods_of(claim_uid);
+        pods.retain(|(_, pod)| pod.terminating.is_some());
+        for (namespace, pod) in &pods {
+            self.writer.release(namespace, pod).await?;
+        }
+        Ok(())
     }
 
     async fn take(&self, world: &World, plan: Plan, round: &mut Round, now: Timestamp) {

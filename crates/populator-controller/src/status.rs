@@ -107,7 +107,7 @@ fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
     let mut before = previous.claims.iter();
     let before = before
         .find(|old| old.uid == claim.uid)
-        .and_then(|old| old.progress)
+        .and_then(|old| Some(old.progress?.min(ALMOST)))
         // Forklift's definition keeps nothing but the sum, of usually one claim; not of one that has not begun to copy.
         .or_else(|| {
             let is_new = status.reason == Reason::Provisioning
@@ -116,12 +116,13 @@ fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
             let sum = sum.filter(|_| previous.claims.is_empty() && !is_new);
             Some(sum?.parse::<i32>().ok()?.clamp(0, ALMOST))
         });
-    let progress = if status.reason == Reason::Populated {
-        Some(100)
-    } else {
-        measured
+    let progress = match status.reason {
+        Reason::Populated => Some(100),
+        // What the claim holds is nothing of the disk that the resource names.
+        Reason::SourceChanged => Some(0),
+        _ => measured
             .map(|measured| i32::from(measured.percent).min(ALMOST))
-            .max(before)
+            .max(before),
     };
     ClaimStatus {
         uid: claim.uid.clone(),

@@ -217,3 +217,37 @@ fn nodes_are_missed_only_when_all_of_them_are_known() {
     cache.forget_nodes();
     assert_eq!(nodes(&cache), Nodes::Unreadable);
 }
+
+/// Beside the volume that is filled for it.
+#[test]
+fn of_a_claim_that_is_bound_its_own_volume_counts() {
+    let mut cache = two_claims();
+    let mut filling = temporary("a", "one");
+    filling["spec"] = json!({"volumeName": "v"});
+    cache.claims(apply(filling));
+    cache.volumes(apply(volume("v", &names::temporary_claim("one"), "t")));
+    let seen = |cache: &Cache| {
+        let world = cache.world("one").unwrap();
+        world.volume.map(|volume| volume.name)
+    };
+    assert_eq!(seen(&cache).as_deref(), Some("v"));
+    let mut bound = claim("a", "c", "one");
+    bound["spec"]["volumeName"] = json!("other");
+    cache.claims(apply(bound));
+    assert_eq!(seen(&cache), None, "it is asked for");
+    let mut other = volume("other", "c", "one");
+    other["metadata"]["annotations"] = json!({names::annotation::POPULATED_FOR: "one"});
+    assert_eq!(cache.volumes(apply(other)), of(&["one"]));
+    assert_eq!(seen(&cache).as_deref(), Some("other"));
+}
+
+#[test]
+fn pods_are_found_after_their_claim_has_gone() {
+    let mut cache = two_claims();
+    cache.pods(apply(pod("a", "one")));
+    cache.claims(delete(claim("a", "c", "one")));
+    let found = cache.pods_of("one");
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].0.as_str(), found[0].1.uid.as_str()), ("a", "p"));
+    assert!(cache.pods_of("two").is_empty());
+}

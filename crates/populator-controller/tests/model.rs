@@ -8,12 +8,16 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::{core::v1 as core, storage::v1 as storage};
-use populator_api::Reason;
+use populator_api::{
+    Reason,
+    names::{self, annotation as key},
+};
 use populator_controller::{
     model::{
-        Binding, ClaimPhase, ClaimReference, Node, Nodes, Pod, PodPhase, StorageClass,
+        Binding, ClaimPhase, ClaimReference, LostPod, Node, Nodes, Pod, PodPhase, StorageClass,
         TemporaryClaim, Volume, VolumePhase,
     },
+    objects::patch,
     plan::Verdict,
 };
 use serde_json::{Value, from_value, json};
@@ -208,4 +212,75 @@ fn storage_classes() {
     );
     assert_eq!(class(json!("Immediate")), Binding::Immediate);
     assert_eq!(class(Value::Null), Binding::Immediate);
+}
+
+/// What says whether a pod's end was seen, and whether its result is still held.
+#[test]
+fn the_end_of_a_pod() {
+    let pod = |change: fn(&mut Value)| {
+        let mut object = json!({
+            "metadata": {"name": "p", "uid": "u", "finalizers": ["example.org/other", names::RESULT_FINALIZER]},
+            "status": {"phase": "Failed"},
+        });
+        change(&mut object);
+        Pod::from_object(&from_value(object).unwrap()).unwrap()
+    };
+    let plain = pod(|_| ());
+    assert_eq!(
+        (plain.finalizer, plain.forced, plain.collected),
+        (Some(1), false, false)
+    );
+    let deleted = pod(|object| {
+        object["metadata"]["finalizers"] = json!(["example.org/other"]);
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(30);
+    });
+    assert_eq!((deleted.finalizer, deleted.forced), (None, false));
+    let forced = pod(|object| {
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+        object["status"]["conditions"] = json!([{
+            "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+            "message": "PodGC: node no longer exists"}]);
+    });
+    assert!(forced.forced && forced.collected);
+}
+
+#[test]
+fn a_volume_says_whose_disk_it_holds() {
+    let object = json!({
+        "metadata": {
+            "name": "pv-1", "resourceVersion": "7", "creationTimestamp": "2026-01-01T00:00:00Z",
+            "annotations": {
+                key::POPULATED_FROM: "vms/disk", key::POPULATED_FOR: "claim", key::POPULATED_DISK: "d",
+                key::BOUND_BY_CONTROLLER: "yes"},
+        },
+        "spec": {"csi": {"driver": "d", "volumeHandle": "h",
+                         "volumeAttributes": {"csi.storage.k8s.io/pvc/name": "prime-claim"}}},
+    });
+    let volume = Volume::from_object(&from_value(object).unwrap()).unwrap();
+    assert_eq!(volume.populated_for.as_deref(), Some("claim"));
+    assert_eq!(volume.populated_disk.as_deref(), Some("d"));
+    assert_eq!(volume.provisioned_for.as_deref(), Some("prime-claim"));
+    assert!(volume.was_chosen);
+    assert_eq!(volume.created.to_string(), "2026-01-01T00:00:00Z");
+}
+
+#[test]
+fn a_temporary_claim_remembers_the_pod_that_was_lost_with_its_node() {
+    let lost = LostPod {
+        pod: "u".to_owned(),
+        node: "n".to_owned(),
+    };
+    let patch = patch::node_lost("t", Some(&lost)).unwrap();
+    let mut object = json!({"metadata": {"name": "prime-u"}});
+    object["metadata"]["uid"] = patch["metadata"]["uid"].clone();
+    object["metadata"]["annotations"] = patch["metadata"]["annotations"].clone();
+    let temporary = TemporaryClaim::from_object(&from_value(object).unwrap()).unwrap();
+    assert_eq!(temporary.lost_pod, Some(lost));
+    let forgotten = patch::node_lost("t", None).unwrap();
+    assert_eq!(
+        forgotten["metadata"]["annotations"],
+        json!({key::NODE_LOST: null})
+    );
 }

@@ -152,3 +152,35 @@ async fn a_failed_pod_does_not_wait_for_an_event() {
     let deletion = format!("DELETE {PODS}/{}", names::pod("c"));
     assert_eq!(count(&asked, &deletion), 1, "{asked:?}");
 }
+
+/// Its finalizer holds nothing any more, and must not keep it from going.
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_claim_is_gone_is_let_go() {
+    let pod = |deleted: bool| {
+        let mut pod = json!({
+            "metadata": {
+                "namespace": "vms", "name": names::pod("c"), "uid": "p",
+                "finalizers": ["example.org/other", names::RESULT_FINALIZER],
+                "labels": {"forklift.konveyor.io/populated-claim": "c"},
+            },
+            "status": {"phase": "Succeeded"},
+        });
+        if deleted {
+            pod["metadata"]["deletionTimestamp"] = json!(Timestamp::now());
+        }
+        let mut cache = Cache::default();
+        cache.pods(Event::Apply(serde_json::from_value(pod).unwrap()));
+        cache
+    };
+    let patch = format!("PATCH {PODS}/{}", names::pod("c"));
+    let answer = |asked: &Asked| {
+        if asked.line.starts_with("PATCH ") {
+            assert_eq!(asked.body[2]["path"], "/metadata/finalizers/1");
+        }
+        (200, json!({"metadata": {"name": names::pod("c")}}))
+    };
+    let asked = look(pod(true), 1, answer).await;
+    assert!(count(&asked, &patch) > 0, "{asked:?}");
+    // Its claim may be one that is not seen yet.
+    assert_eq!(look(pod(false), 1, answer).await, Vec::<String>::new());
+}

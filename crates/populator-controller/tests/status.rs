@@ -283,3 +283,21 @@ fn the_last_error_is_kept_until_all_is_well() {
     );
     assert_eq!(well.last_error, None);
 }
+
+/// 100 is said of a claim that holds the disk, and taken back when it does not.
+#[test]
+fn what_is_not_there_any_more_is_not_100() {
+    let done = of(&[(Reason::Populated, "", None)], &none(), 0);
+    assert_eq!(done.progress.as_deref(), Some("100"));
+    for (reason, expected) in [
+        (Reason::VolumeLost, "99"),
+        (Reason::BoundElsewhere, "99"),
+        (Reason::Rebinding, "99"),
+        // The resource names another disk, of which nothing is there.
+        (Reason::SourceChanged, "0"),
+    ] {
+        let status = of(&[(reason, "", None)], &done, 1);
+        assert_eq!(status.progress.as_deref(), Some(expected), "{reason}");
+        assert_eq!(&conditions(&status)[..1], "F", "{reason}");
+    }
+}

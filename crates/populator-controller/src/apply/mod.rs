@@ -18,7 +18,12 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{model::Claim, objects::patch, plan::Action, telemetry::Telemetry};
+use crate::{
+    model::{self, Claim},
+    objects::patch,
+    plan::Action,
+    telemetry::Telemetry,
+};
 
 /// Whose fields these are (`metadata.managedFields`).
 pub(crate) const FIELD_MANAGER: &str = "populator-controller";
@@ -125,9 +130,19 @@ impl Writer {
             }
             Action::DeletePod { name, uid } => delete(pods(), name, uid).await,
             Action::DeleteTemporaryClaim { name, uid, .. } => delete(claims(), name, uid).await,
-            Action::RebindVolume { volume, from } => {
+            Action::ReleasePod {
+                name,
+                uid,
+                position,
+            } => release(pods(), name, uid, *position).await,
+            Action::RecordNodeLost { name, uid, lost } => {
+                let patch = patch::node_lost(uid, lost.as_ref()).map_err(Failure::Patch)?;
+                merge(claims(), name, &patch).await
+            }
+            Action::RebindVolume { volume, from, disk } => {
                 let volumes = Api::<PersistentVolume>::all(self.client.clone());
-                test_and_set(volumes, &volume.name, patch::rebind(volume, from, claim)).await
+                let patch = patch::rebind(volume, from, claim, disk.as_deref());
+                test_and_set(volumes, &volume.name, patch).await
             }
             Action::RecordFailure {
                 recreations,
@@ -146,6 +161,16 @@ impl Writer {
             }
         }
     }
+
+    /// Lets a pod go whose claim is gone: nothing is expected of it.
+    pub async fn release(&self, namespace: &str, pod: &model::Pod) -> Result<(), Failure> {
+        let Some(position) = pod.finalizer else {
+            return Ok(());
+        };
+        self.telemetry.wrote("patch", "pods");
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        release(pods, &pod.name, &pod.uid, position).await
+    }
 }
 
 /// Verb and resource of the request, for metrics.
@@ -154,11 +179,12 @@ const fn request(action: &Action) -> (&'static str, &'static str) {
     match action {
         Action::CreateTemporaryClaim(_) => ("create", CLAIMS),
         Action::CreatePod(_) => ("create", "pods"),
-        Action::AdoptPod { .. } => ("patch", "pods"),
+        Action::AdoptPod { .. } | Action::ReleasePod { .. } => ("patch", "pods"),
         Action::DeletePod { .. } => ("delete", "pods"),
         Action::DeleteTemporaryClaim { .. } => ("delete", CLAIMS),
         Action::RebindVolume { .. } => ("patch", "persistentvolumes"),
         Action::AdoptTemporaryClaim { .. }
+        | Action::RecordNodeLost { .. }
         | Action::RecordFailure { .. }
         | Action::ForgetFailures
         | Action::ClearSelectedNode { .. } => ("patch", CLAIMS),
@@ -207,6 +233,14 @@ where
     {
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::of(error, &[404, 409, 422])),
+    }
+}
+
+async fn release(api: Api<Pod>, name: &str, uid: &str, position: usize) -> Result<(), Failure> {
+    match test_and_set(api, name, patch::release_pod(uid, position)).await {
+        // The pod is gone already: nothing else kept it.
+        Err(Failure::Late(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+        outcome => outcome,
     }
 }
 

@@ -13,7 +13,7 @@ use populator_api::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Quantity, annotation, label};
+use super::{Quantity, annotation, created, label};
 
 /// A claim with a `dataSourceRef`.
 #[allow(
@@ -147,10 +147,7 @@ impl Claim {
             namespace: metadata.namespace.clone()?,
             name: metadata.name.clone()?,
             uid: metadata.uid.clone()?,
-            created: metadata
-                .creation_timestamp
-                .as_ref()
-                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            created: created(metadata),
             terminating: metadata.deletion_timestamp.is_some(),
             reference: Reference {
                 group: reference.api_group.clone().unwrap_or_default(),

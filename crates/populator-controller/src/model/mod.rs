@@ -19,10 +19,11 @@ pub use pod::{Ended, Pod, PodPhase};
 pub use quantity::Quantity;
 pub use source::{Kind, Network, Origin, Source, SourceError};
 pub use storage_class::{Binding, StorageClass};
-pub use temporary_claim::TemporaryClaim;
+pub use temporary_claim::{LostPod, TemporaryClaim};
 pub use volume::{ClaimReference, Volume, VolumePhase};
 pub use world::{Grant, Lookup, World};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
@@ -32,6 +33,12 @@ fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
 
 fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// When the object was made; long ago for one that does not say.
+fn created(metadata: &ObjectMeta) -> Timestamp {
+    let created = metadata.creation_timestamp.as_ref();
+    created.map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
 /// UIDs of the claims that own the object.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use populator_api::names::{self, annotation as key, label as label_key};
 
-use super::{annotation, label, owning_claims};
+use super::{annotation, created, label, owning_claims};
 
 /// An object with the name of a populator pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,11 @@ pub struct Pod {
     pub created: Timestamp,
     /// When it is to be gone, for one that is being deleted.
     pub terminating: Option<Timestamp>,
+    /// Whether it is being deleted without waiting for its node's word (`kubectl delete --force`, or the pod garbage
+    /// collector).
+    pub forced: bool,
+    /// Where our finalizer stands among the pod's, for one whose result is still held.
+    pub finalizer: Option<usize>,
     /// Phase.
     pub phase: PodPhase,
 
@@ -50,6 +55,8 @@ pub struct Pod {
     pub waiting: Option<String>,
     /// Why the node ended it, or never started it.
     pub evicted: Option<String>,
+    /// Whether the pod garbage collector declared it failed, which knows nothing of what the pod does.
+    pub collected: bool,
     /// How its container ended.
     pub ended: Option<Ended>,
 }
@@ -106,6 +113,10 @@ impl Pod {
             Some(sentence(found.reason.as_deref(), found.message.as_deref()))
         };
         let disruption = condition("DisruptionTarget", "True");
+        let collected = status.conditions.iter().flatten().any(|condition| {
+            condition.type_ == "DisruptionTarget"
+                && condition.reason.as_deref() == Some("DeletionByPodGC")
+        });
         let told = status.reason.is_some() || status.message.is_some();
         let told = told.then(|| sentence(status.reason.as_deref(), status.message.as_deref()));
         Some(Self {
@@ -113,11 +124,15 @@ impl Pod {
             uid: metadata.uid.clone()?,
             owners: owning_claims(metadata),
             is_labelled: label(metadata, label_key::POPULATED_CLAIM).is_some(),
-            created: metadata
-                .creation_timestamp
-                .as_ref()
-                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            created: created(metadata),
             terminating: metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            forced: metadata.deletion_timestamp.is_some()
+                && metadata.deletion_grace_period_seconds == Some(0),
+            finalizer: metadata
+                .finalizers
+                .iter()
+                .flatten()
+                .position(|finalizer| finalizer == names::RESULT_FINALIZER),
             phase: match status.phase.as_deref() {
                 Some("Running" | "Unknown") => PodPhase::Running,
                 Some("Succeeded") => PodPhase::Succeeded,
@@ -139,6 +154,7 @@ impl Pod {
                 .waiting
                 .map(|waiting| sentence(waiting.reason.as_deref(), waiting.message.as_deref())),
             evicted: disruption.or(told),
+            collected,
             ended: state.terminated.map(|ended| Ended {
                 exit_code: ended.exit_code,
                 at: ended.finished_at.map(|time| time.0),

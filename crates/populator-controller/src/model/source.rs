@@ -169,6 +169,15 @@ impl Origin {
         }
     }
 
+    /// The disk or image.
+    #[must_use]
+    pub fn disk(&self) -> &str {
+        match self {
+            Self::Ovirt { disk, .. } => disk,
+            Self::Openstack { image, .. } => image,
+        }
+    }
+
     /// The server that is asked first. Claims of one server share a limit.
     #[must_use]
     pub fn url(&self) -> &str {

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use populator_api::names::{annotation as key, label as label_key};
+use serde::{Deserialize, Serialize};
 
-use super::{ClaimPhase, annotation, label, owning_claims};
+use super::{ClaimPhase, annotation, created, label, owning_claims};
 
 /// An object with the name of a temporary claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,18 @@ pub struct TemporaryClaim {
     pub volume: Option<String>,
     /// The node that its volume is made for.
     pub selected_node: Option<String>,
+    /// The pod that may write to the volume although it has disappeared.
+    pub lost_pod: Option<LostPod>,
+}
+
+/// A pod whose node does not answer, as it is kept in an annotation of the temporary claim: the pod itself may disappear,
+/// by the pod garbage collector or by force, and go on writing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostPod {
+    /// UID of the pod.
+    pub pod: String,
+    /// Its node.
+    pub node: String,
 }
 
 impl TemporaryClaim {
@@ -42,15 +55,14 @@ impl TemporaryClaim {
             name: metadata.name.clone()?,
             uid: metadata.uid.clone()?,
             owners: owning_claims(metadata),
-            created: metadata
-                .creation_timestamp
-                .as_ref()
-                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            created: created(metadata),
             is_labelled: label(metadata, label_key::POPULATED_CLAIM).is_some(),
             terminating: metadata.deletion_timestamp.is_some(),
             phase: ClaimPhase::from_object(object),
             volume: volume.filter(|name| !name.is_empty()),
             selected_node: annotation(metadata, key::SELECTED_NODE).map(str::to_owned),
+            lost_pod: annotation(metadata, key::NODE_LOST)
+                .and_then(|value| serde_json::from_str(value).ok()),
         })
     }
 }

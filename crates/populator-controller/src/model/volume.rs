@@ -1,9 +1,10 @@
 //! Persistent volumes.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use populator_api::names::annotation as key;
 
-use super::{NodeTerm, annotation};
+use super::{NodeTerm, annotation, created};
 
 /// A persistent volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Volume {
     pub name: String,
     /// Version that was seen.
     pub resource_version: String,
+    /// When it was made.
+    pub created: Timestamp,
     /// Phase.
     pub phase: VolumePhase,
     /// Whether it is being deleted.
@@ -20,6 +23,15 @@ pub struct Volume {
     pub claim: Option<ClaimReference>,
     /// Namespace and name of the populator resource that filled it.
     pub populated_from: Option<String>,
+    /// UID of the claim that it was filled for. Forklift's controller does not say.
+    pub populated_for: Option<String>,
+    /// The disk or image that it holds. Forklift's controller does not say.
+    pub populated_disk: Option<String>,
+    /// Whether Kubernetes chose it for its claim, among volumes that belonged to none.
+    pub was_chosen: bool,
+    /// Name of the claim that it was provisioned for, where the provisioner says so
+    /// (`--extra-create-metadata` of the external-provisioner).
+    pub provisioned_for: Option<String>,
     /// Whether there is any annotation.
     pub is_annotated: bool,
     /// The nodes that reach it: those that one term matches; all nodes without a term.
@@ -60,9 +72,14 @@ impl Volume {
             .node_affinity
             .as_ref()
             .and_then(|affinity| affinity.required.as_ref());
+        let attributes = spec
+            .csi
+            .as_ref()
+            .and_then(|csi| csi.volume_attributes.as_ref());
         Some(Self {
             name: metadata.name.clone()?,
             resource_version: metadata.resource_version.clone()?,
+            created: created(metadata),
             phase: match phase {
                 Some("Bound") => VolumePhase::Bound,
                 _ => VolumePhase::Other,
@@ -74,6 +91,12 @@ impl Volume {
                 uid: claim.uid.clone().unwrap_or_default(),
             }),
             populated_from: annotation(metadata, key::POPULATED_FROM).map(str::to_owned),
+            populated_for: annotation(metadata, key::POPULATED_FOR).map(str::to_owned),
+            populated_disk: annotation(metadata, key::POPULATED_DISK).map(str::to_owned),
+            was_chosen: annotation(metadata, key::BOUND_BY_CONTROLLER).is_some(),
+            provisioned_for: attributes
+                .and_then(|attributes| attributes.get("csi.storage.k8s.io/pvc/name"))
+                .cloned(),
             is_annotated: metadata.annotations.is_some(),
             node_terms: required
                 .map(|required| {

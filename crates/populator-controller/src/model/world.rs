@@ -24,8 +24,8 @@ pub struct World {
     pub pod: Option<Pod>,
     /// The newest warning that others wrote about the pod, for one that does not start.
     pub pod_warning: Option<String>,
-    /// The volume that refers to the claim; without one, that which the temporary claim names; without that
-    /// too, that which the claim names.
+    /// The volume that the claim names. Where it names none: the one that refers to the claim; without one, that which
+    /// the temporary claim names.
     pub volume: Option<Volume>,
     /// The cluster's nodes.
     pub nodes: Nodes,

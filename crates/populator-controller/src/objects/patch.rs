@@ -3,15 +3,16 @@
 //! A merge patch that names a UID is refused for another object of the same name. A JSON patch can also
 //! test the values that it replaces.
 
-use populator_api::names::{annotation as key, label};
+use populator_api::names::{RESULT_FINALIZER, annotation as key, label};
 use serde_json::{Value, json};
 
-use crate::model::{Claim, LastFailure, Volume};
+use crate::model::{Claim, LastFailure, LostPod, Volume};
 
-/// JSON patch of a volume: gives it to `claim`, if it is the version that was seen and still belongs to
-/// the claim with the UID `from`. One write, so that at no moment it belongs to nobody.
+/// JSON patch of a volume that holds `disk`: gives it to `claim`, if it is the version that was seen and still
+/// belongs to the claim with the UID `from`. One write, so that at no moment it belongs to no claim, and none
+/// in which it belongs to the claim without the proof of what it holds.
 #[must_use]
-pub fn rebind(volume: &Volume, from: &str, claim: &Claim) -> Value {
+pub fn rebind(volume: &Volume, from: &str, claim: &Claim, disk: Option<&str>) -> Value {
     let source = format!("{}/{}", claim.source_namespace(), claim.reference.name);
     let mut patch = vec![
         json!({"op": "test", "path": "/metadata/resourceVersion", "value": volume.resource_version}),
@@ -27,7 +28,13 @@ pub fn rebind(volume: &Volume, from: &str, claim: &Claim) -> Value {
     if !volume.is_annotated {
         patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
     }
-    patch.push(json!({"op": "add", "path": annotation_path(key::POPULATED_FROM), "value": source}));
+    let mut annotate = |name, value| {
+        patch.push(json!({"op": "add", "path": annotation_path(name), "value": value}))
+    };
+    annotate(key::POPULATED_FROM, source.as_str());
+    annotate(key::POPULATED_FOR, &claim.uid);
+    // Added also where it is not known: the volume of an earlier life may say something else.
+    annotate(key::POPULATED_DISK, disk.unwrap_or_default());
     Value::Array(patch)
 }
 
@@ -62,6 +69,23 @@ pub fn forget_failures(claim_uid: &str) -> Value {
         (key::RECREATIONS): null,
         (key::LAST_FAILURE): null,
     }}})
+}
+
+/// Merge patch of a temporary claim: remembers, or forgets, the pod whose node does not answer.
+pub fn node_lost(temporary_uid: &str, lost: Option<&LostPod>) -> serde_json::Result<Value> {
+    let lost = lost.map(serde_json::to_string).transpose()?;
+    Ok(json!({"metadata": {"uid": temporary_uid, "annotations": {(key::NODE_LOST): lost}}}))
+}
+
+/// JSON patch of a pod: takes our finalizer away, which was seen at this place in the list.
+#[must_use]
+pub fn release_pod(pod_uid: &str, position: usize) -> Value {
+    let path = format!("/metadata/finalizers/{position}");
+    json!([
+        {"op": "test", "path": "/metadata/uid", "value": pod_uid},
+        {"op": "test", "path": path, "value": RESULT_FINALIZER},
+        {"op": "remove", "path": path},
+    ])
 }
 
 /// Merge patch of a pod that Forklift made: the label by which ours are watched.

@@ -17,7 +17,7 @@ use populator_api::names::{self, annotation as key, label};
 use super::owned_by;
 use crate::{
     Settings,
-    model::{Claim, Origin, Source, TemporaryClaim, VolumeMode},
+    model::{self, Claim, Origin, Source, TemporaryClaim, VolumeMode},
 };
 
 /// Where the secret's keys are files.
@@ -47,6 +47,7 @@ pub fn pod(
             name: Some(names::pod(&claim.uid)),
             labels: Some(labels(claim, source)),
             annotations: Some(annotations(claim, source, temporary)),
+            finalizers: Some(vec![names::RESULT_FINALIZER.to_owned()]),
             owner_references: Some(vec![owned_by(claim)]),
             ..ObjectMeta::default()
         },
@@ -94,6 +95,13 @@ pub fn pod(
         }),
         status: None,
     })
+}
+
+/// The disk or image that the mover was told to copy; nothing for a pod that does not say.
+#[must_use]
+pub fn disk_argument(pod: &model::Pod) -> Option<&str> {
+    pod.argument(flag::DISK_ID)
+        .or_else(|| pod.argument(flag::IMAGE_ID))
 }
 
 /// The flags that say where the disk is, with their values. A pod whose flags differ was made for an

@@ -279,7 +279,19 @@ impl Cache {
         self.pods.iter().filter_map(owned)
     }
 
+    /// Pods that were made for the claim with this UID, with their namespaces, whoever owns them now.
+    #[must_use]
+    pub fn pods_of(&self, claim_uid: &str) -> Vec<(String, Pod)> {
+        let made_for = |(_, pod): &(&Name, &Pod)| claim_of_pod(&pod.name) == Some(claim_uid);
+        let pods = self.pods.iter().filter(made_for);
+        pods.map(|((namespace, _), pod)| (namespace.clone(), pod.clone()))
+            .collect()
+    }
+
     fn volume_of(&self, claim: &Claim, temporary: Option<&TemporaryClaim>) -> Option<&Volume> {
+        if let Some(name) = &claim.volume {
+            return self.volumes.get(name.as_str());
+        }
         let refers = |volume: &&Volume| {
             let owner = volume.claim.as_ref();
             owner.is_some_and(|owner| owner.uid == claim.uid)
@@ -289,7 +301,6 @@ impl Cache {
             .values()
             .find(refers)
             .or_else(|| named(temporary.and_then(|temporary| temporary.volume.as_ref())))
-            .or_else(|| named(claim.volume.as_ref()))
     }
 
     fn targets(&self) -> impl Iterator<Item = &Claim> {
@@ -316,6 +327,7 @@ pub fn source_of(claim: &Claim) -> Option<SourceName> {
 fn is_of_interest(volume: &Volume) -> bool {
     let owner = volume.claim.as_ref();
     volume.populated_from.is_some()
+        || volume.populated_for.is_some()
         || owner.is_some_and(|owner| claim_of_temporary(&owner.name).is_some())
 }
 

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use populator_api::names::event as name;
 
 use super::Event;
-use crate::model::{LastFailure, Volume};
+use crate::model::{LastFailure, LostPod, Volume};
 
 /// One write, with all that is needed to make it and to refuse it when it is late.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,26 @@ pub enum Action {
         /// Its UID, the precondition.
         uid: String,
     },
+    /// Take our finalizer from the pod: its result was taken account of, or is of no use.
+    /// [`crate::objects::patch::release_pod`].
+    ReleasePod {
+        /// Its name.
+        name: String,
+        /// Its UID, a precondition.
+        uid: String,
+        /// Where the finalizer stands in the list, a precondition.
+        position: usize,
+    },
+    /// Remember on the temporary claim that a pod of it is on a node that does not answer, or forget it:
+    /// [`crate::objects::patch::node_lost`].
+    RecordNodeLost {
+        /// Name of the temporary claim.
+        name: String,
+        /// Its UID, the precondition.
+        uid: String,
+        /// The pod; nothing to forget it.
+        lost: Option<LostPod>,
+    },
     /// Delete the temporary claim.
     DeleteTemporaryClaim {
         /// Its name.
@@ -49,6 +69,8 @@ pub enum Action {
         volume: Volume,
         /// UID of the temporary claim that it belongs to, a precondition.
         from: String,
+        /// The disk or image that it holds, when the pod says so.
+        disk: Option<String>,
     },
     /// Count a failed attempt: [`crate::objects::patch::record_failure`].
     RecordFailure {
@@ -113,6 +135,8 @@ impl Action {
             | Self::AdoptTemporaryClaim { .. }
             | Self::AdoptPod { .. }
             | Self::DeletePod { .. }
+            | Self::ReleasePod { .. }
+            | Self::RecordNodeLost { .. }
             | Self::DeleteTemporaryClaim { .. }
             | Self::RebindVolume { .. }
             | Self::ForgetFailures => None,
@@ -129,6 +153,8 @@ impl Action {
             Self::AdoptTemporaryClaim { .. }
             | Self::AdoptPod { .. }
             | Self::DeletePod { .. }
+            | Self::ReleasePod { .. }
+            | Self::RecordNodeLost { .. }
             | Self::DeleteTemporaryClaim { .. }
             | Self::RebindVolume { .. }
             | Self::RecordFailure { .. }

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use populator_api::{Reason, names::event as name};
 
-use super::{Action, Event, Plan, Removal, Situation, begin, failure, outdated, rebind, settle};
+use super::{
+    Action, Event, Plan, Removal, Situation, begin, failure, hold, outdated, proof, rebind, settle,
+};
 use crate::{
     model::{ClaimPhase, Pod, PodPhase, TemporaryClaim},
     objects,
 };
 
-/// A pod on a node that answers is gone this long after its grace has ended.
-const LATE: SignedDuration = SignedDuration::from_mins(1);
 /// How often a pod is looked at that does not start, or does not go.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
@@ -30,19 +30,44 @@ pub(super) fn next(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Pla
         uid: pod.uid.clone(),
     });
 
+    let own = pod.filter(|pod| !temporary.terminating && !is_of_another(temporary, pod));
+    let record = own.and_then(|pod| hold::record(situation, temporary, pod));
+
     let mut plan = if temporary.terminating {
         cleared(world.own_pod())
     } else if temporary.phase == ClaimPhase::Lost {
         lost(situation, temporary)
+    } else if let Some(plan) = contested(temporary, pod) {
+        plan
     } else {
         match pod {
             None => unstarted(situation, temporary),
             Some(pod) => watched(situation, temporary, pod),
         }
     };
-    plan.actions
-        .splice(0..0, adopt_claim.into_iter().chain(adopt_pod));
+    let first = adopt_claim.into_iter().chain(adopt_pod).chain(record);
+    plan.actions.splice(0..0, first);
     plan
+}
+
+/// A pod that was lost with its node may still write to the volume, so that no other one may. Once it has disappeared
+/// the next attempt gets a volume of its own.
+fn contested(temporary: &TemporaryClaim, pod: Option<&Pod>) -> Option<Plan> {
+    let lost = temporary.lost_pod.as_ref()?;
+    if pod.is_some_and(|pod| pod.uid == lost.pod) {
+        return None;
+    }
+    let message = format!(
+        "a pod disappeared while its node {} did not answer, and may still write; its volume is dropped, and the \
+         next attempt gets a new one",
+        lost.node
+    );
+    let mut plan = Plan::warn(name::RETRYING, Reason::Retrying, message);
+    let standing = pod.filter(|pod| pod.terminating.is_none());
+    plan.actions = standing.map(settle::delete_pod).into_iter().collect();
+    plan.actions
+        .push(settle::delete(temporary, Removal::Abandoned));
+    Some(plan)
 }
 
 /// Somebody deleted the temporary claim. It stays until its pod is gone; then all begins anew.
@@ -149,8 +174,9 @@ fn watched(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
         let standing = pod.terminating.is_none().then(|| settle::delete_pod(pod));
         return Plan::act(Reason::Clearing, message, Vec::from_iter(standing));
     }
-    if pod.phase == PodPhase::Succeeded {
-        return rebind::next(world, temporary);
+    let is_other = proof::disk_beside_pods(world, pod);
+    if pod.phase == PodPhase::Succeeded && is_other.is_none() && proof::says_complete(pod) {
+        return rebind::next(world, temporary, pod);
     }
     if let Some(lost) = node_lost(situation, pod) {
         return lost;
@@ -158,17 +184,31 @@ fn watched(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
     if pod.terminating.is_some() {
         return leaving(pod).again_after(LOOK_AGAIN);
     }
-    match pod.phase {
-        PodPhase::Pending => pending(situation, temporary, pod),
-        PodPhase::Failed => stranded(situation, temporary, Some(pod))
-            .unwrap_or_else(|| failure::next(situation, pod)),
-        PodPhase::Running | PodPhase::Succeeded => Plan::wait(Reason::Copying, "copying"),
+    match (pod.phase, is_other) {
+        (PodPhase::Pending, _) => pending(situation, temporary, pod),
+        (PodPhase::Running | PodPhase::Succeeded, Some(wanted)) => source_changed(pod, wanted),
+        (PodPhase::Running, None) => Plan::wait(Reason::Copying, "copying"),
+        (PodPhase::Failed, _) | (PodPhase::Succeeded, None) => {
+            stranded(situation, temporary, Some(pod))
+                .unwrap_or_else(|| failure::next(situation, pod))
+        }
     }
+}
+
+/// The resource was replaced while its disk was copied. What was copied is of no use, and never given to the claim.
+fn source_changed(pod: &Pod, wanted: &str) -> Plan {
+    let message = format!(
+        "the resource now names the disk {wanted}, and the pod copied {}; the pod is deleted, and the copy starts over",
+        objects::disk_argument(pod).unwrap_or("another one")
+    );
+    let mut plan = Plan::warn(name::SOURCE_CHANGED, Reason::Clearing, message);
+    plan.actions.push(settle::delete_pod(pod));
+    plan
 }
 
 /// Whether the pod was made for an earlier temporary claim. Forklift's pods do not say; one that had ended before the
 /// temporary claim was made has filled another volume.
-fn is_of_another(temporary: &TemporaryClaim, pod: &Pod) -> bool {
+pub(super) fn is_of_another(temporary: &TemporaryClaim, pod: &Pod) -> bool {
     match (&pod.temporary_claim, &pod.ended) {
         (Some(uid), _) => *uid != temporary.uid,
         (None, Some(ended)) => ended.at.is_some_and(|at| at < temporary.created),
@@ -194,19 +234,26 @@ fn leaving(pod: &Pod) -> Plan {
 /// The pod may still be writing on a node that nobody hears from. Nothing is forced: a second writer would
 /// be worse than a wait.
 fn node_lost(situation: &Situation<'_>, pod: &Pod) -> Option<Plan> {
-    let node = pod.node.as_deref()?;
-    let late = pod
-        .terminating
-        .is_some_and(|until| situation.now.duration_since(until) > LATE);
-    let lost = pod.phase == PodPhase::Running && situation.world.nodes.is_lost(node);
-    (late || lost).then(|| {
+    if !hold::is_out_of_sight(situation, pod) {
+        return None;
+    }
+    let node = pod.node.as_deref().unwrap_or_default();
+    let name = &pod.name;
+    if hold::is_given_up(situation, pod) {
         let message = format!(
-            "the node {node} of the pod {} does not answer; the pod may still be writing, so that none is made \
-             in its place. If the node is off for good, delete the node, or the pod with --force",
-            pod.name
+            "the pod {name} is given up with its node {node}, which does not answer; its volume is dropped too, since \
+             the pod may still write to it"
         );
-        Plan::warn(name::NODE_LOST, Reason::NodeLost, message)
-    })
+        let mut plan = Plan::warn(name::RETRYING, Reason::Retrying, message);
+        let standing = pod.terminating.is_none().then(|| settle::delete_pod(pod));
+        plan.actions.extend(standing);
+        return Some(plan);
+    }
+    let message = format!(
+        "the node {node} of the pod {name} does not answer; the pod may still be writing, so that no other one \
+         replaces it. If the node is off for good, delete the node, or the pod with --force"
+    );
+    Some(Plan::warn(name::NODE_LOST, Reason::NodeLost, message))
 }
 
 /// The volume, or the node that it is to be made for, cannot be reached any more.

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use populator_api::{Reason, names::event as name};
 
 use super::{Action, Plan, Situation, begin, outdated, settle};
-use crate::model::{Ended, LastFailure, Pod};
+use crate::model::{Ended, LastFailure, Pod, PodPhase};
 
 /// What a failed pod says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,13 @@ impl Verdict {
     pub fn of(pod: &Pod) -> Self {
         if let Some(why) = &pod.evicted {
             return Self::may_heal(format!("the node ended the pod: {why}"));
+        }
+        if pod.phase == PodPhase::Succeeded {
+            return Self::may_heal(
+                "the pod ended with exit code 0 and did not report that the disk is complete, so that its volume is \
+                 not used; check that the controller's settings name the image of a populator of this release"
+                    .to_owned(),
+            );
         }
         let Some(ended) = &pod.ended else {
             return Self::may_heal("the pod failed without saying why".to_owned());

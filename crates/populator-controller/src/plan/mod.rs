@@ -20,7 +20,9 @@ mod attempt;
 mod begin;
 mod event;
 mod failure;
+mod hold;
 mod outdated;
+mod proof;
 mod rebind;
 mod settle;
 
@@ -105,7 +107,7 @@ pub fn plan(
         admission,
         now,
     };
-    Some(if claim.terminating {
+    let mut plan = if claim.terminating {
         settle::terminating(world)
     } else if claim.volume.is_some() {
         settle::bound(world)
@@ -117,7 +119,9 @@ pub fn plan(
         attempt::next(&situation, temporary)
     } else {
         begin::next(&situation)
-    })
+    };
+    plan.actions.extend(hold::release(&situation));
+    Some(plan)
 }
 
 /// Everything that is decided from.

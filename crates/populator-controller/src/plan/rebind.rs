@@ -6,10 +6,13 @@
 use populator_api::{Reason, names::event as name};
 
 use super::{Action, Plan};
-use crate::model::{ClaimPhase, TemporaryClaim, VolumePhase, World};
+use crate::{
+    model::{ClaimPhase, Pod, TemporaryClaim, Volume, VolumePhase, World},
+    objects,
+};
 
-/// The pod has succeeded: the volume holds the disk, on stable storage.
-pub(super) fn next(world: &World, temporary: &TemporaryClaim) -> Plan {
+/// The pod has succeeded, by its own word too: the volume holds the disk, on stable storage.
+pub(super) fn next(world: &World, temporary: &TemporaryClaim, pod: &Pod) -> Plan {
     let wait = |message: String| Plan::wait(Reason::Rebinding, message);
     let Some(volume) = &world.volume else {
         return wait("waiting for the temporary claim's volume to appear".to_owned());
@@ -43,8 +46,18 @@ pub(super) fn next(world: &World, temporary: &TemporaryClaim) -> Plan {
         [Action::RebindVolume {
             volume: volume.clone(),
             from: temporary.uid.clone(),
+            disk: objects::disk_argument(pod).map(str::to_owned),
         }],
     )
+}
+
+/// Whether the volume may still become the claim's. Where it may not, the only way out is another attempt.
+pub(super) fn is_open(world: &World, temporary: &TemporaryClaim) -> bool {
+    let is_own = |volume: &Volume| {
+        let owner = volume.claim.as_ref();
+        !volume.terminating && owner.is_some_and(|owner| owner.uid == temporary.uid)
+    };
+    temporary.phase != ClaimPhase::Lost && world.volume.as_ref().is_none_or(is_own)
 }
 
 /// The volume refers to the claim; Kubernetes does the rest.

@@ -1,9 +1,14 @@
 //! Claims with nothing left to fill: being deleted, or bound.
 
-use populator_api::{Reason, names::event as name};
+use std::time::Duration;
 
-use super::{Action, Plan, Removal, rebind};
-use crate::model::{ClaimPhase, Pod, PodPhase, TemporaryClaim, World};
+use populator_api::{Reason, names::event};
+
+use super::{Action, Plan, Removal, proof, rebind};
+use crate::model::{ClaimPhase, Pod, PodPhase, TemporaryClaim, Volume, World};
+
+/// How often a volume is looked at that is not seen to belong to its claim.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// The claim is being deleted: nothing is made, and what runs for it ends. What has ended goes with its
 /// owner.
@@ -15,44 +20,89 @@ pub(super) fn terminating(world: &World) -> Plan {
     )
 }
 
-/// The claim names a volume: ours, somebody else's, or one that the user asked for.
+/// The claim names a volume: ours, another one, or one that the user asked for.
 pub(super) fn bound(world: &World) -> Plan {
     let claim = &world.claim;
-    let Some(temporary) = world.own_temporary() else {
-        return without_temporary(world);
-    };
-    // The second half counts when the temporary claim is seen as it was before the volume was bound to it.
-    let volume = world.volume.as_ref();
-    let is_filled = volume.is_some_and(|volume| {
-        claim.volume.as_ref() == Some(&volume.name) && volume.populated_from.is_some()
-    });
-    if temporary.volume != claim.volume && !is_filled {
-        let volume = claim.volume.as_deref().unwrap_or_default();
-        let message = format!(
-            "the claim got the volume {volume} while another one was being filled for it; that one is dropped"
-        );
-        let mut plan = Plan::warn(name::FAILED, Reason::BoundElsewhere, message);
-        plan.actions = drop_all(world);
-        return plan;
-    }
-    if temporary.volume.is_some() && temporary.volume != claim.volume {
-        // Made anew by mistake, when the first one was torn away; the claim has what it wants.
-        return Plan::act(Reason::Populated, "populated and bound", drop_all(world));
-    }
+    let name = claim.volume.as_deref().unwrap_or_default();
     match claim.phase {
-        ClaimPhase::Pending => rebind::under_way(world),
-        ClaimPhase::Lost => lost(world),
-        // Once deleted it stays until the pod is gone, which is kept for its log.
-        ClaimPhase::Bound if temporary.phase == ClaimPhase::Lost && !temporary.terminating => {
-            Plan::act(
-                Reason::Populated,
-                "populated and bound",
-                [delete(temporary, Removal::Populated)],
-            )
+        ClaimPhase::Lost => return lost(name),
+        ClaimPhase::Pending
+            if world.own_temporary().is_some() || proof::populated_volume(world).is_some() =>
+        {
+            return rebind::under_way(world);
         }
-        // Before it is lost its deletion would release the volume.
-        ClaimPhase::Bound => Plan::wait(Reason::Populated, "populated and bound"),
+        ClaimPhase::Pending => {
+            return Plan::warn(
+                event::REFUSED,
+                Reason::ClaimUnsupported,
+                "spec.volumeName is set; a claim that is to be populated must not ask for a volume by name",
+            );
+        }
+        ClaimPhase::Bound => {}
     }
+    // Claims and volumes are seen by watches of their own: what the volume holds is known when it is seen to belong to the
+    // claim, and not before.
+    if !world.is_rebound() {
+        let message = format!("bound; waiting to see that the volume {name} belongs to the claim");
+        return Plan::wait(Reason::Rebinding, message).again_after(LOOK_AGAIN);
+    }
+    match proof::populated_volume(world) {
+        Some(volume) => populated(world, volume),
+        None => elsewhere(world, name),
+    }
+}
+
+/// The claim has its disk. What is left of the work goes.
+fn populated(world: &World, volume: &Volume) -> Plan {
+    let mut plan = Plan::wait(Reason::Populated, "populated and bound");
+    let held = volume.populated_disk.as_deref();
+    let other = held.and_then(|held| proof::other_disk(&world.source, Some(held)));
+    if let (Some(held), Some(wanted)) = (held, other) {
+        let message = format!(
+            "the claim holds the disk {held}, which the resource named before; it now names {wanted}, which needs a new claim"
+        );
+        plan = match world.own_temporary() {
+            Some(_) => Plan::warn(event::SOURCE_CHANGED, Reason::SourceChanged, message),
+            None => Plan::wait(Reason::SourceChanged, message),
+        };
+    }
+    let Some(temporary) = world.own_temporary() else {
+        return plan;
+    };
+    if temporary.volume.is_some() && temporary.volume != world.claim.volume {
+        // Created by mistake, when the first one was torn away; the claim has what it wants.
+        plan.actions = drop_all(world);
+    } else if temporary.phase == ClaimPhase::Lost && !temporary.terminating {
+        // Not before it is lost: until then its deletion would release the volume. Once deleted it stays until the pod
+        // is gone, which is kept for its log.
+        plan.actions = vec![delete(temporary, Removal::Populated)];
+    }
+    plan
+}
+
+/// The claim has a volume, and nothing proves that it holds the disk.
+fn elsewhere(world: &World, name: &str) -> Plan {
+    let Some(temporary) = world.own_temporary() else {
+        let message = format!(
+            "the claim is bound to the volume {name}, which was not filled for it; to have the disk, delete the claim and \
+             create it again"
+        );
+        return Plan::warn(event::REFUSED, Reason::BoundElsewhere, message);
+    };
+    let message = if temporary.volume == world.claim.volume {
+        format!(
+            "the volume {name} was given to the claim by another hand before it was filled, and does not hold the disk; \
+             delete the claim and create it again"
+        )
+    } else {
+        format!(
+            "the claim got the volume {name} while another one was being filled for it; that one is dropped"
+        )
+    };
+    // The volume belongs to the claim, so that the temporary claim's deletion does not release it.
+    let mut plan = Plan::warn(event::FAILED, Reason::BoundElsewhere, message);
+    plan.actions = drop_all(world);
+    plan
 }
 
 /// Deletes what runs for the claim, and the temporary claim. A pod that has ended stays for its log.
@@ -91,36 +141,9 @@ pub(super) fn delete(temporary: &TemporaryClaim, removal: Removal) -> Action {
     }
 }
 
-/// The work is over, or never began.
-fn without_temporary(world: &World) -> Plan {
-    let claim = &world.claim;
-    let volume = world.volume.as_ref();
-    let is_populated = volume.is_some_and(|volume| volume.populated_from.is_some());
-    match claim.phase {
-        ClaimPhase::Lost => lost(world),
-        ClaimPhase::Bound if is_populated => Plan::wait(Reason::Populated, "populated and bound"),
-        ClaimPhase::Pending if is_populated && world.is_rebound() => rebind::under_way(world),
-        ClaimPhase::Bound if volume.is_none() => {
-            Plan::wait(Reason::Populated, "bound; the volume is not known yet")
-        }
-        ClaimPhase::Bound => {
-            let message = format!(
-                "the claim is bound to the volume {}, which was not populated",
-                claim.volume.as_deref().unwrap_or_default()
-            );
-            Plan::warn(name::REFUSED, Reason::BoundElsewhere, message)
-        }
-        ClaimPhase::Pending => Plan::warn(
-            name::REFUSED,
-            Reason::ClaimUnsupported,
-            "spec.volumeName is set; a claim that is to be populated must not ask for a volume by name",
-        ),
-    }
-}
-
-fn lost(world: &World) -> Plan {
-    let volume = world.claim.volume.as_deref().unwrap_or_default();
-    let message =
-        format!("the volume {volume} of the claim is gone, and its data with it; make a new claim");
-    Plan::warn(name::FAILED, Reason::VolumeLost, message)
+fn lost(volume: &str) -> Plan {
+    let message = format!(
+        "the volume {volume} of the claim is gone, and its data with it; create a new claim"
+    );
+    Plan::warn(event::FAILED, Reason::VolumeLost, message)
 }

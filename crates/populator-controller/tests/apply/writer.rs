@@ -6,7 +6,7 @@ use k8s_openapi::{
 use populator_api::Reason;
 use populator_controller::{
     apply::{Failure, Writer},
-    model::{Claim, LastFailure, Volume},
+    model::{Claim, LastFailure, LostPod, Volume},
     plan::{Action, Removal},
 };
 use serde_json::{Value, json};
@@ -57,13 +57,14 @@ fn actions() -> Vec<Action> {
             uid: uid.clone(),
         },
         Action::DeleteTemporaryClaim {
-            name,
-            uid,
+            name: name.clone(),
+            uid: uid.clone(),
             removal: Removal::Populated,
         },
         Action::RebindVolume {
             volume: volume(),
             from: "t".to_owned(),
+            disk: None,
         },
         Action::RecordFailure {
             recreations: 1,
@@ -77,6 +78,19 @@ fn actions() -> Vec<Action> {
         Action::ForgetFailures,
         Action::ClearSelectedNode {
             node: "n".to_owned(),
+        },
+        Action::ReleasePod {
+            name: name.clone(),
+            uid: uid.clone(),
+            position: 1,
+        },
+        Action::RecordNodeLost {
+            name,
+            uid,
+            lost: Some(LostPod {
+                pod: "p".to_owned(),
+                node: "n".to_owned(),
+            }),
         },
     ]
 }
@@ -130,34 +144,41 @@ async fn each_action_is_one_request_bound_to_what_it_was_decided_on() {
             format!("PATCH {claims}/disk"),
             format!("PATCH {claims}/disk"),
             format!("PATCH {claims}/disk"),
+            format!("PATCH {pods}/x"),
+            format!("PATCH {claims}/x"),
         ]
     );
 }
 
 #[tokio::test]
 async fn what_has_passed_is_late_and_not_refused() {
-    let late = ["late"; 10];
+    let late = ["late"; 12];
     assert_eq!(outcomes(409, "Conflict").await, late);
     let gone = outcomes(404, "NotFound").await;
     // Nothing can be made in a namespace that is gone; what is to be deleted is; the rest is out of date.
     assert_eq!(gone[..2], ["late", "late"]);
     assert_eq!(gone[2..4], ["late", "late"]);
     assert_eq!(gone[4..6], ["done", "done"]);
-    assert_eq!(gone[6..], ["late"; 4]);
+    assert_eq!(gone[6..10], ["late"; 4]);
+    // A pod that nothing else kept is gone as it should be.
+    assert_eq!(gone[10..], ["done", "late"]);
     // A JSON patch whose tests fail.
     let invalid = outcomes(422, "Invalid").await;
-    assert_eq!((invalid[6], invalid[9]), ("late", "late"));
+    assert_eq!(
+        (invalid[6], invalid[9], invalid[10]),
+        ("late", "late", "late")
+    );
     assert_eq!(invalid[0], "refused");
 }
 
 #[tokio::test]
 async fn a_quota_refuses_and_a_server_in_trouble_does_not() {
-    assert_eq!(outcomes(403, "Forbidden").await, ["refused"; 10]);
-    assert_eq!(outcomes(503, "Unavailable").await, ["unavailable"; 10]);
+    assert_eq!(outcomes(403, "Forbidden").await, ["refused"; 12]);
+    assert_eq!(outcomes(503, "Unavailable").await, ["unavailable"; 12]);
     // Creations pass admission, whose webhooks may be out of order for long: that is to be told.
     let webhook = outcomes(500, "InternalError").await;
     assert_eq!(webhook[..2], ["refused", "refused"]);
-    assert_eq!(webhook[2..], ["unavailable"; 8]);
+    assert_eq!(webhook[2..], ["unavailable"; 10]);
 }
 
 #[tokio::test]

@@ -2,11 +2,13 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use populator_api::Reason;
-use populator_controller::model::{ClaimPhase, Ended, Lookup, Network, PodPhase, VolumePhase};
+use populator_controller::model::{
+    ClaimPhase, Ended, Lookup, Network, Origin, PodPhase, VolumePhase,
+};
 
 use crate::support::{
-    Case, Row, TEMPORARY, ago, begun, check, nothing, now, pending, provisioned, rebound, running,
-    succeeded, unprovisioned,
+    Case, DISK, Row, TEMPORARY, ago, begun, check, nothing, now, pending, provisioned, rebound,
+    replaced, running, succeeded, unprovisioned,
 };
 
 #[test]
@@ -79,9 +81,36 @@ fn from_the_temporary_claim_to_the_pod() {
         (
             "running on when the resource is corrected",
             running,
-            |case| case.source().network = None,
+            |case| {
+                case.source().network = None;
+                case.source().origin = Origin::Ovirt {
+                    engine_url: "https://other.example.org".to_owned(),
+                    secret: "other".to_owned(),
+                    disk: DISK.to_owned(),
+                };
+            },
             Reason::Copying,
             &[],
+            &[],
+        ),
+        (
+            "not when it names another disk: the pod goes when its end was seen",
+            running,
+            replaced,
+            Reason::Clearing,
+            &["delete pod 90d0"],
+            &["PopulatorSourceChanged"],
+        ),
+        (
+            "nor is that pod taken account of",
+            running,
+            |case| {
+                replaced(case);
+                case.pod().terminating = Some(now());
+                case.pod().phase = PodPhase::Failed;
+            },
+            Reason::Clearing,
+            &["release pod 90d0"],
             &[],
         ),
     ];
@@ -141,7 +170,7 @@ fn pods_that_do_not_start() {
             "the resource was corrected meanwhile",
             pending,
             |case| {
-                case.source().origin = populator_controller::model::Origin::Ovirt {
+                case.source().origin = Origin::Ovirt {
                     engine_url: "https://engine.example.org".to_owned(),
                     secret: "the-right-one".to_owned(),
                     disk: "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d".to_owned(),
@@ -246,7 +275,7 @@ fn objects_that_go_away() {
             running,
             |case| case.temporary().terminating = true,
             Reason::Clearing,
-            &["delete pod 90d0"],
+            &["delete pod 90d0", "release pod 90d0"],
             &[],
         ),
         (
@@ -254,7 +283,7 @@ fn objects_that_go_away() {
             succeeded,
             |case| case.temporary().terminating = true,
             Reason::Clearing,
-            &["delete pod 90d0"],
+            &["delete pod 90d0", "release pod 90d0"],
             &[],
         ),
         (
@@ -265,7 +294,7 @@ fn objects_that_go_away() {
                 case.pod().terminating = Some(now());
             },
             Reason::Clearing,
-            &[],
+            &["release pod 90d0"],
             &[],
         ),
         (
@@ -281,7 +310,7 @@ fn objects_that_go_away() {
             succeeded,
             |case| case.world.temporary = None,
             Reason::Clearing,
-            &["delete pod 90d0"],
+            &["delete pod 90d0", "release pod 90d0"],
             &[],
         ),
         (
@@ -289,7 +318,7 @@ fn objects_that_go_away() {
             succeeded,
             |case| case.temporary().uid = "another".to_owned(),
             Reason::Clearing,
-            &["delete pod 90d0"],
+            &["delete pod 90d0", "release pod 90d0"],
             &[],
         ),
         (
@@ -361,7 +390,7 @@ fn objects_that_go_away() {
                 case.volume().claim.as_mut().unwrap().uid = TEMPORARY.to_owned();
             },
             Reason::Rebinding,
-            &[],
+            &["release pod 90d0"],
             &[],
         ),
     ];
@@ -375,6 +404,7 @@ fn forklifts_objects_are_adopted() {
         let pod = case.pod();
         pod.is_labelled = false;
         pod.temporary_claim = None;
+        pod.finalizer = None;
     };
     let rows: &[Row] = &[
         (
@@ -411,7 +441,7 @@ fn forklifts_objects_are_adopted() {
                 });
             },
             Reason::Clearing,
-            &["delete pod 90d0"],
+            &["delete pod 90d0", "release pod 90d0"],
             &[],
         ),
         (
@@ -429,6 +459,7 @@ fn forklifts_objects_are_adopted() {
                 case.world.temporary = None;
                 case.pod().is_labelled = false;
                 case.pod().temporary_claim = None;
+                case.pod().finalizer = None;
             },
             Reason::Clearing,
             &["delete pod 90d0"],

@@ -335,7 +335,7 @@ fn a_full_controller_makes_nothing_and_ends_nothing() {
             },
             full,
             Reason::Throttled,
-            &[],
+            &["release pod 90d0"],
             throttled,
         ),
         ("running", running, full, Reason::Copying, &[], &[]),

@@ -37,7 +37,8 @@ fn the_movers_word_decides() {
         assert!(verdict.message.starts_with("what happened"), "{exit:?}");
         match exit.retry() {
             Retry::Useful => {
-                assert_eq!(words(&plan), ["record 1", "delete pod 90d0"], "{exit:?}");
+                let expected = ["record 1", "delete pod 90d0", "release pod 90d0"];
+                assert_eq!(words(&plan), expected, "{exit:?}");
                 assert_eq!(
                     plan.status.reason.standing(),
                     Standing::Progressing,
@@ -45,10 +46,8 @@ fn the_movers_word_decides() {
                 );
             }
             Retry::Pointless => {
-                assert!(
-                    plan.actions.is_empty(),
-                    "{exit:?}: the pod is kept for its log"
-                );
+                // The pod is kept for its log, and may go with its claim.
+                assert_eq!(words(&plan), ["release pod 90d0"], "{exit:?}");
                 assert_eq!(plan.status.reason.standing(), Standing::Failed, "{exit:?}");
                 assert_eq!(plan.events[0].reason, "PopulatorFailed");
                 assert!(plan.events[0].message.starts_with("what happened"));
@@ -122,7 +121,7 @@ fn attempts_are_counted_once_and_bounded() {
             || told(Exit::SourceUnavailable),
             |_| (),
             Reason::Retrying,
-            &["record 1", "delete pod 90d0"],
+            &["record 1", "delete pod 90d0", "release pod 90d0"],
             &[],
         ),
         (
@@ -135,7 +134,7 @@ fn attempts_are_counted_once_and_bounded() {
                 };
             },
             Reason::Retrying,
-            &["delete pod 90d0"],
+            &["delete pod 90d0", "release pod 90d0"],
             &[],
         ),
         (
@@ -148,7 +147,7 @@ fn attempts_are_counted_once_and_bounded() {
                 };
             },
             Reason::Retrying,
-            &["record 2", "delete pod 90d0"],
+            &["record 2", "delete pod 90d0", "release pod 90d0"],
             &[],
         ),
         (
@@ -161,7 +160,7 @@ fn attempts_are_counted_once_and_bounded() {
                 };
             },
             Reason::Retrying,
-            &["delete pod 90d0"],
+            &["delete pod 90d0", "release pod 90d0"],
             &[],
         ),
         (
@@ -169,7 +168,7 @@ fn attempts_are_counted_once_and_bounded() {
             || told(Exit::SourceUnavailable),
             |case| case.world.claim.attempts.recreations = 3,
             Reason::RetriesExhausted,
-            &[],
+            &["release pod 90d0"],
             &["PopulatorFailed"],
         ),
         (
@@ -177,7 +176,7 @@ fn attempts_are_counted_once_and_bounded() {
             || told(Exit::SourceUnavailable),
             |case| case.world.source = Lookup::Missing,
             Reason::ResourceMissing,
-            &[],
+            &["release pod 90d0"],
             &["PopulatorFailed"],
         ),
         (
@@ -185,7 +184,7 @@ fn attempts_are_counted_once_and_bounded() {
             || told(Exit::HashMismatch),
             |case| case.world.source = Lookup::Missing,
             Reason::HashMismatch,
-            &[],
+            &["release pod 90d0"],
             &["PopulatorFailed"],
         ),
     ];
@@ -223,7 +222,7 @@ fn a_failure_is_remembered_with_its_cause() {
 
 #[test]
 fn a_new_try_can_be_asked_for() {
-    let again: &[&str] = &["forget", "delete pod 90d0"];
+    let again: &[&str] = &["forget", "delete pod 90d0", "release pod 90d0"];
     let rows: &[Row] = &[
         (
             "by correcting the resource",
@@ -269,7 +268,7 @@ fn a_new_try_can_be_asked_for() {
                 case.pod().retry = Some("2".to_owned());
             },
             Reason::CredentialsRefused,
-            &[],
+            &["release pod 90d0"],
             &["PopulatorFailed"],
         ),
         (
@@ -277,7 +276,7 @@ fn a_new_try_can_be_asked_for() {
             || told(Exit::Credentials),
             |case| case.pod().retry = Some("2".to_owned()),
             Reason::CredentialsRefused,
-            &[],
+            &["release pod 90d0"],
             &["PopulatorFailed"],
         ),
         (

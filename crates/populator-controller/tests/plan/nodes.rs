@@ -2,12 +2,13 @@ use std::time::Duration;
 
 use populator_api::Reason;
 use populator_controller::{
-    model::{NodeTerm, Nodes, Requirement},
+    model::{ClaimPhase, Lookup, LostPod, NodeTerm, Nodes, PodPhase, Requirement},
     plan::Action,
 };
 
 use crate::support::{
-    Case, NODE, Row, ago, begun, check, node, now, pending, provisioned, running, succeeded,
+    Case, NODE, POD, Row, ago, begun, bound, check, failed, node, now, pending, provisioned,
+    running, succeeded,
 };
 
 /// A volume that only this node reaches.
@@ -32,6 +33,7 @@ fn reached_by(case: &mut Case, key: &str, value: &str) {
 fn nodes() {
     let lost: &[&str] = &["PopulatorNodeLost"];
     let gone: &[&str] = &["PopulatorFailed"];
+    let recorded: &[&str] = &["lost pod 90d0 on node-1"];
     let unready: fn(&mut Case) = |case| {
         let mut node = node(NODE);
         node.ready = false;
@@ -43,7 +45,7 @@ fn nodes() {
             running,
             unready,
             Reason::NodeLost,
-            &[],
+            recorded,
             lost,
         ),
         (
@@ -51,7 +53,7 @@ fn nodes() {
             running,
             |case| case.world.nodes = Nodes::Known([].into()),
             Reason::NodeLost,
-            &[],
+            recorded,
             lost,
         ),
         (
@@ -62,7 +64,7 @@ fn nodes() {
                 case.world.nodes = Nodes::Unreadable;
             },
             Reason::NodeLost,
-            &[],
+            recorded,
             lost,
         ),
         (
@@ -157,4 +159,246 @@ fn the_pod_goes_where_the_volume_is_made_as_long_as_there_is_such_a_node() {
     let mut case = provisioned();
     case.temporary().selected_node = Some("gone".to_owned());
     assert_eq!(pin(&case), None);
+}
+
+/// The node is gone, and the pod on it is recorded.
+fn recorded(case: &mut Case) {
+    case.world.nodes = Nodes::Known([].into());
+    case.temporary().lost_pod = Some(LostPod {
+        pod: POD.to_owned(),
+        node: NODE.to_owned(),
+    });
+}
+
+/// The record on the temporary claim outlives the pod, and the finalizer the node.
+#[test]
+fn no_second_writer_follows_a_pod_whose_end_was_not_seen() {
+    let lost: &[&str] = &["PopulatorNodeLost"];
+    let retrying: &[&str] = &["PopulatorRetrying"];
+    let rows: &[Row] = &[
+        (
+            "recorded once",
+            running,
+            recorded,
+            Reason::NodeLost,
+            &[],
+            lost,
+        ),
+        (
+            "the pod may have started, although its node never said so",
+            pending,
+            |case| {
+                case.pod().node = Some(NODE.to_owned());
+                case.world.nodes = Nodes::Known([].into());
+            },
+            Reason::NodeLost,
+            &["lost pod 90d0 on node-1"],
+            lost,
+        ),
+        (
+            "the node answers again",
+            running,
+            |case| {
+                recorded(case);
+                case.world.nodes = Nodes::Known([node(NODE)].into());
+            },
+            Reason::Copying,
+            &["lost none"],
+            &[],
+        ),
+        (
+            "the node answers again and reports the pod's end",
+            || failed(30, ""),
+            |case| {
+                recorded(case);
+                case.world.nodes = Nodes::Known([node(NODE)].into());
+            },
+            Reason::Retrying,
+            &[
+                "lost none",
+                "record 1",
+                "delete pod 90d0",
+                "release pod 90d0",
+            ],
+            &[],
+        ),
+        (
+            "the pod garbage collector declares it failed, and deletes it",
+            running,
+            |case| {
+                recorded(case);
+                let pod = case.pod();
+                pod.phase = PodPhase::Failed;
+                pod.collected = true;
+                pod.terminating = Some(now());
+                pod.forced = true;
+            },
+            Reason::Retrying,
+            &["release pod 90d0"],
+            retrying,
+        ),
+        (
+            "the same, while the controller was away and where nodes may not be read",
+            running,
+            |case| {
+                case.world.nodes = Nodes::Unreadable;
+                let pod = case.pod();
+                pod.phase = PodPhase::Failed;
+                pod.collected = true;
+            },
+            Reason::Retrying,
+            &[
+                "lost pod 90d0 on node-1",
+                "delete pod 90d0",
+                "release pod 90d0",
+            ],
+            retrying,
+        ),
+        (
+            "it is deleted by force",
+            running,
+            |case| {
+                recorded(case);
+                case.pod().terminating = Some(now());
+                case.pod().forced = true;
+            },
+            Reason::Retrying,
+            &["release pod 90d0"],
+            retrying,
+        ),
+        (
+            "it is deleted by force on a node that answers, which says how it ended",
+            running,
+            |case| {
+                case.pod().terminating = Some(now());
+                case.pod().forced = true;
+            },
+            Reason::Clearing,
+            &[],
+            &[],
+        ),
+        (
+            "it has disappeared",
+            running,
+            |case| {
+                recorded(case);
+                case.world.pod = None;
+            },
+            Reason::Retrying,
+            &["delete claim 7e30"],
+            retrying,
+        ),
+        (
+            "it has disappeared, and the resource too",
+            running,
+            |case| {
+                recorded(case);
+                case.world.pod = None;
+                case.world.source = Lookup::Missing;
+            },
+            Reason::Retrying,
+            &["delete claim 7e30"],
+            retrying,
+        ),
+        (
+            "another pod was made on the same volume",
+            running,
+            |case| {
+                recorded(case);
+                case.pod().uid = "another".to_owned();
+                case.world.nodes = Nodes::Known([node(NODE)].into());
+            },
+            Reason::Retrying,
+            &["delete pod anot", "delete claim 7e30"],
+            retrying,
+        ),
+        (
+            "it was rejected by a node that answers: it never wrote",
+            || failed(30, ""),
+            |case| {
+                case.pod().ended = None;
+                case.pod().evicted = Some("OutOfcpu: not enough".to_owned());
+            },
+            Reason::Retrying,
+            &["record 1", "delete pod 90d0", "release pod 90d0"],
+            &[],
+        ),
+    ];
+    check(rows);
+}
+
+/// Whoever cleans up, and whenever: a copy that is finished is used.
+#[test]
+fn a_finished_pod_is_held_until_its_volume_is_given_away() {
+    let rebind: &[&str] = &["rebind pv-1@7 from 7e30"];
+    let rows: &[Row] = &[
+        (
+            "a cleaner of finished pods deletes it",
+            succeeded,
+            |case| case.pod().terminating = Some(now()),
+            Reason::Rebinding,
+            rebind,
+            &[],
+        ),
+        (
+            "a drain deletes it long before the controller comes back, and its node is gone",
+            succeeded,
+            |case| {
+                case.pod().terminating = Some(ago(3600));
+                case.pod().forced = true;
+                case.world.nodes = Nodes::Known([].into());
+            },
+            Reason::Rebinding,
+            rebind,
+            &[],
+        ),
+        (
+            "deleted while it runs: it is held until its node reports the end",
+            running,
+            |case| case.pod().terminating = Some(now()),
+            Reason::Clearing,
+            &[],
+            &[],
+        ),
+        (
+            "deleted before it had a node: there is no end to wait for",
+            pending,
+            |case| case.pod().terminating = Some(now()),
+            Reason::Clearing,
+            &["release pod 90d0"],
+            &[],
+        ),
+        (
+            "deleted by a user, since its volume is being deleted: the way to another attempt",
+            succeeded,
+            |case| {
+                case.pod().terminating = Some(now());
+                case.volume().terminating = true;
+            },
+            Reason::VolumeLost,
+            &["release pod 90d0"],
+            &["PopulatorFailed"],
+        ),
+        (
+            "the same, since its volume is gone",
+            succeeded,
+            |case| {
+                case.pod().terminating = Some(now());
+                case.temporary().phase = ClaimPhase::Lost;
+                case.world.volume = None;
+            },
+            Reason::VolumeLost,
+            &["release pod 90d0"],
+            &["PopulatorFailed"],
+        ),
+        (
+            "given away",
+            bound,
+            |case| case.pod().finalizer = Some(0),
+            Reason::Populated,
+            &["finish claim 7e30", "release pod 90d0"],
+            &[],
+        ),
+    ];
+    check(rows);
 }

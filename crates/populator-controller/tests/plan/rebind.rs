@@ -1,10 +1,13 @@
+use contract::{Exit, Termination};
 use populator_api::Reason;
 use populator_controller::{
-    model::{ClaimPhase, ClaimReference, Lookup, VolumePhase},
+    model::{ClaimPhase, ClaimReference, Lookup, Origin, VolumePhase},
     plan::Action,
 };
 
-use crate::support::{Case, Row, check, nothing, now, rebound, running, succeeded};
+use crate::support::{
+    Case, DISK, Row, check, nothing, now, rebound, replaced, running, succeeded, words,
+};
 
 #[test]
 fn only_a_volume_that_is_surely_ours_is_given_away() {
@@ -16,6 +19,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
         });
     };
     let wait: &[&str] = &[];
+    let release: &[&str] = &["release pod 90d0"];
     let failed: &[&str] = &["PopulatorFailed"];
     let rows: &[Row] = &[
         (
@@ -79,7 +83,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             succeeded,
             foreign,
             Reason::BoundElsewhere,
-            wait,
+            release,
             failed,
         ),
         (
@@ -87,7 +91,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             succeeded,
             |case| case.volume().claim = None,
             Reason::BoundElsewhere,
-            wait,
+            release,
             failed,
         ),
         (
@@ -95,15 +99,82 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             succeeded,
             |case| case.volume().claim.as_mut().unwrap().uid = "earlier".to_owned(),
             Reason::BoundElsewhere,
-            wait,
+            release,
             failed,
+        ),
+        (
+            "the resource names another disk",
+            succeeded,
+            replaced,
+            Reason::Clearing,
+            &["delete pod 90d0", "release pod 90d0"],
+            &["PopulatorSourceChanged"],
+        ),
+        (
+            "the resource names another disk, and the pod is being deleted",
+            succeeded,
+            |case| {
+                replaced(case);
+                case.pod().terminating = Some(now());
+            },
+            Reason::Clearing,
+            &["release pod 90d0"],
+            &[],
+        ),
+        (
+            "the resource that names another disk is on its way out",
+            succeeded,
+            |case| {
+                replaced(case);
+                case.source().terminating = true;
+            },
+            Reason::Rebinding,
+            &["rebind pv-1@7 from 7e30"],
+            &[],
+        ),
+        (
+            "the resource writes the disk's name in capitals",
+            succeeded,
+            |case| {
+                let Origin::Ovirt { disk, .. } = &mut case.source().origin else {
+                    panic!("an oVirt disk");
+                };
+                disk.make_ascii_uppercase();
+            },
+            Reason::Rebinding,
+            &["rebind pv-1@7 from 7e30"],
+            &[],
+        ),
+        (
+            "everything but the disk of the resource has changed",
+            succeeded,
+            |case| {
+                let source = case.source();
+                source.uid = "another".to_owned();
+                source.origin = Origin::Ovirt {
+                    engine_url: "https://other.example.org".to_owned(),
+                    secret: "other".to_owned(),
+                    disk: DISK.to_owned(),
+                };
+            },
+            Reason::Rebinding,
+            &["rebind pv-1@7 from 7e30"],
+            &[],
+        ),
+        (
+            "the pod does not say which disk it copied",
+            succeeded,
+            |case| case.pod().arguments.clear(),
+            Reason::Clearing,
+            &["delete pod 90d0", "release pod 90d0"],
+            &["PopulatorSourceChanged"],
         ),
         (
             "the volume is being deleted",
             succeeded,
             |case| case.volume().terminating = true,
             Reason::VolumeLost,
-            wait,
+            release,
             failed,
         ),
         (
@@ -111,7 +182,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             succeeded,
             |case| case.world.claim.terminating = true,
             Reason::Terminating,
-            &["delete claim 7e30"],
+            &["delete claim 7e30", "release pod 90d0"],
             &[],
         ),
         (
@@ -119,7 +190,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             rebound,
             nothing,
             Reason::Rebinding,
-            wait,
+            release,
             &[],
         ),
         (
@@ -127,7 +198,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             rebound,
             |case| case.temporary().phase = ClaimPhase::Bound,
             Reason::Rebinding,
-            wait,
+            release,
             &[],
         ),
         (
@@ -135,7 +206,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             rebound,
             |case| case.temporary().terminating = true,
             Reason::Rebinding,
-            wait,
+            release,
             &[],
         ),
         (
@@ -143,7 +214,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             rebound,
             |case| case.world.temporary = None,
             Reason::Rebinding,
-            wait,
+            release,
             &[],
         ),
         (
@@ -151,7 +222,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             rebound,
             |case| case.world.source = Lookup::Missing,
             Reason::Rebinding,
-            wait,
+            release,
             &[],
         ),
     ];
@@ -162,10 +233,15 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
 fn the_patch_names_what_it_was_decided_on() {
     let case = succeeded();
     let plan = case.plan();
-    let Action::RebindVolume { volume, from } = &plan.actions[0] else {
+    let Action::RebindVolume { volume, from, disk } = &plan.actions[0] else {
         panic!("{plan:?}");
     };
-    let patch = populator_controller::objects::patch::rebind(volume, from, &case.world.claim);
+    let patch = populator_controller::objects::patch::rebind(
+        volume,
+        from,
+        &case.world.claim,
+        disk.as_deref(),
+    );
     let expected = include_str!("../golden/rebind.json");
     assert_eq!(
         patch,
@@ -182,7 +258,51 @@ fn a_volume_without_annotations_gets_a_place_for_one() {
         case.world.volume.as_ref().unwrap(),
         "from",
         &case.world.claim,
+        None,
     );
     assert_eq!(patch[3]["path"], "/metadata/annotations");
     assert_eq!(patch[4]["value"], "vms/disk");
+}
+
+#[test]
+fn only_the_movers_word_makes_an_end_with_0_a_success() {
+    let told = |change: fn(&mut Termination)| {
+        let mut told = Termination::new(Exit::Success, "copied");
+        told.source_bytes = Some(4096);
+        told.copied_bytes = 4096;
+        change(&mut told);
+        serde_json::to_string(&told).unwrap()
+    };
+    let retried: &[&str] = &["record 1", "delete pod 90d0", "release pod 90d0"];
+    let rebound: &[&str] = &["rebind pv-1@7 from 7e30"];
+    for (message, expected) in [
+        (told(|_| ()), rebound),
+        (String::new(), retried),
+        ("hello world".to_owned(), retried),
+        (told(|told| told.version = 99), retried),
+        (told(|told| told.exit = Exit::TargetIo), retried),
+        (told(|told| told.copied_bytes = 4095), retried),
+        (told(|told| told.source_bytes = None), retried),
+        // What `--check` says, and an image without data.
+        (
+            told(|told| (told.copied_bytes, told.source_bytes) = (0, Some(0))),
+            retried,
+        ),
+    ] {
+        let mut case = succeeded();
+        case.pod().ended.as_mut().unwrap().message = message.clone();
+        let plan = case.plan();
+        assert_eq!(words(&plan), expected, "{message}");
+        if expected == retried {
+            let event = plan.actions[0].announcement().unwrap();
+            assert!(event.message.contains("did not report"), "{event:?}");
+        }
+    }
+
+    // Forklift's populators say nothing.
+    let mut case = succeeded();
+    let pod = case.pod();
+    pod.temporary_claim = None;
+    pod.ended.as_mut().unwrap().message.clear();
+    assert_eq!(words(&case.plan()), rebound);
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use contract::{Exit, Termination};
 use jiff::Timestamp;
 use populator_api::{Reason, names};
 use populator_controller::{
@@ -19,6 +20,8 @@ pub(crate) const CLAIM: &str = "c1a10000-0000-4000-8000-000000000000";
 pub(crate) const TEMPORARY: &str = "7e300000-0000-4000-8000-000000000000";
 pub(crate) const POD: &str = "90d00000-0000-4000-8000-000000000000";
 pub(crate) const NODE: &str = "node-1";
+pub(crate) const DISK: &str = "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d";
+pub(crate) const OTHER_DISK: &str = "07be0000-0000-4000-8000-000000000000";
 
 /// Everything that one decision is made from.
 #[derive(Debug, Clone)]
@@ -99,13 +102,24 @@ pub(crate) fn words(plan: &Plan) -> Vec<String> {
         Action::AdoptTemporaryClaim { uid, .. } => format!("adopt claim {}", short(uid)),
         Action::AdoptPod { uid, .. } => format!("adopt pod {}", short(uid)),
         Action::DeletePod { uid, .. } => format!("delete pod {}", short(uid)),
+        Action::ReleasePod { uid, position, .. } => {
+            assert_eq!(*position, 0);
+            format!("release pod {}", short(uid))
+        }
+        Action::RecordNodeLost { lost, .. } => match lost {
+            Some(lost) => format!("lost pod {} on {}", short(&lost.pod), lost.node),
+            None => "lost none".to_owned(),
+        },
         Action::DeleteTemporaryClaim {
             uid,
             removal: Removal::Populated,
             ..
         } => format!("finish claim {}", short(uid)),
         Action::DeleteTemporaryClaim { uid, .. } => format!("delete claim {}", short(uid)),
-        Action::RebindVolume { volume, from } => {
+        Action::RebindVolume {
+            volume, from, disk, ..
+        } => {
+            assert_eq!(disk.as_deref(), Some(DISK));
             format!(
                 "rebind {}@{} from {}",
                 volume.name,
@@ -184,6 +198,7 @@ pub(crate) fn begun() -> Case {
         phase: ClaimPhase::Pending,
         volume: None,
         selected_node: None,
+        lost_pod: None,
     });
     case
 }
@@ -197,6 +212,7 @@ pub(crate) fn provisioned() -> Case {
     case.world.volume = Some(Volume {
         name: "pv-1".to_owned(),
         resource_version: "7".to_owned(),
+        created: ago(50),
         phase: VolumePhase::Bound,
         terminating: false,
         claim: Some(ClaimReference {
@@ -205,6 +221,10 @@ pub(crate) fn provisioned() -> Case {
             uid: TEMPORARY.to_owned(),
         }),
         populated_from: None,
+        populated_for: None,
+        populated_disk: None,
+        was_chosen: false,
+        provisioned_for: None,
         is_annotated: true,
         node_terms: Vec::new(),
     });
@@ -240,9 +260,24 @@ pub(crate) fn running() -> Case {
     with_pod(provisioned(), PodPhase::Running)
 }
 
-/// The pod has written everything.
+/// The pod has written everything, and says so.
 pub(crate) fn succeeded() -> Case {
-    with_pod(provisioned(), PodPhase::Succeeded)
+    let mut case = with_pod(provisioned(), PodPhase::Succeeded);
+    case.pod().ended = Some(complete());
+    case
+}
+
+/// How a mover ends that has copied all of its disk.
+pub(crate) fn complete() -> Ended {
+    let mut told = Termination::new(Exit::Success, "copied 10.0 GiB");
+    told.source_bytes = Some(10 << 30);
+    told.copied_bytes = 10 << 30;
+    Ended {
+        exit_code: 0,
+        at: Some(ago(1)),
+        reason: "Completed".to_owned(),
+        message: serde_json::to_string(&told).unwrap(),
+    }
 }
 
 /// The pod has failed with this exit code and termination message.
@@ -264,6 +299,8 @@ pub(crate) fn rebound() -> Case {
     let volume = case.volume();
     volume.resource_version = String::from("8");
     volume.populated_from = Some("vms/disk".to_owned());
+    volume.populated_for = Some(CLAIM.to_owned());
+    volume.populated_disk = Some(DISK.to_owned());
     volume.claim = Some(ClaimReference {
         namespace: "vms".to_owned(),
         name: "root".to_owned(),
@@ -277,6 +314,7 @@ pub(crate) fn bound() -> Case {
     let mut case = rebound();
     case.world.claim.phase = ClaimPhase::Bound;
     case.world.claim.volume = Some("pv-1".to_owned());
+    case.pod().finalizer = None;
     case
 }
 
@@ -285,6 +323,16 @@ pub(crate) fn done() -> Case {
     let mut case = bound();
     case.world.temporary = None;
     case
+}
+
+/// The resource is replaced by one of the same name that names another disk.
+pub(crate) fn replaced(case: &mut Case) {
+    let source = case.source();
+    source.uid = String::from("another");
+    let Origin::Ovirt { disk, .. } = &mut source.origin else {
+        panic!("{source:?}");
+    };
+    *disk = OTHER_DISK.to_owned();
 }
 
 pub(crate) fn claim() -> Claim {
@@ -330,7 +378,7 @@ pub(crate) fn ovirt() -> Source {
         origin: Origin::Ovirt {
             engine_url: "https://engine.example.org".to_owned(),
             secret: "engine".to_owned(),
-            disk: "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d".to_owned(),
+            disk: DISK.to_owned(),
         },
         network: None,
     }

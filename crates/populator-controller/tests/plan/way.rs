@@ -9,7 +9,9 @@ use populator_controller::{
     plan::Action,
 };
 
-use crate::support::{CLAIM, Case, NODE, POD, TEMPORARY, failed, fresh, late_binding, words};
+use crate::support::{
+    CLAIM, Case, NODE, POD, TEMPORARY, complete, failed, fresh, late_binding, words,
+};
 
 /// Does one action, as the API server would.
 fn apply(case: &mut Case, action: Action) {
@@ -26,17 +28,34 @@ fn apply(case: &mut Case, action: Action) {
             world.pod = Pod::from_object(&object);
         }
         Action::DeletePod { uid, .. } => {
-            assert_eq!(world.pod.take().unwrap().uid, uid);
+            let pod = world.pod.as_mut().unwrap();
+            assert_eq!(pod.uid, uid);
+            pod.terminating = Some(case.now);
+            if pod.finalizer.is_none() {
+                world.pod = None;
+            }
+        }
+        Action::ReleasePod { uid, .. } => {
+            let pod = world.pod.as_mut().unwrap();
+            assert_eq!(
+                (pod.uid.as_str(), pod.finalizer.take()),
+                (uid.as_str(), Some(0))
+            );
+            if pod.terminating.is_some() {
+                world.pod = None;
+            }
         }
         Action::DeleteTemporaryClaim { uid, .. } => {
             assert_eq!(world.temporary.take().unwrap().uid, uid);
         }
-        Action::RebindVolume { volume, from } => {
+        Action::RebindVolume { volume, from, disk } => {
             let seen = world.volume.as_mut().unwrap();
             assert_eq!(*seen, volume);
             assert_eq!(seen.claim.as_ref().unwrap().uid, from);
             seen.claim = Some(reference(&world.claim));
             seen.populated_from = Some("vms/disk".to_owned());
+            seen.populated_for = Some(world.claim.uid.clone());
+            seen.populated_disk = disk;
             seen.resource_version = String::from("8");
         }
         Action::RecordFailure {
@@ -68,6 +87,7 @@ fn kubernetes(case: &mut Case) -> bool {
                 world.volume = Some(Volume {
                     name: "pv-1".to_owned(),
                     resource_version: "7".to_owned(),
+                    created: case.now,
                     phase: VolumePhase::Bound,
                     terminating: false,
                     claim: Some(ClaimReference {
@@ -75,6 +95,10 @@ fn kubernetes(case: &mut Case) -> bool {
                         ..target
                     }),
                     populated_from: None,
+                    populated_for: None,
+                    populated_disk: None,
+                    was_chosen: false,
+                    provisioned_for: None,
                     is_annotated: true,
                     node_terms: Vec::new(),
                 });
@@ -111,6 +135,7 @@ fn kubernetes(case: &mut Case) -> bool {
                 ended => return ended == PodPhase::Failed,
             };
             pod.node = Some(NODE.to_owned());
+            pod.ended = (pod.phase == PodPhase::Succeeded).then(complete);
             return true;
         }
     }
@@ -150,10 +175,11 @@ fn drive(case: &mut Case, crash: bool) -> Vec<String> {
     panic!("no end: {done:?}");
 }
 
-const WAY: [&str; 4] = [
+const WAY: [&str; 5] = [
     "create claim",
     "create pod",
     "rebind pv-1@7 from 7e30",
+    "release pod 90d0",
     "finish claim 7e30",
 ];
 
@@ -175,7 +201,15 @@ fn by_way_of_a_failure() {
         let mut case = failed(30, "");
         assert_eq!(
             drive(&mut case, crash),
-            ["record 1", "delete pod 90d0", WAY[1], WAY[2], WAY[3]]
+            [
+                "record 1",
+                "delete pod 90d0",
+                "release pod 90d0",
+                WAY[1],
+                WAY[2],
+                WAY[3],
+                WAY[4]
+            ]
         );
         assert_eq!(case.world.claim.attempts.recreations, 1);
     }
