@@ -97,7 +97,7 @@ storage() {
     -o 'jsonpath={.spec.drivers[0].name}' | grep -q hostdisk"
 }
 
-images() { # pause, busybox, and a mover that takes all memory, from programs on this machine: there is no registry
+images() { # pause, busybox, and two that are no movers: one does nothing, one takes all memory; from programs on this machine: there is no registry
   mkdir -p "$STATE/img"
   # The last one made says that all were, from what is here now.
   local from stale=
@@ -116,6 +116,9 @@ images() { # pause, busybox, and a mover that takes all memory, from programs on
         --dir /tmp:1777 --dir /etc --dir /proc --dir /sys --dir /dev \
         --file $'/etc/passwd=root:x:0:0:root:/:/bin/sh\nqemu:x:107:107:qemu:/:/bin/sh\n' \
         --file $'/etc/group=root:x:0:\nqemu:x:107:\n' --cmd /bin/sh > /dev/null
+      # Ends with 0, and has done nothing.
+      python3 "$HERE/images/mkimage.py" idle.tar localhost/test/idle:1 --bin /bin/busybox:/bin/busybox \
+        --link /bin/true:/bin/busybox --dir /dev --entry /bin/true > /dev/null
       # The end of a file that has none: whatever arguments it is given, it takes more and more memory.
       python3 "$HERE/images/mkimage.py" glutton.part localhost/test/glutton:1 --bin /bin/busybox:/bin/busybox \
         --link /bin/sh:/bin/busybox --link /bin/tail:/bin/busybox --dir /dev --entry "/bin/sh,-c,exec tail /dev/zero" > /dev/null

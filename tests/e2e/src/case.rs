@@ -145,6 +145,19 @@ impl Case {
         self.create(source.kind.resource(), object);
     }
 
+    /// Replaces the populator resource by one of the same name that names another disk, as `kubectl replace --force` does;
+    /// gives the source that it is then.
+    #[track_caller]
+    pub fn replace(&self, source: &Source, disk: &Disk) -> Source {
+        let mut other = self.prepare(source.kind, disk);
+        self.apply_secret(&other);
+        other.name.clone_from(&source.name);
+        self.delete(source.kind.resource(), &source.name);
+        self.wait_until_gone(source.kind.resource(), &source.name);
+        self.apply_resource(&other);
+        other
+    }
+
     /// A claim that is to be filled from the source, to be made.
     pub fn claim(&self, source: &Source) -> NewClaim<'_> {
         NewClaim::new(self, source.kind.resource().kind, &source.name)

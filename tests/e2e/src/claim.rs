@@ -309,6 +309,10 @@ impl Claim<'_> {
             volume["metadata"]["annotations"][annotation::POPULATED_FROM],
             from
         );
+        assert_eq!(
+            volume["metadata"]["annotations"][annotation::POPULATED_FOR],
+            self.uid
+        );
         assert_eq!(volume["spec"]["claimRef"]["uid"], self.uid, "{volume}");
         self.case.assert_content(self, disk);
         self.wait_until_settled();

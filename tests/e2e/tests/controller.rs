@@ -12,7 +12,7 @@ use e2e::{
     Alone, Case, Claim, Kind, Mode, Source,
     cluster::{CONTROLLER, NAMESPACE, PATIENCE, cluster, name_of, uid_of},
     mib,
-    resource::{DEPLOYMENTS, PODS},
+    resource::{CLAIMS, DEPLOYMENTS, PODS},
     trace::Trace,
 };
 use populator_api::names::{self, event};
@@ -125,6 +125,60 @@ fn what_ended_while_no_controller_ran_is_finished_by_the_next_one() {
     late.wait_until_bound();
     claim.assert_populated(&source, &disk);
     case.assert_content(&late, &disk);
+    case.finish();
+}
+
+/// A job that deletes finished pods, a drain, the pod garbage collector: none of them knows that the result is still wanted.
+#[test]
+fn a_finished_copy_outlives_its_pods_deletion_while_no_controller_runs() {
+    let alone = Alone::new();
+    let case = Case::new();
+    let disk = Disk::random(52, mib(64));
+    let (source, claim) = held(&case, &disk);
+    alone.scale(0);
+    source.let_go();
+    claim.wait_for_pod("Succeeded");
+    case.delete(PODS, &claim.pod_name());
+    let pod = claim.pod().expect("its finalizer keeps it");
+    assert!(!pod["metadata"]["deletionTimestamp"].is_null(), "{pod}");
+    alone.scale(1);
+    claim.assert_populated(&source, &disk);
+    assert_eq!(source.engine_disk().posts(), 1, "the disk was read twice");
+    // Nothing keeps it once its volume is the claim's.
+    claim.wait_until_cleared();
+    case.finish();
+}
+
+/// The pod has succeeded, and its volume is not given away yet.
+#[test]
+fn a_finished_copy_of_a_disk_that_is_no_longer_named_is_not_used() {
+    let alone = Alone::new();
+    let case = Case::new();
+    let (wrong, claim) = held(&case, &Disk::random(53, mib(32)));
+    alone.scale(0);
+    wrong.let_go();
+    claim.wait_for_pod("Succeeded");
+    let right = Disk::random(54, mib(16));
+    let source = case.replace(&wrong, &right);
+    alone.scale(1);
+    claim.wait_for_event(event::SOURCE_CHANGED, "starts over");
+    claim.assert_populated(&source, &right);
+    case.finish();
+}
+
+/// Forklift's order: the claim first, without its finalizers, and its pods last.
+#[test]
+fn nothing_of_a_claim_that_went_while_no_controller_ran_stays() {
+    let alone = Alone::new();
+    let case = Case::new();
+    let (source, claim) = held(&case, &Disk::random(55, mib(16)));
+    alone.scale(0);
+    source.let_go();
+    claim.wait_for_pod("Succeeded");
+    claim.delete();
+    case.wait_until_gone(CLAIMS, &claim.name);
+    alone.scale(1);
+    claim.wait_until_cleared();
     case.finish();
 }
 
@@ -253,6 +307,23 @@ fn an_image_that_cannot_be_had_is_told() {
     let image = "localhost/populators/openstack-populator:test";
     alone.set(&[("OPENSTACK_POPULATOR_IMAGE", image)]);
     case.delete(PODS, &claim.pod_name());
+    claim.assert_populated(&source, &disk);
+    case.finish();
+}
+
+/// Exit code 0 is what any program ends with that has nothing to do.
+#[test]
+fn an_image_that_is_no_populator_populates_nothing() {
+    let alone = Alone::new();
+    alone.set(&[("OVIRT_POPULATOR_IMAGE", "localhost/test/idle:1")]);
+    let case = Case::new();
+    let disk = Disk::random(56, mib(4));
+    let source = case.source(Kind::Ovirt, &disk);
+    let claim = case.claim(&source).create();
+    claim.wait_for_event(event::RETRYING, "did not report that the disk is complete");
+    assert!(!claim.is_bound());
+    let image = "localhost/populators/ovirt-populator:test";
+    alone.set(&[("OVIRT_POPULATOR_IMAGE", image)]);
     claim.assert_populated(&source, &disk);
     case.finish();
 }

@@ -211,6 +211,73 @@ fn a_claim_that_somebody_else_binds_is_let_go() {
     case.finish();
 }
 
+/// As `kubectl replace --force` does it, after a wrong disk was named.
+#[test]
+fn a_resource_that_is_replaced_during_the_copy_gets_its_own_disk() {
+    let case = Case::new();
+    let wrong = case.prepare(Kind::Ovirt, &disk()).held();
+    case.apply(&wrong);
+    let claim = case.claim(&wrong).create();
+    wrong.wait_until_held();
+    let first = uid_of(&claim.pod().unwrap());
+    let right = Disk::random(23, mib(48));
+    let source = case.replace(&wrong, &right);
+    let named = source.spec["diskId"].as_str().unwrap();
+    claim.wait_for_event(event::SOURCE_CHANGED, named);
+    wrong.let_go();
+    claim.wait_for_other_pod(&first, "Succeeded");
+    claim.assert_populated(&source, &right);
+    // The wrong disk's volume was never given away: the claim had no other volume than the one with the right bytes.
+    assert_eq!(claim.annotation(annotation::RECREATIONS), None);
+    wrong.engine_disk().wait_until_tidy();
+    case.finish();
+}
+
+/// The volume keeps its annotations when an administrator frees it, and Kubernetes gives it to the next claim that fits.
+#[test]
+fn a_volume_that_is_used_again_is_not_taken_for_the_next_claims_disk() {
+    let case = Case::new();
+    let earlier = case.source(Kind::Openstack, &Disk::random(24, mib(4)));
+    // Smaller than the claims of other tests, which must not find it.
+    let smaller = |source: &Source| case.claim(source).class("retain").size("48Mi");
+    let first = smaller(&earlier).create();
+    let volume = first.wait_until_bound();
+    let name = volume["metadata"]["name"].as_str().unwrap().to_owned();
+    let annotations = &volume["metadata"]["annotations"];
+    assert_eq!(annotations[annotation::POPULATED_FOR], first.uid);
+    first.delete();
+    let phase = |wanted: &str| {
+        case.cluster
+            .wait_for(&format!("the volume is {wanted}"), || {
+                let volume = case.cluster.get(VOLUMES, "", &name)?;
+                (volume["status"]["phase"] == wanted).then_some(())
+            });
+    };
+    phase("Released");
+    let free = json!({ "spec": { "claimRef": null } });
+    case.cluster.patch(VOLUMES, "", &name, &free);
+    phase("Available");
+
+    // Without its resource nothing is made for the claim, so that it is Kubernetes which finds it a volume.
+    let source = case.prepare(Kind::Openstack, &disk());
+    let claim = smaller(&source).create();
+    let bound = claim.wait_until_bound();
+    assert_eq!(bound["metadata"]["name"], *name);
+    case.apply(&source);
+    claim.wait_for_event(event::REFUSED, &name);
+    let failed = case.wait_for_condition(&source, "Failed", "True");
+    assert_eq!(failed["reason"], "BoundElsewhere", "{failed}");
+    case.wait_for_condition(&source, "Ready", "False");
+    assert_ne!(case.status(&source)["progress"], "100");
+    assert_eq!(claim.events_with(event::FINISHED), []);
+
+    claim.delete();
+    phase("Released");
+    let patch = json!({ "spec": { "persistentVolumeReclaimPolicy": "Delete" } });
+    case.cluster.patch(VOLUMES, "", &name, &patch);
+    case.finish();
+}
+
 /// Its reclaim policy says what becomes of the volume, and that is the class's word to the last.
 #[test]
 fn a_volume_keeps_its_reclaim_policy_and_outlives_its_claim_where_that_says_so() {

@@ -180,6 +180,12 @@ fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
 
     node.answers("Unknown");
     claim.wait_for_event(event::NODE_LOST, &node.name);
+    let filled = case.cluster.wait_for("it is recorded", || {
+        let temporary = claim.temporary()?;
+        let recorded = temporary["metadata"]["annotations"][annotation::NODE_LOST].as_str()?;
+        assert!(recorded.contains(uid.as_str().unwrap()), "{recorded}");
+        Some(temporary)
+    });
     case.cluster.wait_for("the resource says so", || {
         let status = case.status(&source);
         (status["conditions"][0]["reason"] == "NodeLost").then_some(())
@@ -195,5 +201,8 @@ fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
         .delete(PODS, &case.namespace, &claim.pod_name(), Some(0));
     let other = claim.wait_for_other_pod(uid.as_str().unwrap(), "Pending");
     assert_ne!(other["metadata"]["uid"], uid);
+    // The pod that was forced away may still write, so that its volume went too.
+    assert_ne!(uid_of(&claim.temporary().unwrap()), uid_of(&filled));
+    claim.wait_for_event(event::RETRYING, "volume is dropped");
     assert!(case.get(CLAIMS, &claim.name).is_some());
 }
