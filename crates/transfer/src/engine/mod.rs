@@ -232,17 +232,22 @@ fn covers(in_place: u64, size: u64) -> Result<(), Error> {
     ))
 }
 
-/// Compares the digests if there are two.
+/// Compares the digests where one was asked for. A digest without its counterpart proves nothing.
 fn verify(computed: Option<Digest>, expected: Option<Digest>) -> Result<Option<Digest>, Error> {
     match (computed, expected) {
-        (Some(computed), Some(expected)) if computed != expected => Err(Error::new(
+        (None, None) => Ok(None),
+        (Some(computed), Some(expected)) if computed == expected => Ok(Some(computed)),
+        (Some(computed), Some(expected)) => Err(Error::new(
             Kind::Hash,
             format!(
                 "the source states {expected}, what was copied has {computed}: \
                  the image changed or was damaged on its way"
             ),
         )),
-        (computed, _) => Ok(computed),
+        (Some(_), None) | (None, Some(_)) => Err(Error::new(
+            Kind::Internal,
+            "one of two digests is missing, which is a fault of this program",
+        )),
     }
 }
 
@@ -256,6 +261,23 @@ fn check(surroundings: &Surroundings) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Algorithm;
+
+    #[test]
+    fn a_digest_is_verified_by_its_equal_only() {
+        let digest = |hex: &str| {
+            Some(Digest {
+                algorithm: Algorithm::Sha256,
+                hex: hex.to_owned(),
+            })
+        };
+        assert_eq!(verify(None, None).unwrap(), None);
+        assert_eq!(verify(digest("a"), digest("a")).unwrap(), digest("a"));
+        let kind = |computed, expected| verify(computed, expected).unwrap_err().kind();
+        assert_eq!(kind(digest("a"), digest("b")), Kind::Hash);
+        assert_eq!(kind(digest("a"), None), Kind::Internal);
+        assert_eq!(kind(None, digest("a")), Kind::Internal);
+    }
 
     #[test]
     fn a_copy_that_has_missed_a_byte_is_no_success() {
