@@ -17,11 +17,11 @@ use tokio::{
 
 use crate::{
     Settings,
-    admission::{Candidate, Turns},
     apply::{Board, Failure, Recorder, Writer},
     model::{Grant, World},
     observe::{Observer, source_of},
     plan::{Action, Event, Plan, Removal, Status, plan},
+    slots::{Admission, Request, Slots},
     telemetry::{Ended, Telemetry},
 };
 
@@ -50,7 +50,7 @@ pub struct Controller {
     /// What is said of populator resources.
     pub board: Arc<Board>,
     /// Who may begin.
-    pub turns: Mutex<Turns>,
+    pub slots: Mutex<Slots>,
     /// When each claim's last pod was made.
     pub pods: Mutex<HashMap<String, Instant>>,
     /// What the installation decides.
@@ -75,7 +75,7 @@ impl Controller {
     pub fn count_places(&self) {
         let now = Timestamp::now();
         let cache = self.observer.cache();
-        let mut turns = self.turns();
+        let mut slots = self.slots();
         for uid in cache.all_claims() {
             let world = cache.world(&uid).map(|mut world| {
                 // Who has begun was granted what it needed, and is counted; it is asked for again at the look.
@@ -84,8 +84,11 @@ impl Controller {
                 }
                 world
             });
-            let candidate = world.and_then(|world| Candidate::of(&world, &self.settings, now));
-            turns.count(&uid, candidate);
+            let request = world.and_then(|world| {
+                let plan = plan(&world, &self.settings, now)?;
+                Some(Request::new(&world, plan.slot?))
+            });
+            slots.count(&uid, request);
         }
     }
 
@@ -161,7 +164,7 @@ impl Controller {
         let round = self.step(claim_uid).await;
         let error = round.failure.as_ref().map(Failure::kind);
         self.telemetry.looked(start.elapsed(), error);
-        let (held, waiting) = self.turns().places();
+        let (held, waiting) = self.slots().count_of_held_and_queued();
         self.telemetry.places(held, waiting);
         round
     }
@@ -175,7 +178,7 @@ impl Controller {
                 self.recorder.forget(claim_uid);
                 self.board.remove(claim_uid);
                 self.pods().remove(claim_uid);
-                let woken = self.turns().leave(claim_uid, &self.settings);
+                let woken = self.slots().leave(claim_uid, &self.settings);
                 return Round {
                     woken,
                     failure: self.let_go(claim_uid).await.err(),
@@ -189,13 +192,19 @@ impl Controller {
                 };
             }
         };
-        let candidate = Candidate::of(&world, &self.settings, now);
-        let turn = self.turns().decide(claim_uid, candidate, &self.settings);
+        let plan = plan(&world, &self.settings, now);
+        let needed = plan.as_ref().and_then(|plan| plan.slot);
+        let request = needed.map(|usage| Request::new(&world, usage));
+        let decision = self.slots().decide(claim_uid, request, &self.settings);
         let mut round = Round {
-            woken: turn.woken,
+            woken: decision.trigger,
             ..Round::default()
         };
-        if let Some(plan) = plan(&world, &self.settings, &turn.admission, now) {
+        let plan = match decision.admission {
+            Admission::Admitted => plan,
+            Admission::Queued(queued) => plan.map(|plan| plan.deferred(&queued)),
+        };
+        if let Some(plan) = plan {
             self.take(&world, plan, &mut round, now).await;
         }
         round
@@ -234,7 +243,7 @@ impl Controller {
                         self.pods().insert(claim.uid.clone(), Instant::now());
                     }
                     if matches!(action, Action::CreateTemporaryClaim(_)) {
-                        self.turns().began(&claim.uid);
+                        self.slots().began(&claim.uid);
                     }
                     if let (
                         Action::DeleteTemporaryClaim {
@@ -289,7 +298,7 @@ impl Controller {
             return status;
         };
         if matches!(action, Action::CreateTemporaryClaim(_)) {
-            let woken = self.turns().leave(&claim.uid, &self.settings);
+            let woken = self.slots().leave(&claim.uid, &self.settings);
             round.woken.extend(woken);
         }
         let message = failure.to_string();
@@ -319,8 +328,8 @@ impl Controller {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

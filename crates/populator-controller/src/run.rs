@@ -20,7 +20,6 @@ use tokio::{
 };
 
 use crate::{
-    admission::Turns,
     apply::{Board, Recorder, Writer},
     cli::Options,
     election::{Election, Leadership, Outcome},
@@ -29,6 +28,7 @@ use crate::{
     progress::{LogReader, Poller, Scraper, Tally, Target},
     reconcile::Controller,
     rights::Rights,
+    slots::Slots,
     telemetry::Telemetry,
 };
 
@@ -205,7 +205,7 @@ fn start(
         writer: Writer::new(client.clone(), telemetry.clone()),
         recorder: Arc::clone(&recorder),
         board: Arc::clone(&board),
-        turns: Mutex::new(Turns::default()),
+        slots: Mutex::new(Slots::default()),
         pods: Mutex::default(),
         settings: options.settings.clone(),
         telemetry: telemetry.clone(),

@@ -15,11 +15,11 @@ use kube::runtime::watcher::Event;
 use populator_api::names;
 use populator_controller::{
     Settings,
-    admission::Turns,
     apply::{Board, Recorder, Writer},
     model::Kind,
     observe::{Cache, Observer},
     reconcile::Controller,
+    slots::Slots,
     telemetry::Telemetry,
 };
 use serde_json::{Value, json};
@@ -110,7 +110,7 @@ async fn look(
         writer: Writer::new(client.clone(), telemetry.clone()),
         recorder: Arc::new(Recorder::new(client.clone(), telemetry.clone())),
         board: Arc::new(Board::new(client, telemetry.clone())),
-        turns: Mutex::new(Turns::default()),
+        slots: Mutex::new(Slots::default()),
         pods: Mutex::default(),
         settings,
         telemetry,

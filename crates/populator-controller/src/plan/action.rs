@@ -143,6 +143,24 @@ impl Action {
         }
     }
 
+    /// Whether the action starts nothing, so that it is done also where there is no slot for what the plan would start.
+    pub(super) const fn needs_no_slot(&self) -> bool {
+        match self {
+            Self::AdoptTemporaryClaim { .. }
+            | Self::AdoptPod { .. }
+            | Self::ReleasePod { .. }
+            | Self::RecordNodeLost { .. } => true,
+            Self::CreateTemporaryClaim(_)
+            | Self::CreatePod(_)
+            | Self::DeletePod { .. }
+            | Self::DeleteTemporaryClaim { .. }
+            | Self::RebindVolume { .. }
+            | Self::RecordFailure { .. }
+            | Self::ForgetFailures
+            | Self::ClearSelectedNode { .. } => false,
+        }
+    }
+
     /// Reason of the event with which a failure of the action is reported, where its owner can do
     /// something about it (a quota, a policy, a missing service account).
     #[must_use]

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use populator_api::{Reason, names::event as name};
 
 use super::{
-    Action, Event, Plan, Removal, Situation, begin, failure, hold, outdated, proof, rebind, settle,
+    Action, Event, Plan, Removal, Situation, SlotUse, begin, failure, hold, outdated, proof,
+    rebind, settle,
 };
 use crate::{
     model::{ClaimPhase, Pod, PodPhase, TemporaryClaim},
@@ -148,9 +149,6 @@ fn unstarted(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
             return Plan::wait(Reason::Retrying, &failure.message).again_after(left);
         }
     }
-    if let Some(throttled) = situation.throttled() {
-        return throttled;
-    }
     let node = temporary.selected_node.as_deref();
     let pin = node.filter(|node| !world.nodes.lacks(node));
     match objects::pod(claim, source, temporary, pin, settings) {
@@ -158,7 +156,8 @@ fn unstarted(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
             Reason::PodPending,
             "making the pod",
             [Action::CreatePod(Box::new(pod))],
-        ),
+        )
+        .with_slot(SlotUse::Resume),
         None => Plan::wait(
             Reason::KindUnsupported,
             "the controller has no image for the resource's kind",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use populator_api::{GROUP, Reason, names::event as name};
 
-use super::{Action, Plan, Situation, settle};
+use super::{Action, Plan, Situation, SlotUse, settle};
 use crate::{
     model::{Binding, Claim, Grant, Kind, Lookup, Source, StorageClass},
     objects,
@@ -111,15 +111,13 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
             [clear],
         );
     }
-    if let Some(throttled) = situation.throttled() {
-        return throttled;
-    }
     let temporary = objects::temporary_claim(claim, node);
     Plan::act(
         Reason::Provisioning,
         "making the temporary claim",
         [Action::CreateTemporaryClaim(Box::new(temporary))],
     )
+    .with_slot(SlotUse::Acquire)
 }
 
 /// The populator resource, or what to do without one: nothing is made for a resource that is gone.

@@ -4,7 +4,7 @@ use contract::{Exit, Retry, Termination, termination};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use populator_api::{Reason, names::event as name};
 
-use super::{Action, Plan, Situation, begin, outdated, settle};
+use super::{Action, Plan, Situation, SlotUse, begin, outdated, settle};
 use crate::model::{Ended, LastFailure, Pod, PodPhase};
 
 /// What a failed pod says.
@@ -38,15 +38,14 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
         Err(_) => return permanent(verdict),
     };
     if outdated::is_outdated(&situation.world.claim, source, pod) {
-        // Its failure has given its place up. Until there is another one, the pod keeps its log.
-        if let Some(throttled) = situation.throttled() {
-            return throttled;
-        }
-        return Plan::act(
-            Reason::Retrying,
-            "a new attempt was asked for",
-            [Action::ForgetFailures, settle::delete_pod(pod)],
-        );
+        // A permanent failure has given the slot up. Until there is another one, the pod keeps its log.
+        let slot = if verdict.may_heal {
+            SlotUse::Resume
+        } else {
+            SlotUse::Acquire
+        };
+        let again = [Action::ForgetFailures, settle::delete_pod(pod)];
+        return Plan::act(Reason::Retrying, "a new attempt was asked for", again).with_slot(slot);
     }
     if !verdict.may_heal {
         return permanent(verdict);

@@ -52,6 +52,8 @@ pub struct Plan {
     pub status: Status,
     /// Plan again after this long, even if nothing changes by then.
     pub again: Option<Duration>,
+    /// What it needs of the limits on concurrency. Where there is no slot, [`Plan::deferred`] is done instead.
+    pub slot: Option<SlotUse>,
 }
 
 /// How a claim stands.
@@ -63,21 +65,27 @@ pub struct Status {
     pub message: String,
 }
 
-/// Whether something new may be started for the claim now. It is decided elsewhere, since it depends on
-/// all claims.
+/// What a claim needs of the limits on concurrency, for its next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotUse {
+    /// It has a slot: bytes move, or are about to.
+    Held,
+    /// It could create its pod, or make way for another one, at once: between two attempts it holds its slot; after a
+    /// permanent failure, or when what it needs was missing meanwhile, it has given it up and needs another one.
+    Resume,
+    /// It could begin at once, and needs a slot.
+    Acquire,
+}
+
+/// A claim that has to wait for a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
-    /// It may.
-    Granted,
-    /// It must wait.
-    Waiting {
-        /// How many claims wait before it.
-        ahead: usize,
-        /// How many may be served at a time.
-        limit: usize,
-        /// Who is full.
-        full: Full,
-    },
+pub struct Queued {
+    /// How many claims wait before it.
+    pub ahead: usize,
+    /// How many may have a slot at a time.
+    pub limit: usize,
+    /// Whose limit is reached.
+    pub full: Full,
 }
 
 /// Which limit a claim waits for.
@@ -91,12 +99,7 @@ pub enum Full {
 
 /// Decides the next step for the claim in `world`; `None` when it is not for us to fill.
 #[must_use]
-pub fn plan(
-    world: &World,
-    settings: &Settings,
-    admission: &Admission,
-    now: Timestamp,
-) -> Option<Plan> {
+pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Option<Plan> {
     let claim = &world.claim;
     if claim.reference.group != GROUP {
         return None;
@@ -104,7 +107,6 @@ pub fn plan(
     let situation = Situation {
         world,
         settings,
-        admission,
         now,
     };
     let mut plan = if claim.terminating {
@@ -121,7 +123,25 @@ pub fn plan(
         begin::next(&situation)
     };
     plan.actions.extend(hold::release(&situation));
+    if plan.slot.is_none() && world.own_temporary().is_some() && holds_slot(plan.status.reason) {
+        plan.slot = Some(SlotUse::Held);
+    }
     Some(plan)
+}
+
+/// Whether a claim that has its temporary claim, and stands like this, holds its slot.
+const fn holds_slot(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Provisioning
+            | Reason::PodPending
+            | Reason::PodStuck
+            | Reason::Copying
+            | Reason::Retrying
+            | Reason::NodeLost
+            | Reason::Clearing
+            | Reason::WaitingForConsumer
+    )
 }
 
 /// Everything that is decided from.
@@ -129,7 +149,6 @@ pub fn plan(
 struct Situation<'a> {
     world: &'a World,
     settings: &'a Settings,
-    admission: &'a Admission,
     now: Timestamp,
 }
 
@@ -144,6 +163,7 @@ impl Plan {
                 message: message.into(),
             },
             again: None,
+            slot: None,
         }
     }
 
@@ -165,23 +185,29 @@ impl Plan {
         self.again = Some(pause);
         self
     }
-}
 
-impl Situation<'_> {
-    /// `None` when something new may be started, else what to do meanwhile.
-    fn throttled(&self) -> Option<Plan> {
-        let Admission::Waiting { ahead, limit, full } = self.admission else {
-            return None;
-        };
-        let who = match full {
+    /// Needs a slot for its actions.
+    const fn with_slot(mut self, slot: SlotUse) -> Self {
+        self.slot = Some(slot);
+        self
+    }
+
+    /// What is done instead while there is no slot: nothing that starts work, and what keeps the record true.
+    #[must_use]
+    pub fn deferred(mut self, queued: &Queued) -> Self {
+        self.actions.retain(Action::needs_no_slot);
+        let who = match queued.full {
             Full::Controller => "the controller serves",
             Full::Source => "the claim's source serves",
         };
+        let Queued { ahead, limit, .. } = queued;
         let message =
             format!("{who} {limit} claims at a time and is full; {ahead} wait before this one");
-        let mut plan = Plan::wait(Reason::Throttled, message);
-        plan.events
-            .push(Event::normal(name::THROTTLED, &plan.status.message));
-        Some(plan.again_after(TELL_PLACE))
+        self.events = vec![Event::normal(name::THROTTLED, &message)];
+        self.status = Status {
+            reason: Reason::Throttled,
+            message,
+        };
+        self.again_after(TELL_PLACE)
     }
 }

@@ -1,11 +1,12 @@
 use populator_api::Reason;
 use populator_controller::{
     model::{Grant, Kind, Lookup, Nodes},
-    plan::{Action, Admission, Full},
+    plan::{Action, Full, Queued},
 };
 
 use crate::support::{
     Case, NODE, Row, begun, check, failed, fresh, late_binding, nothing, running, unprovisioned,
+    words,
 };
 
 #[test]
@@ -315,37 +316,48 @@ fn the_temporary_claim_is_made_for_the_chosen_node() {
 
 #[test]
 fn a_full_controller_makes_nothing_and_ends_nothing() {
-    let full: fn(&mut Case) = |case| {
-        case.admission = Admission::Waiting {
-            ahead: 4,
-            limit: 5,
-            full: Full::Source,
-        };
+    let again: fn() -> Case = || {
+        let mut case = failed(16, "");
+        case.world.claim.retry = Some("2".to_owned());
+        case
     };
-    let throttled: &[&str] = &["PopulatorThrottled"];
-    let rows: &[Row] = &[
-        ("fresh", fresh, full, Reason::Throttled, &[], throttled),
-        ("begun", begun, full, Reason::Throttled, &[], throttled),
+    let adopted: fn() -> Case = || {
+        let mut case = begun();
+        case.temporary().is_labelled = false;
+        case
+    };
+    let queued = Queued {
+        ahead: 4,
+        limit: 5,
+        full: Full::Source,
+    };
+    let cases: [(&str, fn() -> Case, &[&str]); 4] = [
+        ("fresh", fresh, &[]),
+        ("begun", begun, &[]),
         (
-            "failed for good, and asked for again",
-            || {
-                let mut case = failed(16, "");
-                case.world.claim.retry = Some("2".to_owned());
-                case
-            },
-            full,
-            Reason::Throttled,
-            &["release pod 90d0"],
-            throttled,
+            "begun by Forklift's controller",
+            adopted,
+            &["adopt claim 7e30"],
         ),
-        ("running", running, full, Reason::Copying, &[], &[]),
+        (
+            "failed permanently, and asked for again",
+            again,
+            &["release pod 90d0"],
+        ),
     ];
-    check(rows);
-    let mut case = fresh();
-    full(&mut case);
-    let message = case.plan().events[0].message.clone();
-    assert_eq!(
-        message,
-        "the claim's source serves 5 claims at a time and is full; 4 wait before this one"
-    );
+    for (name, case, actions) in cases {
+        let plan = case().plan();
+        assert!(plan.slot.is_some(), "{name}");
+        let deferred = plan.deferred(&queued);
+        assert_eq!(deferred.status.reason, Reason::Throttled, "{name}");
+        assert_eq!(words(&deferred), actions, "{name}");
+        let [event] = &deferred.events[..] else {
+            panic!("{name}: {deferred:?}");
+        };
+        assert_eq!(event.reason, "PopulatorThrottled");
+        assert_eq!(
+            event.message,
+            "the claim's source serves 5 claims at a time and is full; 4 wait before this one"
+        );
+    }
 }

@@ -10,12 +10,12 @@
     reason = "a table has as many rows as there are cases"
 )]
 
-mod admission;
 mod attempt;
 mod begin;
 mod failure;
 mod nodes;
 mod rebind;
 mod settle;
+mod slots;
 mod support;
 mod way;

@@ -13,7 +13,7 @@ use populator_controller::{
         VolumeMode, VolumePhase, World,
     },
     objects,
-    plan::{Action, Admission, Removal},
+    plan::{Action, Removal},
 };
 
 pub(crate) const CLAIM: &str = "c1a10000-0000-4000-8000-000000000000";
@@ -28,7 +28,6 @@ pub(crate) const OTHER_DISK: &str = "07be0000-0000-4000-8000-000000000000";
 pub(crate) struct Case {
     pub(crate) world: World,
     pub(crate) settings: Settings,
-    pub(crate) admission: Admission,
     pub(crate) now: Timestamp,
 }
 
@@ -64,7 +63,7 @@ impl Case {
     }
 
     pub(crate) fn try_plan(&self) -> Option<Plan> {
-        populator_controller::plan(&self.world, &self.settings, &self.admission, self.now)
+        populator_controller::plan(&self.world, &self.settings, self.now)
     }
 
     pub(crate) fn pod(&mut self) -> &mut Pod {
@@ -173,7 +172,6 @@ pub(crate) fn fresh() -> Case {
     Case {
         world,
         settings,
-        admission: Admission::Granted,
         now: now(),
     }
 }

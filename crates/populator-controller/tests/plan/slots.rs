@@ -1,50 +1,49 @@
 use std::collections::BTreeSet;
 
 use contract::Exit;
-use populator_api::Reason;
 use populator_controller::{
     Settings,
-    admission::{Candidate, Stand, admit, server_of},
     model::Lookup,
-    plan::{Admission, Full},
+    plan::{Full, Queued, SlotUse},
+    slots::{Admission, Request, admit, server_of},
 };
 
 use crate::support::{
-    Case, ago, begun, bound, failed, fresh, late_binding, now, pending, provisioned, rebound,
-    running, succeeded,
+    Case, ago, begun, bound, failed, fresh, late_binding, pending, provisioned, rebound, running,
+    succeeded,
 };
 
-/// Claims by a letter for the source and a digit for the age; capital letters hold a place.
-fn candidates(names: &[&str]) -> Vec<Candidate> {
-    let candidate = |name: &&str| {
+/// Claims by a letter for the source and a digit for the age; capital letters hold a slot.
+fn requests(names: &[&str]) -> Vec<Request> {
+    let request = |name: &&str| {
         let (source, age) = name.split_at(1);
-        Candidate {
+        Request {
             uid: (*name).to_owned(),
             created: ago(100 - age.parse::<u64>().unwrap()),
             server: source.to_lowercase(),
-            stand: if source == source.to_lowercase() {
-                Stand::Waits
+            usage: if source == source.to_lowercase() {
+                SlotUse::Acquire
             } else {
-                Stand::Holds
+                SlotUse::Held
             },
         }
     };
-    names.iter().map(candidate).collect()
+    names.iter().map(request).collect()
 }
 
 /// Who may go on, and the place of everybody else: `s` for its source's queue, `c` for the controller's.
-fn outcome(names: &[&str], granted: &[&str], total: usize, per_source: usize) -> Vec<String> {
+fn outcome(names: &[&str], admitted: &[&str], total: usize, per_source: usize) -> Vec<String> {
     let settings = Settings {
         max_in_flight: total,
         max_in_flight_per_source: per_source,
         ..Settings::default()
     };
-    let granted: BTreeSet<String> = granted.iter().map(|name| (*name).to_owned()).collect();
-    let outcome = admit(&candidates(names), &granted, &settings);
+    let admitted: BTreeSet<String> = admitted.iter().map(|name| (*name).to_owned()).collect();
+    let outcome = admit(&requests(names), &admitted, &settings);
     assert_eq!(outcome.len(), names.len(), "everybody gets an answer");
     let word = |(uid, admission): (String, Admission)| match admission {
-        Admission::Granted => uid,
-        Admission::Waiting { ahead, limit, full } => {
+        Admission::Admitted => uid,
+        Admission::Queued(Queued { ahead, limit, full }) => {
             assert_eq!(
                 limit,
                 if full == Full::Source {
@@ -87,7 +86,7 @@ fn a_full_source_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn who_holds_a_place_keeps_it_when_the_limit_is_lowered() {
+fn a_claim_with_a_slot_keeps_it_when_the_limit_is_lowered() {
     assert_eq!(
         outcome(&["A1", "A2", "A3", "b4"], &[], 2, 1),
         ["A1", "A2", "A3", "b4:c0"]
@@ -95,7 +94,7 @@ fn who_holds_a_place_keeps_it_when_the_limit_is_lowered() {
 }
 
 #[test]
-fn a_grant_that_is_not_seen_yet_counts() {
+fn an_admission_that_is_not_seen_yet_counts() {
     assert_eq!(outcome(&["a1", "a2"], &["a2"], 1, 9), ["a1:c0", "a2"]);
     assert_eq!(
         outcome(&["a1"], &["gone"], 1, 9),
@@ -106,7 +105,7 @@ fn a_grant_that_is_not_seen_yet_counts() {
 
 #[test]
 fn equal_ages_are_told_apart_by_uid() {
-    let mut twins = candidates(&["a1", "a2"]);
+    let mut twins = requests(&["a1", "a2"]);
     twins[0].created = twins[1].created;
     twins.reverse();
     let settings = Settings {
@@ -114,13 +113,13 @@ fn equal_ages_are_told_apart_by_uid() {
         ..Settings::default()
     };
     let outcome = admit(&twins, &BTreeSet::new(), &settings);
-    assert_eq!(outcome["a1"], Admission::Granted);
+    assert_eq!(outcome["a1"], Admission::Admitted);
 }
 
 type Stage = fn() -> Case;
 
 #[test]
-fn what_holds_a_place() {
+fn what_holds_a_slot() {
     let terminating: Stage = || {
         let mut case = running();
         case.world.claim.terminating = true;
@@ -141,28 +140,28 @@ fn what_holds_a_place() {
         case.world.claim.retry = Some("2".to_owned());
         case
     };
-    let cases: [(&str, Stage, Option<Stand>); 15] = [
-        ("could begin", fresh, Some(Stand::Waits)),
+    let cases: [(&str, Stage, Option<SlotUse>); 15] = [
+        ("could begin", fresh, Some(SlotUse::Acquire)),
         ("waits for a consumer", late_binding, None),
-        ("begun", begun, Some(Stand::Resumes)),
-        ("after the pause", provisioned, Some(Stand::Resumes)),
-        ("its pod is starting", pending, Some(Stand::Holds)),
-        ("copying", running, Some(Stand::Holds)),
+        ("begun", begun, Some(SlotUse::Resume)),
+        ("after the pause", provisioned, Some(SlotUse::Resume)),
+        ("its pod is starting", pending, Some(SlotUse::Held)),
+        ("copying", running, Some(SlotUse::Held)),
         (
             "failed, and another attempt follows",
             || failed(30, ""),
-            Some(Stand::Holds),
+            Some(SlotUse::Held),
         ),
         ("failed for good", || failed(16, ""), None),
         (
             "failed for good, and asked for again",
             again,
-            Some(Stand::Waits),
+            Some(SlotUse::Acquire),
         ),
         (
             "failed in a way that heals, and asked for again",
             healing,
-            Some(Stand::Resumes),
+            Some(SlotUse::Resume),
         ),
         ("failed too often", exhausted, None),
         ("copied", succeeded, None),
@@ -170,17 +169,11 @@ fn what_holds_a_place() {
         ("bound", bound, None),
         ("being deleted", terminating, None),
     ];
-    for (name, case, stand) in cases {
+    for (name, case, usage) in cases {
         let case = case();
-        let candidate = Candidate::of(&case.world, &case.settings, now());
-        assert_eq!(
-            candidate.as_ref().map(|candidate| candidate.stand),
-            stand,
-            "{name}"
-        );
-        if let Some(candidate) = candidate {
-            assert_eq!(candidate.server, "https://engine.example.org");
-        }
+        assert_eq!(case.plan().slot, usage, "{name}");
+        let request = Request::new(&case.world, SlotUse::Held);
+        assert_eq!(request.server, "https://engine.example.org");
     }
 }
 
@@ -188,19 +181,8 @@ fn what_holds_a_place() {
 fn the_pod_tells_the_server_when_the_resource_is_gone() {
     let mut case = running();
     case.world.source = Lookup::Missing;
-    let candidate = Candidate::of(&case.world, &case.settings, now()).unwrap();
-    assert_eq!(candidate.server, "https://engine.example.org");
-}
-
-#[test]
-fn a_claim_that_may_not_begin_says_why() {
-    let mut case = fresh();
-    let mut others = candidates(&["A1"]);
-    others.extend(Candidate::of(&case.world, &case.settings, now()));
-    case.settings.max_in_flight = 1;
-    let outcome = admit(&others, &BTreeSet::new(), &case.settings);
-    case.admission = outcome[&case.world.claim.uid].clone();
-    assert_eq!(case.plan().status.reason, Reason::Throttled);
+    let request = Request::new(&case.world, SlotUse::Held);
+    assert_eq!(request.server, "https://engine.example.org");
 }
 
 #[test]
