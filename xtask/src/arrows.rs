@@ -12,9 +12,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mover", &["transfer", "net", "contract", "runtime"]),
     ("ovirt-populator", MOVERS),
     ("openstack-populator", MOVERS),
+    ("population", &["populator-api", "contract"]),
     (
         "populator-controller",
-        &["populator-api", "contract", "runtime"],
+        &["population", "populator-api", "contract", "runtime"],
     ),
     ("testkit", &[]),
     ("suite", &["testkit", "contract"]),

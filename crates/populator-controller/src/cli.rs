@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 use runtime::logging;
 use tracing::Level;
 
-use crate::Settings;
+use population::Settings;
 
 #[allow(
     clippy::doc_markdown,

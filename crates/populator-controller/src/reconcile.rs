@@ -16,13 +16,15 @@ use tokio::{
 };
 
 use crate::{
-    Settings,
     apply::{Board, Failure, Recorder, Writer},
-    model::{Grant, World},
     observe::{Observer, source_of},
+    telemetry::{Ended, Telemetry},
+};
+use population::{
+    Settings,
+    model::{Grant, World},
     plan::{Action, Event, Plan, Removal, Status, plan},
     slots::{Admission, Request, Slots},
-    telemetry::{Ended, Telemetry},
 };
 
 /// A claim that is not bound is looked at this often although nothing happens: a change that was missed

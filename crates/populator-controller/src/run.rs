@@ -23,13 +23,15 @@ use crate::{
     apply::{Board, Recorder, Writer},
     cli::Options,
     election::{Election, Leadership, Outcome},
-    model::{Pod, PodPhase},
     observe::{Cache, Observer, Wakes, watch_all},
     progress::{LogReader, Poller, Scraper, Tally, Target},
     reconcile::Controller,
     rights::Rights,
-    slots::Slots,
     telemetry::Telemetry,
+};
+use population::{
+    model::{Pod, PodPhase},
+    slots::Slots,
 };
 
 /// Changes that are on their way to the loop. More than that wait in the watches.

@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::model::Kind;
+use population::model::Kind;
 
 /// From a small test disk to a large one over a slow line: 1 s to about 6 days.
 const OPERATION: [f64; 18] = [

@@ -4,11 +4,9 @@
 use std::collections::HashSet;
 
 use kube::{core::DynamicObject, runtime::watcher::Event};
+use population::model::{Kind, Lookup, Nodes};
 use populator_api::names;
-use populator_controller::{
-    model::{Kind, Lookup, Nodes},
-    observe::{Cache, SourceName},
-};
+use populator_controller::observe::{Cache, SourceName};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

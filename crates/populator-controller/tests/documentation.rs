@@ -9,12 +9,12 @@
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
 
-use populator_api::Reason;
-use populator_controller::{
+use population::{
     model::Kind,
     settings::{Settings, variable},
-    telemetry::{Ended, Telemetry},
 };
+use populator_api::Reason;
+use populator_controller::telemetry::{Ended, Telemetry};
 use prometheus_client::encoding::text::encode;
 
 const PAGE: &str = include_str!("../../../docs/controller.md");

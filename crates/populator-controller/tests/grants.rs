@@ -6,11 +6,8 @@ mod api;
 
 use jiff::Timestamp;
 use kube::runtime::watcher::Event;
-use populator_controller::{
-    Settings,
-    model::Grant,
-    observe::{Cache, Observer},
-};
+use population::{Settings, model::Grant};
+use populator_controller::observe::{Cache, Observer};
 use serde_json::{Value, json};
 
 use api::{Api, refusal};

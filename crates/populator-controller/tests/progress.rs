@@ -18,7 +18,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-use populator_controller::progress::{LogReader, Measured, Poller, Scraper, ScraperError, Target};
+use population::progress::Measured;
+use populator_controller::progress::{LogReader, Poller, Scraper, ScraperError, Target};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},

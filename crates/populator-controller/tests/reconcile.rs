@@ -12,14 +12,12 @@ use std::{
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::runtime::watcher::Event;
+use population::{Settings, model::Kind, slots::Slots};
 use populator_api::names;
 use populator_controller::{
-    Settings,
     apply::{Board, Recorder, Writer},
-    model::Kind,
     observe::{Cache, Observer},
     reconcile::Controller,
-    slots::Slots,
     telemetry::Telemetry,
 };
 use serde_json::{Value, json};

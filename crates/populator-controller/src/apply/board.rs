@@ -19,12 +19,14 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::{Endpoint, Endpoints, Failure, Recorder, parameters};
 use crate::{
-    model::{Claim, Kind},
     observe::{Observer, Resource, SourceName, api_resource},
+    telemetry::Telemetry,
+};
+use population::{
+    model::{Claim, Kind},
     plan::{Event, Status},
     progress::Measured,
     status::{Served, summarise},
-    telemetry::Telemetry,
 };
 
 /// How often there may be something to write.

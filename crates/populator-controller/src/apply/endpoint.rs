@@ -10,7 +10,7 @@ use kube::Client;
 use populator_api::{GROUP, VERSION};
 use tokio::time::Instant;
 
-use crate::model::Kind;
+use population::model::Kind;
 
 /// A definition may be replaced while we run, by Forklift's operator or by us.
 const VALID_FOR: Duration = Duration::from_mins(5);

@@ -20,10 +20,10 @@ use kube::{
 use serde_json::json;
 
 use super::{FIELD_MANAGER, is_in_ending_namespace, parameters};
-use crate::{
+use crate::telemetry::Telemetry;
+use population::{
     model::Claim,
     plan::{Event, EventType},
-    telemetry::Telemetry,
 };
 
 /// The API server forgets events after an hour. What still holds is said again before.

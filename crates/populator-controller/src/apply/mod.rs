@@ -18,11 +18,11 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{
+use crate::telemetry::Telemetry;
+use population::{
     model::{self, Claim},
     objects::patch,
     plan::Action,
-    telemetry::Telemetry,
 };
 
 /// Whose fields these are (`metadata.managedFields`).

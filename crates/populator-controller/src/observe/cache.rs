@@ -13,7 +13,7 @@ use populator_api::{
 use serde::de::DeserializeOwned;
 
 use super::table::{Change, Row, Table};
-use crate::model::{
+use population::model::{
     Claim, Grant, Kind, Lookup, Node, Nodes, Pod, Source, StorageClass, TemporaryClaim, Volume,
     World,
 };

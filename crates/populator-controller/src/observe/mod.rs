@@ -20,7 +20,7 @@ use kube::{
 use populator_api::{GROUP, VERSION, names};
 use serde_json::Value;
 
-use crate::{
+use population::{
     Settings,
     model::{Claim, Grant, Kind, Pod, PodPhase, TemporaryClaim, Volume, World},
 };

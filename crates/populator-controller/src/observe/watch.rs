@@ -31,7 +31,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Observer, api_resource};
-use crate::model::Kind;
+use population::model::Kind;
 
 /// UIDs of claims to look at.
 ///

@@ -4,11 +4,13 @@ use std::{fmt::Debug, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::LogParams};
+use population::progress::Measured;
 use populator_api::names;
 use serde_json::Value;
 use tokio::time;
 
-use super::{Measured, Target};
+
+use super::Target;
 
 /// The last progress line is near the end: one comes every 5 to 30 s, and little else.
 const LINES: i64 = 20;

@@ -1,12 +1,10 @@
 //! How far the pods are: their metrics, or else their logs, asked for at a pace.
 
 mod log;
-mod metrics;
 mod scrape;
 mod tally;
 
 pub use log::{LogReader, measured_of_log};
-pub use metrics::{Bytes, Measured};
 pub use scrape::{Scraper, ScraperError};
 pub use tally::Tally;
 
@@ -18,6 +16,7 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
+use population::progress::Measured;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 /// A pod to ask.

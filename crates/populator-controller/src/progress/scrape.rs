@@ -4,7 +4,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use contract::args::METRICS_ADDRESS;
 
-use super::{Measured, Target};
+use population::progress::Measured;
+
+use super::Target;
 
 /// For the connection, the handshake and the answer together.
 const TIMEOUT: Duration = Duration::from_secs(5);

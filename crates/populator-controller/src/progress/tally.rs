@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::{Measured, Target};
+use population::progress::Measured;
+
+use super::Target;
 
 /// What pods have said last, so that each byte is counted once: also when a pod was silent meanwhile.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::progress::Bytes;
+    use population::progress::Bytes;
 
     fn target(pod_uid: &str, created: i64) -> Target {
         Target {

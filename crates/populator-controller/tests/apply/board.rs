@@ -7,13 +7,11 @@ use std::{
 };
 
 use kube::{core::DynamicObject, runtime::watcher::Event as Watched};
+use population::{model::Kind, plan::Status, progress::Measured};
 use populator_api::Reason;
 use populator_controller::{
     apply::{Board, Recorder},
-    model::Kind,
     observe::{Cache, Observer, SourceName},
-    plan::Status,
-    progress::Measured,
 };
 use serde_json::{Value, json};
 

@@ -1,6 +1,7 @@
 use jiff::Timestamp;
+use population::plan::Event;
 use populator_api::names::event;
-use populator_controller::{apply::Recorder, plan::Event};
+use populator_controller::apply::Recorder;
 use serde_json::json;
 
 use super::{

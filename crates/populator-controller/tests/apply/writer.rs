@@ -3,12 +3,12 @@ use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use populator_api::Reason;
-use populator_controller::{
-    apply::{Failure, Writer},
+use population::{
     model::{Claim, LastFailure, LostPod, Volume},
     plan::{Action, Removal},
 };
+use populator_api::Reason;
+use populator_controller::apply::{Failure, Writer};
 use serde_json::{Value, json};
 
 use super::{

@@ -1,8 +1,8 @@
-use populator_api::Reason;
-use populator_controller::{
+use population::{
     model::{Grant, Kind, Lookup, Nodes},
     plan::{Action, Full, Queued},
 };
+use populator_api::Reason;
 
 use crate::support::{
     Case, NODE, Row, begun, check, failed, fresh, late_binding, nothing, running, unprovisioned,
@@ -310,7 +310,7 @@ fn the_temporary_claim_is_made_for_the_chosen_node() {
     };
     assert_eq!(node_of(&case).as_deref(), Some(NODE));
     // An immediate class chooses by itself, whatever somebody wrote on the claim.
-    case.class().binding = populator_controller::model::Binding::Immediate;
+    case.class().binding = population::model::Binding::Immediate;
     assert_eq!(node_of(&case), None);
 }
 

@@ -1,13 +1,13 @@
 //! The whole way of a claim, with Kubernetes played in a few lines.
 
-use populator_api::Reason;
-use populator_controller::{
+use population::{
     model::{
         Binding, Claim, ClaimPhase, ClaimReference, Pod, PodPhase, TemporaryClaim, Volume,
         VolumePhase,
     },
     plan::Action,
 };
+use populator_api::Reason;
 
 use crate::support::{
     CLAIM, Case, NODE, POD, TEMPORARY, complete, failed, fresh, late_binding, words,
@@ -75,7 +75,7 @@ fn kubernetes(case: &mut Case) -> bool {
     let target = reference(&world.claim);
     if world.claim.class.is_some()
         && world.claim.selected_node.is_none()
-        && matches!(&world.class, populator_controller::model::Lookup::Found(class)
+        && matches!(&world.class, population::model::Lookup::Found(class)
             if class.binding == Binding::WaitForFirstConsumer)
     {
         world.claim.selected_node = Some(NODE.to_owned());

@@ -8,17 +8,17 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::{core::v1 as core, storage::v1 as storage};
-use populator_api::{
-    Reason,
-    names::{self, annotation as key},
-};
-use populator_controller::{
+use population::{
     model::{
         Binding, ClaimPhase, ClaimReference, LostPod, Node, Nodes, Pod, PodPhase, StorageClass,
         TemporaryClaim, Volume, VolumePhase,
     },
     objects::patch,
     plan::Verdict,
+};
+use populator_api::{
+    Reason,
+    names::{self, annotation as key},
 };
 use serde_json::{Value, from_value, json};
 

@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Time};
-use populator_api::{OpenstackVolumePopulator, OvirtVolumePopulator, Reason};
-use populator_controller::{
+use population::{
     Settings,
     model::{Claim, Kind, LastFailure, Source, SourceError, TemporaryClaim},
     objects,
 };
+use populator_api::{OpenstackVolumePopulator, OvirtVolumePopulator, Reason};
 use serde_json::{Value, json};
 
 const CLAIM: &str = "c1a10000-0000-4000-8000-000000000000";
@@ -243,7 +243,7 @@ fn failures_are_kept_on_the_claim_and_read_back() {
         json!({"recreations": "many", "forklift.konveyor.io/last-failure": "{"});
     assert_eq!(
         claim(object).attempts,
-        populator_controller::model::Attempts::default()
+        population::model::Attempts::default()
     );
 }
 

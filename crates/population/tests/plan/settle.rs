@@ -1,5 +1,5 @@
+use population::model::{ClaimPhase, ClaimReference, Lookup, Volume};
 use populator_api::{Reason, names};
-use populator_controller::model::{ClaimPhase, ClaimReference, Lookup, Volume};
 
 use crate::support::{
     CLAIM, Case, Row, ago, begun, bound, check, done, failed, fresh, nothing, now, provisioned,

@@ -3,13 +3,13 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use populator_api::{PopulatorStatus, Reason};
-use populator_controller::{
+use population::{
     model::Claim,
     plan::Status,
     progress::{Bytes, Measured},
     status::{Served, summarise},
 };
+use populator_api::{PopulatorStatus, Reason};
 use serde_json::json;
 
 fn claim(name: &str) -> Claim {

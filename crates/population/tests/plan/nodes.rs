@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use populator_api::Reason;
-use populator_controller::{
+use population::{
     model::{ClaimPhase, Lookup, LostPod, NodeTerm, Nodes, PodPhase, Requirement},
     plan::Action,
 };
+use populator_api::Reason;
 
 use crate::support::{
     Case, NODE, POD, Row, ago, begun, bound, check, failed, node, now, pending, provisioned,
@@ -144,7 +144,7 @@ fn the_pod_goes_where_the_volume_is_made_as_long_as_there_is_such_a_node() {
     case.temporary().selected_node = Some(NODE.to_owned());
     let pin = |case: &Case| match &case.plan().actions[..] {
         [Action::CreatePod(pod)] => {
-            populator_controller::model::Pod::from_object(&{
+            population::model::Pod::from_object(&{
                 let mut pod = (**pod).clone();
                 pod.metadata.uid = Some("u".to_owned());
                 pod

@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use contract::{Exit, Termination};
 use jiff::Timestamp;
-use populator_api::{Reason, names};
-use populator_controller::{
+use population::{
     Plan, Settings,
     model::{
         Attempts, Binding, Claim, ClaimPhase, ClaimReference, Ended, Grant, Kind, Lookup, Node,
@@ -15,6 +14,7 @@ use populator_controller::{
     objects,
     plan::{Action, Removal},
 };
+use populator_api::{Reason, names};
 
 pub(crate) const CLAIM: &str = "c1a10000-0000-4000-8000-000000000000";
 pub(crate) const TEMPORARY: &str = "7e300000-0000-4000-8000-000000000000";
@@ -63,7 +63,7 @@ impl Case {
     }
 
     pub(crate) fn try_plan(&self) -> Option<Plan> {
-        populator_controller::plan(&self.world, &self.settings, self.now)
+        population::plan(&self.world, &self.settings, self.now)
     }
 
     pub(crate) fn pod(&mut self) -> &mut Pod {

@@ -3,11 +3,11 @@ use std::time::Duration;
 use contract::{Exit, Retry, Termination};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use populator_api::{Reason, Standing};
-use populator_controller::{
+use population::{
     model::{Attempts, LastFailure, Lookup},
     plan::{Action, Verdict},
 };
+use populator_api::{Reason, Standing};
 
 use crate::support::{Case, POD, Row, ago, check, failed, now, provisioned, words};
 
@@ -228,7 +228,7 @@ fn a_new_try_can_be_asked_for() {
             "by correcting the resource",
             || told(Exit::Credentials),
             |case| {
-                case.source().origin = populator_controller::model::Origin::Ovirt {
+                case.source().origin = population::model::Origin::Ovirt {
                     engine_url: "https://other.example.org".to_owned(),
                     secret: "engine".to_owned(),
                     disk: "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d".to_owned(),
@@ -243,7 +243,7 @@ fn a_new_try_can_be_asked_for() {
             || told(Exit::SourceUnavailable),
             |case| {
                 case.world.claim.attempts.recreations = 3;
-                case.source().network = Some(populator_controller::model::Network {
+                case.source().network = Some(population::model::Network {
                     namespace: "nets".to_owned(),
                     name: "fast".to_owned(),
                 });

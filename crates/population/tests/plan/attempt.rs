@@ -1,10 +1,8 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use population::model::{ClaimPhase, Ended, Lookup, Network, Origin, PodPhase, VolumePhase};
 use populator_api::Reason;
-use populator_controller::model::{
-    ClaimPhase, Ended, Lookup, Network, Origin, PodPhase, VolumePhase,
-};
 
 use crate::support::{
     Case, DISK, Row, TEMPORARY, ago, begun, check, nothing, now, pending, provisioned, rebound,

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use contract::Exit;
-use populator_controller::{
+use population::{
     Settings,
     model::Lookup,
     plan::{Full, Queued, SlotUse},

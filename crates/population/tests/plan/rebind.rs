@@ -1,9 +1,9 @@
 use contract::{Exit, Termination};
-use populator_api::Reason;
-use populator_controller::{
+use population::{
     model::{ClaimPhase, ClaimReference, Lookup, Origin, VolumePhase},
     plan::Action,
 };
+use populator_api::Reason;
 
 use crate::support::{
     Case, DISK, Row, check, nothing, now, rebound, replaced, running, succeeded, words,
@@ -236,12 +236,8 @@ fn the_patch_names_what_it_was_decided_on() {
     let Action::RebindVolume { volume, from, disk } = &plan.actions[0] else {
         panic!("{plan:?}");
     };
-    let patch = populator_controller::objects::patch::rebind(
-        volume,
-        from,
-        &case.world.claim,
-        disk.as_deref(),
-    );
+    let patch =
+        population::objects::patch::rebind(volume, from, &case.world.claim, disk.as_deref());
     let expected = include_str!("../golden/rebind.json");
     assert_eq!(
         patch,
@@ -254,7 +250,7 @@ fn the_patch_names_what_it_was_decided_on() {
 fn a_volume_without_annotations_gets_a_place_for_one() {
     let mut case = succeeded();
     case.volume().is_annotated = false;
-    let patch = populator_controller::objects::patch::rebind(
+    let patch = population::objects::patch::rebind(
         case.world.volume.as_ref().unwrap(),
         "from",
         &case.world.claim,
