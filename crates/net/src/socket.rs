@@ -1,7 +1,7 @@
 //! A blocking TCP socket that sees cancellation and stalls.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     net::TcpStream,
     sync::Arc,
     time::Duration,
@@ -10,13 +10,13 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::sockopt::set_socket_linger,
+    net::{RecvFlags, recv, sockopt::set_socket_linger},
 };
 
 use crate::{Cancel, Clock, Error, Kind, sockopt::set_receive_low_water};
 
 /// How long one system call blocks at most, and so how soon a cancellation is seen.
-pub(crate) const SLICE: Duration = Duration::from_millis(250);
+const SLICE: Duration = Duration::from_millis(250);
 
 /// A connected socket. Its errors name the peer only.
 pub(crate) struct Socket {
@@ -29,6 +29,8 @@ pub(crate) struct Socket {
     /// Until when, on the clock, the connection must be made; past that point, `None`.
     deadline: Option<Duration>,
     low_water: u32,
+    /// [`SLICE`] as poll(2) takes it.
+    slice: Timespec,
 }
 
 impl Socket {
@@ -45,7 +47,6 @@ impl Socket {
         // To be closed by a reset. A pod's address goes with the pod: a server that still has bytes to send would get
         // no answer any more, and hold the disk until TCP gives up, a quarter of an hour later.
         set_socket_linger(&stream, Some(Duration::ZERO))?;
-        stream.set_read_timeout(Some(SLICE))?;
         stream.set_write_timeout(Some(SLICE))?;
         Ok(Self {
             stream,
@@ -55,6 +56,7 @@ impl Socket {
             stall,
             deadline: Some(deadline),
             low_water: 1,
+            slice: SLICE.try_into().map_err(io::Error::other)?,
         })
     }
 
@@ -82,10 +84,22 @@ impl Socket {
         let since = self.clock.now();
         loop {
             self.check(since)?;
-            match self.stream.read(buf) {
-                Ok(count) => return Ok(count),
-                Err(error) if is_pause(&error) => {}
-                Err(error) => return Err(self.broken(error)),
+            // The wait is a call of its own, which leaves the bytes in the queue. A receive that blocks takes out
+            // what has come, and is then woken only when as many bytes as the mark lie in the queue once more; at the
+            // end of an answer they never do, and it sleeps until its time-out.
+            // How the wait ends does not matter: bytes below the mark at the end of the slice, the end of the stream
+            // and an error are all seen by the receive.
+            match poll(
+                &mut [PollFd::new(&self.stream, PollFlags::IN)],
+                Some(&self.slice),
+            ) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(self.broken(error.into())),
+            }
+            match recv(&self.stream, &mut *buf, RecvFlags::DONTWAIT) {
+                Ok((_, count)) => return Ok(count),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(self.broken(error.into())),
             }
         }
     }
@@ -158,4 +172,167 @@ fn is_pause(error: &io::Error) -> bool {
         error.kind(),
         ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
     ) && error.raw_os_error() != Some(Errno::TIMEDOUT.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Mutex, mpsc},
+        thread,
+    };
+
+    use http::{HeaderMap, HeaderValue};
+    use testkit::{Cut, Fault, Gate, Server, When, pki};
+    use url::Url;
+
+    use super::*;
+    use crate::{Connection, Trust, origin::Origin, tls_stream::TlsStream, transport::Transport};
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// A clock that stands still, and opens a gate when it is looked at: just before bytes are waited for.
+    #[derive(Debug, Clone, Default)]
+    struct Opening(Arc<Mutex<Option<Gate>>>);
+
+    impl Clock for Opening {
+        fn now(&self) -> Duration {
+            if let Some(gate) = self.0.lock().unwrap().take() {
+                gate.open();
+            }
+            Duration::ZERO
+        }
+
+        fn wait(&self, _: Duration, cancel: &Cancel) -> bool {
+            cancel.is_cancelled()
+        }
+    }
+
+    /// A server of `bytes`, and a connection to it on which a receive that waits for the end of its slice
+    /// waits for an hour.
+    struct Bench {
+        server: Server,
+        connection: Connection,
+        clock: Opening,
+    }
+
+    impl Bench {
+        /// Over plain TCP, and over TLS.
+        fn each(bytes: &Arc<Vec<u8>>) -> [Self; 2] {
+            [false, true].map(|secure| {
+                let authority = pki::Authority::new("an authority");
+                let identity = authority.server(pki::LOCAL);
+                let mut builder =
+                    Server::builder().object("/x", testkit::Object::from(Arc::clone(bytes)));
+                if secure {
+                    builder = builder.tls(identity.server_config());
+                }
+                let server = builder.start();
+                let clock = Opening::default();
+                let mut socket = Socket::new(
+                    TcpStream::connect(server.address()).unwrap(),
+                    "the server".into(),
+                    Arc::new(clock.clone()),
+                    Cancel::new(),
+                    HOUR,
+                    HOUR,
+                )
+                .unwrap();
+                socket.slice = HOUR.try_into().unwrap();
+                let transport = if secure {
+                    let trust = Trust::from_pem(authority.pem().as_bytes()).unwrap();
+                    let config = Arc::new(trust.client_config().unwrap());
+                    let name = server.address().ip().into();
+                    Transport::Tls(Box::new(TlsStream::connect(socket, config, name).unwrap()))
+                } else {
+                    Transport::Plain(socket)
+                };
+                let origin = Origin::of(&url(&server)).unwrap();
+                let agent = HeaderValue::from_static("net-test/1");
+                Self {
+                    server,
+                    connection: Connection::new(transport, origin, None, agent),
+                    clock,
+                }
+            })
+        }
+
+        fn get(&mut self) {
+            let to = url(&self.server);
+            self.connection.get(&to, &HeaderMap::new()).unwrap();
+        }
+
+        /// The content of the answer.
+        fn content(self) -> (Self, Result<Vec<u8>, Error>) {
+            let (sender, receiver) = mpsc::channel();
+            let mut connection = self.connection;
+            thread::spawn(move || {
+                let content = connection.read_to_end(1 << 30);
+                // The test may have given up.
+                let _ = sender.send((connection, content));
+            });
+            let (connection, content) = receiver
+                .recv_timeout(testkit::PATIENCE)
+                .expect("a receive sleeps although nothing more comes");
+            (Self { connection, ..self }, content)
+        }
+    }
+
+    fn url(server: &Server) -> Url {
+        Url::parse(&server.url("/x")).unwrap()
+    }
+
+    fn pattern(length: u32) -> Arc<Vec<u8>> {
+        Arc::new((0..length).map(|at| (at % 251) as u8).collect())
+    }
+
+    #[test]
+    fn a_receive_that_waits_is_woken_by_the_last_bytes() {
+        // Below the low-water mark: one receive could take the whole.
+        let bytes = pattern(120_000);
+        for mut bench in Bench::each(&bytes) {
+            let mut held = 0;
+            for last in [1, 1000, 20_000, 60_000, 119_999].repeat(3) {
+                let (begin, rest) = (Gate::new(), Gate::new());
+                for (after, gate) in [(0, &begin), (120_000 - last, &rest)] {
+                    bench.server.fault(When::any(), Fault::stall(after, gate));
+                }
+                bench.get();
+                begin.open();
+                held += 2;
+                bench.server.wait_for_held(held);
+                // The first part has come; the last one comes while the receive waits for it.
+                *bench.clock.0.lock().unwrap() = Some(rest);
+                let (again, content) = bench.content();
+                assert!(content.unwrap() == *bytes, "{last}");
+                bench = again;
+            }
+            assert_eq!(bench.server.connections(), 1);
+        }
+    }
+
+    #[test]
+    fn no_receive_waits_for_more_than_comes() {
+        let bytes = pattern(700_000);
+        let whole = [
+            Fault::Drip(1000),
+            Fault::Chunked(300),
+            Fault::Chunked(65_536),
+            Fault::UntilClose,
+        ];
+        for fault in whole {
+            for mut bench in Bench::each(&bytes) {
+                bench.server.fault(When::any(), fault.clone());
+                bench.get();
+                assert!(bench.content().1.unwrap() == *bytes, "{fault:?}");
+            }
+        }
+        for how in [Cut::Fin, Cut::Orderly, Cut::Reset] {
+            for mut bench in Bench::each(&bytes) {
+                bench.server.fault(When::any(), Fault::cut(600_000, how));
+                bench.get();
+                let error = bench.content().1.unwrap_err();
+                assert_eq!(error.kind(), Kind::Closed, "{how:?}");
+            }
+        }
+    }
 }

@@ -82,6 +82,33 @@ fn a_stall_in_the_body() {
 }
 
 #[test]
+fn bytes_below_the_low_water_mark_come_before_the_stall() {
+    let bytes = Arc::new(pattern(40_000));
+    for bench in Bench::each(&bytes) {
+        let (begin, never) = (Gate::new(), Gate::new());
+        for (after, gate) in [(0, &begin), (30_000, &never)] {
+            bench.server.fault(When::any(), Fault::stall(after, gate));
+        }
+        let mut connection = bench.get();
+        begin.open();
+        bench.server.wait_for_held(2);
+        let mut buf = vec![0; 40_000];
+        let (count, error) = thread::scope(|scope| {
+            let reader = scope.spawn(|| connection.read(&mut buf).unwrap_err());
+            bench.clock.wait_for_looks();
+            bench
+                .clock
+                .pass(Duration::from_secs(30), || reader.is_finished());
+            reader.join().unwrap()
+        });
+        assert_eq!(error.kind(), Kind::Stalled, "{error}");
+        assert_eq!(count, 30_000);
+        assert!(buf[..count] == bytes[..count]);
+        never.open();
+    }
+}
+
+#[test]
 fn no_stall_while_the_clock_stands() {
     let bytes = Arc::new(pattern(1 << 20));
     for bench in Bench::each(&bytes) {

@@ -218,7 +218,13 @@ fn start(
         complete.await;
         // Before any claim is looked at, so that nobody is let in too many.
         first.count_places();
-        let number = wakes.open(|| first.observer.cache().all_claims()).await;
+        let all = || {
+            let cache = first.observer.cache();
+            let mut all = cache.all_claims();
+            all.extend(cache.gone_claims());
+            all
+        };
+        let number = wakes.open(all).await;
         tracing::info!(claims = number, "the cluster is known");
     });
 

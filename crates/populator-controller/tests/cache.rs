@@ -243,7 +243,9 @@ fn of_a_claim_that_is_bound_its_own_volume_counts() {
 fn pods_are_found_after_their_claim_has_gone() {
     let mut cache = two_claims();
     cache.pods(apply(pod("a", "one")));
+    assert!(cache.gone_claims().is_empty());
     cache.claims(delete(claim("a", "c", "one")));
+    assert_eq!(cache.gone_claims(), of(&["one"]));
     let found = cache.pods_of("one");
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].0.as_str(), found[0].1.uid.as_str()), ("a", "p"));

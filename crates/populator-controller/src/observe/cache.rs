@@ -268,6 +268,16 @@ impl Cache {
         self.names.keys().cloned().collect()
     }
 
+    /// UIDs of claims that are gone, and have left a pod behind.
+    #[must_use]
+    pub fn gone_claims(&self) -> HashSet<String> {
+        let pods = self.pods.values();
+        pods.filter_map(|pod| claim_of_pod(&pod.name))
+            .filter(|uid| !self.names.contains_key(*uid))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Every pod, with the UID of the claim that it works for.
     pub fn all_pods(&self) -> impl Iterator<Item = (&str, &Name, &Pod)> {
         let owned = |(name, pod)| {
