@@ -11,11 +11,11 @@ use std::{
 use contract::Exit;
 use net::{Cancel, Clock};
 use tokio::{sync::watch, time::Instant};
-use transfer::{Options, Progress, Report, Source, Surroundings, Verification, sink};
+use transfer::{Controls, Options, Progress, Report, Source, Verification, sink};
 
 use crate::{Arguments, Check, Environment, Failure, Secrets, Switch, Target, Verify};
 
-/// Surroundings of a job. Cheap to clone.
+/// Controls of a job. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// How to reach servers: trust from the secrets, proxies from the environment, time limits and
@@ -140,15 +140,11 @@ impl Context {
                 "the source holds no data: its size is 0 bytes",
             ));
         }
-        let (options, surroundings) = (self.options(verification), self.surroundings());
+        let (options, controls) = (self.options(verification), self.controls());
         let sink = target.share();
         self.blocking(move || {
-            let result = transfer::copy(
-                source.as_ref(),
-                sink.as_ref().as_ref(),
-                &options,
-                &surroundings,
-            );
+            let result =
+                transfer::copy(source.as_ref(), sink.as_ref().as_ref(), &options, &controls);
             // Before the result is seen, so that the target can be closed at once.
             drop(sink);
             result
@@ -193,8 +189,8 @@ impl Context {
 
     /// What the engine needs besides its settings.
     #[must_use]
-    pub fn surroundings(&self) -> Surroundings {
-        Surroundings {
+    pub fn controls(&self) -> Controls {
+        Controls {
             clock: Arc::clone(&self.clock),
             cancel: self.cancel.clone(),
             seed: self.seed,

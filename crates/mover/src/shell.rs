@@ -121,8 +121,8 @@ impl Run<'_> {
         F: Future<Output = Result<Done, Failure>> + Send + 'static,
     {
         let mut tasks = Tasks::new();
-        let mut surroundings = match self.surroundings(&mut tasks) {
-            Ok(surroundings) => surroundings,
+        let mut controls = match self.controls(&mut tasks) {
+            Ok(controls) => controls,
             Err(failure) => return self.tell(Err(failure)),
         };
         let (handle, stop) = Stop::new();
@@ -130,31 +130,31 @@ impl Run<'_> {
             Ok(context) => {
                 let mut jobs = JoinSet::new();
                 jobs.spawn(async move { job(context).await });
-                conduct(jobs, &mut surroundings.signals, &handle, &mut tasks).await
+                conduct(jobs, &mut controls.signals, &handle, &mut tasks).await
             }
             Err(failure) => Err(failure),
         };
         let copied = matches!(result, Ok(Done::Copied { .. }));
         self.shown.succeeded.store(copied, Ordering::Release);
-        if let Some(linger) = &surroundings.linger {
+        if let Some(linger) = &controls.linger {
             linger.begin();
         }
         // Told before the metrics linger: whoever is in a hurry need not wait.
         let exit = self.tell(result);
-        if let Some(linger) = surroundings.linger.filter(|_| copied) {
+        if let Some(linger) = controls.linger.filter(|_| copied) {
             tokio::select! {
                 _ = linger.wait(self.arguments.run.metrics_linger) => {}
-                Some(_) = surroundings.signals.recv() => {}
+                Some(_) = controls.signals.recv() => {}
             }
         }
         // The endpoint finishes its answers; everything else is aborted with the executor.
-        drop(surroundings.stop_endpoint);
+        drop(controls.stop_endpoint);
         tasks.ended(METRICS_TASK, GRACE).await;
         exit
     }
 
     /// Starts what runs beside the job.
-    fn surroundings(&self, tasks: &mut Tasks) -> Result<Beside, Failure> {
+    fn controls(&self, tasks: &mut Tasks) -> Result<Beside, Failure> {
         let (sender, signals) = mpsc::channel(4);
         let mut source = Signals::install()
             .map_err(|error| Failure::from_error(Exit::Internal, &error).context("signals"))?;

@@ -36,6 +36,6 @@ pub use error::{Error, Kind, chain};
 pub use proxy::{Proxies, Proxy};
 pub use redirect::{headers_for as redirected_headers, target as redirect_target};
 pub use rest::{Answer, Request, Rest};
-pub use retry::{RetryPolicy, retry_after};
+pub use retry::{Repeat, retry_after};
 pub use settings::{Settings, Timeouts};
 pub use tls::Trust;

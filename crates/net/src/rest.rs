@@ -11,7 +11,7 @@ use reqwest::{
 use url::Url;
 
 use crate::{
-    Error, Kind, Proxies, RetryPolicy, Settings,
+    Error, Kind, Proxies, Repeat, Settings,
     origin::Origin,
     proxy::proxy_credentials,
     redirect, retry,
@@ -42,7 +42,7 @@ pub struct Request {
     /// For the whole exchange, one try.
     pub timeout: Duration,
     /// When to repeat it.
-    pub retry: RetryPolicy,
+    pub retry: Repeat,
 }
 
 /// An answer, its body read whole. `Debug` shows the status and the origin only.

@@ -14,26 +14,26 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// When to repeat a request.
 ///
 /// Repeated are transient network errors ([`crate::Kind::is_transient`]) and the answers 429, 502,
-/// 503 and 504, by [`RetryPolicy::Repeatable`] also 500; after 0.5 s, doubling up to 30 s, with jitter, and not before the answer's
+/// 503 and 504, by [`Repeat::Idempotent`] also 500; after 0.5 s, doubling up to 30 s, with jitter, and not before the answer's
 /// `Retry-After`. What would end after the given time is not begun: the last answer or error is
 /// returned instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryPolicy {
+pub enum Repeat {
     /// Never: the caller decides (a POST whose answer was lost).
     Never,
     /// For at most this long in all. `POST` and `PATCH` are repeated only where the server surely did
     /// not act on them: the request was not sent ([`Error::was_sent`]), or was refused by 429 or 503.
-    For(Duration),
+    Safe(Duration),
     /// For at most this long in all, whatever the method: the caller knows that acting on the
     /// request twice does no harm (a log-in).
-    Repeatable(Duration),
+    Idempotent(Duration),
 }
 
-impl RetryPolicy {
+impl Repeat {
     const fn budget(self) -> Option<Duration> {
         match self {
             Self::Never => None,
-            Self::For(budget) | Self::Repeatable(budget) => Some(budget),
+            Self::Safe(budget) | Self::Idempotent(budget) => Some(budget),
         }
     }
 }
@@ -55,7 +55,7 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 /// The attempt is a closure that gives a future, not an asynchronous closure: only so can the
 /// compiler see that a caller's future may move between threads.
 pub(crate) async fn run<F>(
-    policy: RetryPolicy,
+    policy: Repeat,
     method: &Method,
     peer: &str,
     mut attempt: impl FnMut() -> F,
@@ -66,7 +66,7 @@ where
     let Some(budget) = policy.budget() else {
         return attempt().await;
     };
-    let repeatable = matches!(policy, RetryPolicy::Repeatable(_));
+    let repeatable = matches!(policy, Repeat::Idempotent(_));
     let harmless = repeatable || !matches!(*method, Method::POST | Method::PATCH);
     let start = Instant::now();
     let mut delays = ExponentialBuilder::new()
@@ -142,7 +142,7 @@ mod tests {
 
     /// Plays `outcomes` (the last one for ever) and returns how many tries were made in what time.
     async fn play(
-        policy: RetryPolicy,
+        policy: Repeat,
         method: Method,
         outcomes: &[fn() -> Result<Answer, Error>],
     ) -> (usize, Duration) {
@@ -157,7 +157,7 @@ mod tests {
         (tries, start.elapsed())
     }
 
-    const MINUTE: RetryPolicy = RetryPolicy::For(Duration::from_mins(1));
+    const MINUTE: Repeat = Repeat::Safe(Duration::from_mins(1));
 
     #[tokio::test(start_paused = true)]
     async fn repeats_until_an_answer_comes() {
@@ -206,7 +206,7 @@ mod tests {
             assert_eq!(play(MINUTE, Method::GET, &[outcome]).await.0, 1);
         }
         assert_eq!(
-            play(RetryPolicy::Never, Method::GET, &[|| answer(503, None)])
+            play(Repeat::Never, Method::GET, &[|| answer(503, None)])
                 .await
                 .0,
             1
@@ -215,7 +215,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_post_that_may_have_arrived_is_not_repeated() {
-        let repeatable = RetryPolicy::Repeatable(Duration::from_mins(1));
+        let repeatable = Repeat::Idempotent(Duration::from_mins(1));
         let table: [(fn() -> _, bool); 6] = [
             (|| failure(Kind::Connect), true),
             (|| answer(503, None), true),

@@ -19,7 +19,7 @@ use std::{
 
 use common::{connect, pki, plain, read_head, texts, trusting, url};
 use http::{HeaderMap, Method};
-use net::{Error, Kind, Proxies, Request, Rest, RetryPolicy, Settings};
+use net::{Error, Kind, Proxies, Repeat, Request, Rest, Settings};
 use testkit::{Reply, Server};
 
 /// A proxy for tunnels that answers with `status`, and after a 200 connects. Records what it was asked.
@@ -65,7 +65,7 @@ fn by_rest(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
         timeout: Duration::from_mins(1),
-        retry: RetryPolicy::Never,
+        retry: Repeat::Never,
     }))?;
     Ok(answer.body.to_vec())
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{answers, assert_kind, pki, plain, texts, trusting, url};
 use http::{HeaderMap, HeaderValue, Method};
-use net::{Answer, Error, Kind, Request, Rest, RetryPolicy, Settings};
+use net::{Answer, Error, Kind, Repeat, Request, Rest, Settings};
 use testkit::{Cut, Fault, Gate, Reply, Server, When};
 
 fn request(method: Method, to: &str) -> Request {
@@ -31,7 +31,7 @@ fn request(method: Method, to: &str) -> Request {
         headers,
         body: Bytes::new(),
         timeout: Duration::from_mins(1),
-        retry: RetryPolicy::Never,
+        retry: Repeat::Never,
     }
 }
 
@@ -257,7 +257,7 @@ async fn busy_servers_are_asked_again() {
     let server = Server::builder().object("/x", b"body".to_vec()).start();
     server.fault(When::any(), Fault::retry_after(429, 0));
     let mut patient = request(Method::GET, &server.url("/x"));
-    patient.retry = RetryPolicy::For(Duration::from_mins(1));
+    patient.retry = Repeat::Safe(Duration::from_mins(1));
     let answer = Rest::new(&plain()).unwrap().send(patient).await.unwrap();
     assert_eq!(answer.body, "body");
     assert_eq!(server.requests().len(), 2);

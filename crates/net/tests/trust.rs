@@ -13,7 +13,7 @@ use std::{io::Write, net::TcpListener, thread, time::Duration};
 
 use common::{answers, assert_kind, connect, connector, pki, read_head, texts, trusting, url};
 use http::{HeaderMap, Method};
-use net::{Error, Kind, Request, Rest, RetryPolicy, Settings, Trust};
+use net::{Error, Kind, Repeat, Request, Rest, Settings, Trust};
 use testkit::{
     Server,
     pki::{Authority, Identity, LOCAL},
@@ -32,7 +32,7 @@ fn fetch(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
         timeout: Duration::from_mins(1),
-        retry: RetryPolicy::Never,
+        retry: Repeat::Never,
     }));
     let by_connection = connect(settings, to).and_then(|mut connection| {
         connection.get(&url(to), &HeaderMap::new())?;

@@ -10,7 +10,7 @@ use contract::{
     args::{flag, secret},
 };
 use mover::{Context, Done, Failure, Target, Verify};
-use net::RetryPolicy;
+use net::Repeat;
 use transfer::{
     Access, ByteRange, Source, Verification,
     source::{Authorization, HttpSource},
@@ -87,7 +87,7 @@ async fn plan(context: &Context, arguments: &SourceArguments) -> Result<Plan, Fa
     let url = auth_url(&arguments.endpoint)?;
     let availability: Availability = secrets.text(secret::AVAILABILITY).unwrap_or("").parse()?;
     let region = secrets.text(secret::REGION_NAME).map(str::trim);
-    let retry = RetryPolicy::Repeatable(context.patience);
+    let retry = Repeat::Idempotent(context.patience);
     let rest = context.rest()?;
 
     let keystone = Keystone::new(rest.clone(), url, credentials);
@@ -151,13 +151,13 @@ impl Plan {
         let url = self.glance.data_url(&self.id);
         let authorization: Arc<dyn Authorization> = Arc::clone(&self.session) as _;
         let (bytes, connections) = (self.bytes, context.connections);
-        let (policy, surroundings) = (
+        let (policy, controls) = (
             context.options(Verification::None).retry,
-            context.surroundings(),
+            context.controls(),
         );
         let source = context
             .blocking(move || {
-                persevere("open the image's data", &policy, &surroundings, || {
+                persevere("open the image's data", &policy, &controls, || {
                     HttpSource::probe(
                         connector.clone(),
                         url.clone(),
@@ -188,14 +188,14 @@ impl Plan {
         if self.policy == Policy::Verbatim {
             return Ok(());
         }
-        let (policy, surroundings) = (
+        let (policy, controls) = (
             context.options(Verification::None).retry,
-            context.surroundings(),
+            context.controls(),
         );
         let cancel = context.cancel.clone();
         let head = context
             .blocking(move || {
-                persevere("read the image's beginning", &policy, &surroundings, || {
+                persevere("read the image's beginning", &policy, &controls, || {
                     let mut head = vec![0; length];
                     let mut reader = source.reader(&cancel)?;
                     reader.begin(ByteRange::new(0, length as u64))?;

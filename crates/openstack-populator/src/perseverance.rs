@@ -1,17 +1,17 @@
 //! Repeats what fails in a way that heals, before the engine takes over.
 
-use transfer::{Error, Kind, RetryPolicy, Surroundings};
+use transfer::{Controls, Error, Kind, RetryPolicy};
 
 /// Calls `attempt` until it succeeds, fails for good, or `policy` is spent. `doing` completes the
 /// sentence "cannot ...".
 pub(crate) fn persevere<T>(
     doing: &str,
     policy: &RetryPolicy,
-    surroundings: &Surroundings,
+    controls: &Controls,
     mut attempt: impl FnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let (clock, cancel) = (&surroundings.clock, &surroundings.cancel);
-    let mut random = fastrand::Rng::with_seed(surroundings.seed);
+    let (clock, cancel) = (&controls.clock, &controls.cancel);
+    let mut random = fastrand::Rng::with_seed(controls.seed);
     let start = clock.now();
     let mut delay = policy.first_delay;
     let mut tries = 0;
@@ -76,8 +76,8 @@ mod tests {
         }
     }
 
-    fn surroundings() -> Surroundings {
-        Surroundings {
+    fn controls() -> Controls {
+        Controls {
             clock: Arc::new(MovedClock::default()),
             cancel: Cancel::new(),
             seed: 7,
@@ -98,48 +98,47 @@ mod tests {
 
     #[test]
     fn ends_with_the_first_success() {
-        let surroundings = surroundings();
+        let controls = controls();
         let mut left = 3;
-        let result = persevere("x", &policy(600), &surroundings, || {
+        let result = persevere("x", &policy(600), &controls, || {
             left -= 1;
             if left == 0 { Ok("done") } else { Err(busy()) }
         });
         assert_eq!(result.unwrap(), "done");
         // Two pauses, of 0.5 s and of 1 s, each at least half of it.
-        let waited = surroundings.clock.now();
+        let waited = controls.clock.now();
         assert!((0.75..=1.5).contains(&waited.as_secs_f64()), "{waited:?}");
     }
 
     #[test]
     fn gives_up_when_the_patience_is_spent_and_not_before() {
-        let surroundings = surroundings();
-        let error =
-            persevere("x", &policy(600), &surroundings, || Err::<(), _>(busy())).unwrap_err();
+        let controls = controls();
+        let error = persevere("x", &policy(600), &controls, || Err::<(), _>(busy())).unwrap_err();
         assert_eq!(error.kind(), Kind::Exhausted);
         assert!(error.chain().contains("503"), "{}", error.chain());
-        let waited = surroundings.clock.now().as_secs();
+        let waited = controls.clock.now().as_secs();
         assert!((570..=600).contains(&waited), "{waited}");
     }
 
     #[test]
     fn keeps_to_what_the_server_asks() {
-        let surroundings = surroundings();
+        let controls = controls();
         let mut first = true;
-        persevere("x", &policy(600), &surroundings, || {
+        persevere("x", &policy(600), &controls, || {
             if std::mem::take(&mut first) {
                 return Err(busy().after(Some(Duration::from_secs(77))));
             }
             Ok(())
         })
         .unwrap();
-        assert_eq!(surroundings.clock.now(), Duration::from_secs(77));
+        assert_eq!(controls.clock.now(), Duration::from_secs(77));
     }
 
     #[test]
     fn a_permanent_error_ends_at_once() {
-        let surroundings = surroundings();
+        let controls = controls();
         let mut tries = 0;
-        let error = persevere("x", &policy(600), &surroundings, || {
+        let error = persevere("x", &policy(600), &controls, || {
             tries += 1;
             Err::<(), _>(Error::new(Kind::Missing, "404"))
         })
@@ -149,10 +148,9 @@ mod tests {
 
     #[test]
     fn stops_when_it_is_told_to() {
-        let surroundings = surroundings();
-        surroundings.cancel.cancel();
-        let error =
-            persevere("x", &policy(600), &surroundings, || Err::<(), _>(busy())).unwrap_err();
+        let controls = controls();
+        controls.cancel.cancel();
+        let error = persevere("x", &policy(600), &controls, || Err::<(), _>(busy())).unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
     }
 }

@@ -10,7 +10,7 @@
 mod support;
 
 use http::HeaderMap;
-use net::RetryPolicy;
+use net::Repeat;
 use openstack_populator::{
     Error, Kind,
     glance::{Glance, Image},
@@ -22,7 +22,7 @@ use testkit::{Fault, Reply, Server, When};
 async fn token(cloud: &Cloud) -> HeaderMap {
     let token = cloud
         .client(PASSWORD)
-        .authenticate(RetryPolicy::Never)
+        .authenticate(Repeat::Never)
         .await
         .unwrap();
     token.headers().unwrap()
@@ -32,7 +32,7 @@ async fn show(cloud: &Cloud) -> Result<Image, Error> {
     let glance = Glance::new(rest(), cloud.glance.url("/v2").parse().unwrap());
     let token = token(cloud).await;
     glance
-        .image(&IMAGE.parse().unwrap(), &token, RetryPolicy::Never)
+        .image(&IMAGE.parse().unwrap(), &token, Repeat::Never)
         .await
 }
 

@@ -9,7 +9,7 @@
 
 mod support;
 
-use net::RetryPolicy;
+use net::Repeat;
 use openstack_populator::{Kind, keystone::Availability};
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -27,7 +27,7 @@ async fn one_request_gives_token_expiry_and_endpoint() {
         let before = cloud.tokens_given();
         let token = cloud
             .client(keys)
-            .authenticate(RetryPolicy::Never)
+            .authenticate(Repeat::Never)
             .await
             .unwrap();
         assert_eq!(cloud.tokens_given(), before + 1);
@@ -80,7 +80,7 @@ async fn refusals() {
             cloud.keystone.fault(When::any(), Fault::Answer(reply));
             let error = cloud
                 .client(keys)
-                .authenticate(RetryPolicy::Never)
+                .authenticate(Repeat::Never)
                 .await
                 .unwrap_err();
             let text = error.chain();
@@ -112,7 +112,7 @@ async fn a_404_of_keystone_itself_is_about_the_token() {
         cloud.keystone.fault(When::any(), Fault::Answer(reply));
         let error = cloud
             .client(TOKEN)
-            .authenticate(RetryPolicy::Never)
+            .authenticate(Repeat::Never)
             .await
             .unwrap_err();
         assert_eq!(error.kind(), kind, "{}", error.chain());
@@ -142,7 +142,7 @@ async fn answers_that_are_no_token() {
         cloud.keystone.fault(When::any(), Fault::Answer(reply));
         let error = cloud
             .client(PASSWORD)
-            .authenticate(RetryPolicy::Never)
+            .authenticate(Repeat::Never)
             .await
             .unwrap_err();
         assert_eq!(error.kind(), Kind::Protocol);
@@ -157,7 +157,7 @@ async fn a_token_without_a_catalog_or_an_expiry_is_a_token() {
     cloud.catalog(json!(null));
     let token = cloud
         .client(PASSWORD)
-        .authenticate(RetryPolicy::Never)
+        .authenticate(Repeat::Never)
         .await
         .unwrap();
     assert!(token.catalog.is_none());
@@ -170,7 +170,7 @@ async fn a_token_without_a_catalog_or_an_expiry_is_a_token() {
     cloud.keystone.fault(When::any(), Fault::Answer(reply));
     let token = cloud
         .client(PASSWORD)
-        .authenticate(RetryPolicy::Never)
+        .authenticate(Repeat::Never)
         .await
         .unwrap();
     assert_eq!((token.expires_at, token.catalog.is_some()), (None, true));
@@ -190,7 +190,7 @@ async fn a_redirect_never_carries_the_password_away() {
         cloud.keystone.fault(When::any(), Fault::Answer(reply));
         let error = cloud
             .client(PASSWORD)
-            .authenticate(RetryPolicy::Never)
+            .authenticate(Repeat::Never)
             .await
             .unwrap_err();
         assert_eq!(error.kind(), Kind::Protocol, "{}", error.chain());
@@ -209,7 +209,7 @@ async fn a_lost_answer_is_asked_for_again() {
     cloud
         .keystone
         .fault(When::any().skip(1), Fault::status(502));
-    let patience = RetryPolicy::Repeatable(std::time::Duration::from_mins(1));
+    let patience = Repeat::Idempotent(std::time::Duration::from_mins(1));
     cloud.client(PASSWORD).authenticate(patience).await.unwrap();
     assert_eq!(cloud.tokens_given(), 3);
 }
@@ -220,7 +220,7 @@ async fn nobody_at_home() {
     cloud.keystone.refuse();
     let error = cloud
         .client(PASSWORD)
-        .authenticate(RetryPolicy::Never)
+        .authenticate(Repeat::Never)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{}", error.chain());

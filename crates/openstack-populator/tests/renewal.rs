@@ -15,7 +15,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use net::RetryPolicy;
+use net::Repeat;
 use openstack_populator::keystone::Session;
 use serde_json::json;
 use support::{APPLICATION_CREDENTIAL, Cloud, PASSWORD, TOKEN, assert_discreet};
@@ -39,7 +39,7 @@ fn rig(keys: &[(&'static str, &str)]) -> Rig {
     let cloud = Cloud::new(&json!({}), vec![1; 10]);
     let keystone = cloud.client(keys);
     let token = runtime
-        .block_on(keystone.authenticate(RetryPolicy::Never))
+        .block_on(keystone.authenticate(Repeat::Never))
         .unwrap();
     let session = Session::new(keystone, &token, runtime.handle().clone()).unwrap();
     Rig {

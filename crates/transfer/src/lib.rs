@@ -21,7 +21,7 @@ pub mod sink;
 pub mod source;
 
 pub use digest::{Algorithm, Digest};
-pub use engine::{Options, Report, Surroundings, Verification, copy};
+pub use engine::{Controls, Options, Report, Verification, copy};
 pub use error::{Error, Kind};
 pub use extent::{ByteRange, Content, Extent};
 pub use progress::{Phase, Progress, Retries, RetryReason, Snapshot};

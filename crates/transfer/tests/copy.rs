@@ -14,7 +14,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use contract::noise;
 use net::Cancel;
-use support::{Leap, Still, options, run, surroundings};
+use support::{Leap, Still, controls, options, run};
 use transfer::{
     Access, Algorithm, ByteRange, Digest, Error, Kind, Options, Phase, Reader, Sink, Source,
     Verification, copy,
@@ -168,9 +168,9 @@ fn a_wrong_digest_is_told_with_both_values_and_nothing_is_synced() {
         Verification::Asked(Algorithm::Sha256),
     ] {
         let sink = MemorySink::file();
-        let surroundings = surroundings(Arc::new(Leap::default()));
+        let controls = controls(Arc::new(Leap::default()));
         let options = verified(2, verification);
-        let error = copy(&source, &sink, &options, &surroundings).unwrap_err();
+        let error = copy(&source, &sink, &options, &controls).unwrap_err();
         assert_eq!(error.kind(), Kind::Hash);
         let text = error.to_string();
         assert!(
@@ -178,7 +178,7 @@ fn a_wrong_digest_is_told_with_both_values_and_nothing_is_synced() {
             "{text}"
         );
         assert!(!sink.calls().contains(&SinkCall::Sync));
-        assert!(surroundings.progress.snapshot().percent() < 100.0);
+        assert!(controls.progress.snapshot().percent() < 100.0);
     }
 }
 
@@ -244,10 +244,10 @@ fn a_failing_target_ends_the_copy_with_its_own_error() {
         ] {
             let successes = u64::from(operation == SinkOperation::Write) * 5;
             let sink = MemorySink::file().failing(operation, successes, kind);
-            let surroundings = surroundings(Arc::new(Leap::default()));
-            let error = copy(&source, &sink, &options(4), &surroundings).unwrap_err();
+            let controls = controls(Arc::new(Leap::default()));
+            let error = copy(&source, &sink, &options(4), &controls).unwrap_err();
             assert_eq!(error.kind(), kind, "{operation:?}");
-            assert!(surroundings.progress.snapshot().phase != Phase::Done);
+            assert!(controls.progress.snapshot().phase != Phase::Done);
         }
     }
 }
@@ -283,14 +283,14 @@ fn a_stop_ends_readers_that_hang() {
         .with_fault(When::Byte(9 << 20), 1, Trouble::Hang)
         .with_fault(When::Byte(17 << 20), 1, Trouble::Hang);
     for verification in [Verification::None, Verification::Asked(Algorithm::Sha256)] {
-        let surroundings = surroundings(Arc::new(Still::default()));
-        let (progress, cancel) = (surroundings.progress.clone(), surroundings.cancel.clone());
+        let controls = controls(Arc::new(Still::default()));
+        let (progress, cancel) = (controls.progress.clone(), controls.cancel.clone());
         let sink = MemorySink::file();
         thread::scope(|scope| {
             let options = verified(3, verification);
             let copying = scope.spawn({
-                let (source, sink, surroundings) = (source.clone(), sink.clone(), &surroundings);
-                move || copy(&source, &sink, &options, surroundings)
+                let (source, sink, controls) = (source.clone(), sink.clone(), &controls);
+                move || copy(&source, &sink, &options, controls)
             });
             while progress.snapshot().data == 0 {
                 thread::yield_now();
@@ -398,12 +398,12 @@ fn the_source_hears_a_sign_of_life_every_20_s_while_the_sink_syncs() {
         Trouble::Error(Kind::Network),
     );
     let clock = Arc::new(Still::default());
-    let surroundings = surroundings(clock.clone());
+    let controls = controls(clock.clone());
     let release = Cancel::new();
     let sink = Slow(MemorySink::file(), release.clone());
     thread::scope(|scope| {
-        let copying = scope.spawn(|| copy(&source, &sink, &Options::default(), &surroundings));
-        while surroundings.progress.snapshot().phase != Phase::Syncing {
+        let copying = scope.spawn(|| copy(&source, &sink, &Options::default(), &controls));
+        while controls.progress.snapshot().phase != Phase::Syncing {
             thread::yield_now();
         }
         for count in 0..3 {
@@ -422,5 +422,5 @@ fn the_source_hears_a_sign_of_life_every_20_s_while_the_sink_syncs() {
         release.cancel();
         copying.join().unwrap().unwrap();
     });
-    assert_eq!(surroundings.progress.snapshot().phase, Phase::Done);
+    assert_eq!(controls.progress.snapshot().phase, Phase::Done);
 }

@@ -13,7 +13,7 @@ mod support;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use support::{Leap, options, surroundings};
+use support::{Leap, controls, options};
 use transfer::{
     Access, Algorithm, Digest, Kind, Options, Phase, RetryPolicy, Verification, copy,
     sink::{MemorySink, SinkOperation},
@@ -132,9 +132,9 @@ fn check(case: &Case) {
         },
         ..options(case.connections)
     };
-    let surroundings = surroundings(Arc::new(Leap::default()));
-    let result = copy(&source, &sink, &options, &surroundings);
-    let snapshot = surroundings.progress.snapshot();
+    let controls = controls(Arc::new(Leap::default()));
+    let result = copy(&source, &sink, &options, &controls);
+    let snapshot = controls.progress.snapshot();
     assert_eq!(result.is_ok(), snapshot.phase == Phase::Done);
     match result {
         Ok(report) => {

@@ -14,7 +14,7 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 
 use contract::noise;
 use net::Clock as _;
-use support::{Leap, options, run, surroundings};
+use support::{Leap, controls, options, run};
 use transfer::{
     Access, Algorithm, ByteRange, Digest, Kind, Options, RetryPolicy, RetryReason, Source as _,
     Verification, copy,
@@ -50,8 +50,8 @@ fn only_the_missing_part_is_asked_for_again_on_a_new_connection() {
     );
     let sink = MemorySink::file();
     let clock = Arc::new(Leap::default());
-    let surroundings = surroundings(clock.clone());
-    copy(&source, &sink, &options(1), &surroundings).unwrap();
+    let controls = controls(clock.clone());
+    copy(&source, &sink, &options(1), &controls).unwrap();
     assert!(sink.content() == source.content());
     let end = 3 * MIB;
     let expected = [
@@ -62,7 +62,7 @@ fn only_the_missing_part_is_asked_for_again_on_a_new_connection() {
     assert_eq!((begins(&source), readers(&source)), (expected.to_vec(), 3));
     // Each byte is written once.
     assert_eq!(sink.calls().len(), 1 + 3 + 1);
-    let snapshot = surroundings.progress.snapshot();
+    let snapshot = controls.progress.snapshot();
     assert_eq!(snapshot.retries.of(RetryReason::Network), 2);
     assert_eq!((snapshot.received, snapshot.data), (end, end));
     assert_eq!(clock.waits().len(), 2);
@@ -87,7 +87,7 @@ fn a_kept_connection_that_died_meanwhile_is_replaced_without_a_pause() {
         &source,
         &MemorySink::file(),
         &options(1),
-        &surroundings(clock.clone()),
+        &controls(clock.clone()),
     )
     .unwrap();
     assert_eq!((clock.waits().len(), readers(&source)), (0, 2));
@@ -107,13 +107,13 @@ fn pauses_grow_with_jitter_and_stay_below_the_bound() {
             Trouble::Error(Kind::Stalled),
         );
         let clock = Arc::new(Leap::default());
-        let mut surroundings = surroundings(clock.clone());
-        surroundings.seed = seed;
+        let mut controls = controls(clock.clone());
+        controls.seed = seed;
         let options = Options {
             retry: policy,
             ..options(1)
         };
-        copy(&source, &MemorySink::file(), &options, &surroundings).unwrap();
+        copy(&source, &MemorySink::file(), &options, &controls).unwrap();
         clock.waits()
     };
     let mut longest = [Duration::ZERO; 8];
@@ -150,7 +150,7 @@ fn the_servers_wish_for_a_pause_is_honoured() {
         &source,
         &MemorySink::file(),
         &options(1),
-        &surroundings(clock.clone()),
+        &controls(clock.clone()),
     )
     .unwrap();
     assert_eq!(clock.waits(), [delay]);
@@ -168,7 +168,7 @@ fn renewed_credentials_are_used_at_once() {
         &source,
         &MemorySink::file(),
         &options(1),
-        &surroundings(clock.clone()),
+        &controls(clock.clone()),
     )
     .unwrap();
     assert_eq!(clock.waits(), [Duration::ZERO]);
@@ -184,7 +184,7 @@ fn the_copy_is_given_up_after_the_patience_without_a_byte() {
         );
         let clock = Arc::new(Leap::default());
         let sink = MemorySink::file();
-        let error = copy(&source, &sink, &options(1), &surroundings(clock.clone())).unwrap_err();
+        let error = copy(&source, &sink, &options(1), &controls(clock.clone())).unwrap_err();
         assert_eq!(error.kind(), Kind::Exhausted);
         assert!(
             error.source().unwrap().to_string().contains("scripted"),
@@ -254,7 +254,7 @@ fn time_spent_elsewhere_does_not_count_against_the_source() {
     );
     let clock = Arc::new(Leap::default());
     let sink = Slow(MemorySink::file(), clock.clone());
-    copy(&source, &sink, &options(1), &surroundings(clock)).unwrap();
+    copy(&source, &sink, &options(1), &controls(clock)).unwrap();
     assert!(sink.0.content() == source.content());
 }
 
@@ -336,12 +336,12 @@ fn an_ordered_source_begins_over_and_its_answers_are_not_mixed() {
         MemorySink::file(),
         MemorySink::device(source.content().len()),
     ] {
-        let surroundings = surroundings(Arc::new(Leap::default()));
+        let controls = controls(Arc::new(Leap::default()));
         let options = Options {
             verification: Verification::Stated(digest.clone()),
             ..options(4)
         };
-        let report = copy(&source, &sink, &options, &surroundings).unwrap();
+        let report = copy(&source, &sink, &options, &controls).unwrap();
         assert_eq!(report.verified, Some(digest.clone()));
         assert!(sink.content() == source.content());
         let prepared = sink
@@ -349,7 +349,7 @@ fn an_ordered_source_begins_over_and_its_answers_are_not_mixed() {
             .iter()
             .filter(|call| matches!(call, SinkCall::Prepare(_)))
             .count();
-        let passes = usize::try_from(surroundings.progress.snapshot().retries.sum()).unwrap() + 1;
+        let passes = usize::try_from(controls.progress.snapshot().retries.sum()).unwrap() + 1;
         assert_eq!(prepared, passes, "each pass is prepared");
         let whole = ByteRange::new(0, source.size());
         assert!(begins(&source).iter().all(|range| *range == whole));
@@ -381,7 +381,7 @@ fn an_ordered_source_without_a_byte_is_given_up_after_the_patience() {
         &source,
         &MemorySink::file(),
         &options(1),
-        &surroundings(clock.clone()),
+        &controls(clock.clone()),
     )
     .unwrap_err();
     assert_eq!(error.kind(), Kind::Exhausted);
@@ -423,14 +423,13 @@ fn a_stop_during_a_pause_is_heard() {
         Trouble::After(Kind::Busy, Duration::from_mins(1)),
     );
     // On this clock a pause ends only by the stop.
-    let surroundings = surroundings(Arc::new(support::Still::default()));
+    let controls = controls(Arc::new(support::Still::default()));
     std::thread::scope(|scope| {
-        let copying =
-            scope.spawn(|| copy(&source, &MemorySink::file(), &options(2), &surroundings));
-        while surroundings.progress.snapshot().retries.sum() == 0 {
+        let copying = scope.spawn(|| copy(&source, &MemorySink::file(), &options(2), &controls));
+        while controls.progress.snapshot().retries.sum() == 0 {
             std::thread::yield_now();
         }
-        surroundings.cancel.cancel();
+        controls.cancel.cancel();
         assert_eq!(copying.join().unwrap().unwrap_err().kind(), Kind::Cancelled);
     });
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use net::{Request, Rest, RetryPolicy};
+use net::{Repeat, Request, Rest};
 use url::Url;
 
 use super::Image;
@@ -46,7 +46,7 @@ impl Glance {
         &self,
         image: &ImageId,
         token: &HeaderMap,
-        retry: RetryPolicy,
+        retry: Repeat,
     ) -> Result<Image, Error> {
         let mut headers = token.clone();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));

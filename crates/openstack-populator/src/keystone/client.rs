@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use net::{Answer, Request, Rest, RetryPolicy};
+use net::{Answer, Repeat, Request, Rest};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
@@ -56,7 +56,7 @@ impl Keystone {
     /// # Errors
     /// [`Kind::Credentials`] for 401, and for 404 when it is Keystone's word on a token;
     /// [`Kind::Configuration`] for 400 and other 404, which wrong keys and a wrong identity URL give; [`Kind::Unavailable`], [`Kind::Tls`], [`Kind::Protocol`].
-    pub async fn authenticate(&self, retry: RetryPolicy) -> Result<Token, Error> {
+    pub async fn authenticate(&self, retry: Repeat) -> Result<Token, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use http::HeaderMap;
-use net::RetryPolicy;
+use net::Repeat;
 use tokio::runtime::Handle;
 use transfer::source::Authorization;
 
@@ -60,7 +60,7 @@ impl Authorization for Session {
         tracing::info!("the token is no longer accepted; asking Keystone for a new one");
         let headers = self
             .runtime
-            .block_on(self.keystone.authenticate(RetryPolicy::Never))
+            .block_on(self.keystone.authenticate(Repeat::Never))
             .and_then(|token| token.headers())
             .map_err(|error| self.explain(error))?;
         *self.headers.write().unwrap_or_else(PoisonError::into_inner) = headers;

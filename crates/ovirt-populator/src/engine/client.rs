@@ -7,7 +7,7 @@ use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
-use net::{Answer, Rest, RetryPolicy};
+use net::{Answer, Repeat, Rest};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -119,7 +119,7 @@ impl Client {
                 self.address.token(),
                 form,
                 CALL,
-                RetryPolicy::Repeatable(self.patience),
+                Repeat::Idempotent(self.patience),
             )
             .await
             .map_err(|error| unsent(DOING, &error, Effect::None))?;
@@ -236,7 +236,7 @@ impl Client {
             .map_err(|error| unsent(doing, &error, call.effect))
     }
 
-    async fn get(&self, doing: &str, path: &[&str], retry: RetryPolicy) -> Result<Answer, Error> {
+    async fn get(&self, doing: &str, path: &[&str], retry: Repeat) -> Result<Answer, Error> {
         let call = Call {
             method: Method::GET,
             path,
@@ -256,7 +256,7 @@ impl Client {
             path: &["imagetransfers", &id.0, action],
             body: Some(serde_json::json!({})),
             timeout: CALL,
-            retry: RetryPolicy::Never,
+            retry: Repeat::Never,
             effect: Effect::None,
         };
         let answer = self.call(&doing, call).await?;
@@ -268,7 +268,7 @@ impl Client {
         url: Url,
         form: String,
         timeout: Duration,
-        retry: RetryPolicy,
+        retry: Repeat,
     ) -> Result<Answer, net::Error> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -293,11 +293,7 @@ impl Engine for Client {
     async fn disk(&self, id: &DiskId) -> Result<Disk, Error> {
         let doing = format!("look up the disk {id}");
         let answer = self
-            .get(
-                &doing,
-                &["disks", id.as_str()],
-                RetryPolicy::For(self.patience),
-            )
+            .get(&doing, &["disks", id.as_str()], Repeat::Safe(self.patience))
             .await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Err(Error::new(
@@ -326,7 +322,7 @@ impl Engine for Client {
                 "inactivity_timeout": new.inactivity_timeout.to_string(),
             })),
             timeout: CREATE,
-            retry: RetryPolicy::Never,
+            retry: Repeat::Never,
             effect: Effect::Creates,
         };
         let answer = self.call(&doing, call).await?;
@@ -344,7 +340,7 @@ impl Engine for Client {
     async fn transfer(&self, id: &TransferId) -> Result<Option<ImageTransfer>, Error> {
         let doing = format!("look up the image transfer {id}");
         let answer = self
-            .get(&doing, &["imagetransfers", &id.0], RetryPolicy::Never)
+            .get(&doing, &["imagetransfers", &id.0], Repeat::Never)
             .await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -355,9 +351,7 @@ impl Engine for Client {
 
     async fn transfers(&self) -> Result<Vec<ImageTransfer>, Error> {
         const DOING: &str = "list the image transfers";
-        let answer = self
-            .get(DOING, &["imagetransfers"], RetryPolicy::Never)
-            .await?;
+        let answer = self.get(DOING, &["imagetransfers"], Repeat::Never).await?;
         granted(DOING, &answer, Effect::None)?;
         model::transfers(&answer.body)
     }
@@ -378,7 +372,7 @@ impl Engine for Client {
             .append_pair("scope", SCOPE)
             .append_pair("token", token.expose_secret())
             .finish();
-        let sent = self.post_form(self.address.logout(), form, LOGOUT, RetryPolicy::Never);
+        let sent = self.post_form(self.address.logout(), form, LOGOUT, Repeat::Never);
         if let Err(error) = sent.await {
             tracing::debug!(%error, "the logout was not answered");
         }
@@ -398,7 +392,7 @@ struct Call<'a> {
     path: &'a [&'a str],
     body: Option<serde_json::Value>,
     timeout: Duration,
-    retry: RetryPolicy,
+    retry: Repeat,
     effect: Effect,
 }
 

@@ -61,7 +61,7 @@ impl Gone {
 /// The data path of the product: imageio to the mover's target.
 #[derive(Debug)]
 pub struct Imageio<'a> {
-    /// Surroundings.
+    /// Controls.
     pub context: &'a Context,
     /// Makes connections.
     pub connector: net::Connector,

@@ -9,7 +9,6 @@ use populator_api::names;
 use serde_json::Value;
 use tokio::time;
 
-
 use super::Target;
 
 /// The last progress line is near the end: one comes every 5 to 30 s, and little else.

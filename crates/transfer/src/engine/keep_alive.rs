@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use tracing::{debug, error};
 
-use super::{Surroundings, activity::Activity};
+use super::{Controls, activity::Activity};
 use crate::{Error, Kind, Source};
 
 /// Signs of life do not follow each other faster than this.
@@ -17,15 +17,15 @@ const SHORTEST: Duration = Duration::from_secs(1);
 pub(super) fn during<T>(
     source: &dyn Source,
     idle: Duration,
-    surroundings: &Surroundings,
+    controls: &Controls,
     activity: &Activity<'_>,
     work: impl FnOnce() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let idle = idle.max(SHORTEST);
-    let over = surroundings.cancel.child();
+    let over = controls.cancel.child();
     thread::scope(|scope| {
         let keep = || {
-            let clock = &*surroundings.clock;
+            let clock = &*controls.clock;
             let mut spoken = activity.last();
             loop {
                 spoken = spoken.max(activity.last());

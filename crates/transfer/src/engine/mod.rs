@@ -83,7 +83,7 @@ impl Default for Options {
 
 /// What a copy needs from its caller besides the settings.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct Controls {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Stop flag. The engine gives a child of it to the source, and pulls that when one of its own
@@ -116,7 +116,7 @@ pub fn copy(
     source: &dyn Source,
     sink: &dyn Sink,
     options: &Options,
-    surroundings: &Surroundings,
+    controls: &Controls,
 ) -> Result<Report, Error> {
     let (size, capacity) = (source.size(), sink.capacity());
     if capacity < size {
@@ -125,15 +125,15 @@ pub fn copy(
             format!("the target holds {capacity} bytes, the disk has {size}"),
         ));
     }
-    let activity = Activity::new(&*surroundings.clock);
-    keep_alive::during(source, options.keep_alive, surroundings, &activity, || {
-        let outcome = transfer(source, sink, options, surroundings, &activity)?;
-        check(surroundings)?;
-        covers(surroundings.progress.in_place(), size)?;
+    let activity = Activity::new(&*controls.clock);
+    keep_alive::during(source, options.keep_alive, controls, &activity, || {
+        let outcome = transfer(source, sink, options, controls, &activity)?;
+        check(controls)?;
+        covers(controls.progress.in_place(), size)?;
         let verified = verify(outcome.computed, outcome.expected)?;
-        surroundings.progress.enter(Phase::Syncing);
+        controls.progress.enter(Phase::Syncing);
         sink.sync()?;
-        surroundings.progress.enter(Phase::Done);
+        controls.progress.enter(Phase::Done);
         Ok(Report {
             verified,
             buffer_bytes: outcome.buffer_bytes,
@@ -146,7 +146,7 @@ fn transfer(
     source: &dyn Source,
     sink: &dyn Sink,
     options: &Options,
-    surroundings: &Surroundings,
+    controls: &Controls,
     activity: &Activity<'_>,
 ) -> Result<Outcome, Error> {
     let (workers, is_ordered) = match source.access() {
@@ -156,18 +156,18 @@ fn transfer(
     let mut restarts = Restarts::default();
     let mut patience = Patience::new(
         options.retry,
-        &*surroundings.clock,
-        &surroundings.cancel,
+        &*controls.clock,
+        &controls.cancel,
         activity,
-        &surroundings.progress,
-        surroundings.seed,
+        &controls.progress,
+        controls.seed,
     );
     loop {
-        check(surroundings)?;
-        surroundings.progress.begin(source.size());
+        check(controls)?;
+        controls.progress.begin(source.size());
         sink.prepare(source.size())?;
         let received = activity.bytes();
-        let pass = Pass::new(source, sink, options, surroundings, activity, is_ordered);
+        let pass = Pass::new(source, sink, options, controls, activity, is_ordered);
         match pass.run(workers) {
             Err(error) if is_ordered && error.kind().is_transient() => {
                 let reached = activity.bytes() - received;
@@ -251,8 +251,8 @@ fn verify(computed: Option<Digest>, expected: Option<Digest>) -> Result<Option<D
     }
 }
 
-fn check(surroundings: &Surroundings) -> Result<(), Error> {
-    if surroundings.cancel.is_cancelled() {
+fn check(controls: &Controls) -> Result<(), Error> {
+    if controls.cancel.is_cancelled() {
         return Err(cancelled());
     }
     Ok(())

@@ -28,8 +28,8 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    Algorithm, Digest, Error, Kind, Options, Phase, Progress, Sink, Source, Surroundings,
-    Verification, digest::Hasher,
+    Algorithm, Controls, Digest, Error, Kind, Options, Phase, Progress, Sink, Source, Verification,
+    digest::Hasher,
 };
 
 /// Tries of [`Source::checksum`]: each may cost the server a reading of the whole disk.
@@ -78,7 +78,7 @@ impl<'a> Pass<'a> {
         source: &'a dyn Source,
         sink: &'a dyn Sink,
         options: &'a Options,
-        surroundings: &'a Surroundings,
+        controls: &'a Controls,
         activity: &'a Activity<'a>,
         is_ordered: bool,
     ) -> Self {
@@ -86,11 +86,11 @@ impl<'a> Pass<'a> {
             source,
             sink,
             options,
-            clock: &*surroundings.clock,
+            clock: &*controls.clock,
             activity,
-            progress: &surroundings.progress,
-            seed: surroundings.seed,
-            stop: surroundings.cancel.child(),
+            progress: &controls.progress,
+            seed: controls.seed,
+            stop: controls.cancel.child(),
             is_blank: sink.is_blank(),
             is_ordered,
             failure: Mutex::default(),

@@ -14,7 +14,7 @@ use ::http::{HeaderMap, HeaderValue};
 use net::Cancel;
 use testkit::{Cut, Fault, Gate, Reply, Request, Server, When, image::Disk};
 use transfer::{
-    Access, ByteRange, Error, Kind, Options, RetryPolicy, Source, Surroundings,
+    Access, ByteRange, Controls, Error, Kind, Options, RetryPolicy, Source,
     sink::MemorySink,
     source::{Authorization, HttpSource, NoAuthorization},
 };
@@ -373,13 +373,13 @@ fn an_object_that_is_cut_short_in_its_store_is_named() {
             },
             ..Options::default()
         };
-        let surroundings = Surroundings {
+        let controls = Controls {
             clock: Arc::new(net::SystemClock::default()),
             cancel: Cancel::new(),
             seed: 1,
             progress: Arc::default(),
         };
-        let copied = transfer::copy(&source, &MemorySink::file(), &options, &surroundings);
+        let copied = transfer::copy(&source, &MemorySink::file(), &options, &controls);
         assert_fails(copied, Kind::Unusable, &["3 answers", "70000"]);
     }
 }

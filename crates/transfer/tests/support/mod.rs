@@ -12,7 +12,7 @@ use std::{
 };
 
 use net::{Cancel, Clock};
-use transfer::{Error, Options, Progress, Report, Sink, Source, Surroundings, copy};
+use transfer::{Controls, Error, Options, Progress, Report, Sink, Source, copy};
 
 /// Longer waits than this are not leapt over: they mean "never".
 const NEVER: Duration = Duration::from_hours(24);
@@ -91,9 +91,9 @@ pub(crate) fn options(connections: usize) -> Options {
     }
 }
 
-/// Surroundings with this clock.
-pub(crate) fn surroundings(clock: Arc<dyn Clock>) -> Surroundings {
-    Surroundings {
+/// Controls with this clock.
+pub(crate) fn controls(clock: Arc<dyn Clock>) -> Controls {
+    Controls {
         clock,
         cancel: Cancel::new(),
         seed: 7,
@@ -107,10 +107,5 @@ pub(crate) fn run(
     sink: &dyn Sink,
     options: &Options,
 ) -> Result<Report, Error> {
-    copy(
-        source,
-        sink,
-        options,
-        &surroundings(Arc::new(Leap::default())),
-    )
+    copy(source, sink, options, &controls(Arc::new(Leap::default())))
 }
