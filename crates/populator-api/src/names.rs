@@ -85,6 +85,8 @@ pub mod annotation {
     /// On the temporary claim, as JSON: the pod whose node does not answer. While it is there, the pod may write to the
     /// volume after it has disappeared from the API server.
     pub const NODE_LOST: &str = "forklift.konveyor.io/node-lost";
+    /// On a claim: Kubernetes has written its volume, and its phase follows.
+    pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
     /// On a volume that Kubernetes chose for a claim, as opposed to one that a provisioner or a populator gave to it.
     pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
     /// On a claim: how often its pod was made anew.

@@ -54,6 +54,8 @@ pub struct Claim {
 
     /// The volume that the claim is bound to, or that the user asked for.
     pub volume: Option<String>,
+    /// Whether Kubernetes has bound the claim to that volume; its phase follows.
+    pub bind_completed: bool,
     /// Phase of the claim.
     pub phase: ClaimPhase,
     /// The node that the scheduler chose for the first consumer.
@@ -167,6 +169,7 @@ impl Claim {
             attributes_class: spec.volume_attributes_class_name.clone(),
             has_selector: spec.selector.is_some(),
             volume: spec.volume_name.clone().filter(|name| !name.is_empty()),
+            bind_completed: annotation(metadata, key::BIND_COMPLETED).is_some(),
             phase: ClaimPhase::from_object(object),
             selected_node: annotation(metadata, key::SELECTED_NODE).map(str::to_owned),
             bind_immediately: annotation(metadata, key::BIND_IMMEDIATELY)

@@ -27,7 +27,9 @@ pub(super) fn bound(world: &World) -> Plan {
     match claim.phase {
         ClaimPhase::Lost => return lost(name),
         ClaimPhase::Pending
-            if world.own_temporary().is_some() || proof::populated_volume(world).is_some() =>
+            if claim.bind_completed
+                || world.own_temporary().is_some()
+                || proof::populated_volume(world).is_some() =>
         {
             return rebind::under_way(world);
         }

@@ -275,6 +275,37 @@ fn a_target_that_was_bound_by_another_hand() {
     check(rows);
 }
 
+/// The claim names its volume before it is bound: by its user's hand, or by that of Kubernetes, which sets the phase next.
+#[test]
+fn a_volume_that_the_user_asks_for_is_told_from_one_that_kubernetes_has_found() {
+    let named: fn(&mut Case) = |case| {
+        got_another(case);
+        case.world.claim.phase = ClaimPhase::Pending;
+    };
+    let found: fn(&mut Case) = |case| {
+        got_another(case);
+        case.world.claim.phase = ClaimPhase::Pending;
+        case.world.claim.bind_completed = true;
+    };
+    let none: fn() -> Case = || {
+        let mut case = provisioned();
+        case.world.temporary = None;
+        case
+    };
+    let rows: &[Row] = &[
+        (
+            "the user",
+            none,
+            named,
+            Reason::ClaimUnsupported,
+            &[],
+            &["PopulatorRefused"],
+        ),
+        ("Kubernetes", none, found, Reason::Rebinding, &[], &[]),
+    ];
+    check(rows);
+}
+
 /// Whose disk a volume holds is proven by what was written with the rebind, and by nothing less.
 #[test]
 fn a_volume_that_was_filled_for_another_claim_is_not_this_ones() {

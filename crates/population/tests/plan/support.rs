@@ -355,6 +355,7 @@ pub(crate) fn claim() -> Claim {
         attributes_class: None,
         has_selector: false,
         volume: None,
+        bind_completed: false,
         phase: ClaimPhase::Pending,
         selected_node: None,
         bind_immediately: false,
