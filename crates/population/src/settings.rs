@@ -42,9 +42,9 @@ pub struct Settings {
     /// Image of each mover; a kind without one is not served.
     pub images: BTreeMap<Kind, String>,
     /// CPU of a pod.
-    pub cpu: Share,
+    pub cpu: ContainerResources,
     /// Memory of a pod.
-    pub memory: Share,
+    pub memory: ContainerResources,
     /// Proxy variables for the pods.
     pub proxy: BTreeMap<String, String>,
     /// Most claims that are served at a time.
@@ -59,7 +59,7 @@ pub struct Settings {
 
 /// What a container asks of one resource, and what it gets at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
+pub struct ContainerResources {
     /// What the scheduler sets aside.
     pub request: String,
     /// What the node allows.
@@ -81,8 +81,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             images: BTreeMap::new(),
-            cpu: Share::new("100m", "1000m"),
-            memory: Share::new("512Mi", "1Gi"),
+            cpu: ContainerResources::new("100m", "1000m"),
+            memory: ContainerResources::new("512Mi", "1Gi"),
             proxy: BTreeMap::new(),
             max_in_flight: 20,
             // What an engine's hosts and a Glance serve at full speed; the rest would only share it.
@@ -154,7 +154,7 @@ impl Settings {
     }
 }
 
-impl Share {
+impl ContainerResources {
     fn new(request: &str, limit: &str) -> Self {
         Self {
             request: request.to_owned(),
@@ -241,8 +241,8 @@ mod tests {
         ]);
         assert!(warnings.is_empty(), "{warnings:?}");
         assert_eq!(settings.max_in_flight, 7);
-        assert_eq!(settings.cpu, Share::new("250m", "2"));
-        assert_eq!(settings.memory, Share::new("1G", "2Gi"));
+        assert_eq!(settings.cpu, ContainerResources::new("250m", "2"));
+        assert_eq!(settings.memory, ContainerResources::new("1G", "2Gi"));
         assert_eq!(settings.proxy["no_proxy"], ".cluster.local");
     }
 

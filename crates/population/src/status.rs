@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use populator_api::{ClaimStatus, ConditionType, PopulatorStatus, Reason, Standing};
+use populator_api::{ClaimStatus, ConditionType, PopulatorStatus, Reason, ReasonClass};
 
 use crate::{
     model::Claim,
@@ -44,15 +44,15 @@ pub fn summarise(
     let worst = claims
         .iter()
         .map(|served| served.status.reason)
-        .min_by_key(|reason| reason.standing());
+        .min_by_key(|reason| reason.class());
     let worst = worst.unwrap_or(Reason::NoClaim);
     let has = |standing| {
         claims
             .iter()
-            .any(|served| served.status.reason.standing() == standing)
+            .any(|served| served.status.reason.class() == standing)
     };
     // What was said of a pod that is gone holds when all is well.
-    let done = worst.standing() == Standing::Done;
+    let done = worst.class() == ReasonClass::Done;
     let message = message(claims);
     let condition = |condition: ConditionType, holds: bool| {
         let status = if holds { "True" } else { "False" };
@@ -86,8 +86,8 @@ pub fn summarise(
         observed_generation: generation,
         conditions: vec![
             condition(ConditionType::Ready, done),
-            condition(ConditionType::Progressing, has(Standing::Progressing)),
-            condition(ConditionType::Failed, has(Standing::Failed)),
+            condition(ConditionType::Progressing, has(ReasonClass::Progressing)),
+            condition(ConditionType::Failed, has(ReasonClass::Failed)),
         ],
         transferred_bytes: sum(|bytes| bytes.copied)
             .or(previous.transferred_bytes.filter(|_| done)),
@@ -111,7 +111,7 @@ fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
         // Forklift's definition keeps nothing but the sum, of usually one claim; not of one that has not begun to copy.
         .or_else(|| {
             let is_new = status.reason == Reason::Provisioning
-                || status.reason.standing() == Standing::Waiting;
+                || status.reason.class() == ReasonClass::Waiting;
             let sum = previous.progress.as_deref();
             let sum = sum.filter(|_| previous.claims.is_empty() && !is_new);
             Some(sum?.parse::<i32>().ok()?.clamp(0, ALMOST))
@@ -158,7 +158,7 @@ fn message(claims: &[Served<'_>]) -> String {
 fn last_error(claims: &[Served<'_>], previous: &PopulatorStatus, worst: Reason) -> Option<String> {
     let is_wrong = |served: &&Served<'_>| {
         let reason = served.status.reason;
-        reason.standing() == Standing::Failed
+        reason.class() == ReasonClass::Failed
             || matches!(
                 reason,
                 Reason::Retrying | Reason::PodStuck | Reason::NodeLost
@@ -167,10 +167,10 @@ fn last_error(claims: &[Served<'_>], previous: &PopulatorStatus, worst: Reason) 
     let now = claims
         .iter()
         .filter(is_wrong)
-        .min_by_key(|served| served.status.reason.standing());
+        .min_by_key(|served| served.status.reason.class());
     let now = now.map(|served| format!("{}: {}", served.claim.name, served.status.message));
     now.or_else(|| previous.last_error.clone())
-        .filter(|_| worst.standing() != Standing::Done)
+        .filter(|_| worst.class() != ReasonClass::Done)
 }
 
 /// A rate for people, in the largest unit that leaves a whole number.

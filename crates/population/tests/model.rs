@@ -14,7 +14,7 @@ use population::{
         TemporaryClaim, Volume, VolumePhase,
     },
     objects::patch,
-    plan::Verdict,
+    plan::FailureClass,
 };
 use populator_api::{
     Reason,
@@ -72,7 +72,7 @@ fn pods_that_have_started() {
 
 #[test]
 fn pods_that_failed() {
-    for (name, may_heal, reason, message) in [
+    for (name, is_transient, reason, message) in [
         (
             "too-small",
             false,
@@ -107,10 +107,10 @@ fn pods_that_failed() {
     ] {
         let pod = pod(name);
         assert_eq!(pod.phase, PodPhase::Failed, "{name}");
-        let verdict = Verdict::of(&pod);
+        let verdict = FailureClass::of(&pod);
         assert_eq!(
-            (verdict.may_heal, verdict.reason),
-            (may_heal, reason),
+            (verdict.is_transient, verdict.reason),
+            (is_transient, reason),
             "{name}: {verdict:?}"
         );
         assert!(verdict.message.contains(message), "{name}: {verdict:?}");

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Time};
 use population::{
     Settings,
-    model::{Claim, Kind, LastFailure, Source, SourceError, TemporaryClaim},
+    model::{Claim, InvalidSpec, Kind, LastFailure, PopulatorSpec, TemporaryClaim},
     objects,
 };
 use populator_api::{OpenstackVolumePopulator, OvirtVolumePopulator, Reason};
@@ -60,7 +60,7 @@ fn claim(object: Value) -> Claim {
     Claim::from_object(&object).unwrap()
 }
 
-fn ovirt(spec: &Value) -> Result<Source, SourceError> {
+fn ovirt(spec: &Value) -> Result<PopulatorSpec, InvalidSpec> {
     let object: OvirtVolumePopulator = serde_json::from_value(json!({
         "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "OvirtVolumePopulator",
         "metadata": {"namespace": "vms", "name": "web-root", "uid": "u",
@@ -68,10 +68,10 @@ fn ovirt(spec: &Value) -> Result<Source, SourceError> {
         "spec": spec,
     }))
     .unwrap();
-    Source::from_ovirt(&object)
+    PopulatorSpec::from_ovirt(&object)
 }
 
-fn openstack() -> Source {
+fn openstack() -> PopulatorSpec {
     let object: OpenstackVolumePopulator = serde_json::from_value(json!({
         "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "OpenstackVolumePopulator",
         "metadata": {"namespace": "vms", "name": "image", "uid": "u"},
@@ -80,7 +80,7 @@ fn openstack() -> Source {
         "status": {"progress": "0"},
     }))
     .unwrap();
-    Source::from_openstack(&object).unwrap()
+    PopulatorSpec::from_openstack(&object).unwrap()
 }
 
 fn temporary(claim: &Claim, node: Option<&str>) -> TemporaryClaim {
@@ -127,7 +127,7 @@ fn temporary_claims() {
 fn a_pod_for_forklift() {
     let mut claim = claim(forklifts_claim());
     claim.retry = Some("2".to_owned());
-    let source = ovirt(&json!({
+    let populator = ovirt(&json!({
         "engineUrl": "https://engine.example.org", "engineSecretName": "engine",
         "diskId": "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d",
         "transferNetwork": {"namespace": "nets", "name": "fast"},
@@ -142,7 +142,7 @@ fn a_pod_for_forklift() {
         ("NO_PROXY".to_owned(), ".svc".to_owned()),
     ]);
     let temporary = temporary(&claim, Some("node-1"));
-    let pod = objects::pod(&claim, &source, &temporary, Some("node-1"), &settings).unwrap();
+    let pod = objects::pod(&claim, &populator, &temporary, Some("node-1"), &settings).unwrap();
     assert_is(&pod, include_str!("golden/pod-forklift.json"));
 }
 
@@ -200,7 +200,7 @@ fn what_forklifts_definitions_let_pass_is_refused_by_name() {
         json!({"engineUrl": url, "engineSecretName": secret, "diskId": "d",
                "transferNetwork": {"namespace": "", "name": "net"}})
     };
-    assert_eq!(ovirt(&spec(" ", "s")), Err(SourceError::Empty("engineUrl")));
+    assert_eq!(ovirt(&spec(" ", "s")), Err(InvalidSpec::Empty("engineUrl")));
     let error = ovirt(&spec("https://e", "")).unwrap_err();
     assert_eq!(error.to_string(), "spec.engineSecretName is empty; set it");
     let network = ovirt(&spec("https://e", "s")).unwrap().network.unwrap();

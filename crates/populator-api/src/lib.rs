@@ -9,7 +9,7 @@ pub mod reason;
 pub mod resources;
 pub mod status;
 
-pub use reason::{Reason, Standing};
+pub use reason::{Reason, ReasonClass};
 pub use resources::{
     OpenstackVolumePopulator, OpenstackVolumePopulatorSpec, OvirtVolumePopulator,
     OvirtVolumePopulatorSpec,

@@ -91,7 +91,7 @@ pub enum Reason {
 
 /// What a [`Reason`] means for the claim: it decides the conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Standing {
+pub enum ReasonClass {
     /// Somebody has to act, and nothing will happen before.
     Failed,
     /// Nothing is wrong, and nothing can be done yet.
@@ -147,7 +147,7 @@ impl Reason {
 
     /// What the reason means for the claim.
     #[must_use]
-    pub const fn standing(self) -> Standing {
+    pub const fn class(self) -> ReasonClass {
         match self {
             Self::NoClaim
             | Self::ResourceMissing
@@ -156,15 +156,15 @@ impl Reason {
             | Self::Throttled
             | Self::SourceChanged
             | Self::Clearing
-            | Self::Terminating => Standing::Waiting,
+            | Self::Terminating => ReasonClass::Waiting,
             Self::Provisioning
             | Self::PodPending
             | Self::PodStuck
             | Self::Copying
             | Self::Retrying
             | Self::NodeLost
-            | Self::Rebinding => Standing::Progressing,
-            Self::Populated => Standing::Done,
+            | Self::Rebinding => ReasonClass::Progressing,
+            Self::Populated => ReasonClass::Done,
             Self::ClaimUnsupported
             | Self::StorageClassUnsupported
             | Self::KindUnsupported
@@ -186,7 +186,7 @@ impl Reason {
             | Self::VolumeDenied
             | Self::VolumeFull
             | Self::VolumeIoError
-            | Self::RetriesExhausted => Standing::Failed,
+            | Self::RetriesExhausted => ReasonClass::Failed,
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use populator_api::{Reason, Standing};
+use populator_api::{Reason, ReasonClass};
 
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 const CONTROLLER: &str = include_str!("../../../docs/controller.md");
@@ -45,15 +45,15 @@ fn every_reason_has_one_row_with_where_it_stands() {
         let word = format!("`{reason}`");
         let of_reason: Vec<_> = rows.iter().filter(|row| row[0] == word).collect();
         assert_eq!(of_reason.len(), 1, "{reason}: {of_reason:?}");
-        let stands = match reason.standing() {
-            Standing::Failed => "failed",
-            Standing::Waiting => "waiting",
-            Standing::Progressing => "on its way",
-            Standing::Done => "done",
+        let stands = match reason.class() {
+            ReasonClass::Failed => "failed",
+            ReasonClass::Waiting => "waiting",
+            ReasonClass::Progressing => "on its way",
+            ReasonClass::Done => "done",
         };
         assert_eq!(of_reason[0][1], stands, "{reason}");
         assert!(!of_reason[0][2].is_empty(), "{reason}");
-        if reason.standing() == Standing::Failed {
+        if reason.class() == ReasonClass::Failed {
             assert!(!of_reason[0][3].is_empty(), "{reason}: what to do?");
         }
     }
@@ -102,7 +102,7 @@ fn the_alert_about_failures_names_the_reasons_that_are_failures() {
     let named =
         |pattern: &&str| -> BTreeSet<String> { pattern.split('|').map(str::to_owned).collect() };
     let failures = Reason::ALL.into_iter();
-    let failures = failures.filter(|reason| reason.standing() == Standing::Failed);
+    let failures = failures.filter(|reason| reason.class() == ReasonClass::Failed);
     let failures: BTreeSet<String> = failures.map(|reason| reason.to_string()).collect();
     assert_eq!(named(&patterns[0]), failures);
     let all: BTreeSet<String> = Reason::ALL.iter().map(ToString::to_string).collect();

@@ -26,7 +26,7 @@ const PACE: Duration = Duration::from_secs(4);
 
 /// What became of the attempt to lead.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Candidacy {
     /// This process leads, until [`Leadership::lost`].
     Leading(Box<Leadership>),
     /// Leases may not be read or written here.
@@ -71,7 +71,7 @@ impl Election {
     }
 
     /// Waits until this process leads, or knows that it cannot ask.
-    pub async fn win(self) -> Outcome {
+    pub async fn win(self) -> Candidacy {
         let mut seen: Option<Seen> = None;
         let mut told = None;
         loop {
@@ -84,7 +84,7 @@ impl Election {
             match outcome {
                 Ok(Attempt::Won(held)) => {
                     tracing::info!("{} leads", self.identity);
-                    return Outcome::Leading(Box::new(Leadership {
+                    return Candidacy::Leading(Box::new(Leadership {
                         election: self,
                         held: *held,
                         renewed: asked,
@@ -96,14 +96,14 @@ impl Election {
                         told = Some(by);
                     }
                 }
-                Err(kube::Error::Api(status)) if status.code == 403 => return Outcome::Forbidden,
+                Err(kube::Error::Api(status)) if status.code == 403 => return Candidacy::Forbidden,
                 Err(error) => tracing::warn!("the lease {NAME} cannot be had: {error}"),
             }
             time::sleep(pace()).await;
         }
     }
 
-    fn holds(&self, lease: &Lease) -> bool {
+    fn sync(&self, lease: &Lease) -> bool {
         let spec = lease.spec.as_ref();
         spec.and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity)
     }
@@ -188,7 +188,7 @@ impl Leadership {
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 // Another replica's write, or one of ours whose answer was lost on its way.
                 match self.election.api.get(NAME).await? {
-                    lease if self.election.holds(&lease) => self.held = lease,
+                    lease if self.election.sync(&lease) => self.held = lease,
                     _ => return Err(kube::Error::Api(status)),
                 }
                 self.replace().await

@@ -1,4 +1,4 @@
-//! The loop: each claim is looked at when something about it has changed, and does its next step.
+//! The work queue and its workers: each claim is reconciled when something about it has changed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,44 +16,48 @@ use tokio::{
 };
 
 use crate::{
-    apply::{Board, Failure, Recorder, Writer},
-    observe::{Observer, source_of},
+    apply::{Failure, Recorder, Writer},
+    observe::{Observer, populator_ref},
+    status::StatusWriter,
     telemetry::{Ended, Telemetry},
 };
 use population::{
     Settings,
     model::{Grant, World},
-    plan::{Action, Event, Plan, Removal, Status, plan},
+    plan::{Action, DeleteReason, Event, Plan, Status, plan},
     slots::{Admission, Request, Slots},
 };
 
-/// A claim that is not bound is looked at this often although nothing happens: a change that was missed
-/// does no lasting harm, and what still holds is said again before the cluster forgets it.
+/// A claim that is not bound is reconciled this often although nothing happens: a missed change does no lasting
+/// harm, and events that still hold are repeated before the cluster forgets them.
 const RESYNC: Duration = Duration::from_mins(10);
-/// The first pause after a look that failed; it doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// Between two pods for one claim: where something deletes them as soon as they are there, the API server is not to be kept
-/// busy with them.
-const POD_PACE: Duration = Duration::from_secs(10);
-/// For the looks under way at the end. Each is a few short writes.
+/// Backoff after the first failed reconcile of a claim; it doubles with each.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// Longest backoff.
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
+/// Between two pods for one claim: where something deletes pods as soon as they exist, the API server must not be
+/// kept busy with them.
+const POD_BACKOFF: Duration = Duration::from_secs(10);
+/// For the reconciles under way at the end. Each consists of a few short writes.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Everything that a look at a claim needs.
+/// Reconciles claims: observe, plan, apply.
+///
+/// The price of this shape: a claim takes as many reconciles as it has steps, and each reads all it needs from
+/// the cache again. In return no state is kept between them that a restart could lose.
 #[derive(Debug)]
 pub struct Controller {
-    /// What the cluster shows.
+    /// Reads what the cluster shows.
     pub observer: Arc<Observer>,
-    /// What is done.
+    /// Does what is decided.
     pub writer: Writer,
-    /// What is said to owners of claims.
+    /// Reports to owners of claims, by events.
     pub recorder: Arc<Recorder>,
-    /// What is said of populator resources.
-    pub board: Arc<Board>,
-    /// Who may begin.
+    /// Reports on populator resources, by their status.
+    pub status: Arc<StatusWriter>,
+    /// Limits how many claims are served at a time.
     pub slots: Mutex<Slots>,
-    /// When each claim's last pod was made.
+    /// When each claim's last pod was created, for [`POD_BACKOFF`].
     pub pods: Mutex<HashMap<String, Instant>>,
     /// What the installation decides.
     pub settings: Settings,
@@ -61,26 +65,26 @@ pub struct Controller {
     pub telemetry: Telemetry,
 }
 
-/// What follows from a look.
+/// What follows from one reconcile.
 #[derive(Debug, Default)]
-struct Round {
-    /// Look again after this long.
-    again: Option<Duration>,
-    /// Claims to look at now.
-    woken: Vec<String>,
-    /// What went wrong.
+struct Outcome {
+    /// Reconcile the claim again after this long.
+    requeue_after: Option<Duration>,
+    /// Other claims to reconcile now.
+    trigger: Vec<String>,
+    /// What failed; the claim is requeued with backoff.
     failure: Option<Failure>,
 }
 
 impl Controller {
-    /// Counts who holds a place, before anybody is let in.
-    pub fn count_places(&self) {
+    /// Counts the claims that hold a slot, before the first one is admitted.
+    pub fn count_slots(&self) {
         let now = Timestamp::now();
         let cache = self.observer.cache();
         let mut slots = self.slots();
         for uid in cache.all_claims() {
             let world = cache.world(&uid).map(|mut world| {
-                // Who has begun was granted what it needed, and is counted; it is asked for again at the look.
+                // A claim that has begun had its grant, and counts; its reconcile asks for the grant again.
                 if world.grant == Grant::Missing && world.own_temporary().is_some() {
                     world.grant = Grant::Given;
                 }
@@ -94,11 +98,11 @@ impl Controller {
         }
     }
 
-    /// Looks at the claims that `wakes` names, and at those that ask for it, until `stop` ends; at most
-    /// `workers` at a time, and each at most once at a time.
+    /// Reconciles the claims that `triggers` names, and those that are requeued, until `stop` ends, with a concurrency of
+    /// at most `workers`. One claim is never reconciled twice at a time.
     pub async fn run(
         self: Arc<Self>,
-        wakes: impl Stream<Item = String>,
+        triggers: impl Stream<Item = String>,
         workers: usize,
         stop: impl Future<Output = ()>,
     ) {
@@ -106,193 +110,191 @@ impl Controller {
             message,
             run_at: Instant::now(),
         };
-        // At most one request for each claim that is looked at, and one for each that it wakes.
+        // Not bounded by its type, but by its use: at most one request for each claim that is reconciled, and one for
+        // each that it triggers.
         let (own, own_requests) = mpsc::unbounded();
-        let requests = stream::select(wakes.map(now), own_requests);
+        let requests = stream::select(triggers.map(now), own_requests);
         let mut queue = std::pin::pin!(scheduler(requests));
         let mut stop = std::pin::pin!(stop);
-        let mut looks: JoinSet<Round> = JoinSet::new();
+        let mut running: JoinSet<Outcome> = JoinSet::new();
         let mut names: HashMap<Id, String> = HashMap::new();
         let mut busy: HashSet<String> = HashSet::new();
         let mut failures: HashMap<String, u32> = HashMap::new();
         loop {
             tokio::select! {
                 () = &mut stop => break,
-                Some(ended) = looks.join_next_with_id() => {
-                    let (id, round) = unfold(ended);
+                Some(ended) = running.join_next_with_id() => {
+                    let (id, outcome) = unfold(ended);
                     let Some(claim) = names.remove(&id) else { continue };
                     busy.remove(&claim);
-                    let ask = |message: String, pause: Duration| {
+                    let requeue = |message: String, delay: Duration| {
                         // The receiver lives as long as this loop.
-                        let _ = own.unbounded_send(ScheduleRequest { message, run_at: Instant::now() + pause });
+                        let _ = own.unbounded_send(ScheduleRequest { message, run_at: Instant::now() + delay });
                     };
-                    for woken in round.woken {
-                        ask(woken, Duration::ZERO);
+                    for triggered in outcome.trigger {
+                        requeue(triggered, Duration::ZERO);
                     }
-                    let again = if let Some(failure) = round.failure {
+                    let delay = if let Some(failure) = outcome.failure {
                         let times = failures.entry(claim.clone()).or_default();
                         *times = times.saturating_add(1);
-                        tracing::debug!(claim, "look again later: {failure}");
-                        Some(pause(*times))
+                        tracing::debug!(claim, "requeued with backoff: {failure}");
+                        Some(backoff(*times))
                     } else {
                         failures.remove(&claim);
-                        round.again
+                        outcome.requeue_after
                     };
-                    if let Some(again) = again {
-                        ask(claim, again);
+                    if let Some(delay) = delay {
+                        requeue(claim, delay);
                     }
                 }
+                // A busy claim stays in the queue: what changed while it is reconciled is seen by the next reconcile.
                 Some(claim) = async { queue.as_mut().hold_unless(|claim| !busy.contains(claim)).next().await },
-                    if looks.len() < workers =>
+                    if running.len() < workers =>
                 {
                     busy.insert(claim.clone());
                     let this = Arc::clone(&self);
                     let uid = claim.clone();
-                    let handle = looks.spawn(async move { this.look(&uid).await });
+                    let handle = running.spawn(async move { this.reconcile(&uid).await });
                     names.insert(handle.id(), claim);
                 }
             }
         }
-        let rest = async { while looks.join_next().await.is_some() {} };
+        let rest = async { while running.join_next().await.is_some() {} };
         if time::timeout(GRACE, rest).await.is_err() {
-            tracing::warn!(
-                "some steps did not end in time; they are made anew after the next start"
-            );
+            tracing::warn!("some steps did not end in time; the next start repeats them");
         }
     }
 
-    async fn look(&self, claim_uid: &str) -> Round {
+    async fn reconcile(&self, claim_uid: &str) -> Outcome {
         let start = Instant::now();
-        let round = self.step(claim_uid).await;
-        let error = round.failure.as_ref().map(Failure::kind);
-        self.telemetry.looked(start.elapsed(), error);
-        let (held, waiting) = self.slots().count_of_held_and_queued();
-        self.telemetry.places(held, waiting);
-        round
+        let outcome = self.step(claim_uid).await;
+        let error = outcome.failure.as_ref().map(Failure::kind);
+        self.telemetry.reconciled(start.elapsed(), error);
+        let (held, queued) = self.slots().held_and_queued();
+        self.telemetry.slots(held, queued);
+        outcome
     }
 
-    /// Looks at one claim, and takes its next step.
-    async fn step(&self, claim_uid: &str) -> Round {
+    /// Takes the next step of one claim.
+    async fn step(&self, claim_uid: &str) -> Outcome {
         let now = Timestamp::now();
+        // Observe: from the cache, with questions to the API server where the cache cannot know.
         let world = match self.observer.world(claim_uid, &self.settings, now).await {
             Ok(Some(world)) => world,
-            Ok(None) => {
-                self.recorder.forget(claim_uid);
-                self.board.remove(claim_uid);
-                self.pods().remove(claim_uid);
-                let woken = self.slots().leave(claim_uid, &self.settings);
-                return Round {
-                    woken,
-                    failure: self.let_go(claim_uid).await.err(),
-                    ..Round::default()
-                };
-            }
+            Ok(None) => return self.forget(claim_uid).await,
             Err(error) => {
-                return Round {
+                return Outcome {
                     failure: Some(Failure::Unavailable(error)),
-                    ..Round::default()
+                    ..Outcome::default()
                 };
             }
         };
+        // Plan: pure.
         let plan = plan(&world, &self.settings, now);
+        // Admit: one serialised step over all claims, without I/O.
         let needed = plan.as_ref().and_then(|plan| plan.slot);
         let request = needed.map(|usage| Request::new(&world, usage));
         let decision = self.slots().decide(claim_uid, request, &self.settings);
-        let mut round = Round {
-            woken: decision.trigger,
-            ..Round::default()
+        let mut outcome = Outcome {
+            trigger: decision.trigger,
+            ..Outcome::default()
         };
         let plan = match decision.admission {
             Admission::Admitted => plan,
             Admission::Queued(queued) => plan.map(|plan| plan.deferred(&queued)),
         };
+        // Apply: writes to the API server, each bound to what it was decided on.
         if let Some(plan) = plan {
-            self.take(&world, plan, &mut round, now).await;
+            self.apply(&world, plan, &mut outcome, now).await;
         }
-        round
+        outcome
     }
 
-    /// The claim is gone, and its pods are on their way out: nothing is expected of them.
-    async fn let_go(&self, claim_uid: &str) -> Result<(), Failure> {
+    /// The claim is gone. Its pods that are on their way out are released, since nothing is expected of them.
+    async fn forget(&self, claim_uid: &str) -> Outcome {
+        self.recorder.forget(claim_uid);
+        self.status.remove(claim_uid);
+        self.pods().remove(claim_uid);
+        let trigger = self.slots().leave(claim_uid, &self.settings);
         let mut pods = self.observer.cache().pods_of(claim_uid);
         pods.retain(|(_, pod)| pod.terminating.is_some());
+        let mut failure = None;
         for (namespace, pod) in &pods {
-            self.writer.release(namespace, pod).await?;
+            failure = failure.or(self.writer.release(namespace, pod).await.err());
         }
-        Ok(())
+        Outcome {
+            trigger,
+            failure,
+            ..Outcome::default()
+        }
     }
 
-    async fn take(&self, world: &World, plan: Plan, round: &mut Round, now: Timestamp) {
+    async fn apply(&self, world: &World, plan: Plan, outcome: &mut Outcome, now: Timestamp) {
         let claim = &world.claim;
-        let unbound = claim.volume.is_none();
-        round.again = match plan.again {
-            Some(again) => Some(again.min(RESYNC)),
-            None => unbound.then_some(RESYNC),
+        outcome.requeue_after = match plan.requeue_after {
+            Some(delay) => Some(delay.min(RESYNC)),
+            None => claim.volume.is_none().then_some(RESYNC),
         };
-        self.recorder.holds(claim, &plan.events, now).await;
+        self.recorder.sync(claim, &plan.events, now).await;
         let mut status = plan.status;
-        // Said afterwards: an event that is slow must not keep a failed pod standing, which Forklift takes for the end.
+        // Emitted after the actions: a slow event must not keep a failed pod standing, which Forklift takes for the end.
         let mut done = Vec::new();
         for action in &plan.actions {
-            let makes_pod = matches!(action, Action::CreatePod(_));
-            if makes_pod && let Some(left) = self.too_soon(&claim.uid) {
-                round.again = Some(left);
+            let creates_pod = matches!(action, Action::CreatePod(_));
+            if creates_pod && let Some(left) = self.pod_backoff(&claim.uid) {
+                outcome.requeue_after = Some(left);
                 break;
             }
-            match self.writer.apply(action, claim).await {
-                Ok(()) => {
-                    if makes_pod {
-                        self.pods().insert(claim.uid.clone(), Instant::now());
-                    }
-                    if matches!(action, Action::CreateTemporaryClaim(_)) {
-                        self.slots().began(&claim.uid);
-                    }
-                    if let (
-                        Action::DeleteTemporaryClaim {
-                            removal: Removal::Populated,
-                            ..
-                        },
-                        Some(temporary),
-                    ) = (action, &world.temporary)
-                    {
-                        let time = now.duration_since(temporary.created).unsigned_abs();
-                        self.telemetry.ended(Ended::success, time);
-                    }
-                    done.extend(action.announcement());
-                }
-                Err(failure) => {
-                    status = self
-                        .refused(world, action, &failure, status, round, now)
-                        .await;
-                    round.failure = Some(failure);
-                    break;
-                }
+            if let Err(failure) = self.writer.apply(action, claim).await {
+                status = self
+                    .on_rejected(world, action, &failure, status, outcome, now)
+                    .await;
+                outcome.failure = Some(failure);
+                break;
             }
+            match action {
+                Action::CreatePod(_) => {
+                    self.pods().insert(claim.uid.clone(), Instant::now());
+                }
+                Action::CreateTemporaryClaim(_) => self.slots().began(&claim.uid),
+                Action::DeleteTemporaryClaim {
+                    reason: DeleteReason::Populated,
+                    ..
+                } => self.count_end(world, Ended::success, now),
+                _ => {}
+            }
+            done.extend(action.announcement());
         }
         for event in &done {
-            self.recorder.happened(claim, event, now).await;
+            self.recorder.emit(claim, event, now).await;
         }
-        let Some(source) = source_of(claim) else {
+        let Some(populator) = populator_ref(claim) else {
             return;
         };
         let reason = status.reason;
-        if self.board.set(source, claim.clone(), status) {
+        if self.status.set(populator, claim.clone(), status) {
             self.telemetry.failed(reason);
-            if let Some(temporary) = world.own_temporary() {
-                let time = now.duration_since(temporary.created).unsigned_abs();
-                self.telemetry.ended(Ended::failure, time);
-            }
+            self.count_end(world, Ended::failure, now);
         }
     }
 
-    /// An action was not done: how the claim stands then.
-    async fn refused(
+    /// The population of the claim has ended, if it had begun.
+    fn count_end(&self, world: &World, ended: Ended, now: Timestamp) {
+        if let Some(temporary) = world.own_temporary() {
+            let time = now.duration_since(temporary.created).unsigned_abs();
+            self.telemetry.ended(ended, time);
+        }
+    }
+
+    /// The claim's status after an action that was not done. What the API server rejects (a quota, a policy) is reported
+    /// to the claim's owner; the rest is the controller's own trouble.
+    async fn on_rejected(
         &self,
         world: &World,
         action: &Action,
         failure: &Failure,
         status: Status,
-        round: &mut Round,
+        outcome: &mut Outcome,
         now: Timestamp,
     ) -> Status {
         let claim = &world.claim;
@@ -300,8 +302,8 @@ impl Controller {
             return status;
         };
         if matches!(action, Action::CreateTemporaryClaim(_)) {
-            let woken = self.slots().leave(&claim.uid, &self.settings);
-            round.woken.extend(woken);
+            let trigger = self.slots().leave(&claim.uid, &self.settings);
+            outcome.trigger.extend(trigger);
         }
         let message = failure.to_string();
         tracing::warn!(
@@ -311,7 +313,7 @@ impl Controller {
         );
         if let Some(reason) = action.failure_reason() {
             let event = Event::warning(reason, &message);
-            self.recorder.happened(claim, &event, now).await;
+            self.recorder.emit(claim, &event, now).await;
         }
         Status {
             reason: Reason::Retrying,
@@ -319,10 +321,10 @@ impl Controller {
         }
     }
 
-    /// What is left of the pause after the claim's last pod.
-    fn too_soon(&self, claim_uid: &str) -> Option<Duration> {
-        let made = self.pods().get(claim_uid).copied()?;
-        let left = POD_PACE.saturating_sub(made.elapsed());
+    /// What is left of the backoff after the claim's last pod.
+    fn pod_backoff(&self, claim_uid: &str) -> Option<Duration> {
+        let created = self.pods().get(claim_uid).copied()?;
+        let left = POD_BACKOFF.saturating_sub(created.elapsed());
         (!left.is_zero()).then_some(left)
     }
 
@@ -335,24 +337,24 @@ impl Controller {
     }
 }
 
-/// The task that ended, and what follows. One that panicked is a fault of ours; its claim is looked at again.
-fn unfold(ended: Result<(Id, Round), JoinError>) -> (Id, Round) {
+/// The task that ended, and what follows. A panic is a fault of the controller; the claim is reconciled again.
+fn unfold(ended: Result<(Id, Outcome), JoinError>) -> (Id, Outcome) {
     ended.unwrap_or_else(|error| {
-        tracing::error!("a look at a claim was cut short: {error}");
-        let round = Round {
-            again: Some(LONGEST_PAUSE),
-            ..Round::default()
+        tracing::error!("a reconcile was cut short: {error}");
+        let outcome = Outcome {
+            requeue_after: Some(LONGEST_BACKOFF),
+            ..Outcome::default()
         };
-        (error.id(), round)
+        (error.id(), outcome)
     })
 }
 
-/// The pause after so many failures in a row, with chance in it so that claims that failed together do not
-/// come back together.
-fn pause(failures: u32) -> Duration {
+/// The backoff after so many failures in a row, with jitter so that claims that failed together do not come back
+/// together.
+fn backoff(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    let pause = FIRST_PAUSE
+    let backoff = FIRST_BACKOFF
         .saturating_mul(1 << doublings)
-        .min(LONGEST_PAUSE);
-    pause.mul_f64(0.75 + 0.5 * fastrand::f64())
+        .min(LONGEST_BACKOFF);
+    backoff.mul_f64(0.75 + 0.5 * fastrand::f64())
 }

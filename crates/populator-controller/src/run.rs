@@ -2,12 +2,11 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use anyhow::Context;
-use jiff::Timestamp;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -20,22 +19,20 @@ use tokio::{
 };
 
 use crate::{
-    apply::{Board, Recorder, Writer},
+    apply::{Recorder, Writer},
     cli::Options,
-    election::{Election, Leadership, Outcome},
-    observe::{Cache, Observer, Wakes, watch_all},
-    progress::{LogReader, Poller, Scraper, Tally, Target},
+    election::{Candidacy, Election, Leadership},
+    observe::{Cache, Observer, Triggers, watch_all},
+    permissions::Permissions,
+    progress::{self, LogReader, Poller, Scraper},
     reconcile::Controller,
-    rights::Rights,
+    status::StatusWriter,
     telemetry::Telemetry,
 };
-use population::{
-    model::{Pod, PodPhase},
-    slots::Slots,
-};
+use population::slots::Slots;
 
 /// Changes that are on their way to the loop. More than that wait in the watches.
-const WAKES: usize = 1024;
+const TRIGGERS: usize = 1024;
 /// For an answer, or the next part of it. kube ends each watch after 290 s and begins it anew.
 const READ_TIMEOUT: Duration = Duration::from_secs(295);
 /// How often gauges are brought up to date that nobody's step moves.
@@ -60,18 +57,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).context("the API server's client cannot be made")?;
     let served = async {
-        let rights = Rights::learn(&client)
+        let permissions = Permissions::learn(&client)
             .await
             .context("the API server does not answer")?;
-        for warning in rights.warnings() {
+        for warning in permissions.warnings() {
             tracing::warn!("{warning}");
         }
         // A replica that stands by is ready to take over.
         ready.send_replace(true);
         let election = Election::new(client.clone(), &namespace, options.identity.clone());
         let leadership = match election.win().await {
-            Outcome::Leading(leadership) => Some(leadership),
-            Outcome::Forbidden => {
+            Candidacy::Leading(leadership) => Some(leadership),
+            Candidacy::Forbidden => {
                 tracing::warn!(
                     "leases may not be written in the namespace {namespace}: there is no election. Replicas that overlap do \
                      each other's work, and no harm"
@@ -79,9 +76,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 None
             }
         };
-        anyhow::Ok((rights, leadership))
+        anyhow::Ok((permissions, leadership))
     };
-    let (rights, mut leadership) = tokio::select! {
+    let (permissions, mut leadership) = tokio::select! {
         served = served => served?,
         signal = signals.next() => {
             tracing::info!("ended by {} while standing by", signal.name());
@@ -91,7 +88,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
 
     telemetry.leads(true);
-    let controller = start(&mut tasks, &client, &options, rights, telemetry)?;
+    let controller = start(&mut tasks, &client, &options, permissions, telemetry)?;
     let (stop, is_stopped) = watch::channel(());
     let until_stopped = async move {
         let mut is_stopped = is_stopped;
@@ -172,41 +169,41 @@ fn serve_metrics(
     Ok(())
 }
 
-/// The loop, and what wakes it.
+/// The work queue's loop, and what triggers it.
 struct Serving {
     controller: Arc<Controller>,
-    wakes: mpsc::Receiver<String>,
+    triggers: mpsc::Receiver<String>,
     workers: usize,
 }
 
 impl Serving {
     async fn serve(mut self, stop: impl Future<Output = ()>) {
-        let wakes = futures::stream::poll_fn(|context| self.wakes.poll_recv(context));
+        let triggers = futures::stream::poll_fn(|context| self.triggers.poll_recv(context));
         Arc::clone(&self.controller)
-            .run(wakes, self.workers, stop)
+            .run(triggers, self.workers, stop)
             .await;
     }
 }
 
-/// Starts everything that goes on beside the loop.
+/// Starts everything that runs beside the loop.
 fn start(
     tasks: &mut Tasks,
     client: &Client,
     options: &Options,
-    rights: Rights,
+    permissions: Permissions,
     telemetry: Telemetry,
 ) -> anyhow::Result<Serving> {
     let observer = Arc::new(Observer::new(client.clone(), Cache::default()));
     let recorder = Arc::new(Recorder::new(client.clone(), telemetry.clone()));
-    let board = Arc::new(Board::new(client.clone(), telemetry.clone()));
-    let (sender, receiver) = mpsc::channel(WAKES);
-    let wakes = Wakes::new(sender);
-    let complete = watch_all(tasks, client, &observer, &wakes, rights.nodes);
+    let status = Arc::new(StatusWriter::new(client.clone(), telemetry.clone()));
+    let (sender, receiver) = mpsc::channel(TRIGGERS);
+    let triggers = Triggers::new(sender);
+    let complete = watch_all(tasks, client, &observer, &triggers, permissions.nodes);
     let controller = Arc::new(Controller {
         observer: Arc::clone(&observer),
         writer: Writer::new(client.clone(), telemetry.clone()),
         recorder: Arc::clone(&recorder),
-        board: Arc::clone(&board),
+        status: Arc::clone(&status),
         slots: Mutex::new(Slots::default()),
         pods: Mutex::default(),
         settings: options.settings.clone(),
@@ -214,78 +211,47 @@ fn start(
     });
 
     let first = Arc::clone(&controller);
-    tasks.spawn("first look", async move {
+    tasks.spawn("first reconcile", async move {
         complete.await;
-        // Before any claim is looked at, so that nobody is let in too many.
-        first.count_places();
+        // Before the first claim is reconciled, so that no more are admitted than there are slots.
+        first.count_slots();
         let all = || {
             let cache = first.observer.cache();
             let mut all = cache.all_claims();
             all.extend(cache.gone_claims());
             all
         };
-        let number = wakes.open(all).await;
+        let number = triggers.open(all).await;
         tracing::info!(claims = number, "the cluster is known");
     });
 
-    let log = rights.logs.then(|| LogReader::new(client.clone()));
-    let poller = Poller::new(
-        Scraper::new().context("pods cannot be asked for their metrics")?,
-        log,
+    let log = permissions.logs.then(|| LogReader::new(client.clone()));
+    let scraper = Scraper::new().context("pods cannot be asked for their metrics")?;
+    let poller = Poller::new(scraper, log);
+    let (pods, states) = (Arc::clone(&observer), Arc::clone(&status));
+    tasks.spawn(
+        "progress",
+        progress::run(poller, pods, states, telemetry.clone()),
     );
-    let (pods, noted, counted) = (Arc::clone(&observer), Arc::clone(&board), telemetry.clone());
-    tasks.spawn("progress", async move {
-        let tally = Mutex::new(Tally::new(Timestamp::now()));
-        let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let targets = || {
-            let targets = targets(&pods);
-            tally().keep(&targets);
-            targets
-        };
-        let deliver = |target: &Target, measured| {
-            let newly = tally().newly(target, measured);
-            if let Some(kind) = noted.measure(&target.claim_uid, measured) {
-                counted.copied(kind, newly);
-            }
-        };
-        poller.run(targets, deliver).await;
-    });
 
-    let shown = Arc::clone(&board);
+    let measured = Arc::clone(&status);
     tasks.spawn("gauges", async move {
         let mut ticks = time::interval(MEASURE);
         loop {
             ticks.tick().await;
             telemetry.measure_memory();
-            let reasons = shown.reasons();
+            let reasons = measured.reasons();
             telemetry.claims(|reason| reasons.get(&reason).copied().unwrap_or_default());
         }
     });
 
     tasks.spawn(
         "status",
-        async move { board.run(&observer, &recorder).await },
+        async move { status.run(&observer, &recorder).await },
     );
     Ok(Serving {
         controller,
-        wakes: receiver,
+        triggers: receiver,
         workers: options.workers,
     })
-}
-
-/// The pods that copy.
-fn targets(observer: &Observer) -> Vec<Target> {
-    let cache = observer.cache();
-    let running = |(claim, name, pod): (&str, &(String, String), &Pod)| {
-        (pod.phase == PodPhase::Running && pod.ended.is_none()).then_some(())?;
-        Some(Target {
-            claim_uid: claim.to_owned(),
-            pod_uid: pod.uid.clone(),
-            namespace: name.0.clone(),
-            pod: name.1.clone(),
-            address: pod.address?,
-            created: pod.created,
-        })
-    };
-    cache.all_pods().filter_map(running).collect()
 }

@@ -20,7 +20,7 @@ const OPERATION: [f64; 18] = [
     28_800.0, 57_600.0, 86_400.0, 172_800.0, 518_400.0,
 ];
 /// A few short requests.
-const LOOK: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const RECONCILE: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// How a population ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -69,8 +69,8 @@ pub struct Telemetry {
     operations: Family<ByResult, Histogram>,
     in_flight: Gauge,
     queue: Gauge,
-    looks: Histogram,
-    look_errors: Family<ByKind, Counter>,
+    reconciles: Histogram,
+    reconcile_errors: Family<ByKind, Counter>,
     phases: Family<ByReason, Histogram>,
     failures: Family<ByReason, Counter>,
     copied: Family<ByKind, Counter>,
@@ -89,8 +89,8 @@ impl Telemetry {
             operations: Family::new_with_constructor(|| Histogram::new(OPERATION)),
             in_flight: Gauge::default(),
             queue: Gauge::default(),
-            looks: Histogram::new(LOOK),
-            look_errors: Family::default(),
+            reconciles: Histogram::new(RECONCILE),
+            reconcile_errors: Family::default(),
             phases: Family::new_with_constructor(|| Histogram::new(OPERATION)),
             failures: Family::default(),
             copied: Family::default(),
@@ -147,12 +147,12 @@ impl Telemetry {
             "reconcile",
             "Time of one look at a claim, with the step that followed",
             Unit::Seconds,
-            self.looks.clone(),
+            self.reconciles.clone(),
         );
         ours.register(
             "reconcile_errors",
             "Looks that could not do their step, by the kind of the cause",
-            self.look_errors.clone(),
+            self.reconcile_errors.clone(),
         );
         ours.register_with_unit(
             "phase",
@@ -201,7 +201,7 @@ impl Telemetry {
     }
 
     /// A claim stood somewhere for so long.
-    pub fn stood(&self, reason: Reason, time: Duration) {
+    pub fn left(&self, reason: Reason, time: Duration) {
         let reason = ReasonLabel(reason);
         self.phases
             .get_or_create(&ByReason { reason })
@@ -226,15 +226,15 @@ impl Telemetry {
     }
 
     /// A look at a claim took so long; `error` is the kind of what was in the way of its step.
-    pub fn looked(&self, time: Duration, error: Option<&'static str>) {
-        self.looks.observe(time.as_secs_f64());
+    pub fn reconciled(&self, time: Duration, error: Option<&'static str>) {
+        self.reconciles.observe(time.as_secs_f64());
         if let Some(kind) = error {
-            self.look_errors.get_or_create(&ByKind { kind }).inc();
+            self.reconcile_errors.get_or_create(&ByKind { kind }).inc();
         }
     }
 
     /// How many claims hold a place, and wait for one.
-    pub fn places(&self, held: usize, waiting: usize) {
+    pub fn slots(&self, held: usize, waiting: usize) {
         self.in_flight.set(i64::try_from(held).unwrap_or(i64::MAX));
         self.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
@@ -277,12 +277,12 @@ mod tests {
     fn names_are_those_that_others_read() {
         let (telemetry, registry) = Telemetry::new("1.2.3");
         telemetry.ended(Ended::failure, Duration::from_secs(700));
-        telemetry.stood(Reason::Copying, Duration::from_secs(1));
+        telemetry.left(Reason::Copying, Duration::from_secs(1));
         telemetry.failed(Reason::VolumeFull);
         telemetry.copied(Kind::Ovirt, 7);
         telemetry.wrote("create", "pods");
-        telemetry.looked(Duration::from_millis(3), Some("late"));
-        telemetry.places(3, 4);
+        telemetry.reconciled(Duration::from_millis(3), Some("late"));
+        telemetry.slots(3, 4);
         telemetry.claims(|reason| usize::from(reason == Reason::Copying));
         telemetry.leads(true);
         telemetry.measure_memory();

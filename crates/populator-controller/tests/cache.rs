@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use kube::{core::DynamicObject, runtime::watcher::Event};
 use population::model::{Kind, Lookup, Nodes};
 use populator_api::names;
-use populator_controller::observe::{Cache, SourceName};
+use populator_controller::observe::{Cache, PopulatorRef};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -132,14 +132,14 @@ fn a_resource_wakes_the_claims_of_its_namespace_that_refer_to_it() {
     let of_kind = |cache: &mut Cache, event| cache.resources(Kind::Ovirt, event);
     let found = apply::<DynamicObject>(resource("a", &spec()));
     assert_eq!(of_kind(&mut cache, found), of(&["one"]));
-    assert!(cache.world("one").unwrap().source.found().is_some());
-    assert_eq!(cache.world("two").unwrap().source, Lookup::Missing);
+    assert!(cache.world("one").unwrap().populator.found().is_some());
+    assert_eq!(cache.world("two").unwrap().populator, Lookup::Missing);
 
     let mut told = resource("a", &spec());
     told["status"] = json!({"progress": "42"});
     told["metadata"]["generation"] = json!(2);
     assert_eq!(of_kind(&mut cache, apply(told)), of(&[]), "our own status");
-    let name = SourceName {
+    let name = PopulatorRef {
         kind: Kind::Ovirt,
         namespace: "a".to_owned(),
         name: "disk".to_owned(),
@@ -158,7 +158,7 @@ fn kinds_are_listed_apart() {
     for event in [Event::Init, Event::InitDone] {
         cache.resources(Kind::Openstack, event);
     }
-    assert!(cache.world("one").unwrap().source.found().is_some());
+    assert!(cache.world("one").unwrap().populator.found().is_some());
 }
 
 #[test]
@@ -166,16 +166,16 @@ fn a_malformed_resource_is_its_own_trouble() {
     let mut cache = two_claims();
     let broken = resource("a", &json!({"engineUrl": 7}));
     assert_eq!(cache.resources(Kind::Ovirt, apply(broken)), of(&["one"]));
-    let Lookup::Invalid(why) = cache.world("one").unwrap().source else {
+    let Lookup::Invalid(why) = cache.world("one").unwrap().populator else {
         panic!("it can be read");
     };
     assert!(why.contains("spec") && why.contains("integer `7`"), "{why}");
     cache.resources(Kind::Ovirt, apply(resource("b", &spec())));
-    assert!(cache.world("two").unwrap().source.found().is_some());
+    assert!(cache.world("two").unwrap().populator.found().is_some());
     let mut odd = resource("b", &spec());
     odd["status"] = json!({"progress": 42, "claims": "none"});
     cache.resources(Kind::Ovirt, apply(odd));
-    assert!(cache.world("two").unwrap().source.found().is_some());
+    assert!(cache.world("two").unwrap().populator.found().is_some());
 }
 
 #[test]

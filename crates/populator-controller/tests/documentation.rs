@@ -29,11 +29,11 @@ const ALERTS: &str = include_str!("../../../manifests/components/monitoring/prom
 fn exposed() -> String {
     let (telemetry, registry) = Telemetry::new("1.2.3");
     telemetry.ended(Ended::success, Duration::ZERO);
-    telemetry.stood(Reason::Copying, Duration::ZERO);
+    telemetry.left(Reason::Copying, Duration::ZERO);
     telemetry.failed(Reason::VolumeFull);
     telemetry.copied(Kind::Ovirt, 1);
     telemetry.wrote("create", "pods");
-    telemetry.looked(Duration::ZERO, Some("late"));
+    telemetry.reconciled(Duration::ZERO, Some("late"));
     telemetry.claims(|_| 1);
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use populator_controller::election::{Election, Leadership, Outcome};
+use populator_controller::election::{Candidacy, Election, Leadership};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -81,8 +81,8 @@ impl Server {
 
 async fn win(election: Election) -> Leadership {
     match election.win().await {
-        Outcome::Leading(leadership) => *leadership,
-        Outcome::Forbidden => panic!("forbidden"),
+        Candidacy::Leading(leadership) => *leadership,
+        Candidacy::Forbidden => panic!("forbidden"),
     }
 }
 
@@ -238,7 +238,7 @@ async fn times_of_another_clock_mean_nothing() {
 async fn where_leases_are_not_allowed_it_says_so() {
     let client = Api::default().client(|_| refusal(403, "Forbidden", "no leases"));
     let outcome = Election::new(client, "here", "a".to_owned()).win().await;
-    assert!(matches!(outcome, Outcome::Forbidden));
+    assert!(matches!(outcome, Candidacy::Forbidden));
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use std::{
 
 use jiff::Timestamp;
 use population::progress::Measured;
-use populator_controller::progress::{LogReader, Poller, Scraper, ScraperError, Target};
+use populator_controller::progress::{LogReader, Poller, ScrapeTarget, Scraper, ScraperError};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},
@@ -81,8 +81,8 @@ fn pod_at(address: SocketAddr) -> Pod {
     }
 }
 
-fn target(address: impl Into<IpAddr>) -> Target {
-    Target {
+fn target(address: impl Into<IpAddr>) -> ScrapeTarget {
+    ScrapeTarget {
         claim_uid: "c".to_owned(),
         pod_uid: "p".to_owned(),
         namespace: "vms".to_owned(),
@@ -190,10 +190,10 @@ async fn no_proxy_is_used() {
 type Delivered = Arc<Mutex<Vec<Option<Measured>>>>;
 
 /// Polls until so many answers were delivered.
-async fn poll(poller: Poller, target: Target, answers: usize) -> Vec<Option<Measured>> {
+async fn poll(poller: Poller, target: ScrapeTarget, answers: usize) -> Vec<Option<Measured>> {
     let delivered = Delivered::default();
     let (done, is_done) = tokio::sync::watch::channel(0);
-    let deliver = |_: &Target, measured| {
+    let deliver = |_: &ScrapeTarget, measured| {
         let mut delivered = delivered.lock().unwrap();
         delivered.push(measured);
         done.send_replace(delivered.len());
@@ -264,7 +264,7 @@ async fn what_the_metrics_said_does_not_stand_when_they_are_silent_again() {
     let scraper = Scraper::for_port(port).unwrap();
     let poller = Poller::new(scraper, Some(LogReader::new(client)));
     let (told, mut is_told) = tokio::sync::mpsc::unbounded_channel();
-    let deliver = |_: &Target, measured: Option<Measured>| {
+    let deliver = |_: &ScrapeTarget, measured: Option<Measured>| {
         told.send(measured.map(|measured| measured.percent))
             .unwrap();
     };

@@ -15,9 +15,10 @@ use kube::runtime::watcher::Event;
 use population::{Settings, model::Kind, slots::Slots};
 use populator_api::names;
 use populator_controller::{
-    apply::{Board, Recorder, Writer},
+    apply::{Recorder, Writer},
     observe::{Cache, Observer},
     reconcile::Controller,
+    status::StatusWriter,
     telemetry::Telemetry,
 };
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ fn failed() -> Cache {
 }
 
 /// Looks at the claim ten times a second for so long; nothing that is written is ever seen.
-async fn look(
+async fn reconcile(
     cache: Cache,
     seconds: u64,
     answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
@@ -107,19 +108,19 @@ async fn look(
         observer: Arc::new(Observer::new(client.clone(), cache)),
         writer: Writer::new(client.clone(), telemetry.clone()),
         recorder: Arc::new(Recorder::new(client.clone(), telemetry.clone())),
-        board: Arc::new(Board::new(client, telemetry.clone())),
+        status: Arc::new(StatusWriter::new(client, telemetry.clone())),
         slots: Mutex::new(Slots::default()),
         pods: Mutex::default(),
         settings,
         telemetry,
     });
-    let wakes = stream::repeat("c".to_owned()).then(|claim| async {
+    let triggers = stream::repeat("c".to_owned()).then(|claim| async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         claim
     });
-    let wakes = std::pin::pin!(wakes);
+    let triggers = std::pin::pin!(triggers);
     let end = tokio::time::sleep(Duration::from_secs(seconds));
-    controller.run(wakes, 1, end).await;
+    controller.run(triggers, 1, end).await;
     api.lines()
 }
 
@@ -131,7 +132,7 @@ const PODS: &str = "/api/v1/namespaces/vms/pods";
 
 #[tokio::test(start_paused = true)]
 async fn pods_that_vanish_are_not_made_by_the_second() {
-    let asked = look(begun(), 25, |asked| match &asked.line {
+    let asked = reconcile(begun(), 25, |asked| match &asked.line {
         line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no pod"),
         _ => (201, asked.body.clone()),
     })
@@ -142,7 +143,7 @@ async fn pods_that_vanish_are_not_made_by_the_second() {
 /// Forklift looks every three seconds, and takes a failed pod for the end of the migration.
 #[tokio::test(start_paused = true)]
 async fn a_failed_pod_does_not_wait_for_an_event() {
-    let asked = look(failed(), 2, |asked| match &asked.line {
+    let asked = reconcile(failed(), 2, |asked| match &asked.line {
         line if line.ends_with("/events") => (SILENCE, Value::Null),
         _ => (200, asked.body.clone()),
     })
@@ -177,8 +178,8 @@ async fn a_pod_whose_claim_is_gone_is_let_go() {
         }
         (200, json!({"metadata": {"name": names::pod("c")}}))
     };
-    let asked = look(pod(true), 1, answer).await;
+    let asked = reconcile(pod(true), 1, answer).await;
     assert!(count(&asked, &patch) > 0, "{asked:?}");
     // Its claim may be one that is not seen yet.
-    assert_eq!(look(pod(false), 1, answer).await, Vec::<String>::new());
+    assert_eq!(reconcile(pod(false), 1, answer).await, Vec::<String>::new());
 }

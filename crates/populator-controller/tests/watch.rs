@@ -6,7 +6,7 @@ mod api;
 
 use std::{sync::Arc, time::Duration};
 
-use populator_controller::observe::{Cache, Observer, Wakes, watch_all};
+use populator_controller::observe::{Cache, Observer, Triggers, watch_all};
 use runtime::Tasks;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ async fn pods_are_filtered_by_the_server_and_all_lists_are_waited_for() {
     let observer = Arc::new(Observer::new(client.clone(), Cache::default()));
     let (sender, _receiver) = tokio::sync::mpsc::channel(8);
     let mut tasks = Tasks::new();
-    let complete = watch_all(&mut tasks, &client, &observer, &Wakes::new(sender), true);
+    let complete = watch_all(&mut tasks, &client, &observer, &Triggers::new(sender), true);
     let complete = tokio::time::timeout(Duration::from_mins(1), complete).await;
     complete.unwrap();
 

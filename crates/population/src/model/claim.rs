@@ -198,7 +198,7 @@ impl Claim {
 
     /// Namespace of the populator resource.
     #[must_use]
-    pub fn source_namespace(&self) -> &str {
+    pub fn populator_namespace(&self) -> &str {
         self.reference
             .namespace
             .as_deref()

@@ -1,6 +1,6 @@
 //! All that one decision is made from.
 
-use super::{Claim, Nodes, Pod, Source, StorageClass, TemporaryClaim, Volume};
+use super::{Claim, Nodes, Pod, PopulatorSpec, StorageClass, TemporaryClaim, Volume};
 
 /// What the cluster shows about one claim.
 ///
@@ -13,7 +13,7 @@ pub struct World {
     /// The claim that is to be populated: the target.
     pub claim: Claim,
     /// The populator resource that it refers to.
-    pub source: Lookup<Source>,
+    pub populator: Lookup<PopulatorSpec>,
     /// Whether a reference to another namespace is granted.
     pub grant: Grant,
     /// The claim's storage class; `Missing` also when the claim names none.

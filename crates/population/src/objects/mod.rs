@@ -7,7 +7,7 @@ pub mod patch;
 mod pod;
 mod temporary_claim;
 
-pub use pod::{SECRET_FOLDER, disk_argument, network_annotation, pod, source_arguments};
+pub use pod::{SECRET_FOLDER, disk_argument, disk_arguments, network_annotation, pod};
 pub use temporary_claim::temporary_claim;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;

@@ -13,7 +13,7 @@ use crate::model::{Claim, LastFailure, LostPod, Volume};
 /// in which it belongs to the claim without the proof of what it holds.
 #[must_use]
 pub fn rebind(volume: &Volume, from: &str, claim: &Claim, disk: Option<&str>) -> Value {
-    let source = format!("{}/{}", claim.source_namespace(), claim.reference.name);
+    let populator = format!("{}/{}", claim.populator_namespace(), claim.reference.name);
     let mut patch = vec![
         json!({"op": "test", "path": "/metadata/resourceVersion", "value": volume.resource_version}),
         json!({"op": "test", "path": "/spec/claimRef/uid", "value": from}),
@@ -31,7 +31,7 @@ pub fn rebind(volume: &Volume, from: &str, claim: &Claim, disk: Option<&str>) ->
     let mut annotate = |name, value| {
         patch.push(json!({"op": "add", "path": annotation_path(name), "value": value}))
     };
-    annotate(key::POPULATED_FROM, source.as_str());
+    annotate(key::POPULATED_FROM, populator.as_str());
     annotate(key::POPULATED_FOR, &claim.uid);
     // Added also where it is not known: the volume of an earlier life may say something else.
     annotate(key::POPULATED_DISK, disk.unwrap_or_default());

@@ -17,7 +17,7 @@ use populator_api::names::{self, annotation as key, label};
 use super::owned_by;
 use crate::{
     Settings,
-    model::{self, Claim, Origin, Source, TemporaryClaim, VolumeMode},
+    model::{self, Claim, DiskLocation, PopulatorSpec, TemporaryClaim, VolumeMode},
 };
 
 /// Where the secret's keys are files.
@@ -35,18 +35,18 @@ const GRACE_SECONDS: i64 = 30;
 #[must_use]
 pub fn pod(
     claim: &Claim,
-    source: &Source,
+    populator: &PopulatorSpec,
     temporary: &TemporaryClaim,
     pin: Option<&str>,
     settings: &Settings,
 ) -> Option<Pod> {
-    let image = settings.images.get(&source.origin.kind())?;
+    let image = settings.images.get(&populator.location.kind())?;
     Some(Pod {
         metadata: ObjectMeta {
             namespace: Some(claim.namespace.clone()),
             name: Some(names::pod(&claim.uid)),
-            labels: Some(labels(claim, source)),
-            annotations: Some(annotations(claim, source, temporary)),
+            labels: Some(labels(claim, populator)),
+            annotations: Some(annotations(claim, populator, temporary)),
             finalizers: Some(vec![names::RESULT_FINALIZER.to_owned()]),
             owner_references: Some(vec![owned_by(claim)]),
             ..ObjectMeta::default()
@@ -54,7 +54,7 @@ pub fn pod(
         spec: Some(PodSpec {
             affinity: pin.map(only_on),
             automount_service_account_token: Some(false),
-            containers: vec![container(claim, source, image, settings)],
+            containers: vec![container(claim, populator, image, settings)],
             // One variable for each service of the namespace can exceed what a process may be given.
             enable_service_links: Some(false),
             restart_policy: Some("Never".to_owned()),
@@ -84,7 +84,7 @@ pub fn pod(
                 Volume {
                     name: SECRET_VOLUME.to_owned(),
                     secret: Some(SecretVolumeSource {
-                        secret_name: Some(source.origin.secret().to_owned()),
+                        secret_name: Some(populator.location.secret().to_owned()),
                         default_mode: Some(SECRET_MODE),
                         ..SecretVolumeSource::default()
                     }),
@@ -107,9 +107,9 @@ pub fn disk_argument(pod: &model::Pod) -> Option<&str> {
 /// The flags that say where the disk is, with their values. A pod whose flags differ was made for an
 /// older form of the resource.
 #[must_use]
-pub fn source_arguments(origin: &Origin) -> [(&'static str, &str); 3] {
-    match origin {
-        Origin::Ovirt {
+pub fn disk_arguments(location: &DiskLocation) -> [(&'static str, &str); 3] {
+    match location {
+        DiskLocation::Ovirt {
             engine_url,
             secret,
             disk,
@@ -118,7 +118,7 @@ pub fn source_arguments(origin: &Origin) -> [(&'static str, &str); 3] {
             (flag::DISK_ID, disk),
             (flag::ENGINE_URL, engine_url),
         ],
-        Origin::Openstack {
+        DiskLocation::Openstack {
             identity_url,
             secret,
             image,
@@ -132,13 +132,13 @@ pub fn source_arguments(origin: &Origin) -> [(&'static str, &str); 3] {
 
 /// The annotation that attaches the pod to a secondary network.
 #[must_use]
-pub fn network_annotation(source: &Source) -> Option<String> {
-    let network = source.network.as_ref()?;
+pub fn network_annotation(populator: &PopulatorSpec) -> Option<String> {
+    let network = populator.network.as_ref()?;
     Some(format!("{}/{}", network.namespace, network.name))
 }
 
-fn labels(claim: &Claim, source: &Source) -> BTreeMap<String, String> {
-    let mut labels = source.labels.clone();
+fn labels(claim: &Claim, populator: &PopulatorSpec) -> BTreeMap<String, String> {
+    let mut labels = populator.labels.clone();
     if label::is_valid_value(&claim.name) {
         labels.insert(label::CLAIM_NAME.to_owned(), claim.name.clone());
     }
@@ -149,7 +149,7 @@ fn labels(claim: &Claim, source: &Source) -> BTreeMap<String, String> {
 
 fn annotations(
     claim: &Claim,
-    source: &Source,
+    populator: &PopulatorSpec,
     temporary: &TemporaryClaim,
 ) -> BTreeMap<String, String> {
     let always = [
@@ -157,7 +157,7 @@ fn annotations(
         (label::ISTIO_INJECT, "false".to_owned()),
         (key::LINKERD_INJECT, "disabled".to_owned()),
     ];
-    let network = network_annotation(source);
+    let network = network_annotation(populator);
     let networks = [key::NETWORKS, key::TRANSFER_NETWORK]
         .into_iter()
         .filter_map(|name| Some((name, network.clone()?)));
@@ -166,7 +166,12 @@ fn annotations(
     all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn container(claim: &Claim, source: &Source, image: &str, settings: &Settings) -> Container {
+fn container(
+    claim: &Claim,
+    populator: &PopulatorSpec,
+    image: &str,
+    settings: &Settings,
+) -> Container {
     let block = VolumeDevice {
         name: names::TARGET_VOLUME.to_owned(),
         device_path: args::BLOCK_TARGET.to_owned(),
@@ -204,7 +209,7 @@ fn container(claim: &Claim, source: &Source, image: &str, settings: &Settings) -
         name: names::CONTAINER.to_owned(),
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
-        args: Some(arguments(claim, source)),
+        args: Some(arguments(claim, populator)),
         env: Some(settings.proxy.iter().map(variable).collect())
             .filter(|list: &Vec<_>| !list.is_empty()),
         ports: Some(vec![ContainerPort {
@@ -235,7 +240,7 @@ fn container(claim: &Claim, source: &Source, image: &str, settings: &Settings) -
     }
 }
 
-fn arguments(claim: &Claim, source: &Source) -> Vec<String> {
+fn arguments(claim: &Claim, populator: &PopulatorSpec) -> Vec<String> {
     let target = match claim.mode {
         VolumeMode::Block => args::BLOCK_TARGET,
         VolumeMode::Filesystem => args::FILESYSTEM_TARGET,
@@ -243,23 +248,23 @@ fn arguments(claim: &Claim, source: &Source) -> Vec<String> {
     let bytes = claim.bytes().unwrap_or_default().to_string();
     let before = [(flag::VOLUME_PATH, target)];
     let after = [
-        (flag::CR_NAME, source.name.as_str()),
-        (flag::CR_NAMESPACE, source.namespace.as_str()),
+        (flag::CR_NAME, populator.name.as_str()),
+        (flag::CR_NAMESPACE, populator.namespace.as_str()),
         (flag::PVC_SIZE, bytes.as_str()),
         (flag::OWNER_UID, claim.uid.as_str()),
         (flag::SECRET_DIR, SECRET_FOLDER),
     ];
     // oVirt's movers always receive a raw disk.
-    let verbatim = match source.origin {
-        Origin::Ovirt { .. } => None,
-        Origin::Openstack { .. } => Some((
+    let verbatim = match populator.location {
+        DiskLocation::Ovirt { .. } => None,
+        DiskLocation::Openstack { .. } => Some((
             flag::VERBATIM,
             if claim.verbatim { "true" } else { "false" },
         )),
     };
     let all = before
         .into_iter()
-        .chain(source_arguments(&source.origin))
+        .chain(disk_arguments(&populator.location))
         .chain(after)
         .chain(verbatim);
     all.map(|(flag, value)| format!("--{flag}={value}"))

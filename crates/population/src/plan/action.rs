@@ -61,7 +61,7 @@ pub enum Action {
         /// Its UID, the precondition.
         uid: String,
         /// What it means.
-        removal: Removal,
+        reason: DeleteReason,
     },
     /// Give the volume to the claim: [`crate::objects::patch::rebind`].
     RebindVolume {
@@ -90,7 +90,7 @@ pub enum Action {
 
 /// Why a temporary claim goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
+pub enum DeleteReason {
     /// The target has its volume; the work is done.
     Populated,
     /// Its volume is not wanted, or gone.
@@ -110,7 +110,7 @@ impl Action {
                 ))
             }
             Self::DeleteTemporaryClaim {
-                removal: Removal::Populated,
+                reason: DeleteReason::Populated,
                 ..
             } => Some(Event::normal(
                 name::FINISHED,

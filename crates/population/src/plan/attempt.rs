@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use populator_api::{Reason, names::event as name};
 
 use super::{
-    Action, Event, Plan, Removal, Situation, SlotUse, begin, failure, hold, outdated, proof,
-    rebind, settle,
+    Action, DeleteReason, Event, Plan, Situation, SlotUse, begin, failure, finish, hold, outdated,
+    proof, rebind,
 };
 use crate::{
     model::{ClaimPhase, Pod, PodPhase, TemporaryClaim},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How often a pod is looked at that does not start, or does not go.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
+const RECHECK: Duration = Duration::from_mins(1);
 
 /// The next step while there is a temporary claim and the volume is still its own.
 pub(super) fn next(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
@@ -65,9 +65,9 @@ fn contested(temporary: &TemporaryClaim, pod: Option<&Pod>) -> Option<Plan> {
     );
     let mut plan = Plan::warn(name::RETRYING, Reason::Retrying, message);
     let standing = pod.filter(|pod| pod.terminating.is_none());
-    plan.actions = standing.map(settle::delete_pod).into_iter().collect();
+    plan.actions = standing.map(finish::delete_pod).into_iter().collect();
     plan.actions
-        .push(settle::delete(temporary, Removal::Abandoned));
+        .push(finish::delete(temporary, DeleteReason::Abandoned));
     Some(plan)
 }
 
@@ -79,7 +79,7 @@ fn cleared(pod: Option<&Pod>) -> Plan {
     Plan::act(
         Reason::Clearing,
         message,
-        Vec::from_iter(standing.map(settle::delete_pod)),
+        Vec::from_iter(standing.map(finish::delete_pod)),
     )
 }
 
@@ -96,14 +96,14 @@ fn lost(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
     }
     let asked_again = world.own_pod().is_none_or(|pod| {
         world
-            .source
+            .populator
             .found()
-            .is_some_and(|source| outdated::is_outdated(&world.claim, source, pod))
+            .is_some_and(|populator| outdated::is_outdated(&world.claim, populator, pod))
     });
     if asked_again {
         let pod = world.own_pod().filter(|pod| pod.terminating.is_none());
-        let pod = pod.map(settle::delete_pod);
-        let claim = settle::delete(temporary, Removal::Abandoned);
+        let pod = pod.map(finish::delete_pod);
+        let claim = finish::delete(temporary, DeleteReason::Abandoned);
         let actions: Vec<Action> = pod.into_iter().chain([claim]).collect();
         return Plan::act(
             Reason::Clearing,
@@ -127,8 +127,8 @@ fn unstarted(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
         ..
     } = *situation;
     let claim = &world.claim;
-    let source = match begin::usable_source(situation) {
-        Ok(source) => source,
+    let populator = match begin::usable_populator(situation) {
+        Ok(populator) => populator,
         Err(plan) => return *plan,
     };
     if let Some(plan) = stranded(situation, temporary, None) {
@@ -139,19 +139,19 @@ fn unstarted(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
             "the volume {} is being deleted; the temporary claim goes too, and the work begins anew",
             volume.name
         );
-        let claim = settle::delete(temporary, Removal::Abandoned);
+        let claim = finish::delete(temporary, DeleteReason::Abandoned);
         return Plan::act(Reason::Clearing, message, [claim]);
     }
     if let Some(failure) = &claim.attempts.last_failure {
         let pause = settings.retry.pause(claim.attempts.recreations);
         let left = remaining(failure.at.0, pause, now);
         if !left.is_zero() {
-            return Plan::wait(Reason::Retrying, &failure.message).again_after(left);
+            return Plan::wait(Reason::Retrying, &failure.message).requeue_after(left);
         }
     }
     let node = temporary.selected_node.as_deref();
     let pin = node.filter(|node| !world.nodes.lacks(node));
-    match objects::pod(claim, source, temporary, pin, settings) {
+    match objects::pod(claim, populator, temporary, pin, settings) {
         Some(pod) => Plan::act(
             Reason::PodPending,
             "making the pod",
@@ -170,7 +170,7 @@ fn watched(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
     if is_of_another(temporary, pod) {
         let message =
             "the pod was made for an earlier temporary claim; it goes, and another one comes";
-        let standing = pod.terminating.is_none().then(|| settle::delete_pod(pod));
+        let standing = pod.terminating.is_none().then(|| finish::delete_pod(pod));
         return Plan::act(Reason::Clearing, message, Vec::from_iter(standing));
     }
     let is_other = proof::disk_beside_pods(world, pod);
@@ -181,7 +181,7 @@ fn watched(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
         return lost;
     }
     if pod.terminating.is_some() {
-        return leaving(pod).again_after(LOOK_AGAIN);
+        return leaving(pod).requeue_after(RECHECK);
     }
     match (pod.phase, is_other) {
         (PodPhase::Pending, _) => pending(situation, temporary, pod),
@@ -201,7 +201,7 @@ fn source_changed(pod: &Pod, wanted: &str) -> Plan {
         objects::disk_argument(pod).unwrap_or("another one")
     );
     let mut plan = Plan::warn(name::SOURCE_CHANGED, Reason::Clearing, message);
-    plan.actions.push(settle::delete_pod(pod));
+    plan.actions.push(finish::delete_pod(pod));
     plan
 }
 
@@ -244,7 +244,7 @@ fn node_lost(situation: &Situation<'_>, pod: &Pod) -> Option<Plan> {
              the pod may still write to it"
         );
         let mut plan = Plan::warn(name::RETRYING, Reason::Retrying, message);
-        let standing = pod.terminating.is_none().then(|| settle::delete_pod(pod));
+        let standing = pod.terminating.is_none().then(|| finish::delete_pod(pod));
         plan.actions.extend(standing);
         return Some(plan);
     }
@@ -279,8 +279,8 @@ fn stranded(
         .filter(|node| world.nodes.lacks(node))?;
     let pod = pod
         .filter(|pod| pod.terminating.is_none())
-        .map(settle::delete_pod);
-    let claim = settle::delete(temporary, Removal::Abandoned);
+        .map(finish::delete_pod);
+    let claim = finish::delete(temporary, DeleteReason::Abandoned);
     let chosen = world.claim.selected_node.as_deref() == Some(node);
     let clear = chosen.then(|| Action::ClearSelectedNode {
         node: node.to_owned(),
@@ -301,8 +301,12 @@ fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
     if let Some(plan) = stranded(situation, temporary, Some(pod)) {
         return plan;
     }
-    let source = world.source.found().filter(|source| !source.terminating);
-    let outdated = source.is_some_and(|source| outdated::is_outdated(&world.claim, source, pod));
+    let populator = world
+        .populator
+        .found()
+        .filter(|populator| !populator.terminating);
+    let outdated =
+        populator.is_some_and(|populator| outdated::is_outdated(&world.claim, populator, pod));
     let homeless = pod.node.is_none()
         && pod
             .pinned_to
@@ -318,7 +322,7 @@ fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
         let gone = pod.pinned_to.clone().filter(|_| homeless);
         let chosen = gone.filter(|node| world.claim.selected_node.as_ref() == Some(node));
         let clear = chosen.map(|node| Action::ClearSelectedNode { node });
-        let actions: Vec<Action> = [settle::delete_pod(pod)].into_iter().chain(clear).collect();
+        let actions: Vec<Action> = [finish::delete_pod(pod)].into_iter().chain(clear).collect();
         return Plan::act(Reason::Clearing, message, actions);
     }
 
@@ -329,10 +333,10 @@ fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
     let left = remaining(pod.created, situation.settings.stuck_after, situation.now);
     let why = why_pending(situation, temporary, pod);
     if !left.is_zero() {
-        return Plan::wait(reason, why).again_after(left);
+        return Plan::wait(reason, why).requeue_after(left);
     }
     let message = format!("the pod {} does not start: {why}", pod.name);
-    Plan::warn(name::STUCK, Reason::PodStuck, message).again_after(LOOK_AGAIN)
+    Plan::warn(name::STUCK, Reason::PodStuck, message).requeue_after(RECHECK)
 }
 
 /// The best explanation at hand.

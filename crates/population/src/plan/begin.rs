@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use populator_api::{GROUP, Reason, names::event as name};
 
-use super::{Action, Plan, Situation, SlotUse, settle};
+use super::{Action, Plan, Situation, SlotUse, finish};
 use crate::{
-    model::{Binding, Claim, Grant, Kind, Lookup, Source, StorageClass},
+    model::{Binding, Claim, Grant, Kind, Lookup, PopulatorSpec, StorageClass},
     objects,
 };
 
@@ -34,13 +34,13 @@ pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
         );
     }
     if world.grant == Grant::Missing {
-        let namespace = claim.source_namespace();
+        let namespace = claim.populator_namespace();
         let message = format!(
             "dataSourceRef names the namespace {namespace}, and no ReferenceGrant there allows it; \
              use a {kind} of the claim's namespace"
         );
         let refused = Plan::warn(name::REFUSED, Reason::ReferenceNotGranted, message);
-        return Some(refused.again_after(ASK_FOR_GRANT));
+        return Some(refused.requeue_after(ASK_FOR_GRANT));
     }
     if claim.has_selector {
         return refuse(
@@ -79,11 +79,11 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
     let claim = &world.claim;
     if let Some(pod) = world.own_pod() {
         // Whatever it wrote went with the claim that it wrote to.
-        let removal = pod.terminating.is_none().then(|| settle::delete_pod(pod));
+        let reason = pod.terminating.is_none().then(|| finish::delete_pod(pod));
         let message = "the temporary claim is gone; its pod goes too, and the work begins anew";
-        return Plan::act(Reason::Clearing, message, Vec::from_iter(removal));
+        return Plan::act(Reason::Clearing, message, Vec::from_iter(reason));
     }
-    if let Err(plan) = usable_source(situation) {
+    if let Err(plan) = usable_populator(situation) {
         return *plan;
     }
     let class = match usable_class(claim, &world.class) {
@@ -121,10 +121,12 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
 }
 
 /// The populator resource, or what to do without one: nothing is made for a resource that is gone.
-pub(super) fn usable_source<'a>(situation: &Situation<'a>) -> Result<&'a Source, Box<Plan>> {
+pub(super) fn usable_populator<'a>(
+    situation: &Situation<'a>,
+) -> Result<&'a PopulatorSpec, Box<Plan>> {
     let reference = &situation.world.claim.reference;
-    match &situation.world.source {
-        Lookup::Found(source) if !source.terminating => Ok(source),
+    match &situation.world.populator {
+        Lookup::Found(populator) if !populator.terminating => Ok(populator),
         Lookup::Found(_) => Err(Box::new(Plan::warn(
             name::WAITING,
             Reason::ResourceMissing,

@@ -4,14 +4,14 @@ use contract::{Exit, Retry, Termination, termination};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use populator_api::{Reason, names::event as name};
 
-use super::{Action, Plan, Situation, SlotUse, begin, outdated, settle};
+use super::{Action, Plan, Situation, SlotUse, begin, finish, outdated};
 use crate::model::{Ended, LastFailure, Pod, PodPhase};
 
 /// What a failed pod says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct FailureClass {
     /// Whether another attempt, with nothing changed, can end differently.
-    pub may_heal: bool,
+    pub is_transient: bool,
     /// Why it failed, in one word.
     pub reason: Reason,
     /// Why it failed, in a sentence.
@@ -25,10 +25,10 @@ pub struct Verdict {
 pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
     let attempts = &situation.world.claim.attempts;
     let most = situation.settings.retry.most;
-    let verdict = Verdict::of(pod);
-    let source = match begin::usable_source(situation) {
-        Ok(source) => source,
-        Err(plan) if verdict.may_heal => {
+    let verdict = FailureClass::of(pod);
+    let populator = match begin::usable_populator(situation) {
+        Ok(populator) => populator,
+        Err(plan) if verdict.is_transient => {
             let message = format!(
                 "{}; no other attempt: {}",
                 verdict.message, plan.status.message
@@ -37,17 +37,17 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
         }
         Err(_) => return permanent(verdict),
     };
-    if outdated::is_outdated(&situation.world.claim, source, pod) {
+    if outdated::is_outdated(&situation.world.claim, populator, pod) {
         // A permanent failure has given the slot up. Until there is another one, the pod keeps its log.
-        let slot = if verdict.may_heal {
+        let slot = if verdict.is_transient {
             SlotUse::Resume
         } else {
             SlotUse::Acquire
         };
-        let again = [Action::ForgetFailures, settle::delete_pod(pod)];
+        let again = [Action::ForgetFailures, finish::delete_pod(pod)];
         return Plan::act(Reason::Retrying, "a new attempt was asked for", again).with_slot(slot);
     }
-    if !verdict.may_heal {
+    if !verdict.is_transient {
         return permanent(verdict);
     }
 
@@ -56,7 +56,7 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
         .as_ref()
         .is_some_and(|failure| failure.pod == pod.uid);
     if !counted && attempts.recreations >= most {
-        return permanent(Verdict {
+        return permanent(FailureClass {
             reason: Reason::RetriesExhausted,
             message: format!(
                 "{}; that was attempt {}, the last one",
@@ -78,50 +78,50 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
     });
     let actions: Vec<Action> = record
         .into_iter()
-        .chain([settle::delete_pod(pod)])
+        .chain([finish::delete_pod(pod)])
         .collect();
     Plan::act(Reason::Retrying, verdict.message, actions)
-        .again_after(situation.settings.retry.pause(recreations))
+        .requeue_after(situation.settings.retry.pause(recreations))
 }
 
-fn permanent(verdict: Verdict) -> Plan {
+fn permanent(verdict: FailureClass) -> Plan {
     Plan::warn(name::FAILED, verdict.reason, verdict.message)
 }
 
-impl Verdict {
+impl FailureClass {
     /// What the pod says: by the mover's own word, then by its exit code, then by the node's.
     #[must_use]
     pub fn of(pod: &Pod) -> Self {
         if let Some(why) = &pod.evicted {
-            return Self::may_heal(format!("the node ended the pod: {why}"));
+            return Self::is_transient(format!("the node ended the pod: {why}"));
         }
         if pod.phase == PodPhase::Succeeded {
-            return Self::may_heal(
+            return Self::is_transient(
                 "the pod ended with exit code 0 and did not report that the disk is complete, so that its volume is \
                  not used; check that the controller's settings name the image of a populator of this release"
                     .to_owned(),
             );
         }
         let Some(ended) = &pod.ended else {
-            return Self::may_heal("the pod failed without saying why".to_owned());
+            return Self::is_transient("the pod failed without saying why".to_owned());
         };
         let Some((exit, message)) = exit_of(ended) else {
-            return Self::may_heal(unexplained(ended));
+            return Self::is_transient(unexplained(ended));
         };
         let message = format!("{message} (exit code {})", exit.code());
         match exit.retry() {
-            Retry::Useful => Self::may_heal(message),
+            Retry::Useful => Self::is_transient(message),
             Retry::Pointless => Self {
-                may_heal: false,
+                is_transient: false,
                 reason: reason(exit),
                 message,
             },
         }
     }
 
-    fn may_heal(message: String) -> Self {
+    fn is_transient(message: String) -> Self {
         Self {
-            may_heal: true,
+            is_transient: true,
             reason: Reason::Retrying,
             message,
         }

@@ -13,22 +13,22 @@
 //! | pod not ended | wait, and say what for | `attempt` |
 //! | pod failed | again, or report why not | `failure` |
 //! | pod succeeded, volume bound to the temporary claim | give the volume to the claim | `rebind` |
-//! | claim bound, temporary claim lost | delete the temporary claim | `settle` |
+//! | claim bound, temporary claim lost | delete the temporary claim | `finish` |
 
 mod action;
 mod attempt;
 mod begin;
 mod event;
 mod failure;
+mod finish;
 mod hold;
 mod outdated;
 mod proof;
 mod rebind;
-mod settle;
 
-pub use action::{Action, Removal};
+pub use action::{Action, DeleteReason};
 pub use event::{Event, EventType};
-pub use failure::Verdict;
+pub use failure::FailureClass;
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ use populator_api::{GROUP, Reason, names::event as name};
 use crate::{Settings, model::World};
 
 /// How often a claim that waits is told its place. It is looked at at once when its turn has come.
-const TELL_PLACE: Duration = Duration::from_mins(5);
+const QUEUED_RECHECK: Duration = Duration::from_mins(5);
 
 /// What to do, what to say, and how it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +51,7 @@ pub struct Plan {
     /// How it stands.
     pub status: Status,
     /// Plan again after this long, even if nothing changes by then.
-    pub again: Option<Duration>,
+    pub requeue_after: Option<Duration>,
     /// What it needs of the limits on concurrency. Where there is no slot, [`Plan::deferred`] is done instead.
     pub slot: Option<SlotUse>,
 }
@@ -110,9 +110,9 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Option<Plan> 
         now,
     };
     let mut plan = if claim.terminating {
-        settle::terminating(world)
+        finish::terminating(world)
     } else if claim.volume.is_some() {
-        settle::bound(world)
+        finish::bound(world)
     } else if world.is_rebound() {
         rebind::under_way(world)
     } else if let Some(refused) = begin::refusal(&situation) {
@@ -162,7 +162,7 @@ impl Plan {
                 reason,
                 message: message.into(),
             },
-            again: None,
+            requeue_after: None,
             slot: None,
         }
     }
@@ -181,8 +181,8 @@ impl Plan {
         plan
     }
 
-    fn again_after(mut self, pause: Duration) -> Self {
-        self.again = Some(pause);
+    fn requeue_after(mut self, pause: Duration) -> Self {
+        self.requeue_after = Some(pause);
         self
     }
 
@@ -208,6 +208,6 @@ impl Plan {
             reason: Reason::Throttled,
             message,
         };
-        self.again_after(TELL_PLACE)
+        self.requeue_after(QUEUED_RECHECK)
     }
 }

@@ -6,15 +6,20 @@
 use contract::{Exit, Termination, termination};
 
 use crate::{
-    model::{Lookup, Pod, PodPhase, Source, Volume, World},
+    model::{Lookup, Pod, PodPhase, PopulatorSpec, Volume, World},
     objects,
 };
 
 /// The disk that the resource names, where it is another one than `disk`. A resource that is gone or on its way out
 /// says nothing: Forklift deletes it while the last steps are under way.
-pub(super) fn other_disk<'a>(source: &'a Lookup<Source>, disk: Option<&str>) -> Option<&'a str> {
-    let source = source.found().filter(|source| !source.terminating)?;
-    let wanted = source.origin.disk();
+pub(super) fn other_disk<'a>(
+    populator: &'a Lookup<PopulatorSpec>,
+    disk: Option<&str>,
+) -> Option<&'a str> {
+    let populator = populator
+        .found()
+        .filter(|populator| !populator.terminating)?;
+    let wanted = populator.location.disk();
     // Both kinds of identifiers are UUIDs, which are equal in any case.
     let is_same = disk.is_some_and(|disk| disk.eq_ignore_ascii_case(wanted));
     (!is_same).then_some(wanted)
@@ -22,7 +27,7 @@ pub(super) fn other_disk<'a>(source: &'a Lookup<Source>, disk: Option<&str>) -> 
 
 /// The disk that the resource names, where the pod copies another one.
 pub(super) fn disk_beside_pods<'a>(world: &'a World, pod: &Pod) -> Option<&'a str> {
-    other_disk(&world.source, objects::disk_argument(pod))
+    other_disk(&world.populator, objects::disk_argument(pod))
 }
 
 /// Whether the pod that ended with 0 says itself that all of its disk is in place and durable. Pods that Forklift's
@@ -67,7 +72,7 @@ pub(super) fn populated_volume(world: &World) -> Option<&Volume> {
 
 fn is_of_forklift(world: &World, volume: &Volume) -> bool {
     let claim = &world.claim;
-    let from = format!("{}/{}", claim.source_namespace(), claim.reference.name);
+    let from = format!("{}/{}", claim.populator_namespace(), claim.reference.name);
     let temporary = populator_api::names::temporary_claim(&claim.uid);
     // Forklift's controller gives the volume away when the pod has succeeded, and not before.
     let is_filling = world

@@ -48,8 +48,8 @@ impl Request {
     pub fn new(world: &World, usage: SlotUse) -> Self {
         let claim = &world.claim;
         let of_pod = |flag: &str| world.own_pod()?.argument(flag);
-        let url = match &world.source {
-            Lookup::Found(source) => source.origin.url(),
+        let url = match &world.populator {
+            Lookup::Found(populator) => populator.location.url(),
             Lookup::Missing | Lookup::Invalid(_) => of_pod(flag::ENGINE_URL)
                 .or_else(|| of_pod(flag::ENDPOINT))
                 .unwrap_or_default(),

@@ -86,7 +86,7 @@ impl Slots {
 
     /// How many hold a slot, those that were admitted included, and how many wait for one.
     #[must_use]
-    pub fn count_of_held_and_queued(&self) -> (usize, usize) {
+    pub fn held_and_queued(&self) -> (usize, usize) {
         let holds = |request: &&Request| {
             request.usage == SlotUse::Held || self.admitted.contains(&request.uid)
         };
@@ -169,7 +169,7 @@ mod tests {
                 &settings()
             )));
         }
-        assert_eq!(slots.count_of_held_and_queued(), (2, 1));
+        assert_eq!(slots.held_and_queued(), (2, 1));
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         let decision = slots.decide("a", None, &settings());
         assert_eq!(decision.trigger, ["c"]);
         assert_eq!(slots.leave("b", &settings()), Vec::<String>::new());
-        assert_eq!(slots.count_of_held_and_queued(), (1, 0));
+        assert_eq!(slots.held_and_queued(), (1, 0));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use population::{
 use populator_api::Reason;
 
 use crate::support::{
-    Case, NODE, Row, begun, check, failed, fresh, late_binding, nothing, running, unprovisioned,
-    words,
+    NODE, PlanCase, Row, begun, check, failed, fresh, late_binding, nothing, running,
+    unprovisioned, words,
 };
 
 #[test]
@@ -22,78 +22,80 @@ fn claims_of_other_groups_are_not_ours() {
 fn what_cannot_be_populated_is_refused() {
     let refused: &[&str] = &["PopulatorRefused"];
     let rows: &[Row] = &[
-        (
-            "another kind of the group",
-            fresh,
-            |case| case.world.claim.reference.kind = "VSphereXcopyVolumePopulator".to_owned(),
-            Reason::KindUnsupported,
-            &[],
-            refused,
-        ),
-        (
-            "a kind without an image",
-            fresh,
-            |case| {
+        Row {
+            name: "another kind of the group",
+            base: fresh,
+            change: |case| {
+                case.world.claim.reference.kind = "VSphereXcopyVolumePopulator".to_owned()
+            },
+            reason: Reason::KindUnsupported,
+            actions: &[],
+            events: refused,
+        },
+        Row {
+            name: "a kind without an image",
+            base: fresh,
+            change: |case| {
                 case.settings.images.remove(&Kind::Ovirt);
             },
-            Reason::KindUnsupported,
-            &[],
-            refused,
-        ),
-        (
-            "a selector",
-            fresh,
-            |case| case.world.claim.has_selector = true,
-            Reason::ClaimUnsupported,
-            &[],
-            refused,
-        ),
-        (
-            "a volume by name",
-            fresh,
-            |case| case.world.claim.volume = Some("mine".to_owned()),
-            Reason::ClaimUnsupported,
-            &[],
-            refused,
-        ),
-        (
-            "another namespace without a grant, although one here has the same name",
-            fresh,
-            |case| {
+            reason: Reason::KindUnsupported,
+            actions: &[],
+            events: refused,
+        },
+        Row {
+            name: "a selector",
+            base: fresh,
+            change: |case| case.world.claim.has_selector = true,
+            reason: Reason::ClaimUnsupported,
+            actions: &[],
+            events: refused,
+        },
+        Row {
+            name: "a volume by name",
+            base: fresh,
+            change: |case| case.world.claim.volume = Some("mine".to_owned()),
+            reason: Reason::ClaimUnsupported,
+            actions: &[],
+            events: refused,
+        },
+        Row {
+            name: "another namespace without a grant, although one here has the same name",
+            base: fresh,
+            change: |case| {
                 case.world.claim.reference.namespace = Some("other".to_owned());
                 case.world.grant = Grant::Missing;
             },
-            Reason::ReferenceNotGranted,
-            &[],
-            refused,
-        ),
-        (
-            "another namespace with a grant",
-            fresh,
-            |case| {
+            reason: Reason::ReferenceNotGranted,
+            actions: &[],
+            events: refused,
+        },
+        Row {
+            name: "another namespace with a grant",
+            base: fresh,
+            change: |case| {
                 case.world.claim.reference.namespace = Some("other".to_owned());
                 case.world.grant = Grant::Given;
             },
-            Reason::Provisioning,
-            &["create claim"],
-            &[],
-        ),
-        (
-            "a temporary claim of somebody else",
-            begun,
-            |case| case.temporary().owners = vec!["someone".to_owned()],
-            Reason::NameTaken,
-            &[],
-            &["PopulatorPVCCreationError"],
-        ),
-        (
-            "a pod of somebody else",
-            running,
-            |case| case.pod().owners.clear(),
-            Reason::NameTaken,
-            &[],
-            &["PopulatorCreationError"],
-        ),
+            reason: Reason::Provisioning,
+            actions: &["create temporary claim"],
+            events: &[],
+        },
+        Row {
+            name: "a temporary claim of somebody else",
+            base: begun,
+            change: |case| case.temporary().owners = vec!["someone".to_owned()],
+            reason: Reason::NameTaken,
+            actions: &[],
+            events: &["PopulatorPVCCreationError"],
+        },
+        Row {
+            name: "a pod of somebody else",
+            base: running,
+            change: |case| case.pod().owners.clear(),
+            reason: Reason::NameTaken,
+            actions: &[],
+            events: &["PopulatorCreationError"],
+        },
     ];
     check(rows);
 }
@@ -102,93 +104,93 @@ fn what_cannot_be_populated_is_refused() {
 fn storage_classes() {
     let waits: &[&str] = &["PopulatorWaiting"];
     let refused: &[&str] = &["PopulatorRefused"];
-    let in_tree: fn(&mut Case) =
+    let in_tree: fn(&mut PlanCase) =
         |case| case.class().provisioner = "kubernetes.io/aws-ebs".to_owned();
     let rows: &[Row] = &[
-        (
-            "immediate",
-            fresh,
-            nothing,
-            Reason::Provisioning,
-            &["create claim"],
-            &[],
-        ),
-        (
-            "none, and no default yet",
-            fresh,
-            |case| {
+        Row {
+            name: "immediate",
+            base: fresh,
+            change: nothing,
+            reason: Reason::Provisioning,
+            actions: &["create temporary claim"],
+            events: &[],
+        },
+        Row {
+            name: "none, and no default yet",
+            base: fresh,
+            change: |case| {
                 case.world.claim.class = None;
                 case.world.class = Lookup::Missing;
             },
-            Reason::StorageClassMissing,
-            &[],
-            waits,
-        ),
-        (
-            "the empty one",
-            fresh,
-            |case| {
+            reason: Reason::StorageClassMissing,
+            actions: &[],
+            events: waits,
+        },
+        Row {
+            name: "the empty one",
+            base: fresh,
+            change: |case| {
                 case.world.claim.class = Some(String::new());
                 case.world.class = Lookup::Missing;
             },
-            Reason::StorageClassUnsupported,
-            &[],
-            refused,
-        ),
-        (
-            "one that does not exist",
-            fresh,
-            |case| case.world.class = Lookup::Missing,
-            Reason::StorageClassMissing,
-            &[],
-            waits,
-        ),
-        (
-            "one that cannot be read",
-            fresh,
-            |case| case.world.class = Lookup::Invalid("no provisioner".to_owned()),
-            Reason::StorageClassMissing,
-            &[],
-            waits,
-        ),
-        (
-            "in-tree",
-            fresh,
-            in_tree,
-            Reason::StorageClassUnsupported,
-            &[],
-            refused,
-        ),
-        (
-            "in-tree, migrated to CSI",
-            fresh,
-            |case| {
+            reason: Reason::StorageClassUnsupported,
+            actions: &[],
+            events: refused,
+        },
+        Row {
+            name: "one that does not exist",
+            base: fresh,
+            change: |case| case.world.class = Lookup::Missing,
+            reason: Reason::StorageClassMissing,
+            actions: &[],
+            events: waits,
+        },
+        Row {
+            name: "one that cannot be read",
+            base: fresh,
+            change: |case| case.world.class = Lookup::Invalid("no provisioner".to_owned()),
+            reason: Reason::StorageClassMissing,
+            actions: &[],
+            events: waits,
+        },
+        Row {
+            name: "in-tree",
+            base: fresh,
+            change: in_tree,
+            reason: Reason::StorageClassUnsupported,
+            actions: &[],
+            events: refused,
+        },
+        Row {
+            name: "in-tree, migrated to CSI",
+            base: fresh,
+            change: |case| {
                 case.class().provisioner = "kubernetes.io/aws-ebs".to_owned();
                 case.world.claim.migrated_to_csi = true;
             },
-            Reason::Provisioning,
-            &["create claim"],
-            &[],
-        ),
-        (
-            "local volumes, whatever a claim says of migration",
-            fresh,
-            |case| {
+            reason: Reason::Provisioning,
+            actions: &["create temporary claim"],
+            events: &[],
+        },
+        Row {
+            name: "local volumes, whatever a claim says of migration",
+            base: fresh,
+            change: |case| {
                 case.class().provisioner = "kubernetes.io/no-provisioner".to_owned();
                 case.world.claim.migrated_to_csi = true;
             },
-            Reason::StorageClassUnsupported,
-            &[],
-            refused,
-        ),
-        (
-            "a class that goes after the start changes nothing",
-            running,
-            |case| case.world.class = Lookup::Missing,
-            Reason::Copying,
-            &[],
-            &[],
-        ),
+            reason: Reason::StorageClassUnsupported,
+            actions: &[],
+            events: refused,
+        },
+        Row {
+            name: "a class that goes after the start changes nothing",
+            base: running,
+            change: |case| case.world.class = Lookup::Missing,
+            reason: Reason::Copying,
+            actions: &[],
+            events: &[],
+        },
     ];
     check(rows);
 }
@@ -196,30 +198,32 @@ fn storage_classes() {
 #[test]
 fn resources() {
     let rows: &[Row] = &[
-        (
-            "none yet",
-            fresh,
-            |case| case.world.source = Lookup::Missing,
-            Reason::ResourceMissing,
-            &[],
-            &["PopulatorWaiting"],
-        ),
-        (
-            "being deleted",
-            fresh,
-            |case| case.source().terminating = true,
-            Reason::ResourceMissing,
-            &[],
-            &["PopulatorWaiting"],
-        ),
-        (
-            "unreadable",
-            fresh,
-            |case| case.world.source = Lookup::Invalid("spec.diskId is empty; set it".to_owned()),
-            Reason::ResourceInvalid,
-            &[],
-            &["PopulatorRefused"],
-        ),
+        Row {
+            name: "none yet",
+            base: fresh,
+            change: |case| case.world.populator = Lookup::Missing,
+            reason: Reason::ResourceMissing,
+            actions: &[],
+            events: &["PopulatorWaiting"],
+        },
+        Row {
+            name: "being deleted",
+            base: fresh,
+            change: |case| case.populator().terminating = true,
+            reason: Reason::ResourceMissing,
+            actions: &[],
+            events: &["PopulatorWaiting"],
+        },
+        Row {
+            name: "unreadable",
+            base: fresh,
+            change: |case| {
+                case.world.populator = Lookup::Invalid("spec.diskId is empty; set it".to_owned())
+            },
+            reason: Reason::ResourceInvalid,
+            actions: &[],
+            events: &["PopulatorRefused"],
+        },
     ];
     check(rows);
 }
@@ -227,71 +231,71 @@ fn resources() {
 #[test]
 fn consumers_and_nodes() {
     let rows: &[Row] = &[
-        (
-            "no consumer yet",
-            late_binding,
-            nothing,
-            Reason::WaitingForConsumer,
-            &[],
-            &[],
-        ),
-        (
-            "a consumer with a node",
-            late_binding,
-            |case| case.world.claim.selected_node = Some(NODE.to_owned()),
-            Reason::Provisioning,
-            &["create claim"],
-            &[],
-        ),
-        (
-            "no consumer wanted",
-            late_binding,
-            |case| case.world.claim.bind_immediately = true,
-            Reason::Provisioning,
-            &["create claim"],
-            &[],
-        ),
-        (
-            "the node is gone before anything was made",
-            late_binding,
-            |case| case.world.claim.selected_node = Some("gone".to_owned()),
-            Reason::WaitingForConsumer,
-            &["clear gone"],
-            &[],
-        ),
-        (
-            "nodes that may not be read are taken to exist",
-            late_binding,
-            |case| {
+        Row {
+            name: "no consumer yet",
+            base: late_binding,
+            change: nothing,
+            reason: Reason::WaitingForConsumer,
+            actions: &[],
+            events: &[],
+        },
+        Row {
+            name: "a consumer with a node",
+            base: late_binding,
+            change: |case| case.world.claim.selected_node = Some(NODE.to_owned()),
+            reason: Reason::Provisioning,
+            actions: &["create temporary claim"],
+            events: &[],
+        },
+        Row {
+            name: "no consumer wanted",
+            base: late_binding,
+            change: |case| case.world.claim.bind_immediately = true,
+            reason: Reason::Provisioning,
+            actions: &["create temporary claim"],
+            events: &[],
+        },
+        Row {
+            name: "the node is gone before anything was made",
+            base: late_binding,
+            change: |case| case.world.claim.selected_node = Some("gone".to_owned()),
+            reason: Reason::WaitingForConsumer,
+            actions: &["clear gone"],
+            events: &[],
+        },
+        Row {
+            name: "nodes that may not be read are taken to exist",
+            base: late_binding,
+            change: |case| {
                 case.world.claim.selected_node = Some("gone".to_owned());
                 case.world.nodes = Nodes::Unreadable;
             },
-            Reason::Provisioning,
-            &["create claim"],
-            &[],
-        ),
-        (
-            "the node is gone before it had the volume",
-            unprovisioned,
-            |case| {
+            reason: Reason::Provisioning,
+            actions: &["create temporary claim"],
+            events: &[],
+        },
+        Row {
+            name: "the node is gone before it had the volume",
+            base: unprovisioned,
+            change: |case| {
                 case.world.claim.selected_node = Some("gone".to_owned());
                 case.temporary().selected_node = Some("gone".to_owned());
             },
-            Reason::WaitingForConsumer,
-            &["delete pod 90d0", "delete claim 7e30", "clear gone"],
-            &[],
-        ),
-        (
-            "the scheduler has chosen again by itself",
-            begun,
-            |case| {
+            reason: Reason::WaitingForConsumer,
+            actions: &["delete pod", "delete temporary claim", "clear gone"],
+            events: &[],
+        },
+        Row {
+            name: "the scheduler has chosen again by itself",
+            base: begun,
+            change: |case| {
                 case.world.claim.selected_node = Some("node-2".to_owned());
                 case.temporary().selected_node = Some("gone".to_owned());
             },
-            Reason::WaitingForConsumer,
-            &["delete claim 7e30"],
-            &["PopulatorNodeGone"],
-        ),
+            reason: Reason::WaitingForConsumer,
+            actions: &["delete temporary claim"],
+            events: &["PopulatorNodeGone"],
+        },
     ];
     check(rows);
 }
@@ -300,7 +304,7 @@ fn consumers_and_nodes() {
 fn the_temporary_claim_is_made_for_the_chosen_node() {
     let mut case = late_binding();
     case.world.claim.selected_node = Some(NODE.to_owned());
-    let node_of = |case: &Case| match &case.plan().actions[..] {
+    let node_of = |case: &PlanCase| match &case.plan().actions[..] {
         [Action::CreateTemporaryClaim(object)] => object
             .metadata
             .annotations
@@ -316,12 +320,12 @@ fn the_temporary_claim_is_made_for_the_chosen_node() {
 
 #[test]
 fn a_full_controller_makes_nothing_and_ends_nothing() {
-    let again: fn() -> Case = || {
+    let again: fn() -> PlanCase = || {
         let mut case = failed(16, "");
         case.world.claim.retry = Some("2".to_owned());
         case
     };
-    let adopted: fn() -> Case = || {
+    let adopted: fn() -> PlanCase = || {
         let mut case = begun();
         case.temporary().is_labelled = false;
         case
@@ -331,18 +335,18 @@ fn a_full_controller_makes_nothing_and_ends_nothing() {
         limit: 5,
         full: Full::Source,
     };
-    let cases: [(&str, fn() -> Case, &[&str]); 4] = [
+    let cases: [(&str, fn() -> PlanCase, &[&str]); 4] = [
         ("fresh", fresh, &[]),
         ("begun", begun, &[]),
         (
             "begun by Forklift's controller",
             adopted,
-            &["adopt claim 7e30"],
+            &["adopt temporary claim"],
         ),
         (
             "failed permanently, and asked for again",
             again,
-            &["release pod 90d0"],
+            &["release pod"],
         ),
     ];
     for (name, case, actions) in cases {

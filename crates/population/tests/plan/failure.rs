@@ -5,13 +5,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use population::{
     model::{Attempts, LastFailure, Lookup},
-    plan::{Action, Verdict},
+    plan::{Action, FailureClass},
 };
-use populator_api::{Reason, Standing};
+use populator_api::{Reason, ReasonClass};
 
-use crate::support::{Case, POD, Row, ago, check, failed, now, provisioned, words};
+use crate::support::{POD, PlanCase, Row, ago, check, failed, now, provisioned, words};
 
-fn told(exit: Exit) -> Case {
+fn told(exit: Exit) -> PlanCase {
     let message = serde_json::to_string(&Termination::new(exit, "what happened")).unwrap();
     failed(exit.code().into(), &message)
 }
@@ -33,22 +33,22 @@ fn the_movers_word_decides() {
         }
         let case = told(exit);
         let plan = case.plan();
-        let verdict = Verdict::of(case.world.pod.as_ref().unwrap());
+        let verdict = FailureClass::of(case.world.pod.as_ref().unwrap());
         assert!(verdict.message.starts_with("what happened"), "{exit:?}");
         match exit.retry() {
             Retry::Useful => {
-                let expected = ["record 1", "delete pod 90d0", "release pod 90d0"];
+                let expected = ["record 1", "delete pod", "release pod"];
                 assert_eq!(words(&plan), expected, "{exit:?}");
                 assert_eq!(
-                    plan.status.reason.standing(),
-                    Standing::Progressing,
+                    plan.status.reason.class(),
+                    ReasonClass::Progressing,
                     "{exit:?}"
                 );
             }
             Retry::Pointless => {
                 // The pod is kept for its log, and may go with its claim.
-                assert_eq!(words(&plan), ["release pod 90d0"], "{exit:?}");
-                assert_eq!(plan.status.reason.standing(), Standing::Failed, "{exit:?}");
+                assert_eq!(words(&plan), ["release pod"], "{exit:?}");
+                assert_eq!(plan.status.reason.class(), ReasonClass::Failed, "{exit:?}");
                 assert_eq!(plan.events[0].reason, "PopulatorFailed");
                 assert!(plan.events[0].message.starts_with("what happened"));
             }
@@ -58,7 +58,7 @@ fn the_movers_word_decides() {
 
 #[test]
 fn without_a_word_the_exit_code_and_the_node_decide() {
-    for (exit_code, why, message, may_heal, contains) in [
+    for (exit_code, why, message, is_transient, contains) in [
         (20, "Error", "", false, "without a message"),
         (30, "Error", "", true, "without a message"),
         (
@@ -91,8 +91,11 @@ fn without_a_word_the_exit_code_and_the_node_decide() {
     ] {
         let mut case = failed(exit_code, message);
         case.pod().ended.as_mut().unwrap().reason = why.to_owned();
-        let verdict = Verdict::of(case.world.pod.as_ref().unwrap());
-        assert_eq!(verdict.may_heal, may_heal, "{exit_code} {why}: {verdict:?}");
+        let verdict = FailureClass::of(case.world.pod.as_ref().unwrap());
+        assert_eq!(
+            verdict.is_transient, is_transient,
+            "{exit_code} {why}: {verdict:?}"
+        );
         assert!(
             verdict.message.contains(contains),
             "{exit_code}: {verdict:?}"
@@ -104,89 +107,89 @@ fn without_a_word_the_exit_code_and_the_node_decide() {
 fn what_the_node_did_is_no_fault_of_the_mover() {
     let mut case = told(Exit::TargetIo);
     case.pod().evicted = Some("Evicted: the node was low on memory".to_owned());
-    let verdict = Verdict::of(case.world.pod.as_ref().unwrap());
-    assert!(verdict.may_heal);
+    let verdict = FailureClass::of(case.world.pod.as_ref().unwrap());
+    assert!(verdict.is_transient);
     assert!(verdict.message.contains("low on memory"));
 
     let mut case = told(Exit::TargetIo);
     case.pod().ended = None;
-    assert!(Verdict::of(case.world.pod.as_ref().unwrap()).may_heal);
+    assert!(FailureClass::of(case.world.pod.as_ref().unwrap()).is_transient);
 }
 
 #[test]
 fn attempts_are_counted_once_and_bounded() {
     let rows: &[Row] = &[
-        (
-            "the first failure",
-            || told(Exit::SourceUnavailable),
-            |_| (),
-            Reason::Retrying,
-            &["record 1", "delete pod 90d0", "release pod 90d0"],
-            &[],
-        ),
-        (
-            "counted before, and the pod is still there",
-            || told(Exit::SourceUnavailable),
-            |case| {
+        Row {
+            name: "the first failure",
+            base: || told(Exit::SourceUnavailable),
+            change: |_| (),
+            reason: Reason::Retrying,
+            actions: &["record 1", "delete pod", "release pod"],
+            events: &[],
+        },
+        Row {
+            name: "counted before, and the pod is still there",
+            base: || told(Exit::SourceUnavailable),
+            change: |case| {
                 case.world.claim.attempts = Attempts {
                     recreations: 1,
                     last_failure: Some(last_failure(POD, ago(5))),
                 };
             },
-            Reason::Retrying,
-            &["delete pod 90d0", "release pod 90d0"],
-            &[],
-        ),
-        (
-            "another pod's failure was counted before",
-            || told(Exit::SourceUnavailable),
-            |case| {
+            reason: Reason::Retrying,
+            actions: &["delete pod", "release pod"],
+            events: &[],
+        },
+        Row {
+            name: "another pod's failure was counted before",
+            base: || told(Exit::SourceUnavailable),
+            change: |case| {
                 case.world.claim.attempts = Attempts {
                     recreations: 1,
                     last_failure: Some(last_failure("earlier", ago(500))),
                 };
             },
-            Reason::Retrying,
-            &["record 2", "delete pod 90d0", "release pod 90d0"],
-            &[],
-        ),
-        (
-            "the last one that is counted is still made good",
-            || told(Exit::SourceUnavailable),
-            |case| {
+            reason: Reason::Retrying,
+            actions: &["record 2", "delete pod", "release pod"],
+            events: &[],
+        },
+        Row {
+            name: "the last one that is counted is still made good",
+            base: || told(Exit::SourceUnavailable),
+            change: |case| {
                 case.world.claim.attempts = Attempts {
                     recreations: 3,
                     last_failure: Some(last_failure(POD, ago(5))),
                 };
             },
-            Reason::Retrying,
-            &["delete pod 90d0", "release pod 90d0"],
-            &[],
-        ),
-        (
-            "the fourth pod was the last; it is kept for its log",
-            || told(Exit::SourceUnavailable),
-            |case| case.world.claim.attempts.recreations = 3,
-            Reason::RetriesExhausted,
-            &["release pod 90d0"],
-            &["PopulatorFailed"],
-        ),
-        (
-            "the resource is gone: no other attempt",
-            || told(Exit::SourceUnavailable),
-            |case| case.world.source = Lookup::Missing,
-            Reason::ResourceMissing,
-            &["release pod 90d0"],
-            &["PopulatorFailed"],
-        ),
-        (
-            "the resource is gone, and it would not have healed",
-            || told(Exit::HashMismatch),
-            |case| case.world.source = Lookup::Missing,
-            Reason::HashMismatch,
-            &["release pod 90d0"],
-            &["PopulatorFailed"],
-        ),
+            reason: Reason::Retrying,
+            actions: &["delete pod", "release pod"],
+            events: &[],
+        },
+        Row {
+            name: "the fourth pod was the last; it is kept for its log",
+            base: || told(Exit::SourceUnavailable),
+            change: |case| case.world.claim.attempts.recreations = 3,
+            reason: Reason::RetriesExhausted,
+            actions: &["release pod"],
+            events: &["PopulatorFailed"],
+        },
+        Row {
+            name: "the resource is gone: no other attempt",
+            base: || told(Exit::SourceUnavailable),
+            change: |case| case.world.populator = Lookup::Missing,
+            reason: Reason::ResourceMissing,
+            actions: &["release pod"],
+            events: &["PopulatorFailed"],
+        },
+        Row {
+            name: "the resource is gone, and it would not have healed",
+            base: || told(Exit::HashMismatch),
+            change: |case| case.world.populator = Lookup::Missing,
+            reason: Reason::HashMismatch,
+            actions: &["release pod"],
+            events: &["PopulatorFailed"],
+        },
     ];
     check(rows);
 }
@@ -198,9 +201,9 @@ fn the_pause_is_that_of_the_failures_that_are_counted() {
         recreations: 2,
         last_failure: Some(last_failure(POD, ago(0))),
     };
-    assert_eq!(case.plan().again, Some(Duration::from_secs(20)));
+    assert_eq!(case.plan().requeue_after, Some(Duration::from_secs(20)));
     case.world.claim.attempts.last_failure = None;
-    assert_eq!(case.plan().again, Some(Duration::from_secs(40)));
+    assert_eq!(case.plan().requeue_after, Some(Duration::from_secs(40)));
 }
 
 #[test]
@@ -217,76 +220,76 @@ fn a_failure_is_remembered_with_its_cause() {
         event.message,
         "what happened (exit code 31); attempt 2 follows"
     );
-    assert_eq!(plan.again, Some(Duration::from_secs(10)));
+    assert_eq!(plan.requeue_after, Some(Duration::from_secs(10)));
 }
 
 #[test]
 fn a_new_try_can_be_asked_for() {
-    let again: &[&str] = &["forget", "delete pod 90d0", "release pod 90d0"];
+    let again: &[&str] = &["forget", "delete pod", "release pod"];
     let rows: &[Row] = &[
-        (
-            "by correcting the resource",
-            || told(Exit::Credentials),
-            |case| {
-                case.source().origin = population::model::Origin::Ovirt {
+        Row {
+            name: "by correcting the resource",
+            base: || told(Exit::Credentials),
+            change: |case| {
+                case.populator().location = population::model::DiskLocation::Ovirt {
                     engine_url: "https://other.example.org".to_owned(),
                     secret: "engine".to_owned(),
                     disk: "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d".to_owned(),
                 };
             },
-            Reason::Retrying,
-            again,
-            &[],
-        ),
-        (
-            "by another network",
-            || told(Exit::SourceUnavailable),
-            |case| {
+            reason: Reason::Retrying,
+            actions: again,
+            events: &[],
+        },
+        Row {
+            name: "by another network",
+            base: || told(Exit::SourceUnavailable),
+            change: |case| {
                 case.world.claim.attempts.recreations = 3;
-                case.source().network = Some(population::model::Network {
+                case.populator().network = Some(population::model::Network {
                     namespace: "nets".to_owned(),
                     name: "fast".to_owned(),
                 });
             },
-            Reason::Retrying,
-            again,
-            &[],
-        ),
-        (
-            "by the annotation",
-            || told(Exit::Credentials),
-            |case| case.world.claim.retry = Some("2".to_owned()),
-            Reason::Retrying,
-            again,
-            &[],
-        ),
-        (
-            "once for each value of the annotation",
-            || told(Exit::Credentials),
-            |case| {
+            reason: Reason::Retrying,
+            actions: again,
+            events: &[],
+        },
+        Row {
+            name: "by the annotation",
+            base: || told(Exit::Credentials),
+            change: |case| case.world.claim.retry = Some("2".to_owned()),
+            reason: Reason::Retrying,
+            actions: again,
+            events: &[],
+        },
+        Row {
+            name: "once for each value of the annotation",
+            base: || told(Exit::Credentials),
+            change: |case| {
                 case.world.claim.retry = Some("2".to_owned());
                 case.pod().retry = Some("2".to_owned());
             },
-            Reason::CredentialsRefused,
-            &["release pod 90d0"],
-            &["PopulatorFailed"],
-        ),
-        (
-            "not by taking the annotation away",
-            || told(Exit::Credentials),
-            |case| case.pod().retry = Some("2".to_owned()),
-            Reason::CredentialsRefused,
-            &["release pod 90d0"],
-            &["PopulatorFailed"],
-        ),
-        (
-            "by deleting the pod",
-            || told(Exit::Credentials),
-            |case| case.world.pod = None,
-            Reason::PodPending,
-            &["create pod"],
-            &[],
-        ),
+            reason: Reason::CredentialsRefused,
+            actions: &["release pod"],
+            events: &["PopulatorFailed"],
+        },
+        Row {
+            name: "not by taking the annotation away",
+            base: || told(Exit::Credentials),
+            change: |case| case.pod().retry = Some("2".to_owned()),
+            reason: Reason::CredentialsRefused,
+            actions: &["release pod"],
+            events: &["PopulatorFailed"],
+        },
+        Row {
+            name: "by deleting the pod",
+            base: || told(Exit::Credentials),
+            change: |case| case.world.pod = None,
+            reason: Reason::PodPending,
+            actions: &["create pod"],
+            events: &[],
+        },
     ];
     check(rows);
 }
@@ -309,7 +312,7 @@ fn the_next_attempt_waits_and_the_wait_survives_a_restart() {
         };
         let plan = case.plan();
         assert_eq!(
-            plan.again,
+            plan.requeue_after,
             left.map(Duration::from_secs),
             "{recreations} {passed}"
         );

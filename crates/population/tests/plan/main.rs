@@ -13,9 +13,9 @@
 mod attempt;
 mod begin;
 mod failure;
+mod finish;
 mod nodes;
 mod rebind;
-mod settle;
 mod slots;
 mod support;
 mod way;

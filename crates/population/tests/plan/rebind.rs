@@ -1,17 +1,17 @@
 use contract::{Exit, Termination};
 use population::{
-    model::{ClaimPhase, ClaimReference, Lookup, Origin, VolumePhase},
+    model::{ClaimPhase, ClaimReference, DiskLocation, Lookup, VolumePhase},
     plan::Action,
 };
 use populator_api::Reason;
 
 use crate::support::{
-    Case, DISK, Row, check, nothing, now, rebound, replaced, running, succeeded, words,
+    DISK, PlanCase, Row, check, nothing, now, rebound, replaced, running, succeeded, words,
 };
 
 #[test]
 fn only_a_volume_that_is_surely_ours_is_given_away() {
-    let foreign: fn(&mut Case) = |case| {
+    let foreign: fn(&mut PlanCase) = |case| {
         case.volume().claim = Some(ClaimReference {
             namespace: "other".to_owned(),
             name: "thief".to_owned(),
@@ -19,212 +19,212 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
         });
     };
     let wait: &[&str] = &[];
-    let release: &[&str] = &["release pod 90d0"];
+    let release: &[&str] = &["release pod"];
     let failed: &[&str] = &["PopulatorFailed"];
     let rows: &[Row] = &[
-        (
-            "all is well",
-            succeeded,
-            nothing,
-            Reason::Rebinding,
-            &["rebind pv-1@7 from 7e30"],
-            &[],
-        ),
-        (
-            "never before the pod is done",
-            running,
-            nothing,
-            Reason::Copying,
-            wait,
-            &[],
-        ),
-        (
-            "the resource is gone: finished all the same",
-            succeeded,
-            |case| case.world.source = Lookup::Missing,
-            Reason::Rebinding,
-            &["rebind pv-1@7 from 7e30"],
-            &[],
-        ),
-        (
-            "the pod that is done is being deleted: what it wrote stays",
-            succeeded,
-            |case| case.pod().terminating = Some(now()),
-            Reason::Rebinding,
-            &["rebind pv-1@7 from 7e30"],
-            &[],
-        ),
-        (
-            "the volume is not seen yet",
-            succeeded,
-            |case| case.world.volume = None,
-            Reason::Rebinding,
-            wait,
-            &[],
-        ),
-        (
-            "the volume is not bound yet",
-            succeeded,
-            |case| case.volume().phase = VolumePhase::Other,
-            Reason::Rebinding,
-            wait,
-            &[],
-        ),
-        (
-            "the temporary claim is not seen as bound yet",
-            succeeded,
-            |case| case.temporary().phase = ClaimPhase::Pending,
-            Reason::Rebinding,
-            wait,
-            &[],
-        ),
-        (
-            "the volume belongs to somebody else",
-            succeeded,
-            foreign,
-            Reason::BoundElsewhere,
-            release,
-            failed,
-        ),
-        (
-            "the volume belongs to nobody",
-            succeeded,
-            |case| case.volume().claim = None,
-            Reason::BoundElsewhere,
-            release,
-            failed,
-        ),
-        (
-            "a claim of the same name, but of another life",
-            succeeded,
-            |case| case.volume().claim.as_mut().unwrap().uid = "earlier".to_owned(),
-            Reason::BoundElsewhere,
-            release,
-            failed,
-        ),
-        (
-            "the resource names another disk",
-            succeeded,
-            replaced,
-            Reason::Clearing,
-            &["delete pod 90d0", "release pod 90d0"],
-            &["PopulatorSourceChanged"],
-        ),
-        (
-            "the resource names another disk, and the pod is being deleted",
-            succeeded,
-            |case| {
+        Row {
+            name: "all is well",
+            base: succeeded,
+            change: nothing,
+            reason: Reason::Rebinding,
+            actions: &["rebind pv-1@7"],
+            events: &[],
+        },
+        Row {
+            name: "never before the pod is done",
+            base: running,
+            change: nothing,
+            reason: Reason::Copying,
+            actions: wait,
+            events: &[],
+        },
+        Row {
+            name: "the resource is gone: finished all the same",
+            base: succeeded,
+            change: |case| case.world.populator = Lookup::Missing,
+            reason: Reason::Rebinding,
+            actions: &["rebind pv-1@7"],
+            events: &[],
+        },
+        Row {
+            name: "the pod that is done is being deleted: what it wrote stays",
+            base: succeeded,
+            change: |case| case.pod().terminating = Some(now()),
+            reason: Reason::Rebinding,
+            actions: &["rebind pv-1@7"],
+            events: &[],
+        },
+        Row {
+            name: "the volume is not seen yet",
+            base: succeeded,
+            change: |case| case.world.volume = None,
+            reason: Reason::Rebinding,
+            actions: wait,
+            events: &[],
+        },
+        Row {
+            name: "the volume is not bound yet",
+            base: succeeded,
+            change: |case| case.volume().phase = VolumePhase::Other,
+            reason: Reason::Rebinding,
+            actions: wait,
+            events: &[],
+        },
+        Row {
+            name: "the temporary claim is not seen as bound yet",
+            base: succeeded,
+            change: |case| case.temporary().phase = ClaimPhase::Pending,
+            reason: Reason::Rebinding,
+            actions: wait,
+            events: &[],
+        },
+        Row {
+            name: "the volume belongs to somebody else",
+            base: succeeded,
+            change: foreign,
+            reason: Reason::BoundElsewhere,
+            actions: release,
+            events: failed,
+        },
+        Row {
+            name: "the volume belongs to nobody",
+            base: succeeded,
+            change: |case| case.volume().claim = None,
+            reason: Reason::BoundElsewhere,
+            actions: release,
+            events: failed,
+        },
+        Row {
+            name: "a claim of the same name, but of another life",
+            base: succeeded,
+            change: |case| case.volume().claim.as_mut().unwrap().uid = "earlier".to_owned(),
+            reason: Reason::BoundElsewhere,
+            actions: release,
+            events: failed,
+        },
+        Row {
+            name: "the resource names another disk",
+            base: succeeded,
+            change: replaced,
+            reason: Reason::Clearing,
+            actions: &["delete pod", "release pod"],
+            events: &["PopulatorSourceChanged"],
+        },
+        Row {
+            name: "the resource names another disk, and the pod is being deleted",
+            base: succeeded,
+            change: |case| {
                 replaced(case);
                 case.pod().terminating = Some(now());
             },
-            Reason::Clearing,
-            &["release pod 90d0"],
-            &[],
-        ),
-        (
-            "the resource that names another disk is on its way out",
-            succeeded,
-            |case| {
+            reason: Reason::Clearing,
+            actions: &["release pod"],
+            events: &[],
+        },
+        Row {
+            name: "the resource that names another disk is on its way out",
+            base: succeeded,
+            change: |case| {
                 replaced(case);
-                case.source().terminating = true;
+                case.populator().terminating = true;
             },
-            Reason::Rebinding,
-            &["rebind pv-1@7 from 7e30"],
-            &[],
-        ),
-        (
-            "the resource writes the disk's name in capitals",
-            succeeded,
-            |case| {
-                let Origin::Ovirt { disk, .. } = &mut case.source().origin else {
+            reason: Reason::Rebinding,
+            actions: &["rebind pv-1@7"],
+            events: &[],
+        },
+        Row {
+            name: "the resource writes the disk's name in capitals",
+            base: succeeded,
+            change: |case| {
+                let DiskLocation::Ovirt { disk, .. } = &mut case.populator().location else {
                     panic!("an oVirt disk");
                 };
                 disk.make_ascii_uppercase();
             },
-            Reason::Rebinding,
-            &["rebind pv-1@7 from 7e30"],
-            &[],
-        ),
-        (
-            "everything but the disk of the resource has changed",
-            succeeded,
-            |case| {
-                let source = case.source();
-                source.uid = "another".to_owned();
-                source.origin = Origin::Ovirt {
+            reason: Reason::Rebinding,
+            actions: &["rebind pv-1@7"],
+            events: &[],
+        },
+        Row {
+            name: "everything but the disk of the resource has changed",
+            base: succeeded,
+            change: |case| {
+                let populator = case.populator();
+                populator.uid = "another".to_owned();
+                populator.location = DiskLocation::Ovirt {
                     engine_url: "https://other.example.org".to_owned(),
                     secret: "other".to_owned(),
                     disk: DISK.to_owned(),
                 };
             },
-            Reason::Rebinding,
-            &["rebind pv-1@7 from 7e30"],
-            &[],
-        ),
-        (
-            "the pod does not say which disk it copied",
-            succeeded,
-            |case| case.pod().arguments.clear(),
-            Reason::Clearing,
-            &["delete pod 90d0", "release pod 90d0"],
-            &["PopulatorSourceChanged"],
-        ),
-        (
-            "the volume is being deleted",
-            succeeded,
-            |case| case.volume().terminating = true,
-            Reason::VolumeLost,
-            release,
-            failed,
-        ),
-        (
-            "the claim is being deleted",
-            succeeded,
-            |case| case.world.claim.terminating = true,
-            Reason::Terminating,
-            &["delete claim 7e30", "release pod 90d0"],
-            &[],
-        ),
-        (
-            "rebound: Kubernetes does the rest",
-            rebound,
-            nothing,
-            Reason::Rebinding,
-            release,
-            &[],
-        ),
-        (
-            "rebound, and the temporary claim is not lost yet",
-            rebound,
-            |case| case.temporary().phase = ClaimPhase::Bound,
-            Reason::Rebinding,
-            release,
-            &[],
-        ),
-        (
-            "rebound, and Forklift's clean-up takes the temporary claim",
-            rebound,
-            |case| case.temporary().terminating = true,
-            Reason::Rebinding,
-            release,
-            &[],
-        ),
-        (
-            "rebound, and Forklift's clean-up took the temporary claim",
-            rebound,
-            |case| case.world.temporary = None,
-            Reason::Rebinding,
-            release,
-            &[],
-        ),
-        (
-            "rebound, and the resource is gone",
-            rebound,
-            |case| case.world.source = Lookup::Missing,
-            Reason::Rebinding,
-            release,
-            &[],
-        ),
+            reason: Reason::Rebinding,
+            actions: &["rebind pv-1@7"],
+            events: &[],
+        },
+        Row {
+            name: "the pod does not say which disk it copied",
+            base: succeeded,
+            change: |case| case.pod().arguments.clear(),
+            reason: Reason::Clearing,
+            actions: &["delete pod", "release pod"],
+            events: &["PopulatorSourceChanged"],
+        },
+        Row {
+            name: "the volume is being deleted",
+            base: succeeded,
+            change: |case| case.volume().terminating = true,
+            reason: Reason::VolumeLost,
+            actions: release,
+            events: failed,
+        },
+        Row {
+            name: "the claim is being deleted",
+            base: succeeded,
+            change: |case| case.world.claim.terminating = true,
+            reason: Reason::Terminating,
+            actions: &["delete temporary claim", "release pod"],
+            events: &[],
+        },
+        Row {
+            name: "rebound: Kubernetes does the rest",
+            base: rebound,
+            change: nothing,
+            reason: Reason::Rebinding,
+            actions: release,
+            events: &[],
+        },
+        Row {
+            name: "rebound, and the temporary claim is not lost yet",
+            base: rebound,
+            change: |case| case.temporary().phase = ClaimPhase::Bound,
+            reason: Reason::Rebinding,
+            actions: release,
+            events: &[],
+        },
+        Row {
+            name: "rebound, and Forklift's clean-up takes the temporary claim",
+            base: rebound,
+            change: |case| case.temporary().terminating = true,
+            reason: Reason::Rebinding,
+            actions: release,
+            events: &[],
+        },
+        Row {
+            name: "rebound, and Forklift's clean-up took the temporary claim",
+            base: rebound,
+            change: |case| case.world.temporary = None,
+            reason: Reason::Rebinding,
+            actions: release,
+            events: &[],
+        },
+        Row {
+            name: "rebound, and the resource is gone",
+            base: rebound,
+            change: |case| case.world.populator = Lookup::Missing,
+            reason: Reason::Rebinding,
+            actions: release,
+            events: &[],
+        },
     ];
     check(rows);
 }
@@ -269,8 +269,8 @@ fn only_the_movers_word_makes_an_end_with_0_a_success() {
         change(&mut told);
         serde_json::to_string(&told).unwrap()
     };
-    let retried: &[&str] = &["record 1", "delete pod 90d0", "release pod 90d0"];
-    let rebound: &[&str] = &["rebind pv-1@7 from 7e30"];
+    let retried: &[&str] = &["record 1", "delete pod", "release pod"];
+    let rebound: &[&str] = &["rebind pv-1@7"];
     for (message, expected) in [
         (told(|_| ()), rebound),
         (String::new(), retried),

@@ -9,19 +9,19 @@ use population::{
 };
 
 use crate::support::{
-    Case, ago, begun, bound, failed, fresh, late_binding, pending, provisioned, rebound, running,
-    succeeded,
+    PlanCase, ago, begun, bound, failed, fresh, late_binding, pending, provisioned, rebound,
+    running, succeeded,
 };
 
 /// Claims by a letter for the source and a digit for the age; capital letters hold a slot.
 fn requests(names: &[&str]) -> Vec<Request> {
     let request = |name: &&str| {
-        let (source, age) = name.split_at(1);
+        let (populator, age) = name.split_at(1);
         Request {
             uid: (*name).to_owned(),
             created: ago(100 - age.parse::<u64>().unwrap()),
-            server: source.to_lowercase(),
-            usage: if source == source.to_lowercase() {
+            server: populator.to_lowercase(),
+            usage: if populator == populator.to_lowercase() {
                 SlotUse::Acquire
             } else {
                 SlotUse::Held
@@ -116,7 +116,7 @@ fn equal_ages_are_told_apart_by_uid() {
     assert_eq!(outcome["a1"], Admission::Admitted);
 }
 
-type Stage = fn() -> Case;
+type Stage = fn() -> PlanCase;
 
 #[test]
 fn what_holds_a_slot() {
@@ -180,7 +180,7 @@ fn what_holds_a_slot() {
 #[test]
 fn the_pod_tells_the_server_when_the_resource_is_gone() {
     let mut case = running();
-    case.world.source = Lookup::Missing;
+    case.world.populator = Lookup::Missing;
     let request = Request::new(&case.world, SlotUse::Held);
     assert_eq!(request.server, "https://engine.example.org");
 }

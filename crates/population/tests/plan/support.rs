@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use population::{
     Plan, Settings,
     model::{
-        Attempts, Binding, Claim, ClaimPhase, ClaimReference, Ended, Grant, Kind, Lookup, Node,
-        Nodes, Origin, Pod, PodPhase, Reference, Source, StorageClass, TemporaryClaim, Volume,
-        VolumeMode, VolumePhase, World,
+        Attempts, Binding, Claim, ClaimPhase, ClaimReference, DiskLocation, Ended, Grant, Kind,
+        Lookup, Node, Nodes, Pod, PodPhase, PopulatorSpec, Reference, StorageClass, TemporaryClaim,
+        Volume, VolumeMode, VolumePhase, World,
     },
     objects,
-    plan::{Action, Removal},
+    plan::{Action, DeleteReason},
 };
 use populator_api::{Reason, names};
 
@@ -25,26 +25,34 @@ pub(crate) const OTHER_DISK: &str = "07be0000-0000-4000-8000-000000000000";
 
 /// Everything that one decision is made from.
 #[derive(Debug, Clone)]
-pub(crate) struct Case {
+pub(crate) struct PlanCase {
     pub(crate) world: World,
     pub(crate) settings: Settings,
     pub(crate) now: Timestamp,
 }
 
-/// A row: its name, what to begin with, what is different, and the expected reason, actions and events.
-pub(crate) type Row = (
-    &'static str,
-    fn() -> Case,
-    fn(&mut Case),
-    Reason,
-    &'static [&'static str],
-    &'static [&'static str],
-);
+/// One decision: what is different from a situation that others share, and what follows.
+#[derive(Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) base: fn() -> PlanCase,
+    pub(crate) change: fn(&mut PlanCase),
+    pub(crate) reason: Reason,
+    pub(crate) actions: &'static [&'static str],
+    pub(crate) events: &'static [&'static str],
+}
 
 pub(crate) fn check(rows: &[Row]) {
-    for (name, base, change, reason, actions, events) in rows {
-        let mut case = base();
-        change(&mut case);
+    for row in rows {
+        let Row {
+            name,
+            reason,
+            actions,
+            events,
+            ..
+        } = row;
+        let mut case = (row.base)();
+        (row.change)(&mut case);
         let plan = case.plan();
         assert_eq!(plan.status.reason, *reason, "{name}: {plan:#?}");
         assert_eq!(words(&plan), *actions, "{name}: {plan:#?}");
@@ -55,9 +63,9 @@ pub(crate) fn check(rows: &[Row]) {
     }
 }
 
-pub(crate) fn nothing(_: &mut Case) {}
+pub(crate) fn nothing(_: &mut PlanCase) {}
 
-impl Case {
+impl PlanCase {
     pub(crate) fn plan(&self) -> Plan {
         self.try_plan().expect("a claim of ours")
     }
@@ -78,9 +86,9 @@ impl Case {
         self.world.volume.as_mut().expect("a volume")
     }
 
-    pub(crate) fn source(&mut self) -> &mut Source {
-        match &mut self.world.source {
-            Lookup::Found(source) => source,
+    pub(crate) fn populator(&mut self) -> &mut PopulatorSpec {
+        match &mut self.world.populator {
+            Lookup::Found(populator) => populator,
             other => panic!("{other:?}"),
         }
     }
@@ -93,48 +101,42 @@ impl Case {
     }
 }
 
-/// The actions in words; UIDs are named by what they belong to.
+/// The actions in words. There is one pod and one temporary claim; another one is named by its UID.
 pub(crate) fn words(plan: &Plan) -> Vec<String> {
+    let of = |what: &str, uid: &str| match uid {
+        TEMPORARY | POD => what.to_owned(),
+        other => format!("{what} {other}"),
+    };
     let word = |action: &Action| match action {
-        Action::CreateTemporaryClaim(_) => "create claim".to_owned(),
+        Action::CreateTemporaryClaim(_) => "create temporary claim".to_owned(),
         Action::CreatePod(_) => "create pod".to_owned(),
-        Action::AdoptTemporaryClaim { uid, .. } => format!("adopt claim {}", short(uid)),
-        Action::AdoptPod { uid, .. } => format!("adopt pod {}", short(uid)),
-        Action::DeletePod { uid, .. } => format!("delete pod {}", short(uid)),
+        Action::AdoptTemporaryClaim { uid, .. } => of("adopt temporary claim", uid),
+        Action::AdoptPod { uid, .. } => of("adopt pod", uid),
+        Action::DeletePod { uid, .. } => of("delete pod", uid),
         Action::ReleasePod { uid, position, .. } => {
             assert_eq!(*position, 0);
-            format!("release pod {}", short(uid))
+            of("release pod", uid)
         }
         Action::RecordNodeLost { lost, .. } => match lost {
-            Some(lost) => format!("lost pod {} on {}", short(&lost.pod), lost.node),
-            None => "lost none".to_owned(),
+            Some(lost) => of(&format!("{} lost", lost.node), &lost.pod),
+            None => "node found".to_owned(),
         },
         Action::DeleteTemporaryClaim {
             uid,
-            removal: Removal::Populated,
+            reason: DeleteReason::Populated,
             ..
-        } => format!("finish claim {}", short(uid)),
-        Action::DeleteTemporaryClaim { uid, .. } => format!("delete claim {}", short(uid)),
-        Action::RebindVolume {
-            volume, from, disk, ..
-        } => {
+        } => of("finish temporary claim", uid),
+        Action::DeleteTemporaryClaim { uid, .. } => of("delete temporary claim", uid),
+        Action::RebindVolume { volume, from, disk } => {
             assert_eq!(disk.as_deref(), Some(DISK));
-            format!(
-                "rebind {}@{} from {}",
-                volume.name,
-                volume.resource_version,
-                short(from)
-            )
+            let what = format!("rebind {}@{}", volume.name, volume.resource_version);
+            of(&what, from)
         }
         Action::RecordFailure { recreations, .. } => format!("record {recreations}"),
         Action::ForgetFailures => "forget".to_owned(),
         Action::ClearSelectedNode { node } => format!("clear {node}"),
     };
     plan.actions.iter().map(word).collect()
-}
-
-fn short(uid: &str) -> &str {
-    &uid[..4]
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -146,7 +148,7 @@ pub(crate) fn ago(seconds: u64) -> Timestamp {
 }
 
 /// A claim, its resource and an immediate storage class; nothing was made yet.
-pub(crate) fn fresh() -> Case {
+pub(crate) fn fresh() -> PlanCase {
     let settings = Settings {
         images: BTreeMap::from([
             (Kind::Ovirt, "ovirt:1".to_owned()),
@@ -156,7 +158,7 @@ pub(crate) fn fresh() -> Case {
     };
     let world = World {
         claim: claim(),
-        source: Lookup::Found(ovirt()),
+        populator: Lookup::Found(ovirt()),
         grant: Grant::NotNeeded,
         class: Lookup::Found(StorageClass {
             name: "fast".to_owned(),
@@ -169,7 +171,7 @@ pub(crate) fn fresh() -> Case {
         volume: None,
         nodes: Nodes::Known([node(NODE), node("node-2")].into()),
     };
-    Case {
+    PlanCase {
         world,
         settings,
         now: now(),
@@ -177,14 +179,14 @@ pub(crate) fn fresh() -> Case {
 }
 
 /// The same, with a storage class that waits for a consumer.
-pub(crate) fn late_binding() -> Case {
+pub(crate) fn late_binding() -> PlanCase {
     let mut case = fresh();
     case.class().binding = Binding::WaitForFirstConsumer;
     case
 }
 
 /// The temporary claim is there, without a volume.
-pub(crate) fn begun() -> Case {
+pub(crate) fn begun() -> PlanCase {
     let mut case = fresh();
     case.world.temporary = Some(TemporaryClaim {
         name: names::temporary_claim(CLAIM),
@@ -202,7 +204,7 @@ pub(crate) fn begun() -> Case {
 }
 
 /// The temporary claim is bound to its volume.
-pub(crate) fn provisioned() -> Case {
+pub(crate) fn provisioned() -> PlanCase {
     let mut case = begun();
     let temporary = case.temporary();
     temporary.phase = ClaimPhase::Bound;
@@ -229,10 +231,16 @@ pub(crate) fn provisioned() -> Case {
     case
 }
 
-fn with_pod(mut case: Case, phase: PodPhase) -> Case {
+fn with_pod(mut case: PlanCase, phase: PodPhase) -> PlanCase {
     let temporary = case.world.temporary.clone().expect("a temporary claim");
-    let source = case.source().clone();
-    let object = objects::pod(&case.world.claim, &source, &temporary, None, &case.settings);
+    let populator = case.populator().clone();
+    let object = objects::pod(
+        &case.world.claim,
+        &populator,
+        &temporary,
+        None,
+        &case.settings,
+    );
     let mut object = object.expect("a pod");
     object.metadata.uid = Some(POD.to_owned());
     let mut pod = Pod::from_object(&object).expect("a pod with a name");
@@ -244,22 +252,22 @@ fn with_pod(mut case: Case, phase: PodPhase) -> Case {
 }
 
 /// The volume is there, the pod was made and has not started.
-pub(crate) fn pending() -> Case {
+pub(crate) fn pending() -> PlanCase {
     with_pod(provisioned(), PodPhase::Pending)
 }
 
 /// The pod was made before its volume.
-pub(crate) fn unprovisioned() -> Case {
+pub(crate) fn unprovisioned() -> PlanCase {
     with_pod(begun(), PodPhase::Pending)
 }
 
 /// Bytes are moving.
-pub(crate) fn running() -> Case {
+pub(crate) fn running() -> PlanCase {
     with_pod(provisioned(), PodPhase::Running)
 }
 
 /// The pod has written everything, and says so.
-pub(crate) fn succeeded() -> Case {
+pub(crate) fn succeeded() -> PlanCase {
     let mut case = with_pod(provisioned(), PodPhase::Succeeded);
     case.pod().ended = Some(complete());
     case
@@ -279,7 +287,7 @@ pub(crate) fn complete() -> Ended {
 }
 
 /// The pod has failed with this exit code and termination message.
-pub(crate) fn failed(exit_code: i32, message: &str) -> Case {
+pub(crate) fn failed(exit_code: i32, message: &str) -> PlanCase {
     let mut case = with_pod(provisioned(), PodPhase::Failed);
     case.pod().ended = Some(Ended {
         exit_code,
@@ -291,7 +299,7 @@ pub(crate) fn failed(exit_code: i32, message: &str) -> Case {
 }
 
 /// The volume refers to the claim, which is not bound yet.
-pub(crate) fn rebound() -> Case {
+pub(crate) fn rebound() -> PlanCase {
     let mut case = succeeded();
     case.temporary().phase = ClaimPhase::Lost;
     let volume = case.volume();
@@ -308,7 +316,7 @@ pub(crate) fn rebound() -> Case {
 }
 
 /// The claim is bound, and the temporary claim is lost.
-pub(crate) fn bound() -> Case {
+pub(crate) fn bound() -> PlanCase {
     let mut case = rebound();
     case.world.claim.phase = ClaimPhase::Bound;
     case.world.claim.volume = Some("pv-1".to_owned());
@@ -317,18 +325,18 @@ pub(crate) fn bound() -> Case {
 }
 
 /// All is done.
-pub(crate) fn done() -> Case {
+pub(crate) fn done() -> PlanCase {
     let mut case = bound();
     case.world.temporary = None;
     case
 }
 
 /// The resource is replaced by one of the same name that names another disk.
-pub(crate) fn replaced(case: &mut Case) {
-    let source = case.source();
-    source.uid = String::from("another");
-    let Origin::Ovirt { disk, .. } = &mut source.origin else {
-        panic!("{source:?}");
+pub(crate) fn replaced(case: &mut PlanCase) {
+    let populator = case.populator();
+    populator.uid = String::from("another");
+    let DiskLocation::Ovirt { disk, .. } = &mut populator.location else {
+        panic!("{populator:?}");
     };
     *disk = OTHER_DISK.to_owned();
 }
@@ -367,14 +375,14 @@ pub(crate) fn claim() -> Claim {
     }
 }
 
-pub(crate) fn ovirt() -> Source {
-    Source {
+pub(crate) fn ovirt() -> PopulatorSpec {
+    PopulatorSpec {
         namespace: "vms".to_owned(),
         name: "disk".to_owned(),
         uid: "50000000-0000-4000-8000-000000000000".to_owned(),
         terminating: false,
         labels: strings(&[("migration", "m-1"), ("plan", "p-1"), ("vmID", "vm-1")]),
-        origin: Origin::Ovirt {
+        location: DiskLocation::Ovirt {
             engine_url: "https://engine.example.org".to_owned(),
             secret: "engine".to_owned(),
             disk: DISK.to_owned(),

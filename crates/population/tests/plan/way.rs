@@ -10,11 +10,11 @@ use population::{
 use populator_api::Reason;
 
 use crate::support::{
-    CLAIM, Case, NODE, POD, TEMPORARY, complete, failed, fresh, late_binding, words,
+    CLAIM, NODE, POD, PlanCase, TEMPORARY, complete, failed, fresh, late_binding, words,
 };
 
 /// Does one action, as the API server would.
-fn apply(case: &mut Case, action: Action) {
+fn apply(case: &mut PlanCase, action: Action) {
     let world = &mut case.world;
     match action {
         Action::CreateTemporaryClaim(mut object) => {
@@ -70,7 +70,7 @@ fn apply(case: &mut Case, action: Action) {
 }
 
 /// The next thing that Kubernetes does by itself; `false` when there is nothing left.
-fn kubernetes(case: &mut Case) -> bool {
+fn kubernetes(case: &mut PlanCase) -> bool {
     let world = &mut case.world;
     let target = reference(&world.claim);
     if world.claim.class.is_some()
@@ -152,7 +152,7 @@ fn reference(claim: &Claim) -> ClaimReference {
 
 /// Plans and acts until nothing is left to do, and gives what was done. With `crash`, the controller dies
 /// after the first action of each plan.
-fn drive(case: &mut Case, crash: bool) -> Vec<String> {
+fn drive(case: &mut PlanCase, crash: bool) -> Vec<String> {
     let mut done = Vec::new();
     for _ in 0..100 {
         let plan = case.plan();
@@ -164,10 +164,10 @@ fn drive(case: &mut Case, crash: bool) -> Vec<String> {
         }
         if idle
             && plan
-                .again
+                .requeue_after
                 .is_some_and(|pause| case.world.pod.is_none() && !pause.is_zero())
         {
-            case.now += plan.again.unwrap();
+            case.now += plan.requeue_after.unwrap();
         } else if idle && !kubernetes(case) {
             return done;
         }
@@ -176,11 +176,11 @@ fn drive(case: &mut Case, crash: bool) -> Vec<String> {
 }
 
 const WAY: [&str; 5] = [
-    "create claim",
+    "create temporary claim",
     "create pod",
-    "rebind pv-1@7 from 7e30",
-    "release pod 90d0",
-    "finish claim 7e30",
+    "rebind pv-1@7",
+    "release pod",
+    "finish temporary claim",
 ];
 
 #[test]
@@ -203,8 +203,8 @@ fn by_way_of_a_failure() {
             drive(&mut case, crash),
             [
                 "record 1",
-                "delete pod 90d0",
-                "release pod 90d0",
+                "delete pod",
+                "release pod",
                 WAY[1],
                 WAY[2],
                 WAY[3],

@@ -37,12 +37,12 @@ const MOST_OF_NAME: usize = 230;
 pub struct Recorder {
     client: Client,
     telemetry: Telemetry,
-    said: Mutex<HashMap<String, Vec<Said>>>,
+    said: Mutex<HashMap<String, Vec<Emitted>>>,
 }
 
 /// What a claim's owner was told and still holds.
 #[derive(Debug, Clone)]
-struct Said {
+struct Emitted {
     event: Event,
     at: Timestamp,
     times: i32,
@@ -67,7 +67,7 @@ impl Recorder {
 
     /// Says what holds now, unless it was said and has held since. A failure is logged: nothing depends on
     /// an event.
-    pub async fn holds(&self, claim: &Claim, events: &[Event], now: Timestamp) {
+    pub async fn sync(&self, claim: &Claim, events: &[Event], now: Timestamp) {
         let due = {
             let mut said = self.lock();
             let before = said.remove(&claim.uid).unwrap_or_default();
@@ -83,7 +83,7 @@ impl Recorder {
     }
 
     /// Says what has happened.
-    pub async fn happened(&self, claim: &Claim, event: &Event, now: Timestamp) {
+    pub async fn emit(&self, claim: &Claim, event: &Event, now: Timestamp) {
         self.write(claim, event, 1, now).await;
     }
 
@@ -145,13 +145,13 @@ impl Recorder {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Said>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Emitted>>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What holds, and what of it is to be said now.
-fn sort(before: &[Said], events: &[Event], now: Timestamp) -> (Vec<Said>, Vec<Said>) {
+fn sort(before: &[Emitted], events: &[Event], now: Timestamp) -> (Vec<Emitted>, Vec<Emitted>) {
     let mut held = Vec::new();
     let mut due = Vec::new();
     for event in events {
@@ -165,7 +165,7 @@ fn sort(before: &[Said], events: &[Event], now: Timestamp) -> (Vec<Said>, Vec<Sa
             Some((said, since)) if since < pause => held.push(said.clone()),
             _ => {
                 let same = earlier.filter(|said| said.event == *event);
-                let said = Said {
+                let said = Emitted {
                     event: event.clone(),
                     at: now,
                     times: same.map_or(1, |said| said.times.saturating_add(1)),
@@ -228,15 +228,15 @@ mod tests {
 
     fn said(
         events: &[(&'static str, &str)],
-        before: &[Said],
+        before: &[Emitted],
         second: i64,
-    ) -> (Vec<Said>, Vec<String>) {
+    ) -> (Vec<Emitted>, Vec<String>) {
         let events: Vec<Event> = events
             .iter()
             .map(|(reason, message)| Event::warning(reason, message))
             .collect();
         let (held, due) = sort(before, &events, at(second));
-        let words = |said: Said| {
+        let words = |said: Emitted| {
             format!(
                 "{} {} {}",
                 said.event.reason, said.event.message, said.times

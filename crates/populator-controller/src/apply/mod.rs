@@ -1,11 +1,7 @@
 //! What was decided, done: writes to the API server, each bound to what it was decided on.
 
-mod board;
-mod endpoint;
 mod events;
 
-pub use board::Board;
-pub use endpoint::{Endpoint, Endpoints};
 pub use events::Recorder;
 
 use std::fmt::Debug;
@@ -57,7 +53,7 @@ impl Failure {
         }
     }
 
-    fn of(error: kube::Error, late: &[u16]) -> Self {
+    pub(crate) fn of(error: kube::Error, late: &[u16]) -> Self {
         match &error {
             _ if is_in_ending_namespace(&error) => Self::Late(error),
             kube::Error::Api(status) if late.contains(&status.code) => Self::Late(error),
@@ -262,7 +258,7 @@ where
     }
 }
 
-fn parameters() -> PatchParams {
+pub(crate) fn parameters() -> PatchParams {
     PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()

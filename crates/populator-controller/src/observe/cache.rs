@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 
 use super::table::{Change, Row, Table};
 use population::model::{
-    Claim, Grant, Kind, Lookup, Node, Nodes, Pod, Source, StorageClass, TemporaryClaim, Volume,
-    World,
+    Claim, Grant, Kind, Lookup, Node, Nodes, Pod, PopulatorSpec, StorageClass, TemporaryClaim,
+    Volume, World,
 };
 
 /// Namespace and name.
@@ -23,7 +23,7 @@ pub type Name = (String, String);
 
 /// A populator resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SourceName {
+pub struct PopulatorRef {
     /// Its kind.
     pub kind: Kind,
     /// Its namespace.
@@ -34,15 +34,15 @@ pub struct SourceName {
 
 /// What is kept of a populator resource.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Resource {
+pub struct Populator {
     /// Whose it is.
-    pub name: SourceName,
+    pub name: PopulatorRef,
     /// UID, the precondition of writes.
     pub uid: String,
     /// Generation of its spec.
     pub generation: Option<i64>,
     /// Where the disk is, or why that cannot be read.
-    pub source: Result<Source, String>,
+    pub spec: Result<PopulatorSpec, String>,
     /// What was said of it.
     pub status: PopulatorStatus,
 }
@@ -63,7 +63,7 @@ pub struct Cache {
     pods: Table<Name, Pod>,
     volumes: Table<String, Volume>,
     classes: Table<String, StorageClass>,
-    resources: BTreeMap<Kind, Table<SourceName, Resource>>,
+    resources: BTreeMap<Kind, Table<PopulatorRef, Populator>>,
     nodes: Table<String, Node>,
     nodes_are_known: bool,
     /// The nodes as one value, which the worlds share.
@@ -161,7 +161,7 @@ impl Cache {
     pub fn resources(&mut self, kind: Kind, event: Event<DynamicObject>) -> HashSet<String> {
         let table = self.resources.entry(kind).or_default();
         let changes = table.take(event, |object| {
-            let name = SourceName {
+            let name = PopulatorRef {
                 kind,
                 namespace: object.metadata.namespace.clone()?,
                 name: object.metadata.name.clone()?,
@@ -169,12 +169,11 @@ impl Cache {
             let value = read_resource(&name, object);
             Some(Row { key: name, value })
         });
-        let matters = |change: &&Change<Resource>| {
-            let source =
-                |resource: &Option<Resource>| resource.as_ref().map(|it| it.source.clone());
-            source(&change.before) != source(&change.after)
+        let matters = |change: &&Change<Populator>| {
+            let spec = |resource: &Option<Populator>| resource.as_ref().map(|it| it.spec.clone());
+            spec(&change.before) != spec(&change.after)
         };
-        let different: HashSet<&SourceName> = changes
+        let different: HashSet<&PopulatorRef> = changes
             .iter()
             .filter(matters)
             .flat_map(|change| [&change.before, &change.after])
@@ -185,7 +184,7 @@ impl Cache {
             return HashSet::new();
         }
         self.targets()
-            .filter(|claim| source_of(claim).is_some_and(|name| different.contains(&name)))
+            .filter(|claim| populator_ref(claim).is_some_and(|name| different.contains(&name)))
             .map(|claim| claim.uid.clone())
             .collect()
     }
@@ -221,18 +220,18 @@ impl Cache {
             .claims
             .get(&beside(names::temporary_claim(claim_uid)))
             .and_then(|any| any.temporary.clone());
-        let resource = source_of(&claim).and_then(|name| self.resource(&name));
+        let resource = populator_ref(&claim).and_then(|name| self.resource(&name));
         let class = claim
             .class
             .as_deref()
             .and_then(|name| self.classes.get(name));
         Some(World {
-            source: match resource.map(|resource| &resource.source) {
-                Some(Ok(source)) => Lookup::Found(source.clone()),
+            populator: match resource.map(|resource| &resource.spec) {
+                Some(Ok(populator)) => Lookup::Found(populator.clone()),
                 Some(Err(why)) => Lookup::Invalid(why.clone()),
                 None => Lookup::Missing,
             },
-            grant: if claim.source_namespace() == claim.namespace {
+            grant: if claim.populator_namespace() == claim.namespace {
                 Grant::NotNeeded
             } else {
                 Grant::Missing
@@ -253,12 +252,12 @@ impl Cache {
 
     /// A populator resource.
     #[must_use]
-    pub fn resource(&self, name: &SourceName) -> Option<&Resource> {
+    pub fn resource(&self, name: &PopulatorRef) -> Option<&Populator> {
         self.resources.get(&name.kind)?.get(name)
     }
 
     /// Every populator resource.
-    pub fn all_resources(&self) -> impl Iterator<Item = &Resource> {
+    pub fn all_resources(&self) -> impl Iterator<Item = &Populator> {
         self.resources.values().flat_map(Table::values)
     }
 
@@ -324,10 +323,10 @@ impl Cache {
 
 /// The populator resource that a claim refers to, if it is of a kind that we know.
 #[must_use]
-pub fn source_of(claim: &Claim) -> Option<SourceName> {
-    Some(SourceName {
+pub fn populator_ref(claim: &Claim) -> Option<PopulatorRef> {
+    Some(PopulatorRef {
         kind: Kind::from_name(&claim.reference.kind)?,
-        namespace: claim.source_namespace().to_owned(),
+        namespace: claim.populator_namespace().to_owned(),
         name: claim.reference.name.clone(),
     })
 }
@@ -341,22 +340,22 @@ fn is_of_interest(volume: &Volume) -> bool {
         || owner.is_some_and(|owner| claim_of_temporary(&owner.name).is_some())
 }
 
-fn read_resource(name: &SourceName, object: &DynamicObject) -> Option<Resource> {
+fn read_resource(name: &PopulatorRef, object: &DynamicObject) -> Option<Populator> {
     let status = object.data.get("status").cloned();
-    Some(Resource {
+    Some(Populator {
         name: name.clone(),
         uid: object.metadata.uid.clone()?,
         generation: object.metadata.generation,
-        source: match name.kind {
+        spec: match name.kind {
             Kind::Ovirt => spec_of(object).and_then(|spec| {
                 let mut typed = OvirtVolumePopulator::new(&name.name, spec);
                 typed.metadata = object.metadata.clone();
-                Source::from_ovirt(&typed).map_err(|error| error.to_string())
+                PopulatorSpec::from_ovirt(&typed).map_err(|error| error.to_string())
             }),
             Kind::Openstack => spec_of(object).and_then(|spec| {
                 let mut typed = OpenstackVolumePopulator::new(&name.name, spec);
                 typed.metadata = object.metadata.clone();
-                Source::from_openstack(&typed).map_err(|error| error.to_string())
+                PopulatorSpec::from_openstack(&typed).map_err(|error| error.to_string())
             }),
         },
         // What somebody else wrote there is replaced by the next write.

@@ -5,8 +5,8 @@ mod cache;
 mod table;
 mod watch;
 
-pub use cache::{Cache, Name, Resource, SourceName, source_of};
-pub use watch::{Wakes, watch_all};
+pub use cache::{Cache, Name, Populator, PopulatorRef, populator_ref};
+pub use watch::{Triggers, watch_all};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -146,8 +146,11 @@ impl Observer {
     async fn grant(&self, claim: &Claim) -> kube::Result<Grant> {
         let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1beta1", "ReferenceGrant");
         let resource = ApiResource::from_gvk_with_plural(&kind, "referencegrants");
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.0.clone(), claim.source_namespace(), &resource);
+        let api: Api<DynamicObject> = Api::namespaced_with(
+            self.client.0.clone(),
+            claim.populator_namespace(),
+            &resource,
+        );
         match api.list(&ListParams::default()).await {
             Ok(found) if found.items.iter().any(|grant| allows(&grant.data, claim)) => {
                 Ok(Grant::Given)

@@ -38,12 +38,12 @@ use population::model::Kind;
 /// A watch that finds the channel full waits, so that a burst of changes takes no memory. Until the first
 /// lists are complete nothing is sent: all claims are looked at then.
 #[derive(Debug, Clone)]
-pub struct Wakes {
+pub struct Triggers {
     sender: mpsc::Sender<String>,
     open: Arc<AtomicBool>,
 }
 
-impl Wakes {
+impl Triggers {
     /// Into `sender`, from [`Self::open`] on.
     #[must_use]
     pub fn new(sender: mpsc::Sender<String>) -> Self {
@@ -80,13 +80,13 @@ pub fn watch_all(
     tasks: &mut Tasks,
     client: &Client,
     observer: &Arc<Observer>,
-    wakes: &Wakes,
+    triggers: &Triggers,
     with_nodes: bool,
 ) -> BoxFuture<'static, ()> {
     let mut starts = Watches {
         tasks,
         observer,
-        wakes,
+        triggers,
         complete: Vec::new(),
     };
     let all = watcher::Config::default;
@@ -134,7 +134,7 @@ pub fn watch_all(
 struct Watches<'a> {
     tasks: &'a mut Tasks,
     observer: &'a Arc<Observer>,
-    wakes: &'a Wakes,
+    triggers: &'a Triggers,
     complete: Vec<oneshot::Receiver<()>>,
 }
 
@@ -166,7 +166,7 @@ impl Watches<'_> {
         self.complete.push(is_complete);
         let mut complete = Some(complete);
         let observer = Arc::clone(self.observer);
-        let wakes = self.wakes.clone();
+        let triggers = self.triggers.clone();
         self.tasks.spawn(what, async move {
             let mut watch = follow(what, api, config);
             while let Some(followed) = watch.next().await {
@@ -186,7 +186,7 @@ impl Watches<'_> {
                     let _ = complete.send(());
                 }
                 for claim in affected {
-                    wakes.send(claim).await;
+                    triggers.send(claim).await;
                 }
             }
         });
@@ -256,11 +256,11 @@ mod tests {
     #[tokio::test]
     async fn what_changes_while_all_are_listed_is_sent() {
         let (sender, mut receiver) = mpsc::channel(8);
-        let wakes = Wakes::new(sender);
-        wakes.send("early".to_owned()).await;
-        let number = wakes
+        let triggers = Triggers::new(sender);
+        triggers.send("early".to_owned()).await;
+        let number = triggers
             .open(|| {
-                let new = wakes.send("new".to_owned()).now_or_never();
+                let new = triggers.send("new".to_owned()).now_or_never();
                 assert!(new.is_some(), "there is room");
                 vec!["a".to_owned(), "b".to_owned()]
             })

@@ -9,7 +9,7 @@ use populator_api::names;
 use serde_json::Value;
 use tokio::time;
 
-use super::Target;
+use super::ScrapeTarget;
 
 /// The last progress line is near the end: one comes every 5 to 30 s, and little else.
 const LINES: i64 = 20;
@@ -38,7 +38,7 @@ impl LogReader {
     }
 
     /// How far the pod was when it said so last.
-    pub async fn measure(&self, target: &Target) -> Option<Measured> {
+    pub async fn measure(&self, target: &ScrapeTarget) -> Option<Measured> {
         let parameters = LogParams {
             container: Some(names::CONTAINER.to_owned()),
             tail_lines: Some(LINES),

@@ -1,12 +1,14 @@
 //! How far the pods are: their metrics, or else their logs, asked for at a pace.
 
+mod copied_bytes;
 mod log;
+mod run;
 mod scrape;
-mod tally;
 
+pub use copied_bytes::CopiedBytes;
 pub use log::{LogReader, measured_of_log};
+pub use run::run;
 pub use scrape::{Scraper, ScraperError};
-pub use tally::Tally;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -21,7 +23,7 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 
 /// A pod to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct ScrapeTarget {
     /// UID of the claim that it fills; the metrics carry it.
     pub claim_uid: String,
     /// UID of the pod.
@@ -58,7 +60,7 @@ pub struct Poller {
 
 /// When a pod is asked again.
 #[derive(Debug, Clone)]
-struct Turn {
+struct PollState {
     next: Instant,
     pace: Duration,
     log: Instant,
@@ -69,9 +71,9 @@ struct Turn {
 }
 
 /// What came of a question.
-struct Asked {
-    target: Target,
-    turn: Turn,
+struct Scraped {
+    target: ScrapeTarget,
+    state: PollState,
     answer: Answer,
 }
 
@@ -86,7 +88,7 @@ enum Answer {
 /// Whose turn it is.
 #[derive(Debug, Default)]
 struct Schedule {
-    turns: HashMap<String, Turn>,
+    states: HashMap<String, PollState>,
 }
 
 impl Poller {
@@ -101,8 +103,8 @@ impl Poller {
     /// so many of them that every place is taken.
     pub async fn run(
         self,
-        targets: impl Fn() -> Vec<Target>,
-        deliver: impl Fn(&Target, Option<Measured>),
+        targets: impl Fn() -> Vec<ScrapeTarget>,
+        deliver: impl Fn(&ScrapeTarget, Option<Measured>),
     ) {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -113,9 +115,9 @@ impl Poller {
             tokio::select! {
                 _ = ticks.tick() => waiting = schedule.due(targets()),
                 Some(asked) = under_way.next() => {
-                    let Asked { target, turn, answer } = asked;
+                    let Scraped { target, state, answer } = asked;
                     // Of a pod that is gone meanwhile nobody wants to know.
-                    if schedule.put(&target, turn) && let Answer::New(measured) = answer {
+                    if schedule.put(&target, state) && let Answer::New(measured) = answer {
                         deliver(&target, measured);
                     }
                 }
@@ -123,19 +125,19 @@ impl Poller {
             while under_way.len() < AT_A_TIME
                 && let Some(target) = waiting.pop_front()
             {
-                let turn = schedule.take(&target);
-                under_way.push(self.ask(target, turn));
+                let state = schedule.take(&target);
+                under_way.push(self.ask(target, state));
             }
         }
     }
 
     /// Asks one.
-    async fn ask(&self, target: Target, mut turn: Turn) -> Asked {
+    async fn ask(&self, target: ScrapeTarget, mut state: PollState) -> Scraped {
         let start = Instant::now();
         let answer = match self.scraper.measure(&target).await {
             Ok(measured) => {
-                turn.pace = turn.pace.saturating_mul(2).min(PACE);
-                turn.is_of_log = false;
+                state.pace = state.pace.saturating_mul(2).min(PACE);
+                state.is_of_log = false;
                 Answer::New(Some(measured))
             }
             Err(error) => {
@@ -143,24 +145,24 @@ impl Poller {
                     pod = target.pod,
                     "the metrics do not say how far it is: {error}"
                 );
-                turn.pace = turn.pace.saturating_mul(2).min(LONGEST_PACE);
+                state.pace = state.pace.saturating_mul(2).min(LONGEST_PACE);
                 match &self.log {
-                    Some(log) if turn.log <= start => {
-                        turn.log = start + LOG_PACE;
-                        turn.is_of_log = true;
+                    Some(log) if state.log <= start => {
+                        state.log = start + LOG_PACE;
+                        state.is_of_log = true;
                         Answer::New(log.measure(&target).await)
                     }
-                    Some(_) if turn.is_of_log => Answer::NothingNew,
+                    Some(_) if state.is_of_log => Answer::NothingNew,
                     _ => Answer::New(None),
                 }
             }
         };
         // With chance in it, so that pods that started together are not asked together for ever.
-        turn.next = start + turn.pace.mul_f64(0.9 + 0.2 * fastrand::f64());
-        turn.is_asked = false;
-        Asked {
+        state.next = start + state.pace.mul_f64(0.9 + 0.2 * fastrand::f64());
+        state.is_asked = false;
+        Scraped {
             target,
-            turn,
+            state,
             answer,
         }
     }
@@ -168,18 +170,18 @@ impl Poller {
 
 impl Schedule {
     /// The pods whose turn it is, those first that have waited longest. Those that are gone are forgotten.
-    fn due(&mut self, targets: Vec<Target>) -> VecDeque<Target> {
+    fn due(&mut self, targets: Vec<ScrapeTarget>) -> VecDeque<ScrapeTarget> {
         let now = Instant::now();
         let uids: HashSet<&str> = targets
             .iter()
             .map(|target| target.pod_uid.as_str())
             .collect();
-        self.turns.retain(|uid, _| uids.contains(uid.as_str()));
-        let mut due: Vec<(Instant, Target)> = targets
+        self.states.retain(|uid, _| uids.contains(uid.as_str()));
+        let mut due: Vec<(Instant, ScrapeTarget)> = targets
             .into_iter()
-            .filter_map(|target| match self.turns.get(&target.pod_uid) {
-                Some(turn) if turn.is_asked || turn.next > now => None,
-                Some(turn) => Some((turn.next, target)),
+            .filter_map(|target| match self.states.get(&target.pod_uid) {
+                Some(state) if state.is_asked || state.next > now => None,
+                Some(state) => Some((state.next, target)),
                 None => Some((now, target)),
             })
             .collect();
@@ -188,22 +190,25 @@ impl Schedule {
     }
 
     /// It is being asked from now on.
-    fn take(&mut self, target: &Target) -> Turn {
+    fn take(&mut self, target: &ScrapeTarget) -> PollState {
         let now = Instant::now();
-        let turn = self.turns.entry(target.pod_uid.clone()).or_insert(Turn {
-            next: now,
-            pace: FIRST_PACE,
-            log: now,
-            is_of_log: false,
-            is_asked: true,
-        });
-        turn.is_asked = true;
-        turn.clone()
+        let state = self
+            .states
+            .entry(target.pod_uid.clone())
+            .or_insert(PollState {
+                next: now,
+                pace: FIRST_PACE,
+                log: now,
+                is_of_log: false,
+                is_asked: true,
+            });
+        state.is_asked = true;
+        state.clone()
     }
 
     /// It was asked; whether it is still there.
-    fn put(&mut self, target: &Target, turn: Turn) -> bool {
-        let kept = self.turns.get_mut(&target.pod_uid);
-        kept.map(|kept| *kept = turn).is_some()
+    fn put(&mut self, target: &ScrapeTarget, state: PollState) -> bool {
+        let kept = self.states.get_mut(&target.pod_uid);
+        kept.map(|kept| *kept = state).is_some()
     }
 }

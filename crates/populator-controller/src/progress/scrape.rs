@@ -6,7 +6,7 @@ use contract::args::METRICS_ADDRESS;
 
 use population::progress::Measured;
 
-use super::Target;
+use super::ScrapeTarget;
 
 /// For the connection, the handshake and the answer together.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ impl Scraper {
     ///
     /// # Errors
     /// It does not say.
-    pub async fn measure(&self, target: &Target) -> Result<Measured, ScraperError> {
+    pub async fn measure(&self, target: &ScrapeTarget) -> Result<Measured, ScraperError> {
         let address = SocketAddr::new(target.address, self.port);
         let request = self.client.get(format!("https://{address}/metrics")).send();
         let mut answer = request.await.map_err(ScraperError::Unreachable)?;

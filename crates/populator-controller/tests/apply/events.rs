@@ -22,7 +22,7 @@ fn stuck() -> Event {
 async fn an_event_is_on_the_claim_and_says_it_all() {
     let api = Api::default();
     let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
-    recorder.holds(&claim(), &[stuck()], at(1)).await;
+    recorder.sync(&claim(), &[stuck()], at(1)).await;
     let asked = api.take();
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].line, "POST /api/v1/namespaces/vms/events");
@@ -53,7 +53,7 @@ async fn what_holds_is_said_once_by_this_process_and_by_the_next() {
     let api = Api::default();
     let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
     for second in 1..100 {
-        recorder.holds(&claim(), &[stuck()], at(second)).await;
+        recorder.sync(&claim(), &[stuck()], at(second)).await;
     }
     let first = api.take();
     assert_eq!(first.len(), 1);
@@ -69,7 +69,7 @@ async fn what_holds_is_said_once_by_this_process_and_by_the_next() {
         }),
         telemetry(),
     );
-    next.holds(&claim(), &[stuck()], at(200)).await;
+    next.sync(&claim(), &[stuck()], at(200)).await;
     let again = api.take();
     let name = first[0].body["metadata"]["name"].as_str().unwrap();
     assert_eq!(again[0].body["metadata"]["name"], name);
@@ -90,7 +90,7 @@ async fn nothing_depends_on_an_event() {
         api.client(|_| refusal(403, "Forbidden", "no events")),
         telemetry(),
     );
-    recorder.holds(&claim(), &[stuck()], at(1)).await;
+    recorder.sync(&claim(), &[stuck()], at(1)).await;
     assert_eq!(api.lines().len(), 1);
 }
 
@@ -100,7 +100,7 @@ async fn a_long_name_leaves_room() {
     let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
     let mut claim = claim();
     claim.name = "n".repeat(253);
-    recorder.happened(&claim, &stuck(), at(1)).await;
+    recorder.emit(&claim, &stuck(), at(1)).await;
     let asked = api.take();
     assert!(asked[0].body["metadata"]["name"].as_str().unwrap().len() <= 253);
 }

@@ -3,8 +3,8 @@
 
 #[path = "../support/api.rs"]
 mod api;
-mod board;
 mod events;
+mod status;
 mod writer;
 
 fn telemetry() -> populator_controller::telemetry::Telemetry {

@@ -5,7 +5,7 @@ use k8s_openapi::{
 };
 use population::{
     model::{Claim, LastFailure, LostPod, Volume},
-    plan::{Action, Removal},
+    plan::{Action, DeleteReason},
 };
 use populator_api::Reason;
 use populator_controller::apply::{Failure, Writer};
@@ -59,7 +59,7 @@ fn actions() -> Vec<Action> {
         Action::DeleteTemporaryClaim {
             name: name.clone(),
             uid: uid.clone(),
-            removal: Removal::Populated,
+            reason: DeleteReason::Populated,
         },
         Action::RebindVolume {
             volume: volume(),

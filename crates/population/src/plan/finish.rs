@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use populator_api::{Reason, names::event};
 
-use super::{Action, Plan, Removal, proof, rebind};
+use super::{Action, DeleteReason, Plan, proof, rebind};
 use crate::model::{ClaimPhase, Pod, PodPhase, TemporaryClaim, Volume, World};
 
 /// How often a volume is looked at that is not seen to belong to its claim.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
+const RECHECK: Duration = Duration::from_mins(1);
 
 /// The claim is being deleted: nothing is made, and what runs for it ends. What has ended goes with its
 /// owner.
@@ -46,7 +46,7 @@ pub(super) fn bound(world: &World) -> Plan {
     // claim, and not before.
     if !world.is_rebound() {
         let message = format!("bound; waiting to see that the volume {name} belongs to the claim");
-        return Plan::wait(Reason::Rebinding, message).again_after(LOOK_AGAIN);
+        return Plan::wait(Reason::Rebinding, message).requeue_after(RECHECK);
     }
     match proof::populated_volume(world) {
         Some(volume) => populated(world, volume),
@@ -58,7 +58,7 @@ pub(super) fn bound(world: &World) -> Plan {
 fn populated(world: &World, volume: &Volume) -> Plan {
     let mut plan = Plan::wait(Reason::Populated, "populated and bound");
     let held = volume.populated_disk.as_deref();
-    let other = held.and_then(|held| proof::other_disk(&world.source, Some(held)));
+    let other = held.and_then(|held| proof::other_disk(&world.populator, Some(held)));
     if let (Some(held), Some(wanted)) = (held, other) {
         let message = format!(
             "the claim holds the disk {held}, which the resource named before; it now names {wanted}, which needs a new claim"
@@ -77,7 +77,7 @@ fn populated(world: &World, volume: &Volume) -> Plan {
     } else if temporary.phase == ClaimPhase::Lost && !temporary.terminating {
         // Not before it is lost: until then its deletion would release the volume. Once deleted it stays until the pod
         // is gone, which is kept for its log.
-        plan.actions = vec![delete(temporary, Removal::Populated)];
+        plan.actions = vec![delete(temporary, DeleteReason::Populated)];
     }
     plan
 }
@@ -124,7 +124,7 @@ fn drop_with(world: &World, goes: impl Fn(&Pod) -> bool) -> Vec<Action> {
     let pod = pod.filter(|pod| pod.terminating.is_none() && goes(pod));
     let temporary = world.own_temporary();
     let temporary = temporary.filter(|temporary| !temporary.terminating);
-    let temporary = temporary.map(|temporary| delete(temporary, Removal::Abandoned));
+    let temporary = temporary.map(|temporary| delete(temporary, DeleteReason::Abandoned));
     pod.map(delete_pod).into_iter().chain(temporary).collect()
 }
 
@@ -135,11 +135,11 @@ pub(super) fn delete_pod(pod: &Pod) -> Action {
     }
 }
 
-pub(super) fn delete(temporary: &TemporaryClaim, removal: Removal) -> Action {
+pub(super) fn delete(temporary: &TemporaryClaim, reason: DeleteReason) -> Action {
     Action::DeleteTemporaryClaim {
         name: temporary.name.clone(),
         uid: temporary.uid.clone(),
-        removal,
+        reason,
     }
 }
 

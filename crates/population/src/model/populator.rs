@@ -18,7 +18,7 @@ pub enum Kind {
 
 /// A populator resource: where the disk is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct PopulatorSpec {
     /// Namespace.
     pub namespace: String,
     /// Name.
@@ -30,14 +30,14 @@ pub struct Source {
     /// Forklift's labels, which the pod gets too.
     pub labels: BTreeMap<String, String>,
     /// Where the disk is.
-    pub origin: Origin,
+    pub location: DiskLocation,
     /// Secondary network over which it travels.
     pub network: Option<Network>,
 }
 
 /// Where the disk is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum DiskLocation {
     /// A disk of oVirt.
     Ovirt {
         /// The engine.
@@ -69,7 +69,7 @@ pub struct Network {
 
 /// A resource that cannot be used. Definitions other than ours let it pass the API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
+pub enum InvalidSpec {
     /// A field that is needed is empty.
     #[error("spec.{0} is empty; set it")]
     Empty(&'static str),
@@ -107,35 +107,35 @@ impl Kind {
     }
 }
 
-impl Source {
+impl PopulatorSpec {
     /// An oVirt disk.
-    pub fn from_ovirt(object: &OvirtVolumePopulator) -> Result<Self, SourceError> {
+    pub fn from_ovirt(object: &OvirtVolumePopulator) -> Result<Self, InvalidSpec> {
         let spec = &object.spec;
-        let origin = Origin::Ovirt {
+        let location = DiskLocation::Ovirt {
             engine_url: filled(&spec.engine_url, "engineUrl")?,
             secret: filled(&spec.engine_secret_name, "engineSecretName")?,
             disk: filled(&spec.disk_id, "diskId")?,
         };
-        Self::new(&object.metadata, origin, spec.transfer_network.as_ref())
+        Self::new(&object.metadata, location, spec.transfer_network.as_ref())
     }
 
     /// A Glance image.
-    pub fn from_openstack(object: &OpenstackVolumePopulator) -> Result<Self, SourceError> {
+    pub fn from_openstack(object: &OpenstackVolumePopulator) -> Result<Self, InvalidSpec> {
         let spec = &object.spec;
-        let origin = Origin::Openstack {
+        let location = DiskLocation::Openstack {
             identity_url: filled(&spec.identity_url, "identityUrl")?,
             secret: filled(&spec.secret_name, "secretName")?,
             image: filled(&spec.image_id, "imageId")?,
         };
-        Self::new(&object.metadata, origin, spec.transfer_network.as_ref())
+        Self::new(&object.metadata, location, spec.transfer_network.as_ref())
     }
 
     fn new(
         metadata: &ObjectMeta,
-        origin: Origin,
+        location: DiskLocation,
         network: Option<&ObjectReference>,
-    ) -> Result<Self, SourceError> {
-        let needed = |field: &Option<String>| field.clone().ok_or(SourceError::Unnamed);
+    ) -> Result<Self, InvalidSpec> {
+        let needed = |field: &Option<String>| field.clone().ok_or(InvalidSpec::Unnamed);
         let namespace = needed(&metadata.namespace)?;
         let labels = [label_key::MIGRATION, label_key::PLAN, label_key::VM_ID];
         let copied = |name: &str| Some((name.to_owned(), label(metadata, name)?.to_owned()));
@@ -144,14 +144,14 @@ impl Source {
             uid: needed(&metadata.uid)?,
             terminating: metadata.deletion_timestamp.is_some(),
             labels: labels.into_iter().filter_map(copied).collect(),
-            origin,
+            location,
             network: network.and_then(|network| Network::new(network, &namespace)),
             namespace,
         })
     }
 }
 
-impl Origin {
+impl DiskLocation {
     /// The kind of resource that says so.
     #[must_use]
     pub const fn kind(&self) -> Kind {
@@ -198,10 +198,10 @@ impl Network {
     }
 }
 
-fn filled(text: &str, field: &'static str) -> Result<String, SourceError> {
+fn filled(text: &str, field: &'static str) -> Result<String, InvalidSpec> {
     let text = text.trim();
     if text.is_empty() {
-        return Err(SourceError::Empty(field));
+        return Err(InvalidSpec::Empty(field));
     }
     Ok(text.to_owned())
 }

@@ -17,7 +17,7 @@ const VALID_FOR: Duration = Duration::from_mins(5);
 
 /// Where the status is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
+pub(super) enum Endpoint {
     /// A subresource: our definition, with all its fields.
     Status,
     /// The resource itself: Forklift's definition, with `status.progress` alone.
@@ -27,7 +27,7 @@ pub enum Endpoint {
 /// Where the status of each kind is, as the API server says. A 404 on a write cannot tell, since a deleted
 /// resource gives the same.
 #[derive(Debug, Default)]
-pub struct Endpoints {
+pub(super) struct Endpoints {
     learned: Mutex<Option<Learned>>,
 }
 
@@ -39,7 +39,7 @@ struct Learned {
 
 impl Endpoints {
     /// Where the status of `kind` is; `None` when the cluster has no such kind.
-    pub async fn of(&self, kind: Kind, client: &Client) -> kube::Result<Option<Endpoint>> {
+    pub(super) async fn of(&self, kind: Kind, client: &Client) -> kube::Result<Option<Endpoint>> {
         if let Some(learned) = self.learned() {
             return Ok(learned.endpoints.get(&kind).copied());
         }
@@ -70,7 +70,7 @@ impl Endpoints {
     }
 
     /// Something did not go as it should: ask again the next time.
-    pub fn forget(&self) {
+    pub(super) fn forget(&self) {
         *self.lock() = None;
     }
 

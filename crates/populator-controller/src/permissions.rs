@@ -11,7 +11,7 @@ use tokio::time;
 
 /// Rights without which there is less service, but service: Forklift's role grants none of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rights {
+pub struct Permissions {
     /// To watch nodes.
     pub nodes: bool,
     /// To read pods' logs.
@@ -32,7 +32,7 @@ struct Question {
     subresource: Option<&'static str>,
 }
 
-impl Rights {
+impl Permissions {
     /// Asks the API server (`SelfSubjectAccessReview`, which everybody may create).
     ///
     /// # Errors

@@ -10,8 +10,9 @@ use kube::{core::DynamicObject, runtime::watcher::Event as Watched};
 use population::{model::Kind, plan::Status, progress::Measured};
 use populator_api::Reason;
 use populator_controller::{
-    apply::{Board, Recorder},
-    observe::{Cache, Observer, SourceName},
+    apply::Recorder,
+    observe::{Cache, Observer, PopulatorRef},
+    status::StatusWriter,
 };
 use serde_json::{Value, json};
 
@@ -25,10 +26,10 @@ const MAIN: &str =
     "PATCH /apis/forklift.konveyor.io/v1beta1/namespaces/vms/ovirtvolumepopulators/source";
 const DISCOVERY: &str = "GET /apis/forklift.konveyor.io/v1beta1";
 
-/// A board over a cluster with one resource, written to for a while.
-struct Bench {
+/// A status writer over a cluster with one resource.
+struct Fixture {
     api: Api,
-    board: Board,
+    writer: StatusWriter,
     observer: Observer,
     recorder: Recorder,
 }
@@ -68,8 +69,8 @@ fn patched(asked: &Asked) -> (u16, Value) {
     (200, object)
 }
 
-fn source() -> SourceName {
-    SourceName {
+fn source() -> PopulatorRef {
+    PopulatorRef {
         kind: Kind::Ovirt,
         namespace: "vms".to_owned(),
         name: "source".to_owned(),
@@ -91,7 +92,7 @@ fn measured(percent: u8) -> Option<Measured> {
     })
 }
 
-impl Bench {
+impl Fixture {
     /// With our definition, and an API server that does as it is asked.
     fn ours(resource: DynamicObject) -> Self {
         Self::over(resource, |asked| match asked.line.as_str() {
@@ -117,50 +118,50 @@ impl Bench {
         cache.resources(Kind::Ovirt, Watched::Apply(resource));
         Self {
             api,
-            board: Board::new(client.clone(), telemetry()),
+            writer: StatusWriter::new(client.clone(), telemetry()),
             observer: Observer::new(client.clone(), cache),
             recorder: Recorder::new(client, telemetry()),
         }
     }
 
     fn set(&self, reason: Reason) {
-        self.board.set(source(), claim(), status(reason));
+        self.writer.set(source(), claim(), status(reason));
     }
 
     /// Time passes, in which whatever is due is written.
     async fn run(&self, seconds: u64) {
-        let run = self.board.run(&self.observer, &self.recorder);
+        let run = self.writer.run(&self.observer, &self.recorder);
         let _ = tokio::time::timeout(Duration::from_secs(seconds), run).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn our_definition_gets_all_of_it_in_its_subresource() {
-    let bench = Bench::ours(resource(None));
-    bench.set(Reason::Copying);
-    bench.run(3).await;
-    let asked = bench.api.take();
+    let fixture = Fixture::ours(resource(None));
+    fixture.set(Reason::Copying);
+    fixture.run(3).await;
+    let asked = fixture.api.take();
     assert_eq!(asked[1].line, format!("{MAIN}/status"));
     assert_eq!(asked[1].body["metadata"]["uid"], "r");
     assert_eq!(asked[1].body["status"]["observedGeneration"], 3);
     assert_eq!(asked[1].body["status"]["claims"][0]["reason"], "Copying");
     assert_eq!(asked.len(), 2, "{asked:?}");
-    bench.run(60).await;
-    assert_eq!(bench.api.lines(), [] as [&str; 0], "nothing has changed");
+    fixture.run(60).await;
+    assert_eq!(fixture.api.lines(), [] as [&str; 0], "nothing has changed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn forklifts_definition_gets_the_progress_on_the_resource() {
-    let bench = Bench::new(Some("0"), |asked| match asked.line.as_str() {
+    let fixture = Fixture::new(Some("0"), |asked| match asked.line.as_str() {
         DISCOVERY => discovery(false),
         _ => patched(asked),
     });
-    bench.set(Reason::Copying);
-    bench.run(3).await;
-    assert_eq!(bench.api.lines(), [DISCOVERY], "0 is there already");
-    bench.board.measure("c", measured(42));
-    bench.run(10).await;
-    let asked = bench.api.take();
+    fixture.set(Reason::Copying);
+    fixture.run(3).await;
+    assert_eq!(fixture.api.lines(), [DISCOVERY], "0 is there already");
+    fixture.writer.measure("c", measured(42));
+    fixture.run(10).await;
+    let asked = fixture.api.take();
     assert_eq!(asked[0].line, MAIN);
     assert_eq!(
         asked[0].body,
@@ -171,19 +172,19 @@ async fn forklifts_definition_gets_the_progress_on_the_resource() {
         "a quarter is in place: {asked:?}"
     );
     // A pod that says nothing makes no progress fall.
-    bench.board.measure("c", None);
-    bench.run(10).await;
-    assert_eq!(bench.api.lines(), [] as [&str; 0]);
-    bench.set(Reason::Populated);
-    bench.run(10).await;
-    assert_eq!(bench.api.take()[0].body["status"]["progress"], "100");
+    fixture.writer.measure("c", None);
+    fixture.run(10).await;
+    assert_eq!(fixture.api.lines(), [] as [&str; 0]);
+    fixture.set(Reason::Populated);
+    fixture.run(10).await;
+    assert_eq!(fixture.api.take()[0].body["status"]["progress"], "100");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_definition_that_is_replaced_is_noticed() {
     let ours = Arc::new(AtomicBool::new(false));
     let is_ours = Arc::clone(&ours);
-    let bench = Bench::new(None, move |asked| {
+    let fixture = Fixture::new(None, move |asked| {
         let ours = is_ours.load(Ordering::Relaxed);
         match asked.line.as_str() {
             DISCOVERY => discovery(ours),
@@ -193,36 +194,40 @@ async fn a_definition_that_is_replaced_is_noticed() {
             _ => patched(asked),
         }
     });
-    bench.set(Reason::Copying);
-    bench.board.measure("c", measured(10));
-    bench.run(3).await;
-    assert_eq!(bench.api.lines(), [DISCOVERY, MAIN]);
+    fixture.set(Reason::Copying);
+    fixture.writer.measure("c", measured(10));
+    fixture.run(3).await;
+    assert_eq!(fixture.api.lines(), [DISCOVERY, MAIN]);
     ours.store(true, Ordering::Relaxed);
-    bench.board.measure("c", measured(20));
-    bench.run(10).await;
+    fixture.writer.measure("c", measured(20));
+    fixture.run(10).await;
     let status = format!("{MAIN}/status");
-    assert_eq!(bench.api.lines(), [MAIN, DISCOVERY, status.as_str()]);
+    assert_eq!(fixture.api.lines(), [MAIN, DISCOVERY, status.as_str()]);
     ours.store(false, Ordering::Relaxed);
-    bench.board.measure("c", measured(21));
-    bench.run(20).await;
-    assert_eq!(bench.api.lines(), [status.as_str(), DISCOVERY, MAIN]);
+    fixture.writer.measure("c", measured(21));
+    fixture.run(20).await;
+    assert_eq!(fixture.api.lines(), [status.as_str(), DISCOVERY, MAIN]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_forklifts_definition_did_not_keep_is_written_when_ours_takes_its_place() {
     let ours = Arc::new(AtomicBool::new(false));
     let is_ours = Arc::clone(&ours);
-    let bench = Bench::new(Some("0"), move |asked| match asked.line.as_str() {
+    let fixture = Fixture::new(Some("0"), move |asked| match asked.line.as_str() {
         DISCOVERY => discovery(is_ours.load(Ordering::Relaxed)),
         _ => patched(asked),
     });
     // It stands as it does, and for good: nothing of this claim changes any more.
-    bench.set(Reason::CredentialsRefused);
-    bench.run(3).await;
-    assert_eq!(bench.api.lines(), [DISCOVERY], "only the progress is kept");
+    fixture.set(Reason::CredentialsRefused);
+    fixture.run(3).await;
+    assert_eq!(
+        fixture.api.lines(),
+        [DISCOVERY],
+        "only the progress is kept"
+    );
     ours.store(true, Ordering::Relaxed);
-    bench.run(600).await;
-    let mut asked = bench.api.take();
+    fixture.run(600).await;
+    let mut asked = fixture.api.take();
     asked.retain(|asked| asked.line != DISCOVERY);
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert_eq!(asked[0].line, format!("{MAIN}/status"));
@@ -232,23 +237,23 @@ async fn what_forklifts_definition_did_not_keep_is_written_when_ours_takes_its_p
 
 #[tokio::test(start_paused = true)]
 async fn numbers_are_not_written_by_the_second() {
-    let bench = Bench::ours(resource(None));
-    bench.set(Reason::Copying);
-    bench.run(2).await;
-    bench.api.take();
+    let fixture = Fixture::ours(resource(None));
+    fixture.set(Reason::Copying);
+    fixture.run(2).await;
+    fixture.api.take();
     for percent in 1..=20 {
-        bench.board.measure("c", measured(percent));
-        bench.run(1).await;
+        fixture.writer.measure("c", measured(percent));
+        fixture.run(1).await;
     }
-    let writes = bench.api.lines().len();
+    let writes = fixture.api.lines().len();
     assert!((3..=5).contains(&writes), "{writes} writes in 20 s");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_resource_that_nobody_refers_to_is_told_so_once() {
-    let bench = Bench::ours(resource(None));
-    bench.run(100).await;
-    let asked = bench.api.take();
+    let fixture = Fixture::ours(resource(None));
+    fixture.run(100).await;
+    let asked = fixture.api.take();
     assert_eq!(asked.len(), 2, "{asked:?}");
     assert_eq!(
         asked[1].body["status"]["conditions"][0]["reason"],
@@ -258,16 +263,16 @@ async fn a_resource_that_nobody_refers_to_is_told_so_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_is_not_let_in_says_nothing_on_the_resource() {
-    let bench = Bench::ours(resource(None));
-    bench.set(Reason::Populated);
+    let fixture = Fixture::ours(resource(None));
+    fixture.set(Reason::Populated);
     let mut stranger = claim();
     stranger.uid = "stranger".to_owned();
     stranger.namespace = "elsewhere".to_owned();
-    bench
-        .board
+    fixture
+        .writer
         .set(source(), stranger, status(Reason::ReferenceNotGranted));
-    bench.run(10).await;
-    let asked = bench.api.take();
+    fixture.run(10).await;
+    let asked = fixture.api.take();
     let status = &asked.last().unwrap().body["status"];
     assert_eq!(status["claims"].as_array().unwrap().len(), 1, "{status}");
     assert_eq!(status["progress"], "100", "{status}");
@@ -276,30 +281,30 @@ async fn a_claim_that_is_not_let_in_says_nothing_on_the_resource() {
 
 #[tokio::test(start_paused = true)]
 async fn a_resource_that_is_made_anew_is_told_all_of_it() {
-    let bench = Bench::ours(resource(None));
-    bench.set(Reason::Populated);
-    bench.run(10).await;
-    let written = bench.api.take()[1].body["status"].clone();
-    made_anew(&bench).await;
+    let fixture = Fixture::ours(resource(None));
+    fixture.set(Reason::Populated);
+    fixture.run(10).await;
+    let written = fixture.api.take()[1].body["status"].clone();
+    made_anew(&fixture).await;
     // What this process wrote is known; what another one wrote before it began is not.
     let mut told = resource(None);
     told.data["status"] = written;
-    let bench = Bench::ours(told);
-    bench.set(Reason::Populated);
-    bench.run(10).await;
-    assert_eq!(bench.api.lines(), [] as [&str; 0], "it says so already");
-    made_anew(&bench).await;
+    let fixture = Fixture::ours(told);
+    fixture.set(Reason::Populated);
+    fixture.run(10).await;
+    assert_eq!(fixture.api.lines(), [] as [&str; 0], "it says so already");
+    made_anew(&fixture).await;
 }
 
-async fn made_anew(bench: &Bench) {
+async fn made_anew(fixture: &Fixture) {
     let mut anew = resource(None);
     anew.metadata.uid = Some("anew".to_owned());
-    bench
+    fixture
         .observer
         .cache()
         .resources(Kind::Ovirt, Watched::Apply(anew));
-    bench.run(100).await;
-    let mut asked = bench.api.take();
+    fixture.run(100).await;
+    let mut asked = fixture.api.take();
     asked.retain(|asked| asked.line != DISCOVERY);
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert_eq!(asked[0].body["metadata"]["uid"], "anew");
@@ -308,13 +313,13 @@ async fn made_anew(bench: &Bench) {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_fails_is_tried_again_without_haste() {
-    let bench = Bench::new(None, |asked| match asked.line.as_str() {
+    let fixture = Fixture::new(None, |asked| match asked.line.as_str() {
         DISCOVERY => discovery(true),
         _ => refusal(500, "InternalError", "in trouble"),
     });
-    bench.set(Reason::Copying);
-    bench.run(3600).await;
-    let asked = bench.api.lines();
+    fixture.set(Reason::Copying);
+    fixture.run(3600).await;
+    let asked = fixture.api.lines();
     let writes = asked
         .iter()
         .filter(|line| line.ends_with("/status"))
@@ -325,17 +330,17 @@ async fn a_write_that_fails_is_tried_again_without_haste() {
 
 #[tokio::test(start_paused = true)]
 async fn numbers_do_not_hurry_writes_that_fail() {
-    let bench = Bench::new(None, |asked| match asked.line.as_str() {
+    let fixture = Fixture::new(None, |asked| match asked.line.as_str() {
         DISCOVERY => discovery(true),
         _ => refusal(403, "Forbidden", "no right to it"),
     });
-    bench.set(Reason::Copying);
+    fixture.set(Reason::Copying);
     for second in 0..600_u16 {
         let percent = u8::try_from(second % 100).unwrap();
-        bench.board.measure("c", measured(percent));
-        bench.run(1).await;
+        fixture.writer.measure("c", measured(percent));
+        fixture.run(1).await;
     }
-    let asked = bench.api.lines();
+    let asked = fixture.api.lines();
     let writes = asked.iter().filter(|line| line.ends_with("/status"));
     // After 5, 10, 20 … 160 s, and then every five minutes.
     let writes = writes.count();

@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use populator_controller::rights::Rights;
+use populator_controller::permissions::Permissions;
 use serde_json::{Value, json};
 
 use api::{Api, Asked, refusal};
@@ -34,12 +34,12 @@ fn answer(asked: &Asked, allowed: bool) -> (u16, Value) {
 }
 
 /// What is learned where all but one right is granted.
-async fn without(missing: &'static str) -> Rights {
+async fn without(missing: &'static str) -> Permissions {
     let client = Api::default().client(move |asked| answer(asked, right(asked) != missing));
-    Rights::learn(&client).await.unwrap()
+    Permissions::learn(&client).await.unwrap()
 }
 
-const ALL: Rights = Rights {
+const ALL: Permissions = Permissions {
     nodes: true,
     logs: true,
     grants: true,
@@ -49,11 +49,11 @@ const ALL: Rights = Rights {
 async fn each_right_is_asked_for_and_counts() {
     let api = Api::default();
     let client = api.client(|asked| answer(asked, true));
-    assert_eq!(Rights::learn(&client).await.unwrap(), ALL);
+    assert_eq!(Permissions::learn(&client).await.unwrap(), ALL);
     let asked = api.take();
-    let rights: Vec<String> = asked.iter().map(right).collect();
+    let permissions: Vec<String> = asked.iter().map(right).collect();
     assert_eq!(
-        rights,
+        permissions,
         [
             "list  nodes -",
             "watch  nodes -",
@@ -66,7 +66,7 @@ async fn each_right_is_asked_for_and_counts() {
     for (missing, expected, word) in [
         (
             "list  nodes -",
-            Rights {
+            Permissions {
                 nodes: false,
                 ..ALL
             },
@@ -74,16 +74,16 @@ async fn each_right_is_asked_for_and_counts() {
         ),
         (
             "watch  nodes -",
-            Rights {
+            Permissions {
                 nodes: false,
                 ..ALL
             },
             "nodes",
         ),
-        ("get  pods log", Rights { logs: false, ..ALL }, "logs"),
+        ("get  pods log", Permissions { logs: false, ..ALL }, "logs"),
         (
             "list gateway.networking.k8s.io referencegrants -",
-            Rights {
+            Permissions {
                 grants: false,
                 ..ALL
             },
@@ -102,8 +102,8 @@ async fn each_right_is_asked_for_and_counts() {
 #[tokio::test]
 async fn what_may_not_be_asked_for_is_done_without() {
     let client = Api::default().client(|_| refusal(403, "Forbidden", "no reviews"));
-    let rights = Rights::learn(&client).await.unwrap();
-    assert_eq!(rights.warnings().len(), 3);
+    let permissions = Permissions::learn(&client).await.unwrap();
+    assert_eq!(permissions.warnings().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,9 +117,9 @@ async fn an_api_server_that_is_starting_is_waited_for_but_not_for_ever() {
             answer(asked, true)
         }
     });
-    assert_eq!(Rights::learn(&client).await.unwrap(), ALL);
+    assert_eq!(Permissions::learn(&client).await.unwrap(), ALL);
 
     let client = Api::default().client(|_| refusal(503, "ServiceUnavailable", "for ever"));
-    let error = Rights::learn(&client).await.unwrap_err();
+    let error = Permissions::learn(&client).await.unwrap_err();
     assert!(error.to_string().contains("for ever"), "{error}");
 }

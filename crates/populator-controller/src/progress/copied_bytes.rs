@@ -6,16 +6,16 @@ use jiff::Timestamp;
 
 use population::progress::Measured;
 
-use super::Target;
+use super::ScrapeTarget;
 
 /// What pods have said last, so that each byte is counted once: also when a pod was silent meanwhile.
 #[derive(Debug)]
-pub struct Tally {
+pub struct CopiedBytes {
     began: Timestamp,
     copied: HashMap<String, u64>,
 }
 
-impl Tally {
+impl CopiedBytes {
     /// From `now` on.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
@@ -26,7 +26,7 @@ impl Tally {
     }
 
     /// The bytes that are new. What a pod had copied before this process began was counted by another one.
-    pub fn newly(&mut self, target: &Target, measured: Option<Measured>) -> u64 {
+    pub fn newly(&mut self, target: &ScrapeTarget, measured: Option<Measured>) -> u64 {
         let Some(bytes) = measured.and_then(|measured| measured.bytes) else {
             return 0;
         };
@@ -39,7 +39,7 @@ impl Tally {
     }
 
     /// Forgets pods that do not copy any more.
-    pub fn keep(&mut self, targets: &[Target]) {
+    pub fn keep(&mut self, targets: &[ScrapeTarget]) {
         let pods = targets.iter().map(|target| target.pod_uid.as_str());
         let pods: HashSet<&str> = pods.collect();
         self.copied.retain(|pod, _| pods.contains(pod.as_str()));
@@ -53,8 +53,8 @@ mod tests {
     use super::*;
     use population::progress::Bytes;
 
-    fn target(pod_uid: &str, created: i64) -> Target {
-        Target {
+    fn target(pod_uid: &str, created: i64) -> ScrapeTarget {
+        ScrapeTarget {
             claim_uid: "c".to_owned(),
             pod_uid: pod_uid.to_owned(),
             namespace: "vms".to_owned(),
@@ -81,16 +81,16 @@ mod tests {
 
     #[test]
     fn each_byte_is_counted_once() {
-        let mut tally = Tally::new(Timestamp::from_second(100).unwrap());
+        let mut copied_bytes = CopiedBytes::new(Timestamp::from_second(100).unwrap());
         let pod = target("new", 101);
         let said = [copied(10), None, copied(30), copied(30), copied(20)];
-        let counted = said.map(|measured| tally.newly(&pod, measured));
+        let counted = said.map(|measured| copied_bytes.newly(&pod, measured));
         assert_eq!(counted, [10, 0, 20, 0, 0]);
         // It has copied since before this process began.
         let old = target("old", 99);
-        let counted = [copied(500), None, copied(501)].map(|now| tally.newly(&old, now));
+        let counted = [copied(500), None, copied(501)].map(|now| copied_bytes.newly(&old, now));
         assert_eq!(counted, [0, 0, 1]);
-        tally.keep(std::slice::from_ref(&old));
-        assert_eq!(tally.copied.keys().collect::<Vec<_>>(), ["old"]);
+        copied_bytes.keep(std::slice::from_ref(&old));
+        assert_eq!(copied_bytes.copied.keys().collect::<Vec<_>>(), ["old"]);
     }
 }

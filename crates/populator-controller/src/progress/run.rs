@@ -1,0 +1,49 @@
+//! From the pods to the status: which pods are polled, and who learns what they report.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use population::model::{Pod, PodPhase};
+
+use super::{CopiedBytes, Poller, ScrapeTarget};
+use crate::{observe::Observer, status::StatusWriter, telemetry::Telemetry};
+
+/// Polls the pods that copy, until it is dropped.
+pub async fn run(
+    poller: Poller,
+    observer: Arc<Observer>,
+    status: Arc<StatusWriter>,
+    telemetry: Telemetry,
+) {
+    let copied = Mutex::new(CopiedBytes::new(Timestamp::now()));
+    let copied = || copied.lock().unwrap_or_else(PoisonError::into_inner);
+    let targets = || {
+        let targets = targets(&observer);
+        copied().keep(&targets);
+        targets
+    };
+    let deliver = |target: &ScrapeTarget, measured| {
+        let newly = copied().newly(target, measured);
+        if let Some(kind) = status.measure(&target.claim_uid, measured) {
+            telemetry.copied(kind, newly);
+        }
+    };
+    poller.run(targets, deliver).await;
+}
+
+/// The pods that copy.
+fn targets(observer: &Observer) -> Vec<ScrapeTarget> {
+    let cache = observer.cache();
+    let running = |(claim, name, pod): (&str, &(String, String), &Pod)| {
+        (pod.phase == PodPhase::Running && pod.ended.is_none()).then_some(())?;
+        Some(ScrapeTarget {
+            claim_uid: claim.to_owned(),
+            pod_uid: pod.uid.clone(),
+            namespace: name.0.clone(),
+            pod: name.1.clone(),
+            address: pod.address?,
+            created: pod.created,
+        })
+    };
+    cache.all_pods().filter_map(running).collect()
+}

@@ -1,0 +1,298 @@
+//! The state of every claim, by the populator resource that feeds it, and which resources' status is due.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use population::{
+    model::{Claim, Kind},
+    plan::{Event, Status},
+    progress::Measured,
+    status::{Served, summarise},
+};
+use populator_api::{PopulatorStatus, Reason, ReasonClass, names::event};
+use tokio::time::Instant;
+
+use super::endpoint::Endpoint;
+use crate::{
+    observe::{Cache, Populator, PopulatorRef},
+    telemetry::Telemetry,
+};
+
+/// Between two writes of one resource when only numbers have changed, or the last write failed; the backoff doubles
+/// with each failure.
+const PACE: Duration = Duration::from_secs(5);
+/// Longest backoff after failures.
+const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
+
+/// The state of one claim.
+#[derive(Debug, Clone)]
+struct ClaimState {
+    claim: Arc<Claim>,
+    status: Status,
+    /// How far its pod is, if that is known.
+    measured: Option<Measured>,
+    /// Since when it has this reason.
+    since: Instant,
+}
+
+/// The states of all claims.
+#[derive(Debug, Default)]
+pub(super) struct ClaimStates(Mutex<HashMap<PopulatorRef, Entry>>);
+
+/// One populator resource.
+#[derive(Debug, Default)]
+struct Entry {
+    claims: BTreeMap<String, ClaimState>,
+    /// What was written last; what the watches show may be older.
+    written: Option<Written>,
+    due: Option<Instant>,
+    last: Option<Instant>,
+    /// Writes in a row that failed.
+    failures: u32,
+}
+
+/// A status that was written.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) status: PopulatorStatus,
+    /// UID of the resource that it was written to.
+    pub(super) uid: String,
+    /// Where on it: Forklift's definition keeps less of the status than ours.
+    pub(super) endpoint: Option<Endpoint>,
+}
+
+/// A status to write, and the one that it replaces.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) status: PopulatorStatus,
+    pub(super) previous: PopulatorStatus,
+}
+
+impl ClaimStates {
+    /// Takes over a claim's status; returns whether it has just failed.
+    pub(super) fn set(
+        &self,
+        populator: PopulatorRef,
+        claim: Claim,
+        status: Status,
+        telemetry: &Telemetry,
+    ) -> bool {
+        let mut entries = self.lock();
+        let entry = entries.entry(populator).or_default();
+        let before = entry.claims.get(&claim.uid);
+        if before.is_some_and(|state| state.status == status) {
+            return false;
+        }
+        let mut has_failed = false;
+        let now = Instant::now();
+        let mut since = now;
+        let mut measured = None;
+        if let Some(before) = before {
+            let old = before.status.reason;
+            if old == status.reason {
+                since = before.since;
+            } else {
+                telemetry.left(old, now - before.since);
+                has_failed = status.reason.class() == ReasonClass::Failed
+                    && old.class() != ReasonClass::Failed;
+            }
+            // What a pod reported holds until there is another pod; then it is history.
+            let keeps = matches!(
+                status.reason,
+                Reason::Copying | Reason::NodeLost | Reason::Rebinding | Reason::Populated
+            );
+            measured = before.measured.filter(|_| keeps);
+        }
+        let state = ClaimState {
+            claim: Arc::new(claim),
+            status,
+            measured,
+            since,
+        };
+        entry.claims.insert(state.claim.uid.clone(), state);
+        entry.due = Some(now);
+        has_failed
+    }
+
+    /// Takes over how far a claim's pod is; returns the kind of its source.
+    pub(super) fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Kind> {
+        let mut entries = self.lock();
+        let (populator, entry) = entries
+            .iter_mut()
+            .find(|(_, entry)| entry.claims.contains_key(claim_uid))?;
+        let state = entry.claims.get_mut(claim_uid)?;
+        if state.measured != measured {
+            state.measured = measured;
+            let pace = entry.pace();
+            let next = entry.last.map_or_else(Instant::now, |last| last + pace);
+            entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
+        }
+        Some(populator.kind)
+    }
+
+    /// The claim is gone.
+    pub(super) fn remove(&self, claim_uid: &str) {
+        for entry in self.lock().values_mut() {
+            if entry.claims.remove(claim_uid).is_some() {
+                entry.due = Some(Instant::now());
+            }
+        }
+    }
+
+    /// How many claims have each reason.
+    pub(super) fn reasons(&self) -> BTreeMap<Reason, usize> {
+        let mut reasons = BTreeMap::new();
+        for state in self.lock().values().flat_map(|entry| entry.claims.values()) {
+            *reasons.entry(state.status.reason).or_default() += 1;
+        }
+        reasons
+    }
+
+    /// Finds resources that no claim refers to, or that were recreated, and drops those that are gone.
+    pub(super) fn sweep(&self, cache: &Cache) {
+        let mut entries = self.lock();
+        entries.retain(|name, entry| !entry.claims.is_empty() || cache.resource(name).is_some());
+        for resource in cache.all_resources() {
+            let entry = entries.get(&resource.name);
+            let written = entry.and_then(|entry| entry.written.as_ref());
+            let is_written = written.is_some_and(|written| written.uid == resource.uid);
+            if !is_written && resource.status.conditions.is_empty() {
+                let entry = entries.entry(resource.name.clone()).or_default();
+                entry.due.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
+    /// The status of this kind is written elsewhere from now on: all of it is written again.
+    pub(super) fn moved(&self, kind: Kind, endpoint: Option<Endpoint>) {
+        let mut entries = self.lock();
+        let entries = entries.iter_mut().filter(|(name, _)| name.kind == kind);
+        for (_, entry) in entries {
+            let is_elsewhere = |written: &mut Written| written.endpoint != endpoint;
+            if entry.written.take_if(is_elsewhere).is_some() {
+                entry.due = Some(Instant::now());
+            }
+        }
+    }
+
+    /// The resources whose status is due, which it is no more.
+    pub(super) fn take_due(&self) -> Vec<PopulatorRef> {
+        let now = Instant::now();
+        let mut entries = self.lock();
+        let due = entries.iter_mut().filter_map(|(name, entry)| {
+            let is_due = entry.due.is_some_and(|due| due <= now);
+            is_due.then(|| {
+                entry.due = None;
+                name.clone()
+            })
+        });
+        due.collect()
+    }
+
+    /// The status to write now; `None` when it is written already.
+    pub(super) fn change(&self, resource: &Populator, now: jiff::Timestamp) -> Option<Change> {
+        let entries = self.lock();
+        let entry = entries.get(&resource.name)?;
+        let written = entry.written.as_ref();
+        let written = written.filter(|written| written.uid == resource.uid);
+        let previous = written.map_or(&resource.status, |written| &written.status);
+        let previous = previous.clone();
+        // A claim of another namespace that was not granted the resource has no say in its status.
+        let granted = |state: &&ClaimState| state.status.reason != Reason::ReferenceNotGranted;
+        let served: Vec<Served<'_>> = entry
+            .claims
+            .values()
+            .filter(granted)
+            .map(|state| Served {
+                claim: &state.claim,
+                status: &state.status,
+                measured: state.measured,
+            })
+            .collect();
+        let status = summarise(&served, &previous, resource.generation, now);
+        (status != previous).then_some(Change { status, previous })
+    }
+
+    /// Events for the quarters that claims have passed.
+    pub(super) fn milestones(
+        &self,
+        name: &PopulatorRef,
+        change: &Change,
+    ) -> Vec<(Arc<Claim>, Event)> {
+        let Change { status, previous } = change;
+        let entries = self.lock();
+        let Some(entry) = entries.get(name) else {
+            return Vec::new();
+        };
+        let passed = status.claims.iter().filter_map(|now| {
+            let before = previous.claims.iter().find(|before| before.uid == now.uid);
+            let before = before.and_then(|before| before.progress);
+            let percent = milestone(before.unwrap_or_default(), now.progress?)?;
+            let claim = Arc::clone(&entry.claims.get(&now.uid)?.claim);
+            let message = match &status.rate {
+                Some(rate) if status.claims.len() == 1 => {
+                    format!("{percent} % is in place, at {rate}")
+                }
+                _ => format!("{percent} % is in place"),
+            };
+            Some((claim, Event::normal(event::PROGRESS, &message)))
+        });
+        passed.collect()
+    }
+
+    /// The status was written, or the write failed and is repeated with backoff.
+    pub(super) fn wrote(&self, name: &PopulatorRef, written: Option<Written>) {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(name) else {
+            return;
+        };
+        entry.last = Some(Instant::now());
+        if written.is_some() {
+            entry.failures = 0;
+            entry.written = written;
+        } else {
+            entry.due = Some(Instant::now() + entry.pace());
+            entry.failures = entry.failures.saturating_add(1);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PopulatorRef, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Between two writes, as far as nothing but numbers has changed.
+    fn pace(&self) -> Duration {
+        let doublings = self.failures.min(16);
+        PACE.saturating_mul(1 << doublings).min(LONGEST_BACKOFF)
+    }
+}
+
+/// The quarter that was passed last on the way from one percentage to another.
+fn milestone(before: i32, now: i32) -> Option<i32> {
+    let quarter = |percent: i32| percent / 25;
+    (quarter(now) > quarter(before) && now < 100).then(|| quarter(now) * 25)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quarters_are_reported_once_each() {
+        for (before, now, reported) in [
+            (0, 24, None),
+            (0, 25, Some(25)),
+            (25, 49, None),
+            (20, 80, Some(75)),
+            (80, 99, None),
+            (80, 100, None),
+        ] {
+            assert_eq!(milestone(before, now), reported, "{before} {now}");
+        }
+    }
+}
