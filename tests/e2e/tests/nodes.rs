@@ -10,7 +10,7 @@ use e2e::{
     Case, Claim, Kind,
     cluster::uid_of,
     mib,
-    resource::{CLAIMS, NODES, PODS},
+    resource::{CLAIMS, CLASSES, NODES, PODS},
 };
 use populator_api::names::{annotation, event};
 use serde_json::json;
@@ -68,10 +68,35 @@ impl Drop for Node<'_> {
     }
 }
 
+/// A class that waits for a consumer and that no provisioner serves. A provisioner takes back at once the choice of a node
+/// without a driver, and would race the pod that is to be pinned to it. Goes when dropped.
+struct Unserved<'a> {
+    case: &'a Case,
+    name: String,
+}
+
+impl<'a> Unserved<'a> {
+    fn new(case: &'a Case) -> Self {
+        let name = format!("{}-class", case.namespace);
+        let object = json!({
+            "metadata": {"name": name}, "provisioner": "unserved.csi.test",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        });
+        case.cluster.create(CLASSES, "", object).unwrap();
+        Self { case, name }
+    }
+}
+
+impl Drop for Unserved<'_> {
+    fn drop(&mut self) {
+        self.case.cluster.delete(CLASSES, "", &self.name, None);
+    }
+}
+
 /// A claim of a class that waits, for which the scheduler has chosen a node.
-fn claim_for<'a>(case: &'a Case, source: &e2e::Source, node: &str) -> Claim<'a> {
+fn claim_for<'a>(case: &'a Case, source: &e2e::Source, class: &str, node: &str) -> Claim<'a> {
     case.claim(source)
-        .class("wait")
+        .class(class)
         .annotation(annotation::SELECTED_NODE, node)
         .create()
 }
@@ -87,7 +112,8 @@ fn a_taint_keeps_the_pod_away_although_the_node_was_chosen() {
     let case = Case::new();
     let (_, source) = source(&case);
     let node = Node::new(&case);
-    let claim = claim_for(&case, &source, &node.name);
+    let class = Unserved::new(&case);
+    let claim = claim_for(&case, &source, &class.name, &node.name);
     let pod = claim.wait_for_pod("Pending");
     // It is not pinned past the scheduler: that would be `nodeName`.
     let unschedulable = case.cluster.wait_for("the scheduler has refused it", || {
@@ -110,7 +136,7 @@ fn a_node_that_is_gone_before_it_had_a_volume_makes_way_for_another_one() {
     let case = Case::new();
     let (disk, source) = source(&case);
     let node = Node::new(&case);
-    let claim = claim_for(&case, &source, &node.name);
+    let claim = claim_for(&case, &source, "wait", &node.name);
     case.cluster
         .wait_for("the temporary claim is there", || claim.temporary());
     claim.wait_for_pod("Pending");
@@ -126,7 +152,7 @@ fn a_node_that_is_gone_before_it_had_a_volume_makes_way_for_another_one() {
 fn a_node_that_never_was_is_not_waited_for() {
     let case = Case::new();
     let (disk, source) = source(&case);
-    let claim = claim_for(&case, &source, "no-such-node");
+    let claim = claim_for(&case, &source, "wait", "no-such-node");
     claim.wait_for_event(event::NODE_GONE, "no-such-node");
     assert!(claim.annotation(annotation::SELECTED_NODE).is_none());
     case.pvcinit(&[&claim]);
@@ -140,7 +166,8 @@ fn a_pod_that_its_node_evicts_is_followed_by_another_one() {
     let case = Case::new();
     let (_, source) = source(&case);
     let node = Node::new(&case);
-    let claim = claim_for(&case, &source, &node.name);
+    let class = Unserved::new(&case);
+    let claim = claim_for(&case, &source, &class.name, &node.name);
     let first = uid_of(&claim.wait_for_pod("Pending"));
     node.takes(&claim);
     let failed = json!({"status": {"phase": "Failed", "reason": "Evicted",
@@ -162,7 +189,8 @@ fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
     let (_, source) = source(&case);
     let node = Node::new(&case);
     // The pod waits for its volume, which the node's missing driver never makes; a test plays its kubelet.
-    let claim = claim_for(&case, &source, &node.name);
+    let class = Unserved::new(&case);
+    let claim = claim_for(&case, &source, &class.name, &node.name);
     let pod = claim.wait_for_pod("Pending");
     let uid = pod["metadata"]["uid"].clone();
     node.takes(&claim);

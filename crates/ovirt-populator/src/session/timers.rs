@@ -48,7 +48,7 @@ impl Default for Timers {
             finish: Duration::from_mins(5),
             end: Duration::from_secs(20),
             in_flight: Duration::from_secs(5),
-            first_poll: Duration::from_millis(250),
+            first_poll: Duration::from_millis(50),
             poll: Duration::from_secs(1),
             longest_poll: Duration::from_secs(5),
             longest_locked_poll: Duration::from_secs(15),
