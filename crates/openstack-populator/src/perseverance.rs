@@ -25,7 +25,7 @@ pub(crate) fn persevere<T>(
             .retry_after()
             .unwrap_or_else(|| delay.mul_f64(0.5 + random.f64() / 2.0));
         let spent = clock.now().saturating_sub(start);
-        if tries >= policy.tries || spent.saturating_add(pause) > policy.patience {
+        if tries >= policy.tries || spent.saturating_add(pause) > policy.no_progress_timeout {
             return Err(Error::with_source(
                 Kind::Exhausted,
                 format!(
@@ -87,7 +87,7 @@ mod tests {
 
     fn policy(patience: u64) -> RetryPolicy {
         RetryPolicy {
-            patience: Duration::from_secs(patience),
+            no_progress_timeout: Duration::from_secs(patience),
             ..RetryPolicy::default()
         }
     }

@@ -10,13 +10,13 @@ pub struct RetryPolicy {
     pub tries: u32,
     /// Answers in a row, each on a new connection, that begin right and end before their first byte,
     /// all at the same byte of the disk; at least 1. An outage refuses, resets or is silent; this is
-    /// what stored data that is cut short or damaged looks like, and no patience heals it.
+    /// what stored data that is cut short or damaged looks like, and waiting does not heal it.
     pub cut_short: u32,
-    /// Time without a byte on any connection.
-    pub patience: Duration,
+    /// The copy ends after this long without a byte on any connection.
+    pub no_progress_timeout: Duration,
     /// Delay before the first repetition.
     pub first_delay: Duration,
-    /// Longest delay (a longer `Retry-After` is honoured up to the patience).
+    /// Longest delay (a longer `Retry-After` is honoured, up to [`Self::no_progress_timeout`]).
     pub longest_delay: Duration,
 }
 
@@ -27,7 +27,7 @@ impl Default for RetryPolicy {
         Self {
             tries: u32::MAX,
             cut_short: 12,
-            patience: Duration::from_mins(10),
+            no_progress_timeout: Duration::from_mins(10),
             first_delay: Duration::from_millis(500),
             longest_delay: Duration::from_secs(30),
         }
@@ -43,7 +43,10 @@ mod tests {
         let Options {
             retry, keep_alive, ..
         } = Options::default();
-        assert_eq!(testkit::timers::stated("patience"), [retry.patience]);
+        assert_eq!(
+            testkit::timers::stated("patience"),
+            [retry.no_progress_timeout]
+        );
         assert_eq!(
             testkit::timers::stated("pause before a repetition"),
             [retry.first_delay, retry.longest_delay]

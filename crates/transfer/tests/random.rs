@@ -127,7 +127,7 @@ fn check(case: &Case) {
         },
         detect_zeroes: case.detect,
         retry: RetryPolicy {
-            patience: std::time::Duration::from_hours(10),
+            no_progress_timeout: std::time::Duration::from_hours(10),
             ..RetryPolicy::default()
         },
         ..options(case.connections)

@@ -190,8 +190,8 @@ fn the_copy_is_given_up_after_the_patience_without_a_byte() {
             error.source().unwrap().to_string().contains("scripted"),
             "{error:?}"
         );
-        let patience = RetryPolicy::default().patience;
-        assert_eq!(clock.now(), patience, "neither sooner nor later");
+        let limit = RetryPolicy::default().no_progress_timeout;
+        assert_eq!(clock.now(), limit, "neither sooner nor later");
     }
 }
 
@@ -204,7 +204,7 @@ fn a_byte_on_any_connection_renews_the_patience() {
         Trouble::After(Kind::Busy, Duration::from_secs(1)),
     );
     let policy = RetryPolicy {
-        patience: Duration::from_mins(5),
+        no_progress_timeout: Duration::from_mins(5),
         ..RetryPolicy::default()
     };
     let sink = MemorySink::file();
@@ -385,7 +385,7 @@ fn an_ordered_source_without_a_byte_is_given_up_after_the_patience() {
     )
     .unwrap_err();
     assert_eq!(error.kind(), Kind::Exhausted);
-    assert_eq!(clock.now(), RetryPolicy::default().patience);
+    assert_eq!(clock.now(), RetryPolicy::default().no_progress_timeout);
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl<'a> Patience<'a> {
         }
         let silent_since = self.activity.last().max(self.since);
         let silence = self.clock.now().saturating_sub(silent_since);
-        let left = self.policy.patience.saturating_sub(silence);
+        let left = self.policy.no_progress_timeout.saturating_sub(silence);
         if left.is_zero() {
             let text = format!("gave up after {} s without a byte", silence.as_secs());
             return Err(Error::with_source(Kind::Exhausted, text, error));
