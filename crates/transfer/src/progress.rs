@@ -121,30 +121,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The most that is shown before everything is done, in percent.
-    const ALMOST: f64 = 99.99;
-
     /// Bytes of the source in place; never more than [`Snapshot::total`].
     #[must_use]
     pub const fn done(&self) -> u64 {
         self.data + self.zero
-    }
-
-    /// How much of the source is in place, 0 to 100. It is 100 in [`Phase::Done`] only, when the data
-    /// is durable and proven; until then at most 99.99.
-    #[must_use]
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "for people; 53 bits are exact to 9 PB"
-    )]
-    pub fn percent(&self) -> f64 {
-        if self.phase == Phase::Done {
-            return 100.0;
-        }
-        if self.total == 0 {
-            return 0.0;
-        }
-        (self.done() as f64 / self.total as f64 * 100.0).min(Self::ALMOST)
     }
 }
 
@@ -239,31 +219,6 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percent_is_100_only_when_done() {
-        let progress = Progress::new();
-        assert!(progress.snapshot().percent() < f64::EPSILON);
-        progress.begin(1000);
-        progress.add_data(500);
-        assert!((progress.snapshot().percent() - 50.0).abs() < 1e-9);
-        progress.add_zero(500);
-        for phase in [Phase::Copying, Phase::Verifying, Phase::Syncing] {
-            progress.enter(phase);
-            assert!((progress.snapshot().percent() - 99.99).abs() < 1e-9);
-        }
-        progress.enter(Phase::Done);
-        assert!((progress.snapshot().percent() - 100.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn an_empty_disk_goes_from_0_to_100() {
-        let progress = Progress::new();
-        progress.begin(0);
-        assert!(progress.snapshot().percent() < f64::EPSILON);
-        progress.enter(Phase::Done);
-        assert!((progress.snapshot().percent() - 100.0).abs() < 1e-9);
-    }
 
     #[test]
     fn nothing_shown_falls_when_a_pass_begins_over() {

@@ -106,7 +106,7 @@ pub struct Report {
 
 /// Copies all of `source` to `sink`, verifies it as the options say, and syncs the sink.
 ///
-/// [`Phase::Done`] and 100 % are reached only when all of that has succeeded. The sink may be copied
+/// [`Phase::Done`] is reached only when all of that has succeeded. The sink may be copied
 /// to again after an error: it is prepared anew.
 ///
 /// # Errors
