@@ -7,6 +7,7 @@
 //! Both trust the same certificates, go through the same proxies, and follow the same rule for
 //! redirects: credentials never travel to another origin.
 
+mod backoff;
 mod body;
 mod clock;
 mod connection;
@@ -28,6 +29,7 @@ mod tls_stream;
 mod transport;
 mod verify;
 
+pub use backoff::Backoff;
 pub use clock::{Cancel, Clock, SystemClock};
 pub use connection::{Connection, ResponseHead};
 pub use connector::Connector;

@@ -2,21 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
 use tokio::time::Instant;
 
-use crate::{Answer, Error, content_range::decimal};
-
-const FIRST_DELAY: Duration = Duration::from_millis(500);
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
+use crate::{Answer, Backoff, Error, content_range::decimal};
 
 /// When to repeat a request.
 ///
-/// Repeated are transient network errors ([`crate::Kind::is_transient`]) and the answers 429, 502,
-/// 503 and 504, by [`Repeat::Idempotent`] also 500; after 0.5 s, doubling up to 30 s, with jitter, and not before the answer's
-/// `Retry-After`. What would end after the given time is not begun: the last answer or error is
-/// returned instead.
+/// Transient network errors ([`crate::Kind::is_transient`]) and the answers 429, 502, 503 and 504
+/// are retried, by [`Repeat::Idempotent`] also 500: after the default [`Backoff`], and not before
+/// the answer's `Retry-After`. A retry that would start after the given time is not made: the last
+/// answer or error is returned instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
     /// Never: the caller decides (a POST whose answer was lost).
@@ -69,12 +65,8 @@ where
     let repeatable = matches!(policy, Repeat::Idempotent(_));
     let harmless = repeatable || !matches!(*method, Method::POST | Method::PATCH);
     let start = Instant::now();
-    let mut delays = ExponentialBuilder::new()
-        .with_min_delay(FIRST_DELAY)
-        .with_max_delay(LONGEST_DELAY)
-        .with_jitter()
-        .without_max_times()
-        .build();
+    let mut random = fastrand::Rng::new();
+    let mut failures = 0;
     loop {
         let outcome = attempt().await;
         if !may_repeat(&outcome, harmless, repeatable) {
@@ -85,7 +77,8 @@ where
             .ok()
             .and_then(|answer| retry_after(&answer.headers, SystemTime::now()))
             .unwrap_or_default();
-        let delay = delays.next().unwrap_or(LONGEST_DELAY).max(asked);
+        failures += 1;
+        let delay = Backoff::default().delay(failures, &mut random).max(asked);
         if start.elapsed().saturating_add(delay) > budget {
             return outcome;
         }
@@ -169,9 +162,9 @@ mod tests {
         ];
         let (tries, time) = play(MINUTE, Method::GET, &outcomes).await;
         assert_eq!(tries, 4);
-        // 0.5 + 1 + 2 s, each with up to as much jitter.
+        // Parts of 0.5, 1 and 2 s.
         assert!(
-            time >= Duration::from_millis(3500) && time <= Duration::from_secs(8),
+            time > Duration::ZERO && time <= Duration::from_millis(3500),
             "{time:?}"
         );
     }
@@ -252,11 +245,5 @@ mod tests {
             assert_eq!(parse(rubbish), None, "{rubbish}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
-    }
-
-    #[test]
-    fn the_table_of_timers_is_right() {
-        let stated = testkit::timers::stated("pause before a repetition");
-        assert_eq!(stated, [FIRST_DELAY, LONGEST_DELAY]);
     }
 }

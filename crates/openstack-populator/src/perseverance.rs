@@ -13,7 +13,7 @@ pub(crate) fn persevere<T>(
     let (clock, cancel) = (&controls.clock, &controls.cancel);
     let mut random = fastrand::Rng::with_seed(controls.seed);
     let start = clock.now();
-    let mut delay = policy.first_delay;
+    let mut delay = policy.backoff.first;
     let mut tries = 0;
     loop {
         let error = match attempt() {
@@ -46,7 +46,7 @@ pub(crate) fn persevere<T>(
                 format!("stopped while trying to {doing}"),
             ));
         }
-        delay = delay.saturating_mul(2).min(policy.longest_delay);
+        delay = delay.saturating_mul(2).min(policy.backoff.longest);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use net::Backoff;
+
 /// The budget of one copy. Every range has its own count of tries; the time without progress is the
 /// whole copy's, since one connection that moves proves the server alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,22 +16,20 @@ pub struct RetryPolicy {
     pub cut_short: u32,
     /// The copy ends after this long without a byte on any connection.
     pub no_progress_timeout: Duration,
-    /// Delay before the first repetition.
-    pub first_delay: Duration,
-    /// Longest delay (a longer `Retry-After` is honoured, up to [`Self::no_progress_timeout`]).
-    pub longest_delay: Duration,
+    /// Delays before retries; a longer `Retry-After` is honoured, up to
+    /// [`Self::no_progress_timeout`].
+    pub backoff: Backoff,
 }
 
 impl Default for RetryPolicy {
-    /// 10 minutes without a byte; delays from 0.5 s to 30 s, with jitter; tries without limit below
-    /// that, but 12 answers that are cut short, which takes between one and three minutes.
+    /// 10 minutes without a byte, and the default backoff; tries without limit within that time, but
+    /// 12 answers that are cut short, which takes between one and three minutes.
     fn default() -> Self {
         Self {
             tries: u32::MAX,
             cut_short: 12,
             no_progress_timeout: Duration::from_mins(10),
-            first_delay: Duration::from_millis(500),
-            longest_delay: Duration::from_secs(30),
+            backoff: Backoff::default(),
         }
     }
 }
@@ -46,10 +46,6 @@ mod tests {
         assert_eq!(
             testkit::timers::stated("patience"),
             [retry.no_progress_timeout]
-        );
-        assert_eq!(
-            testkit::timers::stated("pause before a repetition"),
-            [retry.first_delay, retry.longest_delay]
         );
         assert_eq!(testkit::timers::stated("sign of life"), [keep_alive]);
     }

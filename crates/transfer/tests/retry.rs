@@ -13,7 +13,7 @@ mod support;
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use contract::noise;
-use net::Clock as _;
+use net::{Backoff, Clock as _};
 use support::{Leap, controls, options, run};
 use transfer::{
     Access, Algorithm, ByteRange, Digest, Kind, Options, RetryPolicy, RetryReason, Source as _,
@@ -96,8 +96,10 @@ fn a_kept_connection_that_died_meanwhile_is_replaced_without_a_pause() {
 #[test]
 fn pauses_grow_with_jitter_and_stay_below_the_bound() {
     let policy = RetryPolicy {
-        first_delay: Duration::from_secs(1),
-        longest_delay: Duration::from_secs(8),
+        backoff: Backoff {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(8),
+        },
         ..RetryPolicy::default()
     };
     let waits = |seed| {
@@ -210,7 +212,10 @@ fn a_byte_on_any_connection_renews_the_patience() {
     let sink = MemorySink::file();
     let slow = Options {
         retry: RetryPolicy {
-            longest_delay: Duration::from_millis(1),
+            backoff: Backoff {
+                longest: Duration::from_millis(1),
+                ..Backoff::default()
+            },
             ..policy
         },
         ..options(2)

@@ -123,21 +123,16 @@ impl<'a> Patience<'a> {
         Ok(())
     }
 
-    /// Exponential back-off with full jitter, so that connections which failed together do not come
-    /// back together; not before the server wants it.
+    /// The policy's backoff, but not before the server wants it.
     fn delay(&mut self, error: &Error) -> Duration {
         // Renewed credentials are good at once.
         if error.kind() == Kind::Expired && self.failures <= 1 {
             return Duration::ZERO;
         }
-        let doublings = self.failures.saturating_sub(1).min(31);
-        let bound = self
-            .policy
-            .first_delay
-            .saturating_mul(1 << doublings)
-            .min(self.policy.longest_delay);
-        let jittered = bound.mul_f64(self.random.f64());
-        jittered.max(error.retry_after().unwrap_or_default())
+        self.policy
+            .backoff
+            .delay(self.failures, &mut self.random)
+            .max(error.retry_after().unwrap_or_default())
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use ::http::{HeaderMap, HeaderValue};
-use net::Cancel;
+use net::{Backoff, Cancel};
 use testkit::{Cut, Fault, Gate, Reply, Request, Server, When, image::Disk};
 use transfer::{
     Access, ByteRange, Controls, Error, Kind, Options, RetryPolicy, Source,
@@ -368,7 +368,10 @@ fn an_object_that_is_cut_short_in_its_store_is_named() {
         let options = Options {
             retry: RetryPolicy {
                 cut_short: 3,
-                longest_delay: Duration::ZERO,
+                backoff: Backoff {
+                    longest: Duration::ZERO,
+                    ..Backoff::default()
+                },
                 ..RetryPolicy::default()
             },
             ..Options::default()
