@@ -4,6 +4,7 @@ mod block;
 mod fault;
 mod file;
 mod handle;
+#[cfg(feature = "testing")]
 mod memory;
 mod sys;
 mod writeback;
@@ -13,6 +14,7 @@ use std::path::Path;
 
 pub use block::BlockSink;
 pub use file::FileSink;
+#[cfg(feature = "testing")]
 pub use memory::{MemorySink, SinkCall, SinkOperation};
 use rustix::{fs::FileType, io::Errno};
 
