@@ -48,7 +48,7 @@ fn case() -> impl Strategy<Value = Case> {
         prop::sample::select(vec![Kind::Missing, Kind::Lost, Kind::Protocol]),
     );
     (
-        "[A-C0-]{0,60}",
+        "[A-C0-]{1,60}",
         prop::sample::select(vec![512, 4096, 5000, 65_536, 300_000]),
         1..6_usize,
         any::<bool>(),

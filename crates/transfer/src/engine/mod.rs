@@ -111,7 +111,8 @@ pub struct Report {
 ///
 /// # Errors
 /// The most telling error of all workers; see [`Kind`]. What was written by then stays. No call to the
-/// source or the sink is under way or follows.
+/// source or the sink is under way or follows. [`Kind::Unusable`] for a source of 0 bytes and
+/// [`Kind::TargetTooSmall`] come before anything is written.
 pub fn copy(
     source: &dyn Source,
     sink: &dyn Sink,
@@ -119,6 +120,11 @@ pub fn copy(
     controls: &Controls,
 ) -> Result<Report, Error> {
     let (size, capacity) = (source.size(), sink.capacity());
+    // Nothing would be written, and an untouched target would be called a copy.
+    if size == 0 {
+        let text = "the source holds no data: its size is 0 bytes";
+        return Err(Error::new(Kind::Unusable, text));
+    }
     if capacity < size {
         return Err(Error::new(
             Kind::TargetTooSmall,

@@ -64,9 +64,9 @@ impl HttpSource {
     /// Probes the object with a one-byte range: 206 with the right `Content-Range` and total means
     /// ranged access by up to `connections` readers; 200 means one ordered stream, whose body is not
     /// read now. So does 400 (Glance, when the image's store has no ranges) or 501, if the same
-    /// request without a range gives 200. An empty object has no range; 416 and 200 are right for it.
+    /// request without a range gives 200.
     ///
-    /// `expected_size` is what the metadata said; a server that states another is an error.
+    /// `expected_size` is what the metadata said, in bytes; a server that states another is an error.
     ///
     /// # Errors
     /// The server's refusals by their kind: [`Kind::Unusable`] for 204, with which Glance
@@ -80,12 +80,7 @@ impl HttpSource {
     ) -> Result<Self, Error> {
         let client = Client::new(connector, url, Dialect::Object, authorization);
         let mut line = client.own_line();
-        let is_ranged = if expected_size == 0 {
-            reader::probe_empty(&mut line)?;
-            false
-        } else {
-            reader::probe(&mut line, expected_size)?
-        };
+        let is_ranged = reader::probe(&mut line, expected_size)?;
         drop(line);
         tracing::debug!(origin = client.origin(), is_ranged, "probed the object");
         Ok(Self {

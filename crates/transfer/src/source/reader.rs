@@ -213,8 +213,7 @@ fn expect_end(line: &mut Line<'_>) -> Result<(), Error> {
     }
 }
 
-/// Probes an object of `size` bytes, which is not 0, with a range of one byte. True when it has
-/// ranges.
+/// Probes an object of `size` bytes with a range of one byte. True when the server has ranges.
 pub(super) fn probe(line: &mut Line<'_>, size: u64) -> Result<bool, Error> {
     let range = ByteRange::new(0, 1);
     let mut head = line.get(&range_header(range))?;
@@ -232,38 +231,6 @@ pub(super) fn probe(line: &mut Line<'_>, size: u64) -> Result<bool, Error> {
     let mut body = accept_partial(line, &head, range, size)?;
     body.fill(line, &mut [0]).map_err(|(_, error)| error)?;
     Ok(true)
-}
-
-/// Probes an object that is said to be empty.
-pub(super) fn probe_empty(line: &mut Line<'_>) -> Result<(), Error> {
-    let head = line.get(&range_header(ByteRange::new(0, 1)))?;
-    let stated = match head.status {
-        // Glance's 416 has no Content-Range.
-        StatusCode::RANGE_NOT_SATISFIABLE => head
-            .headers
-            .get(header::CONTENT_RANGE)
-            .and_then(|value| net::ContentRange::parse(value.as_bytes()))
-            .and_then(|range| range.size),
-        StatusCode::OK => {
-            if accept_whole(line, &head, 0)?.is_counted {
-                expect_end(line)?;
-            }
-            None
-        }
-        StatusCode::PARTIAL_CONTENT => Some(1),
-        status => return Err(line.client().refusal(status, &head.headers)),
-    };
-    line.hang_up();
-    match stated {
-        None | Some(0) => Ok(()),
-        Some(_) => Err(Error::new(
-            Kind::Protocol,
-            format!(
-                "{}: the object is said to be empty, but it is not",
-                line.client().origin()
-            ),
-        )),
-    }
 }
 
 fn range_header(range: ByteRange) -> HeaderMap {
