@@ -56,7 +56,7 @@ pub(super) fn check_partial(
         ));
     };
     let wanted = ContentRange {
-        range: Some(range.start()..range.end()),
+        range: range.start()..range.end(),
         size: Some(size),
     };
     if ContentRange::parse(value.as_bytes()).as_ref() != Some(&wanted) {
