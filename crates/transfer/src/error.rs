@@ -6,16 +6,16 @@ use std::{error, fmt, time::Duration};
 /// gives; text is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Pulled from outside.
+    /// The caller's stop flag was pulled.
     Cancelled,
 
-    /// Repeated: the network or the server failed in a way that heals.
+    /// Retried: the network or the server failed in a way that may pass.
     Network,
-    /// Repeated: no byte for the stall time.
+    /// Retried: no byte for the stall time.
     Stalled,
-    /// Repeated: the server asks for patience (429, 503) or failed (5xx).
+    /// Retried: the server is too busy (429, 503) or failed (5xx).
     Busy,
-    /// Repeated: the token was refused and has been renewed.
+    /// Retried: the token was refused and has been renewed.
     Expired,
 
     /// The budget of tries or of time without progress is spent; the cause is the last error.

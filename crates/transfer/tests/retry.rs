@@ -1,4 +1,4 @@
-//! What is repeated, and when it is given up: on a clock that leaps over the waits.
+//! What is retried, and when it is given up: on a clock that leaps over the waits.
 
 #![allow(
     clippy::unwrap_used,
@@ -177,7 +177,7 @@ fn renewed_credentials_are_used_at_once() {
 }
 
 #[test]
-fn the_copy_is_given_up_after_the_patience_without_a_byte() {
+fn the_copy_is_given_up_after_the_timeout_without_a_byte() {
     for wish in [Duration::ZERO, Duration::from_hours(1)] {
         let source = MemorySource::new(noise(32 << 20)).with_fault(
             When::Byte(0),
@@ -198,7 +198,7 @@ fn the_copy_is_given_up_after_the_patience_without_a_byte() {
 }
 
 #[test]
-fn a_byte_on_any_connection_renews_the_patience() {
+fn a_byte_on_any_connection_resets_the_timeout() {
     // Byte 0 fails for long, while the other connections move; time passes by its waits alone.
     let source = MemorySource::new(noise(32 << 20)).with_fault(
         When::Byte(0),
@@ -300,7 +300,7 @@ fn data_that_is_cut_short_is_named_and_an_outage_is_waited_out() {
     assert_eq!(begins(&source).len(), 1 + 12);
     run(&cut(12), &MemorySink::file(), &options(1)).unwrap();
 
-    // An outage gives no answer that could be cut, and counts anew what comes after it.
+    // An outage gives no answer that could be cut, and the count restarts after it.
     let outage = |source: MemorySource| {
         source.with_fault(When::Request(6), 15, Trouble::Error(Kind::Network))
     };
@@ -377,7 +377,7 @@ fn an_ordered_source_that_always_ends_at_the_same_byte_is_given_up() {
 }
 
 #[test]
-fn an_ordered_source_without_a_byte_is_given_up_after_the_patience() {
+fn an_ordered_source_without_a_byte_is_given_up_after_the_timeout() {
     let source = MemorySource::new(noise(5000))
         .with_access(Access::Ordered)
         .with_fault(When::Byte(0), u32::MAX, Trouble::Error(Kind::Network));

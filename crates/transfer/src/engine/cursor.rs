@@ -68,7 +68,7 @@ impl<'a> Cursor<'a> {
             return Ok(None);
         };
         if !self.pool.reserve(self.cost(task)) {
-            return Err(super::patience::cancelled());
+            return Err(super::retry_budget::cancelled());
         }
         Ok(Some(task))
     }

@@ -2,16 +2,16 @@
 //!
 //! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] moves the
 //! bytes of its own connection through buffers of the [`pool`], [`sequence`] brings them back into
-//! order for the digest, [`patience`] decides what follows an error, [`pass`] holds all that together,
+//! order for the digest, [`retry_budget`] decides what follows an error, [`pass`] holds all that together,
 //! and [`keep_alive`] speaks to the server when nobody else does.
 
 mod activity;
 mod cursor;
 mod keep_alive;
 mod pass;
-mod patience;
 mod plan;
 mod pool;
+mod retry_budget;
 mod sequence;
 mod worker;
 mod zeroes;
@@ -23,7 +23,7 @@ use net::{Cancel, Clock};
 use self::{
     activity::Activity,
     pass::{Outcome, Pass},
-    patience::{Patience, cancelled},
+    retry_budget::{RetryBudget, cancelled},
 };
 use crate::{Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source};
 
@@ -107,7 +107,7 @@ pub struct Report {
 /// Copies all of `source` to `sink`, verifies it as the options say, and syncs the sink.
 ///
 /// [`Phase::Done`] is reached only when all of that has succeeded. The sink may be copied
-/// to again after an error: it is prepared anew.
+/// to again after an error: it is prepared again.
 ///
 /// # Errors
 /// The most telling error of all workers; see [`Kind`]. What was written by then stays. No call to the
@@ -160,7 +160,7 @@ fn transfer(
         Access::Ordered => (NonZeroUsize::MIN, true),
     };
     let mut restarts = Restarts::default();
-    let mut patience = Patience::new(
+    let mut retries = RetryBudget::new(
         options.retry,
         &*controls.clock,
         &controls.cancel,
@@ -178,47 +178,47 @@ fn transfer(
             Err(error) if is_ordered && error.kind().is_transient() => {
                 let reached = activity.bytes() - received;
                 if reached > 0 {
-                    patience.renew();
+                    retries.reset();
                 }
-                patience.pause(restarts.count(reached, error)?)?;
+                retries.back_off(restarts.count(reached, error)?)?;
             }
             result => return result,
         }
     }
 }
 
-/// Passes over an ordered source that were begun over.
+/// The restarts of a copy from an ordered source.
 ///
 /// Such a source cannot be asked for the missing part, and nothing proves that a second answer is the
 /// same object as the first. So every answer is taken whole or not at all: reading, writing and the
 /// digest start again from the first byte, and bytes of two answers are never mixed. That costs time
-/// with every error, so it is given up when passes in a row get no further than one before.
+/// with every error, so the copy is given up when passes in a row get no further than one before.
 #[derive(Debug, Default)]
 struct Restarts {
     furthest: u64,
-    in_vain: u32,
+    without_progress: u32,
 }
 
 impl Restarts {
     /// Passes in a row that got no further than an earlier one before the copy is given up.
-    const IN_VAIN: u32 = 5;
+    const WITHOUT_PROGRESS: u32 = 5;
 
-    /// Takes note of a pass that ended after `reached` bytes with `error`; gives it back unless it is
-    /// time to give up.
+    /// Records a pass that ended after `reached` bytes with `error`; returns it unless it is time to
+    /// give up.
     fn count(&mut self, reached: u64, error: Error) -> Result<Error, Error> {
         if reached > self.furthest {
             self.furthest = reached;
-            self.in_vain = 0;
+            self.without_progress = 0;
             return Ok(error);
         }
-        self.in_vain += 1;
-        // A pass without a byte is a matter of patience, not of begun passes.
-        if reached == 0 || self.in_vain < Self::IN_VAIN {
+        self.without_progress += 1;
+        // Passes without a byte are limited by the retry policy, not here.
+        if reached == 0 || self.without_progress < Self::WITHOUT_PROGRESS {
             return Ok(error);
         }
         let text = format!(
             "gave up: the source sends no ranges, and {} answers in a row ended at or before byte {}",
-            self.in_vain + 1,
+            self.without_progress + 1,
             self.furthest
         );
         Err(Error::with_source(Kind::Exhausted, text, error))

@@ -8,7 +8,7 @@
 //! worker has its buffers and does not wait for anybody. It follows that the digest's memory is a
 //! window of the disk that moves with the slowest connection.
 //!
-//! Whatever fails calls [`Pass::fail`], which stops the readers, the waits between tries, the pool and
+//! Whatever fails calls [`Pass::fail`], which stops the readers, the backoffs, the pool and
 //! the sequence; a thread that panics does the same while it unwinds.
 
 use std::{
@@ -22,8 +22,8 @@ use net::{Cancel, Clock};
 use super::{
     activity::Activity,
     cursor::Cursor,
-    patience::{Patience, cancelled},
     pool::{BUFFER, Pool},
+    retry_budget::{RetryBudget, cancelled},
     sequence::{Segment, Sequence},
     worker::Worker,
 };
@@ -170,8 +170,8 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    pub(super) fn patience(&'a self, salt: u64) -> Patience<'a> {
-        Patience::new(
+    pub(super) fn retry_budget(&'a self, salt: u64) -> RetryBudget<'a> {
+        RetryBudget::new(
             self.options.retry,
             self.clock,
             &self.stop,
@@ -277,12 +277,12 @@ impl<'a> Pass<'a> {
             Verification::Stated(digest) => return Ok(Some(digest.clone())),
             Verification::Asked(algorithm) => *algorithm,
         };
-        let mut patience = self.patience(u64::MAX);
+        let mut retries = self.retry_budget(u64::MAX);
         for _ in 1..CHECKSUM_TRIES {
-            patience.begin();
+            retries.start();
             match self.source.checksum(algorithm, &self.stop) {
                 Ok(hex) => return Ok(Some(Digest { algorithm, hex })),
-                Err(error) => patience.pause(error)?,
+                Err(error) => retries.back_off(error)?,
             }
         }
         let hex = self

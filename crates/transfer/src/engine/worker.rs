@@ -3,8 +3,8 @@
 use super::{
     cursor::Cursor,
     pass::Pass,
-    patience::{Patience, cancelled},
     pool::{BUFFER, Lease, Pool},
+    retry_budget::{RetryBudget, cancelled},
     sequence::{Segment, Sequence},
     zeroes,
 };
@@ -16,7 +16,7 @@ pub(super) struct Worker<'s, 'a> {
     cursor: &'s Cursor<'s>,
     pool: &'a Pool,
     sequence: Option<&'s Sequence<'a>>,
-    patience: Patience<'a>,
+    retries: RetryBudget<'a>,
     /// Kept from task to task, dropped after an error.
     reader: Option<Positioned<'a>>,
     /// Without a digest, the only buffer.
@@ -63,7 +63,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             cursor,
             pool,
             sequence,
-            patience: pass.patience(index),
+            retries: pass.retry_budget(index),
             reader: None,
             spare: None,
         }
@@ -72,11 +72,11 @@ impl<'s, 'a> Worker<'s, 'a> {
     /// Works until the disk is done.
     pub(super) fn run(mut self) -> Result<(), Error> {
         loop {
-            self.patience.begin();
+            self.retries.start();
             let task = loop {
                 match self.cursor.next() {
                     Ok(task) => break task,
-                    Err(error) => self.patience.pause(error)?,
+                    Err(error) => self.retries.back_off(error)?,
                 }
             };
             let Some(task) = task else {
@@ -136,7 +136,7 @@ impl<'s, 'a> Worker<'s, 'a> {
     /// Fills `buffer` with the first bytes of `left`, which is the rest of the task. What has arrived
     /// is kept; only the missing part is asked for again.
     fn read(&mut self, buffer: &mut [u8], left: ByteRange) -> Result<(), Error> {
-        self.patience.begin();
+        self.retries.start();
         let (mut filled, mut cut_short) = (0, 0);
         while let Some(missing) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let wanted = ByteRange::new(left.start() + filled as u64, left.end());
@@ -146,7 +146,7 @@ impl<'s, 'a> Worker<'s, 'a> {
                 error,
             } = match self.attempt(missing, wanted) {
                 Ok(()) => {
-                    self.patience.received(missing.len());
+                    self.retries.received(missing.len());
                     return Ok(());
                 }
                 Err(failed) => failed,
@@ -158,14 +158,14 @@ impl<'s, 'a> Worker<'s, 'a> {
                     error,
                 ));
             }
-            self.patience.received(arrived);
+            self.retries.received(arrived);
             filled += arrived;
             let was_kept = self.reader.take().is_some_and(|reader| reader.is_kept);
             // An ordered source has no ranges: what has been read cannot be continued.
             if self.pass.is_ordered {
                 return Err(error);
             }
-            if was_kept && arrived == 0 && self.patience.forgive(&error) {
+            if was_kept && arrived == 0 && self.retries.retry_immediately(&error) {
                 continue;
             }
             let is_cut = has_begun && arrived == 0 && error.kind() == Kind::Network;
@@ -178,7 +178,7 @@ impl<'s, 'a> Worker<'s, 'a> {
                 );
                 return Err(Error::with_source(Kind::Unusable, text, error));
             }
-            self.patience.pause(error)?;
+            self.retries.back_off(error)?;
         }
         Ok(())
     }

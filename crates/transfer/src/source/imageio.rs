@@ -148,8 +148,8 @@ impl Source for ImageioSource {
                 format!("{} computes no {algorithm} checksum", self.client.origin()),
             ));
         }
-        let patience = EXTENTS_STALL + Duration::from_secs(self.size / SLOWEST_CHECKSUM);
-        let mut line = self.client.line(cancel).patient(patience);
+        let stall = EXTENTS_STALL + Duration::from_secs(self.size / SLOWEST_CHECKSUM);
+        let mut line = self.client.line(cancel).patient(stall);
         let query = format!("algorithm=blake2b&block_size={CHECKSUM_BLOCK}");
         let url = self.client.below("checksum", Some(&query));
         let head = line.ask(&Method::GET, &url, &HeaderMap::new())?;

@@ -1,4 +1,4 @@
-//! What follows an error of the source: another try after a pause, or the end.
+//! What follows an error of the source: a retry after a backoff, or the end of the copy.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use tracing::warn;
 use super::activity::Activity;
 use crate::{Error, Kind, Progress, RetryPolicy, RetryReason};
 
-/// The tries of one worker.
+/// What is left of the [`RetryPolicy`] for the requests of one worker.
 #[derive(Debug)]
-pub(super) struct Patience<'a> {
+pub(super) struct RetryBudget<'a> {
     policy: RetryPolicy,
     clock: &'a dyn Clock,
     stop: &'a Cancel,
     activity: &'a Activity<'a>,
     progress: &'a Progress,
     random: fastrand::Rng,
-    /// Tries in a row without a byte.
+    /// Failed tries in a row that gave no byte.
     failures: u32,
-    /// Whether the try under way has given bytes, so that its failure is not one of those.
-    has_moved: bool,
-    /// When the request under way was first made.
+    /// Whether the current try has given bytes, so that its failure does not count.
+    has_progressed: bool,
+    /// When the current request was first made, or last gave bytes.
     since: Duration,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> RetryBudget<'a> {
     pub(super) fn new(
         policy: RetryPolicy,
         clock: &'a dyn Clock,
@@ -42,23 +42,23 @@ impl<'a> Patience<'a> {
             progress,
             random: fastrand::Rng::with_seed(seed),
             failures: 0,
-            has_moved: false,
+            has_progressed: false,
             since: clock.now(),
         }
     }
 
     /// A request is about to be made. The time before it, spent with zeroing or waiting for the
     /// target, does not count against the source.
-    pub(super) fn begin(&mut self) {
-        self.renew();
-        self.has_moved = false;
+    pub(super) fn start(&mut self) {
+        self.reset();
+        self.has_progressed = false;
     }
 
-    /// The try under way has given bytes.
-    pub(super) fn renew(&mut self) {
+    /// The current try has given bytes: the whole budget is there again.
+    pub(super) fn reset(&mut self) {
         self.since = self.clock.now();
         self.failures = 0;
-        self.has_moved = true;
+        self.has_progressed = true;
     }
 
     /// Bytes have arrived.
@@ -66,27 +66,27 @@ impl<'a> Patience<'a> {
         if bytes == 0 {
             return;
         }
-        self.renew();
+        self.reset();
         self.activity.add(bytes as u64);
         self.progress.add_received(bytes as u64);
     }
 
-    /// A kept connection turned out to be dead before a byte came: servers close idle connections,
-    /// so this says nothing, and the next try follows at once.
-    pub(super) fn forgive(&self, error: &Error) -> bool {
-        let forgiven = error.kind() == Kind::Network && !self.stop.is_cancelled();
-        if forgiven {
+    /// Whether to retry at once, without using up the budget, after an error on a kept connection
+    /// that gave no byte. Servers close idle connections, so such an error says nothing about them.
+    pub(super) fn retry_immediately(&self, error: &Error) -> bool {
+        let at_once = error.kind() == Kind::Network && !self.stop.is_cancelled();
+        if at_once {
             self.progress.retried(RetryReason::Network);
         }
-        forgiven
+        at_once
     }
 
-    /// Pauses before the next try.
+    /// Waits before the retry that follows `error`.
     ///
     /// # Errors
     /// The error itself when it is not transient, [`Kind::Exhausted`] with the error as its cause when
     /// the budget is spent, [`Kind::Cancelled`].
-    pub(super) fn pause(&mut self, error: Error) -> Result<(), Error> {
+    pub(super) fn back_off(&mut self, error: Error) -> Result<(), Error> {
         if self.stop.is_cancelled() {
             return Err(cancelled());
         }
@@ -94,7 +94,7 @@ impl<'a> Patience<'a> {
         let Some(reason) = reason else {
             return Err(error);
         };
-        if !std::mem::take(&mut self.has_moved) {
+        if !std::mem::take(&mut self.has_progressed) {
             self.failures = self.failures.saturating_add(1);
         }
         if self.failures >= self.policy.tries {
@@ -114,7 +114,7 @@ impl<'a> Patience<'a> {
             reason = reason.name(),
             delay_ms = delay.as_millis(),
             tries = self.failures,
-            "trying again: {}",
+            "retrying: {}",
             error.chain()
         );
         if self.clock.wait(delay, self.stop) {
@@ -136,7 +136,7 @@ impl<'a> Patience<'a> {
     }
 }
 
-/// The error of whoever was stopped.
+/// The error of a thread that was stopped.
 pub(super) fn cancelled() -> Error {
     Error::new(Kind::Cancelled, "the copy was stopped")
 }
