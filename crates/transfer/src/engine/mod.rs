@@ -201,7 +201,7 @@ struct Restarts {
 
 impl Restarts {
     /// Passes in a row that got no further than an earlier one before the copy is given up.
-    const WITHOUT_PROGRESS: u32 = 5;
+    const MAX_WITHOUT_PROGRESS: u32 = 5;
 
     /// Records a pass that ended after `reached` bytes with `error`; returns it unless it is time to
     /// give up.
@@ -213,7 +213,7 @@ impl Restarts {
         }
         self.without_progress += 1;
         // Passes without a byte are limited by the retry policy, not here.
-        if reached == 0 || self.without_progress < Self::WITHOUT_PROGRESS {
+        if reached == 0 || self.without_progress < Self::MAX_WITHOUT_PROGRESS {
             return Ok(error);
         }
         let text = format!(

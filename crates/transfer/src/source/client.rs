@@ -56,20 +56,11 @@ impl Client {
         }
     }
 
-    /// A line whose blocking calls end when `cancel` is pulled.
-    pub(super) fn line(&self, cancel: &Cancel) -> Line<'_> {
-        self.line_over(self.connector.with_cancel(cancel.clone()))
-    }
-
-    /// A line with the connector's own stop flag.
-    pub(super) fn own_line(&self) -> Line<'_> {
-        self.line_over(self.connector.clone())
-    }
-
-    fn line_over(&self, connector: Connector) -> Line<'_> {
-        Line {
+    /// A session, which has no connection yet.
+    pub(super) fn session(&self) -> HttpSession<'_> {
+        HttpSession {
             client: self,
-            connector,
+            connector: self.connector.clone(),
             connection: None,
             stall: None,
         }
@@ -131,17 +122,23 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Requests one after another, on one connection as long as it lasts.
-pub(super) struct Line<'a> {
+/// Requests for one object, one after another, on one connection for as long as it lasts.
+pub(super) struct HttpSession<'a> {
     client: &'a Client,
     connector: Connector,
     connection: Option<(Connection, Url)>,
     stall: Option<Duration>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> HttpSession<'a> {
+    /// Ends blocking calls when `cancel` is pulled, in place of the connector's flag.
+    pub(super) fn with_cancel(mut self, cancel: &Cancel) -> Self {
+        self.connector = self.connector.with_cancel(cancel.clone());
+        self
+    }
+
     /// Waits this long without a byte, in place of the connector's time.
-    pub(super) fn patient(mut self, stall: Duration) -> Self {
+    pub(super) fn with_stall(mut self, stall: Duration) -> Self {
         self.stall = Some(stall);
         if let Some((connection, _)) = &mut self.connection {
             connection.set_stall(stall);
@@ -177,7 +174,7 @@ impl<'a> Line<'a> {
                 }
                 return Ok(head);
             }
-            self.hang_up();
+            self.close();
             if client.dialect == Dialect::Object
                 && let Some(to) = net::redirect_target(at, head.status, &head.headers)?
             {
@@ -212,7 +209,7 @@ impl<'a> Line<'a> {
     }
 
     /// One request and the head of its answer, whatever its status. A kept connection that the server
-    /// has closed in the meantime is replaced without a word.
+    /// has closed in the meantime is replaced.
     pub(super) fn ask(
         &mut self,
         method: &Method,
@@ -265,14 +262,14 @@ impl<'a> Line<'a> {
     }
 
     /// Closes the connection, and gives up what is under way on it.
-    pub(super) fn hang_up(&mut self) {
+    pub(super) fn close(&mut self) {
         self.connection = None;
     }
 }
 
-impl fmt::Debug for Line<'_> {
+impl fmt::Debug for HttpSession<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line")
+        f.debug_struct("HttpSession")
             .field("client", &self.client)
             .field("connected", &self.connection.is_some())
             .finish_non_exhaustive()

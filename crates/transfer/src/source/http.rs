@@ -79,9 +79,9 @@ impl HttpSource {
         connections: NonZeroUsize,
     ) -> Result<Self, Error> {
         let client = Client::new(connector, url, Dialect::Object, authorization);
-        let mut line = client.own_line();
-        let is_ranged = reader::probe(&mut line, expected_size)?;
-        drop(line);
+        let mut session = client.session();
+        let is_ranged = reader::probe(&mut session, expected_size)?;
+        drop(session);
         tracing::debug!(origin = client.origin(), is_ranged, "probed the object");
         Ok(Self {
             client,
@@ -105,10 +105,10 @@ impl Source for HttpSource {
     }
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
-        let line = self.client.line(cancel);
+        let session = self.client.session().with_cancel(cancel);
         Ok(match self.access {
-            Access::Ranged { .. } => Box::new(RangedReader::new(line, self.size)),
-            Access::Ordered => Box::new(OrderedReader::new(line, self.size)),
+            Access::Ranged { .. } => Box::new(RangedReader::new(session, self.size)),
+            Access::Ordered => Box::new(OrderedReader::new(session, self.size)),
         })
     }
 }

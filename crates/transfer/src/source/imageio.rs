@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     Access, NoAuthorization, Reader, Source,
-    client::{Client, Dialect, Line},
+    client::{Client, Dialect, HttpSession},
     extent_map::ExtentMap,
     reader::RangedReader,
 };
@@ -81,10 +81,10 @@ impl ImageioSource {
     ) -> Result<Self, Error> {
         let Ticket(url) = ticket;
         let client = Client::new(connector, url, Dialect::Imageio, Arc::new(NoAuthorization));
-        let mut line = client.own_line();
-        let abilities = Abilities::ask(&mut line)?;
+        let mut session = client.session();
+        let abilities = Abilities::ask(&mut session)?;
         let extents = if abilities.has("extents") {
-            Some(ask_extents(line.patient(EXTENTS_STALL), size)?)
+            Some(ask_extents(session.with_stall(EXTENTS_STALL), size)?)
         } else {
             None
         };
@@ -130,7 +130,7 @@ impl Source for ImageioSource {
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
         Ok(Box::new(RangedReader::new(
-            self.client.line(cancel),
+            self.client.session().with_cancel(cancel),
             self.size,
         )))
     }
@@ -138,7 +138,7 @@ impl Source for ImageioSource {
     /// An OPTIONS on a connection of its own: the daemon takes note of when the ticket was last used,
     /// and the engine ends transfers that are not.
     fn keep_alive(&self, cancel: &Cancel) -> Result<(), Error> {
-        Abilities::ask(&mut self.client.line(cancel)).map(|_| ())
+        Abilities::ask(&mut self.client.session().with_cancel(cancel)).map(|_| ())
     }
 
     fn checksum(&self, algorithm: Algorithm, cancel: &Cancel) -> Result<String, Error> {
@@ -149,10 +149,10 @@ impl Source for ImageioSource {
             ));
         }
         let stall = EXTENTS_STALL + Duration::from_secs(self.size / SLOWEST_CHECKSUM);
-        let mut line = self.client.line(cancel).patient(stall);
+        let mut session = self.client.session().with_cancel(cancel).with_stall(stall);
         let query = format!("algorithm=blake2b&block_size={CHECKSUM_BLOCK}");
         let url = self.client.below("checksum", Some(&query));
-        let head = line.ask(&Method::GET, &url, &HeaderMap::new())?;
+        let head = session.ask(&Method::GET, &url, &HeaderMap::new())?;
         match head.status {
             StatusCode::OK => {}
             StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
@@ -167,7 +167,7 @@ impl Source for ImageioSource {
             }
             status => return Err(self.client.refusal(status, &head.headers)),
         }
-        let checksum: Checksum = parse(&self.client, "checksum", &line.read_to_end(MAX_BODY)?)?;
+        let checksum: Checksum = parse(&self.client, "checksum", &session.read_to_end(MAX_BODY)?)?;
         checksum.check(&self.client)
     }
 }
@@ -182,14 +182,14 @@ struct Abilities {
 
 impl Abilities {
     /// Old daemons have no OPTIONS (405), or say nothing (204): they can do what every daemon can.
-    fn ask(line: &mut Line<'_>) -> Result<Self, Error> {
-        let client = line.client();
-        let head = line.ask(&Method::OPTIONS, client.url(), &HeaderMap::new())?;
+    fn ask(session: &mut HttpSession<'_>) -> Result<Self, Error> {
+        let client = session.client();
+        let head = session.ask(&Method::OPTIONS, client.url(), &HeaderMap::new())?;
         match head.status {
-            StatusCode::OK => parse(client, "capabilities", &line.read_to_end(MAX_BODY)?),
+            StatusCode::OK => parse(client, "capabilities", &session.read_to_end(MAX_BODY)?),
             StatusCode::NO_CONTENT => Ok(Self::default()),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-                line.hang_up();
+                session.close();
                 Ok(Self::default())
             }
             status => Err(client.refusal(status, &head.headers)),
@@ -238,15 +238,15 @@ impl Checksum {
     }
 }
 
-fn ask_extents(mut line: Line<'_>, size: u64) -> Result<ExtentMap, Error> {
-    let client = line.client();
+fn ask_extents(mut session: HttpSession<'_>, size: u64) -> Result<ExtentMap, Error> {
+    let client = session.client();
     let url = client.below("extents", Some("context=zero"));
-    let head = line.ask(&Method::GET, &url, &HeaderMap::new())?;
+    let head = session.ask(&Method::GET, &url, &HeaderMap::new())?;
     if head.status != StatusCode::OK {
         return Err(client.refusal(head.status, &head.headers));
     }
     let mut body = BodyReader {
-        line: &mut line,
+        session: &mut session,
         left: MAX_EXTENTS_BODY,
         failure: None,
         at_end: false,
@@ -263,7 +263,7 @@ fn ask_extents(mut line: Line<'_>, size: u64) -> Result<ExtentMap, Error> {
 
 /// A body as [`io::Read`], which keeps what went wrong.
 struct BodyReader<'a, 'b> {
-    line: &'a mut Line<'b>,
+    session: &'a mut HttpSession<'b>,
     left: u64,
     failure: Option<Error>,
     at_end: bool,
@@ -274,7 +274,7 @@ impl io::Read for BodyReader<'_, '_> {
         if self.at_end || buf.is_empty() {
             return Ok(0);
         }
-        let count = match self.line.read(buf) {
+        let count = match self.session.read(buf) {
             Ok(count) => {
                 self.at_end = count < buf.len();
                 count
@@ -284,7 +284,7 @@ impl io::Read for BodyReader<'_, '_> {
         let Some(left) = self.left.checked_sub(count as u64) else {
             let context = format!(
                 "{}: the extents are larger than {MAX_EXTENTS_BODY} bytes",
-                self.line.client().origin()
+                self.session.client().origin()
             );
             return Err(self.fail(Error::new(Kind::Protocol, context)));
         };

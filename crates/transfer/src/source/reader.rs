@@ -6,22 +6,22 @@ use net::ResponseHead;
 use super::{
     Reader,
     answer::{check_partial, check_whole},
-    client::Line,
+    client::HttpSession,
 };
 use crate::{ByteRange, Error, Kind};
 
 /// Reads ranges; each answer is checked before a byte of it is handed on.
 #[derive(Debug)]
 pub(super) struct RangedReader<'a> {
-    line: Line<'a>,
+    session: HttpSession<'a>,
     size: u64,
     body: Body,
 }
 
 impl<'a> RangedReader<'a> {
-    pub(super) const fn new(line: Line<'a>, size: u64) -> Self {
+    pub(super) const fn new(session: HttpSession<'a>, size: u64) -> Self {
         Self {
-            line,
+            session,
             size,
             body: Body::NONE,
         }
@@ -30,7 +30,7 @@ impl<'a> RangedReader<'a> {
 
 impl Reader for RangedReader<'_> {
     fn begin(&mut self, range: ByteRange) -> Result<(), Error> {
-        // The line does not use a connection again whose body was not read to its end.
+        // The session does not use a connection again whose body was not read to its end.
         self.body = Body::NONE;
         if range.end() > self.size {
             return Err(Error::new(
@@ -41,21 +41,21 @@ impl Reader for RangedReader<'_> {
         if range.is_empty() {
             return Ok(());
         }
-        let head = self.line.get(&range_header(range))?;
-        self.body = accept_partial(&self.line, &head, range, self.size)
-            .inspect_err(|_| self.line.hang_up())?;
+        let head = self.session.get(&range_header(range))?;
+        self.body = accept_partial(&self.session, &head, range, self.size)
+            .inspect_err(|_| self.session.close())?;
         Ok(())
     }
 
     fn fill(&mut self, buf: &mut [u8]) -> Result<(), (usize, Error)> {
-        self.body.fill(&mut self.line, buf)
+        self.body.fill(&mut self.session, buf)
     }
 }
 
 /// Reads an object without ranges, from its first byte to its last.
 #[derive(Debug)]
 pub(super) struct OrderedReader<'a> {
-    line: Line<'a>,
+    session: HttpSession<'a>,
     size: u64,
     /// The whole stream as far as it has not been read.
     body: Body,
@@ -64,9 +64,9 @@ pub(super) struct OrderedReader<'a> {
 }
 
 impl<'a> OrderedReader<'a> {
-    pub(super) const fn new(line: Line<'a>, size: u64) -> Self {
+    pub(super) const fn new(session: HttpSession<'a>, size: u64) -> Self {
         Self {
-            line,
+            session,
             size,
             body: Body::NONE,
             wanted: ByteRange::new(0, 0),
@@ -74,10 +74,10 @@ impl<'a> OrderedReader<'a> {
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        self.line.hang_up();
-        let head = self.line.get(&HeaderMap::new())?;
+        self.session.close();
+        let head = self.session.get(&HeaderMap::new())?;
         self.body =
-            accept_whole(&self.line, &head, self.size).inspect_err(|_| self.line.hang_up())?;
+            accept_whole(&self.session, &head, self.size).inspect_err(|_| self.session.close())?;
         Ok(())
     }
 }
@@ -104,7 +104,7 @@ impl Reader for OrderedReader<'_> {
             return Err((0, beyond()));
         }
         self.wanted = ByteRange::new(self.wanted.start() + len, self.wanted.end());
-        self.body.fill(&mut self.line, buf)
+        self.body.fill(&mut self.session, buf)
     }
 }
 
@@ -123,18 +123,22 @@ impl Body {
     };
 
     /// Fills all of `buf`, and at the end of the range looks for the end of the body.
-    fn fill(&mut self, line: &mut Line<'_>, buf: &mut [u8]) -> Result<(), (usize, Error)> {
+    fn fill(
+        &mut self,
+        session: &mut HttpSession<'_>,
+        buf: &mut [u8],
+    ) -> Result<(), (usize, Error)> {
         if buf.len() as u64 > self.left.len() {
             return Err((0, beyond()));
         }
         if buf.is_empty() {
             return Ok(());
         }
-        let (count, error) = match line.read(buf) {
+        let (count, error) = match session.read(buf) {
             Ok(count) if count < buf.len() => {
                 let context = format!(
                     "{}: the body ended {} bytes early",
-                    line.client().origin(),
+                    session.client().origin(),
                     self.left.len() - count as u64
                 );
                 (count, Some(Error::new(Kind::Network, context)))
@@ -145,13 +149,13 @@ impl Body {
         let at = self.left.start() + count as u64;
         self.left = ByteRange::new(at, self.left.end());
         if let Some(error) = error {
-            line.hang_up();
+            session.close();
             // What is left cannot be read on.
             self.left = ByteRange::new(at, at);
             return Err((count, error));
         }
         if self.left.is_empty() && self.is_counted {
-            return expect_end(line).map_err(|error| (0, error));
+            return expect_end(session).map_err(|error| (0, error));
         }
         Ok(())
     }
@@ -159,12 +163,12 @@ impl Body {
 
 /// Takes the answer to a request for a range.
 fn accept_partial(
-    line: &Line<'_>,
+    session: &HttpSession<'_>,
     head: &ResponseHead,
     range: ByteRange,
     size: u64,
 ) -> Result<Body, Error> {
-    let client = line.client();
+    let client = session.client();
     if head.status != StatusCode::PARTIAL_CONTENT {
         return Err(client.refusal(head.status, &head.headers));
     }
@@ -178,8 +182,8 @@ fn accept_partial(
 }
 
 /// Takes the answer to a request for the whole object.
-fn accept_whole(line: &Line<'_>, head: &ResponseHead, size: u64) -> Result<Body, Error> {
-    let client = line.client();
+fn accept_whole(session: &HttpSession<'_>, head: &ResponseHead, size: u64) -> Result<Body, Error> {
+    let client = session.client();
     if head.status != StatusCode::OK {
         return Err(client.refusal(head.status, &head.headers));
     }
@@ -193,20 +197,20 @@ fn accept_whole(line: &Line<'_>, head: &ResponseHead, size: u64) -> Result<Body,
 }
 
 /// Looks for the end of a body whose length was not stated, after all wanted bytes have come.
-fn expect_end(line: &mut Line<'_>) -> Result<(), Error> {
-    match line.read(&mut [0]) {
+fn expect_end(session: &mut HttpSession<'_>) -> Result<(), Error> {
+    match session.read(&mut [0]) {
         Ok(0) => Ok(()),
         // Everything is here; only the connection is of no more use.
         Err((0, error)) if error.kind() != Kind::Cancelled => {
-            line.hang_up();
+            session.close();
             Ok(())
         }
         Err((0, error)) => Err(error),
         Ok(_) | Err(_) => {
-            line.hang_up();
+            session.close();
             let context = format!(
                 "{}: the body is longer than it may be",
-                line.client().origin()
+                session.client().origin()
             );
             Err(Error::new(Kind::Protocol, context))
         }
@@ -214,22 +218,22 @@ fn expect_end(line: &mut Line<'_>) -> Result<(), Error> {
 }
 
 /// Probes an object of `size` bytes with a range of one byte. True when the server has ranges.
-pub(super) fn probe(line: &mut Line<'_>, size: u64) -> Result<bool, Error> {
+pub(super) fn probe(session: &mut HttpSession<'_>, size: u64) -> Result<bool, Error> {
     let range = ByteRange::new(0, 1);
-    let mut head = line.get(&range_header(range))?;
+    let mut head = session.get(&range_header(range))?;
     // Glance answers 400 where the image lies in a store without ranges
     // (`StoreRandomGetNotSupported`); without a range it may still be read.
     if matches!(head.status.as_u16(), 400 | 501) {
-        line.hang_up();
-        head = line.get(&HeaderMap::new())?;
+        session.close();
+        head = session.get(&HeaderMap::new())?;
     }
     if head.status == StatusCode::OK {
-        accept_whole(line, &head, size)?;
-        line.hang_up();
+        accept_whole(session, &head, size)?;
+        session.close();
         return Ok(false);
     }
-    let mut body = accept_partial(line, &head, range, size)?;
-    body.fill(line, &mut [0]).map_err(|(_, error)| error)?;
+    let mut body = accept_partial(session, &head, range, size)?;
+    body.fill(session, &mut [0]).map_err(|(_, error)| error)?;
     Ok(true)
 }
 
