@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     Access, Reader, Source,
-    client::{Client, Dialect},
+    object::{Dialect, HttpObject},
     reader::{self, OrderedReader, RangedReader},
 };
 use crate::{Error, Kind};
@@ -55,7 +55,7 @@ impl Authorization for NoAuthorization {
 /// * A kept connection that the server has closed is replaced without an error.
 #[derive(Debug)]
 pub struct HttpSource {
-    client: Client,
+    object: HttpObject,
     size: u64,
     access: Access,
 }
@@ -78,13 +78,13 @@ impl HttpSource {
         expected_size: u64,
         connections: NonZeroUsize,
     ) -> Result<Self, Error> {
-        let client = Client::new(connector, url, Dialect::Object, authorization);
-        let mut session = client.session();
+        let object = HttpObject::new(connector, url, Dialect::Http, authorization);
+        let mut session = object.session();
         let is_ranged = reader::probe(&mut session, expected_size)?;
         drop(session);
-        tracing::debug!(origin = client.origin(), is_ranged, "probed the object");
+        tracing::debug!(origin = object.origin(), is_ranged, "probed the object");
         Ok(Self {
-            client,
+            object,
             size: expected_size,
             access: if is_ranged {
                 Access::Ranged { connections }
@@ -105,7 +105,7 @@ impl Source for HttpSource {
     }
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
-        let session = self.client.session().with_cancel(cancel);
+        let session = self.object.session().with_cancel(cancel);
         Ok(match self.access {
             Access::Ranged { .. } => Box::new(RangedReader::new(session, self.size)),
             Access::Ordered => Box::new(OrderedReader::new(session, self.size)),

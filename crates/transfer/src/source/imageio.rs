@@ -9,8 +9,8 @@ use url::Url;
 
 use super::{
     Access, NoAuthorization, Reader, Source,
-    client::{Client, Dialect, HttpSession},
     extent_map::ExtentMap,
+    object::{Dialect, HttpObject, HttpSession},
     reader::RangedReader,
 };
 use crate::{Algorithm, ByteRange, Content, Error, Extent, Kind};
@@ -55,7 +55,7 @@ impl fmt::Display for Ticket {
 /// The disk.
 #[derive(Debug)]
 pub struct ImageioSource {
-    client: Client,
+    object: HttpObject,
     size: u64,
     connections: NonZeroUsize,
     has_checksum: bool,
@@ -80,8 +80,8 @@ impl ImageioSource {
         connections: NonZeroUsize,
     ) -> Result<Self, Error> {
         let Ticket(url) = ticket;
-        let client = Client::new(connector, url, Dialect::Imageio, Arc::new(NoAuthorization));
-        let mut session = client.session();
+        let object = HttpObject::new(connector, url, Dialect::Imageio, Arc::new(NoAuthorization));
+        let mut session = object.session();
         let abilities = Abilities::ask(&mut session)?;
         let extents = if abilities.has("extents") {
             Some(ask_extents(session.with_stall(EXTENTS_STALL), size)?)
@@ -90,7 +90,7 @@ impl ImageioSource {
         };
         let connections = connections.min(abilities.readers());
         tracing::debug!(
-            origin = client.origin(),
+            origin = object.origin(),
             features = ?abilities.features,
             connections,
             extents = extents.as_ref().map(ExtentMap::len),
@@ -98,7 +98,7 @@ impl ImageioSource {
         );
         let has_checksum = abilities.has("checksum");
         Ok(Self {
-            client,
+            object,
             size,
             connections,
             has_checksum,
@@ -130,7 +130,7 @@ impl Source for ImageioSource {
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
         Ok(Box::new(RangedReader::new(
-            self.client.session().with_cancel(cancel),
+            self.object.session().with_cancel(cancel),
             self.size,
         )))
     }
@@ -138,20 +138,20 @@ impl Source for ImageioSource {
     /// An OPTIONS on a connection of its own: the daemon takes note of when the ticket was last used,
     /// and the engine ends transfers that are not.
     fn keep_alive(&self, cancel: &Cancel) -> Result<(), Error> {
-        Abilities::ask(&mut self.client.session().with_cancel(cancel)).map(|_| ())
+        Abilities::ask(&mut self.object.session().with_cancel(cancel)).map(|_| ())
     }
 
     fn checksum(&self, algorithm: Algorithm, cancel: &Cancel) -> Result<String, Error> {
         if algorithm != Algorithm::Blkhash || !self.has_checksum {
             return Err(Error::new(
                 Kind::Unusable,
-                format!("{} computes no {algorithm} checksum", self.client.origin()),
+                format!("{} computes no {algorithm} checksum", self.object.origin()),
             ));
         }
         let stall = EXTENTS_STALL + Duration::from_secs(self.size / SLOWEST_CHECKSUM);
-        let mut session = self.client.session().with_cancel(cancel).with_stall(stall);
+        let mut session = self.object.session().with_cancel(cancel).with_stall(stall);
         let query = format!("algorithm=blake2b&block_size={CHECKSUM_BLOCK}");
-        let url = self.client.below("checksum", Some(&query));
+        let url = self.object.below("checksum", Some(&query));
         let head = session.ask(&Method::GET, &url, &HeaderMap::new())?;
         match head.status {
             StatusCode::OK => {}
@@ -160,15 +160,15 @@ impl Source for ImageioSource {
                     Kind::Lost,
                     format!(
                         "checksum refused by {} ({}): the ticket has ended",
-                        self.client.origin(),
+                        self.object.origin(),
                         head.status
                     ),
                 ));
             }
-            status => return Err(self.client.refusal(status, &head.headers)),
+            status => return Err(self.object.refusal(status, &head.headers)),
         }
-        let checksum: Checksum = parse(&self.client, "checksum", &session.read_to_end(MAX_BODY)?)?;
-        checksum.check(&self.client)
+        let checksum: Checksum = parse(&self.object, "checksum", &session.read_to_end(MAX_BODY)?)?;
+        checksum.check(&self.object)
     }
 }
 
@@ -183,16 +183,16 @@ struct Abilities {
 impl Abilities {
     /// Old daemons have no OPTIONS (405), or say nothing (204): they can do what every daemon can.
     fn ask(session: &mut HttpSession<'_>) -> Result<Self, Error> {
-        let client = session.client();
-        let head = session.ask(&Method::OPTIONS, client.url(), &HeaderMap::new())?;
+        let object = session.object();
+        let head = session.ask(&Method::OPTIONS, object.url(), &HeaderMap::new())?;
         match head.status {
-            StatusCode::OK => parse(client, "capabilities", &session.read_to_end(MAX_BODY)?),
+            StatusCode::OK => parse(object, "capabilities", &session.read_to_end(MAX_BODY)?),
             StatusCode::NO_CONTENT => Ok(Self::default()),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
                 session.close();
                 Ok(Self::default())
             }
-            status => Err(client.refusal(status, &head.headers)),
+            status => Err(object.refusal(status, &head.headers)),
         }
     }
 
@@ -218,7 +218,7 @@ struct Checksum {
 
 impl Checksum {
     /// The digest, if it is the one that was asked for: 32 bytes in hexadecimal.
-    fn check(self, client: &Client) -> Result<String, Error> {
+    fn check(self, object: &HttpObject) -> Result<String, Error> {
         let is_digest =
             self.hex.len() == 64 && self.hex.bytes().all(|byte| byte.is_ascii_hexdigit());
         if self.algorithm == "blake2b" && self.block_size == CHECKSUM_BLOCK && is_digest {
@@ -229,7 +229,7 @@ impl Checksum {
             format!(
                 "{} was asked for blake2b over blocks of {CHECKSUM_BLOCK} bytes and answered with {} \
                  over {}, {:?}",
-                client.origin(),
+                object.origin(),
                 self.algorithm,
                 self.block_size,
                 self.hex
@@ -239,11 +239,11 @@ impl Checksum {
 }
 
 fn ask_extents(mut session: HttpSession<'_>, size: u64) -> Result<ExtentMap, Error> {
-    let client = session.client();
-    let url = client.below("extents", Some("context=zero"));
+    let object = session.object();
+    let url = object.below("extents", Some("context=zero"));
     let head = session.ask(&Method::GET, &url, &HeaderMap::new())?;
     if head.status != StatusCode::OK {
-        return Err(client.refusal(head.status, &head.headers));
+        return Err(object.refusal(head.status, &head.headers));
     }
     let mut body = BodyReader {
         session: &mut session,
@@ -256,7 +256,7 @@ fn ask_extents(mut session: HttpSession<'_>, size: u64) -> Result<ExtentMap, Err
         return Err(failure);
     }
     map.map_err(|error| {
-        let context = format!("{}: unusable extents", client.origin());
+        let context = format!("{}: unusable extents", object.origin());
         Error::with_source(Kind::Protocol, context, error)
     })
 }
@@ -284,7 +284,7 @@ impl io::Read for BodyReader<'_, '_> {
         let Some(left) = self.left.checked_sub(count as u64) else {
             let context = format!(
                 "{}: the extents are larger than {MAX_EXTENTS_BODY} bytes",
-                self.session.client().origin()
+                self.session.object().origin()
             );
             return Err(self.fail(Error::new(Kind::Protocol, context)));
         };
@@ -301,9 +301,13 @@ impl BodyReader<'_, '_> {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(client: &Client, what: &str, body: &'a [u8]) -> Result<T, Error> {
+fn parse<'a, T: Deserialize<'a>>(
+    object: &HttpObject,
+    what: &str,
+    body: &'a [u8],
+) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|error| {
-        let context = format!("{}: unusable {what}", client.origin());
+        let context = format!("{}: unusable {what}", object.origin());
         Error::with_source(Kind::Protocol, context, error)
     })
 }

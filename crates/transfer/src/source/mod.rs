@@ -1,12 +1,12 @@
 //! Where bytes come from.
 
 mod answer;
-mod client;
 mod extent_map;
 mod http;
 mod imageio;
 #[cfg(feature = "testing")]
 mod memory;
+mod object;
 mod reader;
 
 use std::num::NonZeroUsize;

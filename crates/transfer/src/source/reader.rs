@@ -6,7 +6,7 @@ use net::ResponseHead;
 use super::{
     Reader,
     answer::{check_partial, check_whole},
-    client::HttpSession,
+    object::HttpSession,
 };
 use crate::{ByteRange, Error, Kind};
 
@@ -138,7 +138,7 @@ impl Body {
             Ok(count) if count < buf.len() => {
                 let context = format!(
                     "{}: the body ended {} bytes early",
-                    session.client().origin(),
+                    session.object().origin(),
                     self.left.len() - count as u64
                 );
                 (count, Some(Error::new(Kind::Network, context)))
@@ -168,13 +168,13 @@ fn accept_partial(
     range: ByteRange,
     size: u64,
 ) -> Result<Body, Error> {
-    let client = session.client();
+    let object = session.object();
     if head.status != StatusCode::PARTIAL_CONTENT {
-        return Err(client.refusal(head.status, &head.headers));
+        return Err(object.refusal(head.status, &head.headers));
     }
     check_partial(head, range, size)
-        .map_err(|what| Error::new(Kind::Protocol, format!("{}: {what}", client.origin())))?;
-    client.check_identity(&head.headers)?;
+        .map_err(|what| Error::new(Kind::Protocol, format!("{}: {what}", object.origin())))?;
+    object.check_identity(&head.headers)?;
     Ok(Body {
         left: range,
         is_counted: head.content_length.is_none(),
@@ -183,13 +183,13 @@ fn accept_partial(
 
 /// Takes the answer to a request for the whole object.
 fn accept_whole(session: &HttpSession<'_>, head: &ResponseHead, size: u64) -> Result<Body, Error> {
-    let client = session.client();
+    let object = session.object();
     if head.status != StatusCode::OK {
-        return Err(client.refusal(head.status, &head.headers));
+        return Err(object.refusal(head.status, &head.headers));
     }
     check_whole(head, size)
-        .map_err(|what| Error::new(Kind::Protocol, format!("{}: {what}", client.origin())))?;
-    client.check_identity(&head.headers)?;
+        .map_err(|what| Error::new(Kind::Protocol, format!("{}: {what}", object.origin())))?;
+    object.check_identity(&head.headers)?;
     Ok(Body {
         left: ByteRange::new(0, size),
         is_counted: head.content_length.is_none(),
@@ -210,7 +210,7 @@ fn expect_end(session: &mut HttpSession<'_>) -> Result<(), Error> {
             session.close();
             let context = format!(
                 "{}: the body is longer than it may be",
-                session.client().origin()
+                session.object().origin()
             );
             Err(Error::new(Kind::Protocol, context))
         }

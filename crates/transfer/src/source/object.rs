@@ -18,18 +18,18 @@ const MAX_REDIRECTS: usize = 5;
 /// Credentials renewed for one request. Two, since another reader's may be about to expire.
 const MAX_RENEWALS: usize = 2;
 
-/// Whose words the statuses are.
+/// The server's protocol, which says what its statuses mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// An HTTP object; Glance's peculiarities are included.
-    Object,
+    /// A plain HTTP object; Glance's peculiarities are included.
+    Http,
     /// An ovirt-imageio daemon or proxy: the ticket in the URL is the credential, and whatever is
     /// wrong with it is a refusal.
     Imageio,
 }
 
-/// One object on one server, asked over several connections.
-pub(super) struct Client {
+/// One object on one server, read over several sessions.
+pub(super) struct HttpObject {
     connector: Connector,
     url: Url,
     dialect: Dialect,
@@ -39,7 +39,7 @@ pub(super) struct Client {
     identity: Mutex<Option<Identity>>,
 }
 
-impl Client {
+impl HttpObject {
     pub(super) fn new(
         connector: Connector,
         url: Url,
@@ -59,7 +59,7 @@ impl Client {
     /// A session, which has no connection yet.
     pub(super) fn session(&self) -> HttpSession<'_> {
         HttpSession {
-            client: self,
+            object: self,
             connector: self.connector.clone(),
             connection: None,
             stall: None,
@@ -90,15 +90,15 @@ impl Client {
     /// The error for a status that is not the one that was asked for.
     pub(super) fn refusal(&self, status: StatusCode, headers: &HeaderMap) -> Error {
         let (kind, meaning) = match self.dialect {
-            Dialect::Object => object_refusal(status),
+            Dialect::Http => http_refusal(status),
             Dialect::Imageio => imageio_refusal(status),
         };
         let context = format!("{} answered {status}: {meaning}", self.origin());
         Error::new(kind, context).after(net::retry_after(headers, SystemTime::now()))
     }
 
-    /// Remembers the first answer's word on which version of the object it is, and compares the later
-    /// ones with it.
+    /// Remembers which version of the object the first answer states, and compares later answers with
+    /// it.
     pub(super) fn check_identity(&self, headers: &HeaderMap) -> Result<(), Error> {
         let found = Identity::of(headers);
         let mut identity = lock(&self.identity);
@@ -113,9 +113,9 @@ impl Client {
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for HttpObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
+        f.debug_struct("HttpObject")
             .field("origin", &self.origin())
             .field("dialect", &self.dialect)
             .finish_non_exhaustive()
@@ -124,7 +124,7 @@ impl fmt::Debug for Client {
 
 /// Requests for one object, one after another, on one connection for as long as it lasts.
 pub(super) struct HttpSession<'a> {
-    client: &'a Client,
+    object: &'a HttpObject,
     connector: Connector,
     connection: Option<(Connection, Url)>,
     stall: Option<Duration>,
@@ -146,8 +146,8 @@ impl<'a> HttpSession<'a> {
         self
     }
 
-    pub(super) const fn client(&self) -> &'a Client {
-        self.client
+    pub(super) const fn object(&self) -> &'a HttpObject {
+        self.object
     }
 
     /// Asks for the object with further headers: follows redirects, renews credentials.
@@ -155,14 +155,14 @@ impl<'a> HttpSession<'a> {
     /// # Errors
     /// Every status that is neither a success nor an answer to the range as such (400, 416, 501).
     pub(super) fn get(&mut self, headers: &HeaderMap) -> Result<ResponseHead, Error> {
-        let client = self.client;
-        let mut credentials = client.authorization.headers()?;
-        let mut url = lock(&client.resolved).clone();
+        let object = self.object;
+        let mut credentials = object.authorization.headers()?;
+        let mut url = lock(&object.resolved).clone();
         let (mut redirects, mut renewals) = (0, 0);
         loop {
             let remembered = redirects == 0 && url.is_some();
-            let at = url.as_ref().unwrap_or(&client.url);
-            let is_home = at.origin() == client.url.origin();
+            let at = url.as_ref().unwrap_or(&object.url);
+            let is_home = at.origin() == object.url.origin();
             let mut all = headers.clone();
             if is_home {
                 all.extend(credentials.clone());
@@ -170,41 +170,41 @@ impl<'a> HttpSession<'a> {
             let head = self.ask(&Method::GET, at, &all)?;
             if head.status.is_success() || matches!(head.status.as_u16(), 400 | 416 | 501) {
                 if redirects > 0 {
-                    *lock(&client.resolved) = url;
+                    *lock(&object.resolved) = url;
                 }
                 return Ok(head);
             }
             self.close();
-            if client.dialect == Dialect::Object
+            if object.dialect == Dialect::Http
                 && let Some(to) = net::redirect_target(at, head.status, &head.headers)?
             {
                 redirects += 1;
                 if redirects > MAX_REDIRECTS {
                     return Err(Error::new(
                         Kind::Protocol,
-                        format!("{}: more than {MAX_REDIRECTS} redirects", client.origin()),
+                        format!("{}: more than {MAX_REDIRECTS} redirects", object.origin()),
                     ));
                 }
                 url = Some(to);
                 continue;
             }
             if remembered && matches!(head.status.as_u16(), 401 | 403 | 404 | 410) {
-                lock(&client.resolved).take_if(|resolved| Some(&*resolved) == url.as_ref());
+                lock(&object.resolved).take_if(|resolved| Some(&*resolved) == url.as_ref());
                 url = None;
                 continue;
             }
             if head.status == StatusCode::UNAUTHORIZED
-                && client.dialect == Dialect::Object
+                && object.dialect == Dialect::Http
                 && is_home
                 && renewals < MAX_RENEWALS
             {
                 renewals += 1;
-                client.authorization.renew(&credentials)?;
-                credentials = client.authorization.headers()?;
+                object.authorization.renew(&credentials)?;
+                credentials = object.authorization.headers()?;
                 (url, redirects) = (None, 0);
                 continue;
             }
-            return Err(client.refusal(head.status, &head.headers));
+            return Err(object.refusal(head.status, &head.headers));
         }
     }
 
@@ -270,13 +270,13 @@ impl<'a> HttpSession<'a> {
 impl fmt::Debug for HttpSession<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpSession")
-            .field("client", &self.client)
+            .field("object", &self.object)
             .field("connected", &self.connection.is_some())
             .finish_non_exhaustive()
     }
 }
 
-fn object_refusal(status: StatusCode) -> (Kind, &'static str) {
+fn http_refusal(status: StatusCode) -> (Kind, &'static str) {
     match status.as_u16() {
         // Glance says so of an image without data and of one whose data its store has lost.
         204 => (Kind::Unusable, "the object has no data"),
