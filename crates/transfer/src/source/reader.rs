@@ -15,7 +15,7 @@ use crate::{ByteRange, Error, Kind};
 pub(super) struct RangedReader<'a> {
     session: HttpSession<'a>,
     size: u64,
-    body: Body,
+    unread: Unread,
 }
 
 impl<'a> RangedReader<'a> {
@@ -23,7 +23,7 @@ impl<'a> RangedReader<'a> {
         Self {
             session,
             size,
-            body: Body::NONE,
+            unread: Unread::NOTHING,
         }
     }
 }
@@ -31,7 +31,7 @@ impl<'a> RangedReader<'a> {
 impl Reader for RangedReader<'_> {
     fn begin(&mut self, range: ByteRange) -> Result<(), Error> {
         // The session does not use a connection again whose body was not read to its end.
-        self.body = Body::NONE;
+        self.unread = Unread::NOTHING;
         if range.end() > self.size {
             return Err(Error::new(
                 Kind::Internal,
@@ -42,13 +42,13 @@ impl Reader for RangedReader<'_> {
             return Ok(());
         }
         let head = self.session.get(&range_header(range))?;
-        self.body = accept_partial(&self.session, &head, range, self.size)
+        self.unread = accept_partial(&self.session, &head, range, self.size)
             .inspect_err(|_| self.session.close())?;
         Ok(())
     }
 
     fn fill(&mut self, buf: &mut [u8]) -> Result<(), (usize, Error)> {
-        self.body.fill(&mut self.session, buf)
+        self.unread.fill(&mut self.session, buf)
     }
 }
 
@@ -57,10 +57,8 @@ impl Reader for RangedReader<'_> {
 pub(super) struct OrderedReader<'a> {
     session: HttpSession<'a>,
     size: u64,
-    /// The whole stream as far as it has not been read.
-    body: Body,
-    /// The part of it that was asked for.
-    wanted: ByteRange,
+    /// What is left of the whole stream, whatever part of it was asked for.
+    unread: Unread,
 }
 
 impl<'a> OrderedReader<'a> {
@@ -68,15 +66,14 @@ impl<'a> OrderedReader<'a> {
         Self {
             session,
             size,
-            body: Body::NONE,
-            wanted: ByteRange::new(0, 0),
+            unread: Unread::NOTHING,
         }
     }
 
     fn start(&mut self) -> Result<(), Error> {
         self.session.close();
         let head = self.session.get(&HeaderMap::new())?;
-        self.body =
+        self.unread =
             accept_whole(&self.session, &head, self.size).inspect_err(|_| self.session.close())?;
         Ok(())
     }
@@ -84,7 +81,7 @@ impl<'a> OrderedReader<'a> {
 
 impl Reader for OrderedReader<'_> {
     fn begin(&mut self, range: ByteRange) -> Result<(), Error> {
-        let next = self.body.left.start();
+        let next = self.unread.range.start();
         if range.end() > self.size || range.start() != 0 && range.start() != next {
             return Err(Error::new(
                 Kind::Internal,
@@ -94,41 +91,38 @@ impl Reader for OrderedReader<'_> {
         if range.start() == 0 && !range.is_empty() {
             self.start()?;
         }
-        self.wanted = range;
         Ok(())
     }
 
     fn fill(&mut self, buf: &mut [u8]) -> Result<(), (usize, Error)> {
-        let len = buf.len() as u64;
-        if len > self.wanted.len() {
-            return Err((0, beyond()));
-        }
-        self.wanted = ByteRange::new(self.wanted.start() + len, self.wanted.end());
-        self.body.fill(&mut self.session, buf)
+        self.unread.fill(&mut self.session, buf)
     }
 }
 
-/// What is left of a body.
+/// What is left of the bytes that an answer must hold.
+///
+/// It follows from the request. The connection counts too, but what the answer states, which is nothing
+/// for a body without a length; so this count finds a body that is too short or too long.
 #[derive(Debug)]
-struct Body {
-    left: ByteRange,
-    /// Its length was not stated: whether more follows has to be looked at.
-    is_counted: bool,
+struct Unread {
+    range: ByteRange,
+    /// The answer states no length, so that its end has to be read.
+    must_see_end: bool,
 }
 
-impl Body {
-    const NONE: Self = Self {
-        left: ByteRange::new(0, 0),
-        is_counted: false,
+impl Unread {
+    const NOTHING: Self = Self {
+        range: ByteRange::new(0, 0),
+        must_see_end: false,
     };
 
-    /// Fills all of `buf`, and at the end of the range looks for the end of the body.
+    /// Fills all of `buf`, and checks at the end of the range that the body ends there.
     fn fill(
         &mut self,
         session: &mut HttpSession<'_>,
         buf: &mut [u8],
     ) -> Result<(), (usize, Error)> {
-        if buf.len() as u64 > self.left.len() {
+        if buf.len() as u64 > self.range.len() {
             return Err((0, beyond()));
         }
         if buf.is_empty() {
@@ -139,35 +133,35 @@ impl Body {
                 let context = format!(
                     "{}: the body ended {} bytes early",
                     session.object().origin(),
-                    self.left.len() - count as u64
+                    self.range.len() - count as u64
                 );
                 (count, Some(Error::new(Kind::Network, context)))
             }
             Ok(count) => (count, None),
             Err((count, error)) => (count, Some(error)),
         };
-        let at = self.left.start() + count as u64;
-        self.left = ByteRange::new(at, self.left.end());
+        let at = self.range.start() + count as u64;
+        self.range = ByteRange::new(at, self.range.end());
         if let Some(error) = error {
             session.close();
-            // What is left cannot be read on.
-            self.left = ByteRange::new(at, at);
+            // No more of this answer can be read.
+            self.range = ByteRange::new(at, at);
             return Err((count, error));
         }
-        if self.left.is_empty() && self.is_counted {
+        if self.range.is_empty() && self.must_see_end {
             return expect_end(session).map_err(|error| (0, error));
         }
         Ok(())
     }
 }
 
-/// Takes the answer to a request for a range.
+/// Checks the answer to a request for a range.
 fn accept_partial(
     session: &HttpSession<'_>,
     head: &ResponseHead,
     range: ByteRange,
     size: u64,
-) -> Result<Body, Error> {
+) -> Result<Unread, Error> {
     let object = session.object();
     if head.status != StatusCode::PARTIAL_CONTENT {
         return Err(object.refusal(head.status, &head.headers));
@@ -175,14 +169,18 @@ fn accept_partial(
     check_partial(head, range, size)
         .map_err(|what| Error::new(Kind::Protocol, format!("{}: {what}", object.origin())))?;
     object.check_identity(&head.headers)?;
-    Ok(Body {
-        left: range,
-        is_counted: head.content_length.is_none(),
+    Ok(Unread {
+        range,
+        must_see_end: head.content_length.is_none(),
     })
 }
 
-/// Takes the answer to a request for the whole object.
-fn accept_whole(session: &HttpSession<'_>, head: &ResponseHead, size: u64) -> Result<Body, Error> {
+/// Checks the answer to a request for the whole object.
+fn accept_whole(
+    session: &HttpSession<'_>,
+    head: &ResponseHead,
+    size: u64,
+) -> Result<Unread, Error> {
     let object = session.object();
     if head.status != StatusCode::OK {
         return Err(object.refusal(head.status, &head.headers));
@@ -190,13 +188,13 @@ fn accept_whole(session: &HttpSession<'_>, head: &ResponseHead, size: u64) -> Re
     check_whole(head, size)
         .map_err(|what| Error::new(Kind::Protocol, format!("{}: {what}", object.origin())))?;
     object.check_identity(&head.headers)?;
-    Ok(Body {
-        left: ByteRange::new(0, size),
-        is_counted: head.content_length.is_none(),
+    Ok(Unread {
+        range: ByteRange::new(0, size),
+        must_see_end: head.content_length.is_none(),
     })
 }
 
-/// Looks for the end of a body whose length was not stated, after all wanted bytes have come.
+/// Reads the end of a body whose length was not stated, after all wanted bytes have come.
 fn expect_end(session: &mut HttpSession<'_>) -> Result<(), Error> {
     match session.read(&mut [0]) {
         Ok(0) => Ok(()),
@@ -232,8 +230,8 @@ pub(super) fn probe(session: &mut HttpSession<'_>, size: u64) -> Result<bool, Er
         session.close();
         return Ok(false);
     }
-    let mut body = accept_partial(session, &head, range, size)?;
-    body.fill(session, &mut [0]).map_err(|(_, error)| error)?;
+    let mut unread = accept_partial(session, &head, range, size)?;
+    unread.fill(session, &mut [0]).map_err(|(_, error)| error)?;
     Ok(true)
 }
 
