@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::{
     Error, Kind, Proxy,
-    body::{Ahead, Body},
+    body::{Body, ReadAhead},
     connector::field,
     head::{self, Framing, Head},
     origin::Origin,
@@ -26,7 +26,7 @@ pub struct Connection {
     /// The proxy that plain HTTP goes through.
     proxy: Option<Proxy>,
     user_agent: HeaderValue,
-    ahead: Ahead,
+    read_ahead: ReadAhead,
     body: Body,
     keeps_alive: bool,
 }
@@ -55,7 +55,7 @@ impl Connection {
             origin,
             proxy,
             user_agent,
-            ahead: Ahead::default(),
+            read_ahead: ReadAhead::default(),
             body: Body::none(),
             keeps_alive: true,
         }
@@ -112,7 +112,8 @@ impl Connection {
     /// The number of bytes that are valid in `buf` comes with the error: they were received in order
     /// and may be used.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, (usize, Error)> {
-        self.body.read(buf, &mut self.ahead, &mut self.transport)
+        self.body
+            .read(buf, &mut self.read_ahead, &mut self.transport)
     }
 
     /// Reads the rest of the body, of at most `limit` bytes.
@@ -140,7 +141,7 @@ impl Connection {
     pub fn is_reusable(&self) -> bool {
         self.keeps_alive
             && self.body.is_at_end()
-            && self.ahead.is_empty()
+            && self.read_ahead.is_empty()
             && self.transport.is_open()
     }
 
@@ -179,7 +180,7 @@ impl Connection {
     fn head(&mut self) -> Result<Head, Error> {
         for _ in 0..MAX_INTERIM {
             let head = self.any_head()?;
-            self.ahead.skip(head.length);
+            self.read_ahead.skip(head.length);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(self.malformed("it switches protocols, which was not asked for"));
             }
@@ -193,11 +194,11 @@ impl Connection {
     fn any_head(&mut self) -> Result<Head, Error> {
         loop {
             if let Some(head) =
-                head::parse(self.ahead.bytes()).map_err(|why| self.malformed(&why))?
+                head::parse(self.read_ahead.bytes()).map_err(|why| self.malformed(&why))?
             {
                 return Ok(head);
             }
-            if self.ahead.receive(&mut self.transport)? == 0 {
+            if self.read_ahead.receive(&mut self.transport)? == 0 {
                 let text = format!("{}: the connection ended before the answer", self.origin);
                 return Err(Error::new(Kind::Closed, text));
             }

@@ -33,8 +33,8 @@ pub(crate) struct TlsStream {
     end: usize,
     outgoing: Vec<u8>,
     /// The part of a decrypted record that found no place with the caller.
-    rest: Vec<u8>,
-    rest_start: usize,
+    leftover: Vec<u8>,
+    leftover_start: usize,
     /// An error that is reported once the bytes before it are.
     failed: Option<Error>,
     established: bool,
@@ -71,8 +71,8 @@ impl TlsStream {
             start: 0,
             end: 0,
             outgoing: Vec::new(),
-            rest: Vec::new(),
-            rest_start: 0,
+            leftover: Vec::new(),
+            leftover_start: 0,
             failed: None,
             established: false,
             closed: false,
@@ -108,7 +108,7 @@ impl TlsStream {
     /// Reads at least one byte, or 0 after the peer's closing alert. `to_come` is a lower bound of
     /// the bytes that the peer still will send.
     pub(crate) fn read(&mut self, out: &mut [u8], to_come: u64) -> Result<usize, Error> {
-        let mut count = self.take_rest(out);
+        let mut count = self.take_leftover(out);
         loop {
             if count == out.len() || self.closed {
                 return Ok(count);
@@ -162,8 +162,8 @@ impl TlsStream {
     }
 
     /// Whether decrypted bytes are left that nobody has read.
-    pub(crate) fn has_rest(&self) -> bool {
-        self.rest_start < self.rest.len() || self.failed.is_some() || self.closed
+    pub(crate) fn has_leftover(&self) -> bool {
+        self.leftover_start < self.leftover.len() || self.failed.is_some() || self.closed
     }
 
     fn step(&mut self, out: &mut [u8], send: Option<&[u8]>) -> Result<Step, Error> {
@@ -174,8 +174,8 @@ impl TlsStream {
             start,
             end,
             outgoing,
-            rest,
-            rest_start,
+            leftover,
+            leftover_start,
             ..
         } = self;
         let received = incoming.get_mut(*start..*end).unwrap_or_default();
@@ -190,11 +190,11 @@ impl TlsStream {
                     let (now, later) = payload.split_at(payload.len().min(out.len() - count));
                     out[count..][..now.len()].copy_from_slice(now);
                     count += now.len();
-                    if *rest_start == rest.len() {
-                        rest.clear();
-                        *rest_start = 0;
+                    if *leftover_start == leftover.len() {
+                        leftover.clear();
+                        *leftover_start = 0;
                     }
-                    rest.extend_from_slice(later);
+                    leftover.extend_from_slice(later);
                 }
                 Step::Data(count)
             }
@@ -283,11 +283,11 @@ impl TlsStream {
         Ok(count)
     }
 
-    fn take_rest(&mut self, out: &mut [u8]) -> usize {
-        let rest = self.rest.get(self.rest_start..).unwrap_or_default();
-        let count = rest.len().min(out.len());
-        out[..count].copy_from_slice(&rest[..count]);
-        self.rest_start += count;
+    fn take_leftover(&mut self, out: &mut [u8]) -> usize {
+        let leftover = self.leftover.get(self.leftover_start..).unwrap_or_default();
+        let count = leftover.len().min(out.len());
+        out[..count].copy_from_slice(&leftover[..count]);
+        self.leftover_start += count;
         count
     }
 

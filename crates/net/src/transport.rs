@@ -42,7 +42,7 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket.is_open(true),
             // Session tickets may arrive at any time.
-            Self::Tls(tls) => !tls.has_rest() && tls.socket().is_open(false),
+            Self::Tls(tls) => !tls.has_leftover() && tls.socket().is_open(false),
         }
     }
 
