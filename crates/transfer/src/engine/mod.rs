@@ -2,8 +2,8 @@
 //!
 //! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] moves the
 //! bytes of its own connection through buffers of the [`pool`], [`sequence`] brings them back into
-//! order for the digest, [`retry_budget`] decides what follows an error, [`pass`] holds all that together,
-//! and [`keep_alive`] speaks to the server when nobody else does.
+//! order for the digest, [`retry_budget`] decides what follows an error, [`pass`] runs the threads of
+//! all that on what is [`shared`], and [`keep_alive`] calls the server while nothing is read from it.
 
 mod activity;
 mod cursor;
@@ -13,6 +13,7 @@ mod plan;
 mod pool;
 mod retry_budget;
 mod sequence;
+mod shared;
 mod worker;
 mod zeroes;
 
@@ -22,8 +23,9 @@ use net::{Cancel, Clock};
 
 use self::{
     activity::Activity,
-    pass::{Outcome, Pass},
+    pass::Outcome,
     retry_budget::{RetryBudget, cancelled},
+    shared::Shared,
 };
 use crate::{Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source};
 
@@ -160,21 +162,14 @@ fn transfer(
         Access::Ordered => (NonZeroUsize::MIN, true),
     };
     let mut restarts = Restarts::default();
-    let mut retries = RetryBudget::new(
-        options.retry,
-        &*controls.clock,
-        &controls.cancel,
-        activity,
-        &controls.progress,
-        controls.seed,
-    );
+    let mut retries = RetryBudget::new(options.retry, controls, &controls.cancel, activity, 0);
     loop {
         check(controls)?;
         controls.progress.begin(source.size());
         sink.prepare(source.size())?;
         let received = activity.bytes();
-        let pass = Pass::new(source, sink, options, controls, activity, is_ordered);
-        match pass.run(workers) {
+        let shared = Shared::new(source, sink, options, controls, activity, is_ordered);
+        match pass::run(&shared, workers) {
             Err(error) if is_ordered && error.kind().is_transient() => {
                 let reached = activity.bytes() - received;
                 if reached > 0 {

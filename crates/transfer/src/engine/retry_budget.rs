@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use net::{Cancel, Clock};
+use net::Cancel;
 use tracing::warn;
 
-use super::activity::Activity;
-use crate::{Error, Kind, Progress, RetryPolicy, RetryReason};
+use super::{Controls, activity::Activity};
+use crate::{Error, Kind, RetryPolicy, RetryReason};
 
 /// What is left of the [`RetryPolicy`] for the requests of one worker.
 #[derive(Debug)]
 pub(super) struct RetryBudget<'a> {
     policy: RetryPolicy,
-    clock: &'a dyn Clock,
+    controls: &'a Controls,
+    /// Pulled together with the flag of `controls`, or earlier.
     stop: &'a Cancel,
     activity: &'a Activity<'a>,
-    progress: &'a Progress,
     random: fastrand::Rng,
     /// Failed tries in a row that gave no byte.
     failures: u32,
@@ -26,24 +26,23 @@ pub(super) struct RetryBudget<'a> {
 }
 
 impl<'a> RetryBudget<'a> {
+    /// A full budget. `salt` gives each thread a jitter of its own.
     pub(super) fn new(
         policy: RetryPolicy,
-        clock: &'a dyn Clock,
+        controls: &'a Controls,
         stop: &'a Cancel,
         activity: &'a Activity<'a>,
-        progress: &'a Progress,
-        seed: u64,
+        salt: u64,
     ) -> Self {
         Self {
             policy,
-            clock,
+            controls,
             stop,
             activity,
-            progress,
-            random: fastrand::Rng::with_seed(seed),
+            random: fastrand::Rng::with_seed(controls.seed.wrapping_add(salt)),
             failures: 0,
             has_progressed: false,
-            since: clock.now(),
+            since: controls.clock.now(),
         }
     }
 
@@ -56,7 +55,7 @@ impl<'a> RetryBudget<'a> {
 
     /// The current try has given bytes: the whole budget is there again.
     pub(super) fn reset(&mut self) {
-        self.since = self.clock.now();
+        self.since = self.controls.clock.now();
         self.failures = 0;
         self.has_progressed = true;
     }
@@ -68,7 +67,7 @@ impl<'a> RetryBudget<'a> {
         }
         self.reset();
         self.activity.add(bytes as u64);
-        self.progress.add_received(bytes as u64);
+        self.controls.progress.add_received(bytes as u64);
     }
 
     /// Whether to retry at once, without using up the budget, after an error on a kept connection
@@ -76,7 +75,7 @@ impl<'a> RetryBudget<'a> {
     pub(super) fn retry_immediately(&self, error: &Error) -> bool {
         let at_once = error.kind() == Kind::Network && !self.stop.is_cancelled();
         if at_once {
-            self.progress.retried(RetryReason::Network);
+            self.controls.progress.retried(RetryReason::Network);
         }
         at_once
     }
@@ -102,14 +101,14 @@ impl<'a> RetryBudget<'a> {
             return Err(Error::with_source(Kind::Exhausted, text, error));
         }
         let silent_since = self.activity.last().max(self.since);
-        let silence = self.clock.now().saturating_sub(silent_since);
+        let silence = self.controls.clock.now().saturating_sub(silent_since);
         let left = self.policy.no_progress_timeout.saturating_sub(silence);
         if left.is_zero() {
             let text = format!("gave up after {} s without a byte", silence.as_secs());
             return Err(Error::with_source(Kind::Exhausted, text, error));
         }
         let delay = self.delay(&error).min(left);
-        self.progress.retried(reason);
+        self.controls.progress.retried(reason);
         warn!(
             reason = reason.name(),
             delay_ms = delay.as_millis(),
@@ -117,7 +116,7 @@ impl<'a> RetryBudget<'a> {
             "retrying: {}",
             error.chain()
         );
-        if self.clock.wait(delay, self.stop) {
+        if self.controls.clock.wait(delay, self.stop) {
             return Err(cancelled());
         }
         Ok(())

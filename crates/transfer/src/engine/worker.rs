@@ -2,17 +2,17 @@
 
 use super::{
     cursor::Cursor,
-    pass::Pass,
     pool::{BUFFER, Lease, Pool},
     retry_budget::{RetryBudget, cancelled},
     sequence::{Segment, Sequence},
+    shared::Shared,
     zeroes,
 };
 use crate::{ByteRange, Content, Error, Kind, Reader};
 
 /// One of the threads of a pass.
 pub(super) struct Worker<'s, 'a> {
-    pass: &'a Pass<'a>,
+    shared: &'a Shared<'a>,
     cursor: &'s Cursor<'s>,
     pool: &'a Pool,
     sequence: Option<&'s Sequence<'a>>,
@@ -52,18 +52,18 @@ impl Failed {
 
 impl<'s, 'a> Worker<'s, 'a> {
     pub(super) fn new(
-        pass: &'a Pass<'a>,
+        shared: &'a Shared<'a>,
         cursor: &'s Cursor<'s>,
         pool: &'a Pool,
         sequence: Option<&'s Sequence<'a>>,
         index: u64,
     ) -> Self {
         Self {
-            pass,
+            shared,
             cursor,
             pool,
             sequence,
-            retries: pass.retry_budget(index),
+            retries: shared.retry_budget(index),
             reader: None,
             spare: None,
         }
@@ -90,11 +90,11 @@ impl<'s, 'a> Worker<'s, 'a> {
     }
 
     fn zero(&self, range: ByteRange) -> Result<(), Error> {
-        self.pass.check()?;
-        if !self.pass.is_blank {
-            self.pass.sink.zero(range)?;
+        self.shared.check()?;
+        if !self.shared.is_blank {
+            self.shared.sink.zero(range)?;
         }
-        self.pass.progress.add_zero(range.len());
+        self.shared.controls.progress.add_zero(range.len());
         if let Some(sequence) = self.sequence {
             sequence.put(range.start(), Segment::Zero(range.len()));
         }
@@ -112,7 +112,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             };
             self.read(bytes, left)?;
             self.write(bytes, left.start())?;
-            self.pass.progress.add_data(length as u64);
+            self.shared.controls.progress.add_data(length as u64);
             match self.sequence {
                 Some(sequence) => sequence.put(left.start(), Segment::Data(lease, length)),
                 None => self.spare = Some(lease),
@@ -126,7 +126,7 @@ impl<'s, 'a> Worker<'s, 'a> {
         if let Some(lease) = self.spare.take() {
             return Ok(lease);
         }
-        let is_reserved = self.sequence.is_some() && !self.pass.is_ordered;
+        let is_reserved = self.sequence.is_some() && !self.shared.is_ordered;
         if !is_reserved && !self.pool.reserve(1) {
             return Err(cancelled());
         }
@@ -162,7 +162,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             filled += arrived;
             let was_kept = self.reader.take().is_some_and(|reader| reader.is_kept);
             // An ordered source has no ranges: what has been read cannot be continued.
-            if self.pass.is_ordered {
+            if self.shared.is_ordered {
                 return Err(error);
             }
             if was_kept && arrived == 0 && self.retries.retry_immediately(&error) {
@@ -170,7 +170,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             }
             let is_cut = has_begun && arrived == 0 && error.kind() == Kind::Network;
             cut_short = if is_cut { cut_short + 1 } else { 0 };
-            if cut_short >= self.pass.options.retry.cut_short {
+            if cut_short >= self.shared.options.retry.cut_short {
                 let text = format!(
                     "{cut_short} answers in a row ended where byte {} was due: the source's data \
                      seems to be cut short or damaged there",
@@ -185,14 +185,14 @@ impl<'s, 'a> Worker<'s, 'a> {
 
     /// Asks for `wanted` unless it is already under way, and fills `buffer` with its first bytes.
     fn attempt(&mut self, buffer: &mut [u8], wanted: ByteRange) -> Result<(), Failed> {
-        let stop = &self.pass.stop;
+        let stop = &self.shared.stop;
         if stop.is_cancelled() {
             return Err(Failed::before(cancelled()));
         }
         let positioned = match &mut self.reader {
             Some(positioned) => positioned,
             none => none.insert(Positioned {
-                reader: self.pass.source.reader(stop).map_err(Failed::before)?,
+                reader: self.shared.source.reader(stop).map_err(Failed::before)?,
                 left: ByteRange::new(0, 0),
                 is_kept: false,
             }),
@@ -217,24 +217,29 @@ impl<'s, 'a> Worker<'s, 'a> {
 
     /// Writes what is not zero, and makes the rest read as zero.
     fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        let pass = self.pass;
-        if !pass.options.detect_zeroes {
-            pass.check()?;
-            return pass.sink.write_at(bytes, offset);
+        let shared = self.shared;
+        if !shared.options.detect_zeroes {
+            shared.check()?;
+            return shared.sink.write_at(bytes, offset);
         }
-        let shortest = if pass.is_blank { 1 } else { zeroes::DIRTY_RUN };
+        let shortest = if shared.is_blank {
+            1
+        } else {
+            zeroes::DIRTY_RUN
+        };
         zeroes::each_run(bytes, offset, shortest, |run, is_zero| {
-            pass.check()?;
+            shared.check()?;
             let start = offset + run.start as u64;
             if !is_zero {
-                return pass
+                return shared
                     .sink
                     .write_at(bytes.get(run).unwrap_or_default(), start);
             }
-            if pass.is_blank {
+            if shared.is_blank {
                 return Ok(());
             }
-            pass.sink
+            shared
+                .sink
                 .zero(ByteRange::new(start, start + run.len() as u64))
         })
     }
