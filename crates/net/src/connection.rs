@@ -8,8 +8,7 @@ use url::Url;
 use crate::{
     Error, Kind, Proxy,
     body::{Body, ReadAhead},
-    connector::field,
-    head::{self, Framing, Head},
+    head::{self, Framing, Head, field},
     origin::Origin,
     proxy::proxy_credentials,
     transport::Transport,

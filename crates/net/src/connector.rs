@@ -8,8 +8,13 @@ use rustls_pki_types::ServerName;
 use url::{Host, Url};
 
 use crate::{
-    Cancel, Clock, Connection, Error, Kind, Proxies, Proxy, Settings, Timeouts, dial::dial, head,
-    origin::Origin, proxy::proxy_credentials, socket::Socket, tls_stream::TlsStream,
+    Cancel, Clock, Connection, Error, Kind, Proxies, Proxy, Settings, Timeouts,
+    dial::dial,
+    head::{self, field},
+    origin::Origin,
+    proxy::proxy_credentials,
+    socket::Socket,
+    tls_stream::TlsStream,
     transport::Transport,
 };
 
@@ -150,14 +155,6 @@ impl fmt::Debug for Connector {
             .field("timeouts", &self.timeouts)
             .finish_non_exhaustive()
     }
-}
-
-/// Appends a header field.
-pub(crate) fn field(request: &mut Vec<u8>, name: &str, value: &HeaderValue) {
-    request.extend_from_slice(name.as_bytes());
-    request.extend_from_slice(b": ");
-    request.extend_from_slice(value.as_bytes());
-    request.extend_from_slice(b"\r\n");
 }
 
 fn server_name(origin: &Origin) -> Result<ServerName<'static>, Error> {

@@ -16,7 +16,7 @@ use rustix::{
 };
 use url::Host;
 
-use crate::{Cancel, Clock, Error, Kind, origin::Origin, rest::resolve_error};
+use crate::{Cancel, Clock, Error, Kind, error::resolve_error, origin::Origin};
 
 const SLICE: Duration = Duration::from_millis(100);
 /// How long an address is tried alone.

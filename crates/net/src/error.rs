@@ -1,6 +1,6 @@
 //! Errors of the network layer.
 
-use std::{error, fmt};
+use std::{error, fmt, io};
 
 /// What went wrong. The kind decides whether the request is repeated; text is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -150,4 +150,12 @@ pub fn chain(error: &dyn error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// The error for a host name that the system's resolver does not know.
+pub(crate) fn resolve_error(host: &str, error: &io::Error) -> Error {
+    Error::new(
+        Kind::Resolve,
+        format!("{host}: the host name cannot be resolved: {error}"),
+    )
 }

@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::{
     Error, Kind, Proxies, Repeat, Settings,
+    error::resolve_error,
     origin::Origin,
     proxy::proxy_credentials,
     redirect, retry,
@@ -298,13 +299,6 @@ impl Resolve for Resolver {
 /// What may be shown of a URL.
 fn shown(url: &Url) -> String {
     Origin::of(url).map_or_else(|_| "no origin".to_owned(), |origin| origin.to_string())
-}
-
-pub(crate) fn resolve_error(host: &str, error: &io::Error) -> Error {
-    Error::new(
-        Kind::Resolve,
-        format!("{host}: the host name cannot be resolved: {error}"),
-    )
 }
 
 /// Whether a proxy answered 407 to the request for a tunnel. hyper-util keeps the type to itself.

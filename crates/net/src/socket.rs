@@ -18,6 +18,10 @@ use crate::{Cancel, Clock, Error, Kind, sockopt::set_receive_low_water};
 /// How long one system call blocks at most, and so how soon a cancellation is seen.
 const SLICE: Duration = Duration::from_millis(250);
 
+/// Highest low-water mark, in bytes: a receive that waits for many of them needs fewer wake-ups and
+/// system calls.
+const LOW_WATER: u32 = 128 << 10;
+
 /// A connected socket. Its errors name the peer only.
 pub(crate) struct Socket {
     stream: TcpStream,
@@ -166,6 +170,13 @@ impl Socket {
     }
 }
 
+/// The low-water mark (`SO_RCVLOWAT`) of a receive: how many bytes it may wait for when `to_come` bytes of content are certain to come, of which
+/// `received` at most have arrived. Encrypted bytes are never fewer than their content.
+pub(crate) fn low_water(to_come: u64, received: usize) -> u32 {
+    let certain = to_come.saturating_sub(received as u64).max(1);
+    u32::try_from(certain).map_or(LOW_WATER, |certain| certain.min(LOW_WATER))
+}
+
 /// The end of a [`SLICE`], or a signal.
 fn is_pause(error: &io::Error) -> bool {
     matches!(
@@ -283,6 +294,28 @@ mod tests {
 
     fn pattern(length: u32) -> Arc<Vec<u8>> {
         Arc::new((0..length).map(|at| (at % 251) as u8).collect())
+    }
+
+    #[test]
+    fn a_receive_waits_for_nothing_that_may_not_come() {
+        let table = [
+            (0, 0, 1),
+            (1, 0, 1),
+            (1000, 0, 1000),
+            (1000, 999, 1),
+            (1000, 5000, 1),
+            (200_000, 100_000, 100_000),
+            (200_000, 1, LOW_WATER),
+            (u64::MAX, 0, LOW_WATER),
+            (1 << 32, 0, LOW_WATER),
+        ];
+        for (to_come, received, expected) in table {
+            assert_eq!(
+                low_water(to_come, received),
+                expected,
+                "{to_come} {received}"
+            );
+        }
     }
 
     #[test]

@@ -14,8 +14,7 @@ use rustls_pki_types::ServerName;
 
 use crate::{
     Error, Kind,
-    socket::Socket,
-    transport::low_water,
+    socket::{Socket, low_water},
     verify::{broken_tls, handshake_error},
 };
 

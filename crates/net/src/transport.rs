@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{Error, socket::Socket, tls_stream::TlsStream};
-
-/// Bytes for which the kernel is told to wait in a body: fewer wake-ups and system calls.
-const LOW_WATER: u32 = 128 << 10;
+use crate::{
+    Error,
+    socket::{Socket, low_water},
+    tls_stream::TlsStream,
+};
 
 pub(crate) enum Transport {
     Plain(Socket),
@@ -58,40 +59,6 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.socket_mut(),
-        }
-    }
-}
-
-/// For how many bytes a receive may wait when `to_come` bytes of content are certain to come, of which
-/// `received` at most have arrived. Encrypted bytes are never fewer than their content.
-pub(crate) fn low_water(to_come: u64, received: usize) -> u32 {
-    let certain = to_come.saturating_sub(received as u64).max(1);
-    u32::try_from(certain).map_or(LOW_WATER, |certain| certain.min(LOW_WATER))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_receive_waits_for_nothing_that_may_not_come() {
-        let table = [
-            (0, 0, 1),
-            (1, 0, 1),
-            (1000, 0, 1000),
-            (1000, 999, 1),
-            (1000, 5000, 1),
-            (200_000, 100_000, 100_000),
-            (200_000, 1, LOW_WATER),
-            (u64::MAX, 0, LOW_WATER),
-            (1 << 32, 0, LOW_WATER),
-        ];
-        for (to_come, received, expected) in table {
-            assert_eq!(
-                low_water(to_come, received),
-                expected,
-                "{to_come} {received}"
-            );
         }
     }
 }
