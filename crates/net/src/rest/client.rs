@@ -10,13 +10,14 @@ use reqwest::{
 };
 use url::Url;
 
+use super::{Repeat, retry};
 use crate::{
-    Error, Kind, Proxies, Repeat, Settings,
+    Error, Kind, Proxies, Settings,
     error::resolve_error,
     origin::Origin,
     proxy::proxy_credentials,
-    redirect, retry,
-    verify::{broken_tls, handshake_error},
+    redirect,
+    tls::{broken_tls, handshake_error},
 };
 
 /// How long an idle connection is kept for the next call.

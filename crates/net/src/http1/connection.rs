@@ -5,14 +5,12 @@ use std::{fmt, time::Duration};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
-use crate::{
-    Error, Kind, Proxy,
+use super::{
     body::{Body, ReadAhead},
     head::{self, Framing, Head, field},
-    origin::Origin,
-    proxy::proxy_credentials,
     transport::Transport,
 };
+use crate::{Error, Kind, Proxy, origin::Origin, proxy::proxy_credentials};
 
 /// Interim answers skipped for one request.
 const MAX_INTERIM: usize = 16;

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
 use tokio::time::Instant;
 
-use crate::{Answer, Backoff, Error, content_range::decimal};
+use super::Answer;
+use crate::{Backoff, Error, content_range::decimal};
 
 /// When to repeat a request.
 ///

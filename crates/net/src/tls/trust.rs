@@ -10,7 +10,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use rustls_platform_verifier::Verifier as SystemVerifier;
 
-use crate::{Error, Kind, verify::Verifier};
+use super::verify::Verifier;
+use crate::{Error, Kind};
 
 /// Whom to trust.
 #[derive(Clone, Default)]

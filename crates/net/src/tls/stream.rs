@@ -12,10 +12,10 @@ use rustls::{
 };
 use rustls_pki_types::ServerName;
 
+use super::verify::{broken_tls, handshake_error};
 use crate::{
     Error, Kind,
-    socket::{Socket, low_water},
-    verify::{broken_tls, handshake_error},
+    tcp::{Socket, low_water},
 };
 
 /// Size of the receive buffer. The low-water mark and a partial record fit into it well.

@@ -7,15 +7,17 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use url::{Host, Url};
 
-use crate::{
-    Cancel, Clock, Connection, Error, Kind, Proxies, Proxy, Settings, Timeouts,
-    dial::dial,
+use super::{
+    Connection,
     head::{self, field},
+    transport::Transport,
+};
+use crate::{
+    Cancel, Clock, Error, Kind, Proxies, Proxy, Settings, Timeouts,
     origin::Origin,
     proxy::proxy_credentials,
-    socket::Socket,
-    tls_stream::TlsStream,
-    transport::Transport,
+    tcp::{Socket, dial},
+    tls::TlsStream,
 };
 
 /// Opens connections with one TLS configuration, whose sessions they resume. Cheap to clone.

@@ -1,10 +1,10 @@
 //! Reads a body where its head says it is (RFC 9112, 6 and 7).
 
-use crate::{
-    Error, Kind,
+use super::{
     head::{Framing, chunk_size},
     transport::Transport,
 };
+use crate::{Error, Kind};
 
 /// Longest line of a chunk's size, in bytes, and all trailers together.
 const MAX_LINE: usize = 4 << 10;

@@ -13,7 +13,8 @@ use rustix::{
     net::{RecvFlags, recv, sockopt::set_socket_linger},
 };
 
-use crate::{Cancel, Clock, Error, Kind, sockopt::set_receive_low_water};
+use super::sockopt::set_receive_low_water;
+use crate::{Cancel, Clock, Error, Kind};
 
 /// How long one system call blocks at most, and so how soon a cancellation is seen.
 const SLICE: Duration = Duration::from_millis(250);
@@ -197,7 +198,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::{Connection, Trust, origin::Origin, tls_stream::TlsStream, transport::Transport};
+    use crate::{Connection, Trust, http1::transport::Transport, origin::Origin, tls::TlsStream};
 
     const HOUR: Duration = Duration::from_hours(1);
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{
     Error,
-    socket::{Socket, low_water},
-    tls_stream::TlsStream,
+    tcp::{Socket, low_water},
+    tls::TlsStream,
 };
 
 pub(crate) enum Transport {
