@@ -1,6 +1,6 @@
 //! A small REST client for control calls: bounded answers, bounded time, redirects by hand.
 
-use std::{error, fmt, io, sync::Arc, time::Duration};
+use std::{error, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, header::USER_AGENT};
@@ -10,7 +10,7 @@ use reqwest::{
 };
 use url::Url;
 
-use super::{Repeat, retry};
+use super::{Answer, Request, retry};
 use crate::{
     Error, Kind, Proxies, Settings,
     error::resolve_error,
@@ -28,36 +28,6 @@ const IDLE: Duration = Duration::from_secs(30);
 pub struct Rest {
     client: Client,
     proxies: Proxies,
-}
-
-/// One request. `Debug` shows the method and the origin only.
-#[derive(Clone)]
-pub struct Request {
-    /// Method. Redirects are followed for `GET` and `HEAD` only.
-    pub method: Method,
-    /// Absolute URL.
-    pub url: Url,
-    /// Headers; secret values are marked sensitive by the caller.
-    pub headers: HeaderMap,
-    /// Body; empty for none.
-    pub body: Bytes,
-    /// For the whole exchange, one try.
-    pub timeout: Duration,
-    /// When to repeat it.
-    pub retry: Repeat,
-}
-
-/// An answer, its body read whole. `Debug` shows the status and the origin only.
-#[derive(Clone)]
-pub struct Answer {
-    /// Status.
-    pub status: StatusCode,
-    /// Headers.
-    pub headers: HeaderMap,
-    /// Body, at most [`Rest::MAX_BODY`] bytes.
-    pub body: Bytes,
-    /// The URL that answered, after redirects.
-    pub url: Url,
 }
 
 impl Rest {
@@ -268,18 +238,6 @@ impl Rest {
     }
 }
 
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Request({} {})", self.method, shown(&self.url))
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Answer({} from {})", self.status, shown(&self.url))
-    }
-}
-
 /// The system's resolver, with errors that can be told apart from those of connecting.
 struct Resolver;
 
@@ -295,11 +253,6 @@ impl Resolve for Resolver {
             }
         })
     }
-}
-
-/// What may be shown of a URL.
-fn shown(url: &Url) -> String {
-    Origin::of(url).map_or_else(|_| "no origin".to_owned(), |origin| origin.to_string())
 }
 
 /// Whether a proxy answered 407 to the request for a tunnel. hyper-util keeps the type to itself.

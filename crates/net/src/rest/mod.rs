@@ -1,7 +1,9 @@
 //! The REST client of the control calls.
 
 mod client;
+mod message;
 mod retry;
 
-pub use client::{Answer, Request, Rest};
-pub use retry::{Repeat, retry_after};
+pub use client::Rest;
+pub use message::{Answer, Repeat, Request};
+pub use retry::retry_after;

@@ -1,39 +1,12 @@
-//! When to repeat a request, and how long to wait before.
+//! The retries of a request: what is repeated, and after how long.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
 use tokio::time::Instant;
 
-use super::Answer;
+use super::{Answer, Repeat};
 use crate::{Backoff, Error, content_range::decimal};
-
-/// When to repeat a request.
-///
-/// Transient network errors ([`crate::Kind::is_transient`]) and the answers 429, 502, 503 and 504
-/// are retried, by [`Repeat::Idempotent`] also 500: after the default [`Backoff`], and not before
-/// the answer's `Retry-After`. A retry that would start after the given time is not made: the last
-/// answer or error is returned instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
-    /// Never: the caller decides (a POST whose answer was lost).
-    Never,
-    /// For at most this long in all. `POST` and `PATCH` are repeated only where the server surely did
-    /// not act on them: the request was not sent ([`Error::was_sent`]), or was refused by 429 or 503.
-    Safe(Duration),
-    /// For at most this long in all, whatever the method: the caller knows that acting on the
-    /// request twice does no harm (a log-in).
-    Idempotent(Duration),
-}
-
-impl Repeat {
-    const fn budget(self) -> Option<Duration> {
-        match self {
-            Self::Never => None,
-            Self::Safe(budget) | Self::Idempotent(budget) => Some(budget),
-        }
-    }
-}
 
 /// The wait that a `Retry-After` header asks for (RFC 9110, 10.2.3): seconds, or a date, of which
 /// `now` is subtracted. `None` when it is absent or malformed; zero when the date has passed.
@@ -49,8 +22,8 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// Runs `attempt` until its outcome is final or the policy's time is used up.
 ///
-/// The attempt is a closure that gives a future, not an asynchronous closure: only so can the
-/// compiler see that a caller's future may move between threads.
+/// The attempt is a closure that returns a future, not an asynchronous closure, because the compiler
+/// cannot see of the latter that a caller's future may move between threads.
 pub(crate) async fn run<F>(
     policy: Repeat,
     method: &Method,
@@ -63,14 +36,14 @@ where
     let Some(budget) = policy.budget() else {
         return attempt().await;
     };
-    let repeatable = matches!(policy, Repeat::Idempotent(_));
-    let harmless = repeatable || !matches!(*method, Method::POST | Method::PATCH);
+    let retries_500 = matches!(policy, Repeat::Idempotent(_));
+    let is_idempotent = retries_500 || !matches!(*method, Method::POST | Method::PATCH);
     let start = Instant::now();
     let mut random = fastrand::Rng::new();
     let mut failures = 0;
     loop {
         let outcome = attempt().await;
-        if !may_repeat(&outcome, harmless, repeatable) {
+        if !may_retry(&outcome, is_idempotent, retries_500) {
             return outcome;
         }
         let asked = outcome
@@ -88,23 +61,23 @@ where
                 peer,
                 status = answer.status.as_u16(),
                 ?delay,
-                "the server is busy; asking again"
+                "the server is busy; retrying"
             ),
-            Err(error) => tracing::info!(peer, %error, ?delay, "no answer; asking again"),
+            Err(error) => tracing::info!(peer, %error, ?delay, "no answer; retrying"),
         }
         tokio::time::sleep(delay).await;
     }
 }
 
-fn may_repeat(outcome: &Result<Answer, Error>, harmless: bool, repeatable: bool) -> bool {
+fn may_retry(outcome: &Result<Answer, Error>, is_idempotent: bool, retries_500: bool) -> bool {
     match outcome {
         Ok(answer) => match answer.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => true,
-            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => harmless,
-            StatusCode::INTERNAL_SERVER_ERROR => repeatable,
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => is_idempotent,
+            StatusCode::INTERNAL_SERVER_ERROR => retries_500,
             _ => false,
         },
-        Err(error) => error.kind().is_transient() && (harmless || !error.was_sent()),
+        Err(error) => error.kind().is_transient() && (is_idempotent || !error.was_sent()),
     }
 }
 
