@@ -3,11 +3,13 @@
 use std::{error, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, header::USER_AGENT};
+use http::{HeaderMap, Method, StatusCode, Uri, header::USER_AGENT};
+use hyper_util::client::legacy::connect::{HttpConnector, proxy::Tunnel};
 use reqwest::{
     Client, Proxy,
     dns::{Addrs, Name, Resolve, Resolving},
 };
+use tower_service::Service;
 use url::Url;
 
 use super::{Answer, Request, retry};
@@ -22,6 +24,9 @@ use crate::{
 
 /// How long an idle connection is kept for the next call.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// The error of a request for a tunnel. hyper-util does not export its name.
+type TunnelError = <Tunnel<HttpConnector> as Service<Uri>>::Error;
 
 /// The client. Cheap to clone; connections are shared.
 #[derive(Debug, Clone)]
@@ -219,7 +224,7 @@ impl Rest {
             return Error::with_source(Kind::Connect, text, error);
         };
         let proxy = proxy.origin();
-        if wants_credentials(&error) {
+        if let Some(TunnelError::ProxyAuthRequired) = find(&error) {
             return proxy_credentials(origin, proxy);
         }
         // An operating system's error is of the way to the proxy; what else fails is its refusal.
@@ -253,18 +258,6 @@ impl Resolve for Resolver {
             }
         })
     }
-}
-
-/// Whether a proxy answered 407 to the request for a tunnel. hyper-util keeps the type to itself.
-fn wants_credentials(error: &reqwest::Error) -> bool {
-    let mut next = error::Error::source(error);
-    while let Some(error) = next {
-        if error.to_string().ends_with("proxy authorization required") {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 /// The first `E` in a chain of errors, those wrapped in I/O errors included.
