@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Exponential backoff with full jitter: a delay is a random part of a bound that starts at `first`,
-/// doubles with every failure in a row, and ends at `longest`.
+/// Exponential backoff with full jitter: a delay is a random part of a bound that starts at
+/// `first`, doubles with every failure in a row, and ends at `longest`.
 ///
 /// The random part starts at zero, so that connections which failed together, because their server
 /// restarted, do not come back together.

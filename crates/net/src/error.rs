@@ -2,7 +2,7 @@
 
 use std::{error, fmt, io};
 
-/// What went wrong. The kind decides whether the request is repeated; text is for people.
+/// What went wrong. The kind decides whether the request is retried; text is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A setting cannot be used (a CA bundle without a certificate, a malformed proxy URL).
@@ -33,7 +33,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether the same request may succeed later without anybody changing a setting.
+    /// Whether the same request may succeed later without a change of settings.
     #[must_use]
     pub const fn is_transient(self) -> bool {
         match self {
@@ -51,7 +51,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// Errors of these kinds can happen after a request was sent; the others are of the time before.
+    /// Errors of these kinds can happen after a request was sent; the others happen before.
     const fn may_follow_a_request(self) -> bool {
         match self {
             Self::Stalled
@@ -105,7 +105,7 @@ impl Error {
         }
     }
 
-    /// The kind.
+    /// What went wrong, for decisions.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind

@@ -1,6 +1,7 @@
 //! Network access of the movers, from one set of [`Settings`]:
 //!
-//! * [`Rest`]: a small asynchronous client for the control calls (engine, Keystone, Glance metadata);
+//! * [`Rest`]: a small asynchronous client for the control calls (engine, Keystone, Glance
+//!   metadata);
 //! * [`Connection`]: a blocking HTTP/1.1 connection for the data path, which decrypts into the
 //!   caller's buffer with one copy per byte.
 //!

@@ -21,8 +21,8 @@ pub(crate) struct ReadAhead {
     start: usize,
 }
 
-/// The position in the body of one answer, by what the answer's framing states. How many bytes it should
-/// hold is for the caller to check.
+/// The position in the body of one answer, by what the answer's framing states. How many bytes it
+/// should hold is for the caller to check.
 #[derive(Debug)]
 pub(crate) struct Body {
     state: State,
@@ -142,6 +142,9 @@ impl Body {
         Ok(filled)
     }
 
+    /// Reads at least one byte of data, or 0 at the end of the body.
+    ///
+    /// A loop, since some states give no data: a chunk's line, the CRLF behind it, the trailers.
     fn read_some(
         &mut self,
         buf: &mut [u8],
@@ -162,6 +165,8 @@ impl Body {
                     };
                     return Ok(count);
                 }
+                // The CRLF behind a chunk's data is read with the next chunk's line, not with the
+                // data: the data is delivered although the server may be slow to send more.
                 State::ChunkData(0) => {
                     if !self.line(read_ahead, transport)?.is_empty() {
                         return Err(broken_chunk(transport.peer()));
@@ -185,6 +190,8 @@ impl Body {
                         Some(size) => self.state = State::ChunkData(size),
                     }
                 }
+                // No length is stated. The end of the stream ends a wait as well, so that this may
+                // be for as many bytes as any.
                 State::Close => {
                     let count = match read_ahead.take(buf) {
                         0 => transport.read(buf, u64::MAX)?,
@@ -199,7 +206,8 @@ impl Body {
         }
     }
 
-    /// Between 1 and `left` bytes of data, of which `to_come` bytes at least still come.
+    /// Between 1 and `left` bytes of data. At least `to_come` bytes are still to be sent, data and
+    /// framing together, so that a receive may wait for many of them at a time.
     fn data(
         &self,
         buf: &mut [u8],

@@ -15,8 +15,8 @@ use crate::{Error, Kind, Proxy, origin::Origin, proxy::proxy_credentials};
 /// Interim answers skipped for one request.
 const MAX_INTERIM: usize = 16;
 
-/// One connection. At most one request is under way; its body must be read to the end before the
-/// next, otherwise the connection is not reusable. `Debug` shows the origin only.
+/// One connection, for one request after another. The body of an answer must be read to its end,
+/// otherwise the connection is not reusable. `Debug` shows the origin only.
 pub struct Connection {
     transport: Transport,
     origin: Origin,
@@ -31,9 +31,9 @@ pub struct Connection {
 /// Status and headers of an answer. `Debug` leaves the headers out.
 #[derive(Clone)]
 pub struct ResponseHead {
-    /// Status.
+    /// The final status, after interim answers.
     pub status: StatusCode,
-    /// Headers.
+    /// The header fields that came with it.
     pub headers: HeaderMap,
     /// Length of the body when the answer states one.
     pub content_length: Option<u64>,
@@ -58,8 +58,8 @@ impl Connection {
         }
     }
 
-    /// Sends `GET` for the path and query of `url` with the extra headers, and reads the head of the
-    /// answer. Interim 1xx answers are skipped; redirects are answers like others.
+    /// Sends `GET` for the path and query of `url` with the extra headers, and reads the head of
+    /// the answer. Interim 1xx answers are skipped; redirects are answers like others.
     ///
     /// # Errors
     /// [`Error::was_sent`] is false where no byte of the request was sent, such as on a kept
@@ -106,8 +106,8 @@ impl Connection {
     /// `buf.len()` means the end of the body, as its length or its chunks state it.
     ///
     /// # Errors
-    /// The number of bytes that are valid in `buf` comes with the error: they were received in order
-    /// and may be used.
+    /// The number of bytes that are valid in `buf` comes with the error: they were received in
+    /// order and may be used.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, (usize, Error)> {
         self.body
             .read(buf, &mut self.read_ahead, &mut self.transport)

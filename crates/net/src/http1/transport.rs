@@ -14,8 +14,9 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Reads at least one byte, or 0 at an orderly end. `to_come` is a lower bound of the bytes that
-    /// the peer still will send: receives wait for many at a time, but for none that may not come.
+    /// Reads at least one byte, or 0 at an orderly end. `to_come` is a lower bound of the bytes
+    /// that the peer still will send: receives wait for many at a time, but for none that may not
+    /// come.
     pub(crate) fn read(&mut self, buf: &mut [u8], to_come: u64) -> Result<usize, Error> {
         match self {
             Self::Plain(socket) => socket.read(buf, low_water(to_come, 0)),
@@ -37,8 +38,8 @@ impl Transport {
         }
     }
 
-    /// Whether nothing speaks against another request now. A server that closes at this very moment
-    /// is seen only later.
+    /// Whether another request can be sent now. A server that closes at this very moment is seen
+    /// only later.
     pub(crate) fn is_open(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_open(true),

@@ -13,7 +13,7 @@ use crate::origin::Origin;
 pub struct Request {
     /// The method. Redirects are followed for `GET` and `HEAD` only.
     pub method: Method,
-    /// Absolute URL.
+    /// The absolute URL.
     pub url: Url,
     /// Headers; secret values are marked sensitive by the caller.
     pub headers: HeaderMap,
@@ -28,9 +28,9 @@ pub struct Request {
 /// An answer, its body read whole. `Debug` shows the status and the origin only.
 #[derive(Clone)]
 pub struct Answer {
-    /// Status.
+    /// The status, whatever it is.
     pub status: StatusCode,
-    /// Headers.
+    /// The header fields of the last answer, after redirects.
     pub headers: HeaderMap,
     /// Body, at most [`crate::Rest::MAX_BODY`] bytes.
     pub body: Bytes,
@@ -42,8 +42,8 @@ pub struct Answer {
 ///
 /// Transient network errors ([`crate::Kind::is_transient`]) and the answers 429, 502, 503 and 504
 /// are retried, by [`Repeat::Idempotent`] also 500: after the default [`crate::Backoff`], and not
-/// before the answer's `Retry-After`. A retry that would start after the given time is not made: the
-/// last answer or error is returned instead.
+/// before the answer's `Retry-After`. A retry that would start after the given time is not made:
+/// the last answer or error is returned instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
     /// Never: the caller decides (a POST whose answer was lost).

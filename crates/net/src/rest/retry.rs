@@ -22,8 +22,8 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// Runs `attempt` until its outcome is final or the policy's time is used up.
 ///
-/// The attempt is a closure that returns a future, not an asynchronous closure, because the compiler
-/// cannot see of the latter that a caller's future may move between threads.
+/// The attempt is a closure that returns a future, not an asynchronous closure, because the
+/// compiler cannot see of the latter that a caller's future may move between threads.
 pub(crate) async fn run<F>(
     policy: Repeat,
     method: &Method,

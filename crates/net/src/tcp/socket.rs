@@ -49,8 +49,9 @@ impl Socket {
         deadline: Duration,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        // To be closed by a reset. A pod's address goes with the pod: a server that still has bytes to send would get
-        // no answer any more, and hold the disk until TCP gives up, a quarter of an hour later.
+        // To be closed by a reset. A pod's address goes with the pod: a server that still has
+        // bytes to send would get no answer any more, and hold the disk until TCP gives up, a
+        // quarter of an hour later.
         set_socket_linger(&stream, Some(Duration::ZERO))?;
         stream.set_write_timeout(Some(SLICE))?;
         Ok(Self {
@@ -89,11 +90,12 @@ impl Socket {
         let since = self.clock.now();
         loop {
             self.check(since)?;
-            // The wait is a call of its own, which leaves the bytes in the queue. A receive that blocks takes out
-            // what has come, and is then woken only when as many bytes as the mark lie in the queue once more; at the
-            // end of an answer they never do, and it sleeps until its time-out.
-            // How the wait ends does not matter: bytes below the mark at the end of the slice, the end of the stream
-            // and an error are all seen by the receive.
+            // The wait is a call of its own, which leaves the bytes in the queue. A receive that
+            // blocks takes out what has come, and is then woken only when as many bytes as the
+            // mark lie in the queue once more; at the end of an answer they never do, and it
+            // sleeps until its time-out. How the wait ends does not matter: bytes below the mark
+            // at the end of the slice, the end of the stream and an error are all seen by the
+            // receive.
             match poll(
                 &mut [PollFd::new(&self.stream, PollFlags::IN)],
                 Some(&self.slice),
@@ -126,7 +128,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Whether the peer still holds its side open; with `quiet`, also that it has sent nothing more.
+    /// Whether the peer still holds its side open; with `quiet`, also that it has sent nothing
+    /// more.
     pub(crate) fn is_open(&self, quiet: bool) -> bool {
         let mut events = PollFlags::RDHUP;
         if quiet {
@@ -171,8 +174,9 @@ impl Socket {
     }
 }
 
-/// The low-water mark (`SO_RCVLOWAT`) of a receive: how many bytes it may wait for when `to_come` bytes of content are certain to come, of which
-/// `received` at most have arrived. Encrypted bytes are never fewer than their content.
+/// The low-water mark (`SO_RCVLOWAT`) of a receive: how many bytes it may wait for when `to_come`
+/// bytes of content are certain to come, of which `received` at most have arrived. Encrypted bytes
+/// are never fewer than their content.
 pub(crate) fn low_water(to_come: u64, received: usize) -> u32 {
     let certain = to_come.saturating_sub(received as u64).max(1);
     u32::try_from(certain).map_or(LOW_WATER, |certain| certain.min(LOW_WATER))
@@ -202,7 +206,8 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    /// A clock that stands still, and opens a gate when it is looked at: just before bytes are waited for.
+    /// A clock that stands still, and opens a gate when it is read: just before bytes are waited
+    /// for.
     #[derive(Debug, Clone, Default)]
     struct Opening(Arc<Mutex<Option<Gate>>>);
 
@@ -219,8 +224,8 @@ mod tests {
         }
     }
 
-    /// A server of `bytes`, and a connection to it on which a receive that waits for the end of its slice
-    /// waits for an hour.
+    /// A server of `bytes`, and a connection to it on which a receive that waits for the end of
+    /// its slice waits for an hour.
     struct Bench {
         server: Server,
         connection: Connection,

@@ -31,7 +31,7 @@ pub(crate) struct TlsStream {
     start: usize,
     end: usize,
     outgoing: Vec<u8>,
-    /// The part of a decrypted record that found no place with the caller.
+    /// The part of a decrypted record for which the caller's buffer had no room.
     leftover: Vec<u8>,
     leftover_start: usize,
     /// An error that is reported once the bytes before it are.
@@ -40,22 +40,22 @@ pub(crate) struct TlsStream {
     closed: bool,
 }
 
-/// What one look at the received bytes brought.
+/// The result of one step over the received bytes.
 enum Step {
-    /// Something happened inside; look again.
+    /// The state changed; take the next step.
     Again,
-    /// This many bytes were put out.
+    /// This many decrypted bytes were copied out.
     Data(usize),
     /// The bytes to send were sent.
     Sent,
-    /// Nothing more without receiving. True once the handshake is done.
+    /// The next step needs more received bytes. True once the handshake is done.
     Wants(bool),
     /// The peer closed in order.
     Closed,
 }
 
 impl TlsStream {
-    /// Shakes hands.
+    /// Makes the TLS handshake.
     pub(crate) fn connect(
         socket: Socket,
         config: Arc<ClientConfig>,
@@ -160,11 +160,16 @@ impl TlsStream {
         }
     }
 
-    /// Whether decrypted bytes are left that nobody has read.
+    /// Whether the next read returns without receiving: decrypted bytes, an error or the end.
     pub(crate) fn has_leftover(&self) -> bool {
         self.leftover_start < self.leftover.len() || self.failed.is_some() || self.closed
     }
 
+    /// Lets rustls process the received bytes up to its next state, and does what that state needs.
+    ///
+    /// rustls holds no bytes itself. It works in `incoming`, which the state borrows, and says in
+    /// `discard` how many bytes it is done with. So `start` moves on after the state was dealt
+    /// with.
     fn step(&mut self, out: &mut [u8], send: Option<&[u8]>) -> Result<Step, Error> {
         let Self {
             socket,
@@ -181,6 +186,8 @@ impl TlsStream {
         let UnbufferedStatus { discard, state, .. } = tls.process_tls_records(received);
         let step = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                // Every record of this state is taken, whether or not `out` has room for it: its
+                // bytes lie in `incoming` and are lost with the next receive.
                 let mut count = 0;
                 while let Some(record) = traffic.next_record() {
                     let payload = record
@@ -198,6 +205,8 @@ impl TlsStream {
                 Step::Data(count)
             }
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                // rustls tells the size of a handshake message only to a caller with too little
+                // room.
                 if let Err(EncodeError::InsufficientSize(size)) =
                     append(outgoing, 0, |to| data.encode(to))
                 {
@@ -207,6 +216,7 @@ impl TlsStream {
                 Step::Again
             }
             Ok(ConnectionState::TransmitTlsData(data)) => {
+                // rustls counts the bytes as sent from `done` on, so that has to come last.
                 socket.write_all(outgoing)?;
                 outgoing.clear();
                 data.done();
@@ -215,6 +225,8 @@ impl TlsStream {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => match send {
                 None => Step::Wants(true),
                 Some(data) => {
+                    // Records may be much smaller than their limit of 16 KiB; the retry with the
+                    // exact size is for those that are smaller than assumed here.
                     let room = data.len() + RECORD_OVERHEAD * (data.len() / 1024 + 2);
                     if let Err(EncryptError::InsufficientSize(size)) =
                         append(outgoing, room, |to| traffic.encrypt(data, to))
@@ -236,6 +248,7 @@ impl TlsStream {
                 ));
             }
             Err(error) => {
+                // The peer learns the reason by an alert, which rustls makes in further states.
                 *start += discard;
                 let error = self.tls_error(error);
                 self.send_alert();
@@ -246,7 +259,7 @@ impl TlsStream {
         Ok(step)
     }
 
-    /// Tells the peer why, as far as it still listens.
+    /// Sends the alert of a fatal error, as far as the peer still reads.
     fn send_alert(&mut self) {
         // rustls must not be asked for more after a fatal error than what it has to send.
         while self.tls.wants_write() {
@@ -256,7 +269,7 @@ impl TlsStream {
             let Ok(ConnectionState::EncodeTlsData(mut data)) = state else {
                 break;
             };
-            // An alert that is not sent is only less polite.
+            // Without the alert, the peer sees a connection that ends without a reason.
             let _ = append(&mut self.outgoing, 1024, |to| data.encode(to));
             self.start += discard;
         }
