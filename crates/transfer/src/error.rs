@@ -2,8 +2,8 @@
 
 use std::{error, fmt, time::Duration};
 
-/// What went wrong. The kind decides whether a range is read again, and which exit code a mover
-/// gives; text is for people.
+/// What went wrong. The kind decides whether a range is retried, and which exit code a mover gives;
+/// text is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The caller's stop flag was pulled.
@@ -77,7 +77,8 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error without a deeper cause. `context` must be free of secrets (an imageio ticket is one).
+    /// An error without a deeper cause. `context` must be free of secrets (an imageio ticket is
+    /// one).
     pub fn new(kind: Kind, context: impl Into<String>) -> Self {
         Self {
             kind,
@@ -101,20 +102,20 @@ impl Error {
         }
     }
 
-    /// The same error with the server's word on when to come back (`Retry-After`).
+    /// The same error with the delay that the server asks for (`Retry-After`).
     #[must_use]
     pub fn after(mut self, delay: Option<Duration>) -> Self {
         self.retry_after = delay;
         self
     }
 
-    /// The kind.
+    /// What went wrong, for decisions.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// How long the server asks to wait, if it said so.
+    /// How long the server asks to wait, if it asks.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after

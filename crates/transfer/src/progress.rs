@@ -1,4 +1,4 @@
-//! What has happened so far: counters that cost next to nothing, read by whoever shows them.
+//! What has happened so far: counters that cost next to nothing, for logs and metrics to read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,16 +7,16 @@ use crate::Kind;
 /// What the engine is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Phase {
-    /// Not started.
+    /// The copy has not started.
     #[default]
     Preparing,
-    /// Reading, writing and zeroing.
+    /// Data is read and written, and zeroes are made.
     Copying,
-    /// Waiting for the digest.
+    /// All is written; the digest is not compared yet.
     Verifying,
-    /// Waiting for stable storage.
+    /// The target is being synced to stable storage.
     Syncing,
-    /// Done.
+    /// The data is durable and proven.
     Done,
 }
 
@@ -34,7 +34,7 @@ impl Phase {
     }
 }
 
-/// Why something was repeated.
+/// Why a request, or a whole copy, was retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RetryReason {
     /// [`Kind::Network`].
@@ -59,7 +59,7 @@ impl RetryReason {
         Self::Lost,
     ];
 
-    /// The reason for repeating after an error of this kind; `None` for kinds that end a copy.
+    /// The reason for a retry after an error of this kind; `None` for kinds that end a copy.
     #[must_use]
     pub const fn of(kind: Kind) -> Option<Self> {
         match kind {
@@ -85,18 +85,18 @@ impl RetryReason {
     }
 }
 
-/// How often something was repeated, by reason.
+/// How many retries there were, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retries([u64; RetryReason::ALL.len()]);
 
 impl Retries {
-    /// Repetitions for one reason.
+    /// Retries for one reason.
     #[must_use]
     pub const fn of(self, reason: RetryReason) -> u64 {
         self.0[reason as usize]
     }
 
-    /// All repetitions.
+    /// All retries.
     #[must_use]
     pub fn sum(self) -> u64 {
         self.0.iter().sum()
@@ -114,7 +114,7 @@ pub struct Snapshot {
     pub zero: u64,
     /// Body bytes received, repeats included.
     pub received: u64,
-    /// Requests that were repeated.
+    /// Requests that were retried.
     pub retries: Retries,
     /// What the engine is doing.
     pub phase: Phase,
@@ -138,7 +138,7 @@ pub struct Progress(Mutex<Counters>);
 #[derive(Debug, Default)]
 struct Counters {
     shown: Snapshot,
-    /// Data and zero bytes of the pass under way, which may lag behind what an earlier one has shown.
+    /// Data and zero bytes of the current pass, which may be fewer than an earlier one has shown.
     data: u64,
     zero: u64,
 }
@@ -156,7 +156,7 @@ impl Progress {
         self.lock().shown
     }
 
-    /// Counts a repetition. The engine counts its own; a caller that starts over with a new source
+    /// Counts a retry. The engine counts its own; a caller that starts over with a new source
     /// counts [`RetryReason::Lost`].
     pub fn retried(&self, reason: RetryReason) {
         self.lock().shown.retries.0[reason as usize] += 1;
@@ -167,7 +167,7 @@ impl Progress {
         self.lock().shown.phase = phase;
     }
 
-    /// A pass over a source of `total` bytes begins with nothing in place.
+    /// Starts a pass over a source of `total` bytes, with nothing in place.
     pub(crate) fn begin(&self, total: u64) {
         let mut counters = self.lock();
         counters.shown.total = total;
@@ -176,7 +176,7 @@ impl Progress {
         counters.zero = 0;
     }
 
-    /// Bytes that the pass under way has put in place.
+    /// Bytes that the current pass has put in place.
     pub(crate) fn in_place(&self) -> u64 {
         let counters = self.lock();
         counters.data.saturating_add(counters.zero)
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_shown_falls_when_a_pass_begins_over() {
+    fn nothing_shown_falls_when_a_pass_restarts() {
         let progress = Progress::new();
         let mut last = Snapshot::default();
         let mut check = || {

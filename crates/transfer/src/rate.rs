@@ -1,11 +1,11 @@
-//! How fast it goes, and how long it will take: from snapshots and the times at which they were taken.
+//! How fast it goes, and how long it will take: from snapshots and the times at which they were
+//! taken.
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::Snapshot;
 
-/// Moving averages over the last seconds. Whoever shows progress keeps one and feeds it with
-/// snapshots, at any pace.
+/// A moving average over the last seconds, fed with snapshots at any pace.
 #[derive(Debug, Clone)]
 pub struct Rate {
     window: Duration,
@@ -31,7 +31,7 @@ impl Rate {
         }
     }
 
-    /// Takes note of a snapshot taken at `at`, on any clock that does not go back.
+    /// Adds a snapshot taken at `at`, on any clock that does not go back.
     pub fn observe(&mut self, at: Duration, snapshot: &Snapshot) {
         let sample = Sample {
             at,
@@ -55,8 +55,8 @@ impl Rate {
         }
     }
 
-    /// Bytes of the source that came into place per second, zeroes included; 0 until two moments have
-    /// been observed.
+    /// Bytes of the source that came into place per second, zeroes included; 0 until two moments
+    /// have been observed.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
     pub fn done(&self) -> f64 {

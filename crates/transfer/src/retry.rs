@@ -10,9 +10,10 @@ use net::Backoff;
 pub struct RetryPolicy {
     /// Tries of one request in a row without a single byte; at least 1.
     pub tries: u32,
-    /// Answers in a row, each on a new connection, that begin right and end before their first byte,
-    /// all at the same byte of the disk; at least 1. An outage refuses, resets or is silent; this is
-    /// what stored data that is cut short or damaged looks like, and waiting does not heal it.
+    /// Answers in a row, each on a new connection, that begin right and end before their first
+    /// byte, all at the same byte of the disk; at least 1. An outage refuses, resets or is silent;
+    /// this is what stored data that is cut short or damaged looks like, and waiting does not heal
+    /// it.
     pub cut_short: u32,
     /// The copy ends after this long without a byte on any connection.
     pub no_progress_timeout: Duration,
@@ -22,8 +23,8 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// 10 minutes without a byte, and the default backoff; tries without limit within that time, but
-    /// 12 answers that are cut short, which takes between one and three minutes.
+    /// 10 minutes without a byte, and the default backoff; tries without limit within that time,
+    /// but 12 answers that are cut short, which takes between one and three minutes.
     fn default() -> Self {
         Self {
             tries: u32::MAX,

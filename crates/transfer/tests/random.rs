@@ -1,5 +1,5 @@
-//! Any disk, any number of connections, any faults: the target equals the source, or the error is the
-//! right one.
+//! Any disk, any number of connections, any faults: the target equals the source, or the error is
+//! the right one.
 
 #![allow(
     clippy::unwrap_used,

@@ -56,9 +56,9 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next task, with all the buffers reserved that it will hold at a time; `None` at the end of
-    /// the disk. Blocks until there is memory for it: whoever comes later waits at the lock, so that
-    /// no later task gets the buffers that an earlier one needs.
+    /// The next task, with all the buffers reserved that it will hold at a time; `None` at the end
+    /// of the disk. Blocks until there is memory for it: workers that come later wait at the lock,
+    /// so that no later task gets the buffers that an earlier one needs.
     ///
     /// # Errors
     /// Those of [`crate::Source::extents`]; the same task can be asked for again.
@@ -97,8 +97,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The longest range of one request on a disk of `size` bytes: every worker gets several, so that none
-/// is alone at work for long in the end.
+/// The longest range of one request on a disk of `size` bytes: every worker gets several, so that
+/// none is alone at work for long in the end.
 fn plain_task(size: u64, workers: NonZeroUsize) -> u64 {
     const OF_EACH_WORKER: u64 = 8;
     let even = size / (workers.get() as u64).saturating_mul(OF_EACH_WORKER);

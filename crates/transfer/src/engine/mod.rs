@@ -1,9 +1,10 @@
 //! The copy itself.
 //!
-//! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] moves the
-//! bytes of its own connection through buffers of the [`pool`], [`sequence`] brings them back into
-//! order for the digest, [`retry_budget`] decides what follows an error, [`pass`] runs the threads of
-//! all that on what is [`shared`], and [`keep_alive`] calls the server while nothing is read from it.
+//! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] moves
+//! the bytes of its own connection through buffers of the [`pool`], [`sequence`] brings them back
+//! into order for the digest, [`retry_budget`] decides what follows an error, [`pass`] runs the
+//! threads of all that on what is [`shared`], and [`keep_alive`] calls the server while nothing is
+//! read from it.
 
 mod activity;
 mod cursor;
@@ -29,9 +30,10 @@ use self::{
 };
 use crate::{Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source};
 
-/// Longest range that is asked for with one request when no digest is computed, on a small and on a
-/// large disk: long enough that what a request costs does not count (a round trip, and a server that
-/// checks the token and its database again), short enough to keep all connections busy to the end.
+/// Longest range that is asked for with one request when no digest is computed, on a small and on
+/// a large disk: long enough that what a request costs does not count (a round trip, and a server
+/// that checks the token and its database again), short enough to keep all connections busy to the
+/// end.
 const PLAIN_TASKS: RangeInclusive<u64> = 8 << 20..=64 << 20;
 
 /// The same with a digest, which holds all tasks in work in memory.
@@ -41,10 +43,10 @@ const HASHED_TASK: u64 = 2 << 20;
 /// some seconds for it, and a stop waits for it.
 const ZERO_TASK: u64 = 64 << 20;
 
-/// What is compared with what.
+/// What proves that the copy equals the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verification {
-    /// Nothing.
+    /// Nothing but the count of the bytes.
     None,
     /// Our digest of the whole disk, computed while it passes, with one that was stated beforehand.
     Stated(Digest),
@@ -61,17 +63,17 @@ pub struct Options {
     pub verification: Verification,
     /// Whether zero blocks inside data are kept as holes (thin volumes stay thin).
     pub detect_zeroes: bool,
-    /// When to try again.
+    /// When to retry, and when to give up.
     pub retry: RetryPolicy,
-    /// After this time without a byte read, and again and again after it, the source is told that its
-    /// client is alive ([`Source::keep_alive`]): while zeroing, verifying, syncing or waiting. Well
-    /// below the inactivity time after which a server gives up; [`Duration::MAX`] means never.
+    /// Interval of the signs of life ([`Source::keep_alive`]) while no byte is read: during
+    /// zeroing, verifying, syncing or waiting. Well below the inactivity time after which a server
+    /// gives up; [`Duration::MAX`] means never.
     pub keep_alive: Duration,
 }
 
 impl Default for Options {
-    /// 4 connections, no verification, holes kept, the default retry policy, and a sign of life after
-    /// 20 s, a third of the shortest inactivity time of a server (imageio: 60 s).
+    /// 4 connections, no verification, holes kept, the default retry policy, and a sign of life
+    /// after 20 s, a third of the shortest inactivity time of a server (imageio: 60 s).
     fn default() -> Self {
         Self {
             connections: NonZeroUsize::MIN.saturating_add(3),
@@ -86,14 +88,14 @@ impl Default for Options {
 /// What a copy needs from its caller besides the settings.
 #[derive(Debug, Clone)]
 pub struct Controls {
-    /// Time.
+    /// The clock of all waits and limits.
     pub clock: Arc<dyn Clock>,
     /// Stop flag. The engine gives a child of it to the source, and pulls that when one of its own
     /// workers fails.
     pub cancel: Cancel,
     /// Seed of the jitter.
     pub seed: u64,
-    /// Counters.
+    /// The counters that the copy adds to.
     pub progress: Arc<Progress>,
 }
 
@@ -112,8 +114,8 @@ pub struct Report {
 /// to again after an error: it is prepared again.
 ///
 /// # Errors
-/// The most telling error of all workers; see [`Kind`]. What was written by then stays. No call to the
-/// source or the sink is under way or follows. [`Kind::Unusable`] for a source of 0 bytes and
+/// The most telling error of all workers; see [`Kind`]. What was written by then stays. No call to
+/// the source or the sink is under way or follows. [`Kind::Unusable`] for a source of 0 bytes and
 /// [`Kind::TargetTooSmall`] come before anything is written.
 pub fn copy(
     source: &dyn Source,
@@ -184,10 +186,11 @@ fn transfer(
 
 /// The restarts of a copy from an ordered source.
 ///
-/// Such a source cannot be asked for the missing part, and nothing proves that a second answer is the
-/// same object as the first. So every answer is taken whole or not at all: reading, writing and the
-/// digest start again from the first byte, and bytes of two answers are never mixed. That costs time
-/// with every error, so the copy is given up when passes in a row get no further than one before.
+/// Such a source cannot be asked for the missing part, and nothing proves that a second answer is
+/// the same object as the first. So every answer is taken whole or not at all: reading, writing
+/// and the digest start again from the first byte, and bytes of two answers are never mixed. That
+/// costs time with every error, so the copy is given up when passes in a row get no further than
+/// one before.
 #[derive(Debug, Default)]
 struct Restarts {
     furthest: u64,
@@ -198,8 +201,8 @@ impl Restarts {
     /// Passes in a row that got no further than an earlier one before the copy is given up.
     const MAX_WITHOUT_PROGRESS: u32 = 5;
 
-    /// Records a pass that ended after `reached` bytes with `error`; returns it unless it is time to
-    /// give up.
+    /// Records a pass that ended after `reached` bytes with `error`; returns it unless it is time
+    /// to give up.
     fn count(&mut self, reached: u64, error: Error) -> Result<Error, Error> {
         if reached > self.furthest {
             self.furthest = reached;
@@ -220,7 +223,8 @@ impl Restarts {
     }
 }
 
-/// That the threads have ended without an error is no proof that they did everything: the bytes are counted.
+/// Checks the count of the bytes: threads that ended without an error do not prove that they did
+/// all.
 fn covers(in_place: u64, size: u64) -> Result<(), Error> {
     if in_place == size {
         return Ok(());

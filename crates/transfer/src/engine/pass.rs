@@ -258,8 +258,8 @@ fn buffers(workers: NonZeroUsize, hashing: bool) -> usize {
     workers.get()
 }
 
-/// Which of two errors is reported. Stopped threads know nothing; what the target says is not hidden by
-/// what its failure does to the source; of equals, the first.
+/// Which of two errors is reported. Stopped threads know nothing; what the target says is not
+/// hidden by what its failure does to the source; of equals, the first.
 const fn severity(kind: Kind) -> u8 {
     match kind {
         Kind::Cancelled => 0,

@@ -83,8 +83,8 @@ impl<'a> RetryBudget<'a> {
     /// Waits before the retry that follows `error`.
     ///
     /// # Errors
-    /// The error itself when it is not transient, [`Kind::Exhausted`] with the error as its cause when
-    /// the budget is spent, [`Kind::Cancelled`].
+    /// The error itself when it is not transient, [`Kind::Exhausted`] with the error as its cause
+    /// when the budget is spent, [`Kind::Cancelled`].
     pub(super) fn back_off(&mut self, error: Error) -> Result<(), Error> {
         if self.stop.is_cancelled() {
             return Err(cancelled());

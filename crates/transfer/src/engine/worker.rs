@@ -23,9 +23,10 @@ pub(super) struct Worker<'s, 'a> {
     spare: Option<Lease<'a>>,
 }
 
-/// A reader and what it is about to give.
+/// A reader, and what it has been asked for.
 struct Positioned<'a> {
     reader: Box<dyn Reader + 'a>,
+    /// What it has not given yet: no new request is needed to read on from here.
     left: ByteRange,
     /// Whether it has read an earlier range and nothing of this one.
     is_kept: bool,
@@ -35,7 +36,7 @@ struct Positioned<'a> {
 struct Failed {
     /// Bytes that did arrive.
     arrived: usize,
-    /// Whether the right answer had begun.
+    /// Whether the answer's head had come and was right.
     has_begun: bool,
     error: Error,
 }
@@ -133,8 +134,8 @@ impl<'s, 'a> Worker<'s, 'a> {
         Ok(self.pool.take())
     }
 
-    /// Fills `buffer` with the first bytes of `left`, which is the rest of the task. What has arrived
-    /// is kept; only the missing part is asked for again.
+    /// Fills `buffer` with the first bytes of `left`, which is the rest of the task. What has
+    /// arrived is kept; only the missing part is asked for again.
     fn read(&mut self, buffer: &mut [u8], left: ByteRange) -> Result<(), Error> {
         self.retries.start();
         let (mut filled, mut cut_short) = (0, 0);

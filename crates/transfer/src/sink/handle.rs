@@ -35,8 +35,8 @@ const ZEROES: usize = 1 << 20;
 /// A file or device that is open for writing, twice: direct and through the page cache.
 ///
 /// Whole pages from aligned memory go directly to the device, everything else through the page
-/// cache. Since the border between the two is always the border of a page, no page is ever in both at
-/// a time, and concurrent writers of different bytes need no lock: within a page the kernel
+/// cache. Since the border between the two is always the border of a page, no page is ever in both
+/// at a time, and concurrent writers of different bytes need no lock: within a page the kernel
 /// merges them, and before a direct write it drops the pages of its range.
 #[derive(Debug)]
 pub(super) struct Handle {
@@ -135,7 +135,7 @@ impl Handle {
         Ok(())
     }
 
-    /// Closes, and says what the kernel said.
+    /// Closes both descriptors, and returns the kernel's error if there is one.
     pub(super) fn close(self) -> Result<(), Error> {
         let Self {
             path,

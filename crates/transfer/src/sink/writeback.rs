@@ -41,8 +41,8 @@ struct Filling {
 }
 
 impl WriteBack {
-    /// Records that `range` has been written. Whenever a window is full, waits for the one before it
-    /// to reach the disk, which holds the writers to the disk's pace.
+    /// Records that `range` has been written. Whenever a window is full, waits for the one before
+    /// it to reach the disk, which holds the writers to the disk's pace.
     ///
     /// # Errors
     /// A write-back error, which the kernel reports only once.

@@ -4,15 +4,15 @@
 //! (`blkdev_fallocate` in `block/fops.c`):
 //!
 //! 1. `PUNCH_HOLE | KEEP_SIZE` becomes `blkdev_issue_zeroout` with `BLKDEV_ZERO_NOFALLBACK`: a
-//!    `WRITE_ZEROES` command that may unmap, so that thin volumes stay thin, and that fails where the
-//!    device has none. The range reads as zeroes afterwards; this is no discard, whose result is
-//!    undefined and which is never used here.
-//! 2. `ZERO_RANGE | KEEP_SIZE` becomes the same with `BLKDEV_ZERO_NOUNMAP`: it does not unmap, and the
-//!    kernel writes zero pages itself where the device has no command for it.
+//!    `WRITE_ZEROES` command that may unmap, so that thin volumes stay thin, and that fails where
+//!    the device has none. The range reads as zeroes afterwards; this is no discard, whose result
+//!    is undefined and which is never used here.
+//! 2. `ZERO_RANGE | KEEP_SIZE` becomes the same with `BLKDEV_ZERO_NOUNMAP`: it does not unmap, and
+//!    the kernel writes zero pages itself where the device has no command for it.
 //! 3. Zeroes are written like data.
 //!
-//! On a regular file the first gives blocks back, the second keeps them as unwritten ones; both read
-//! as zeroes by definition. The kernel deals with the cached pages of the range in all cases.
+//! On a regular file the first gives blocks back, the second keeps them as unwritten ones; both
+//! read as zeroes by definition. The kernel deals with the cached pages of the range in all cases.
 //! Whether a method works is known only by trying, since devices differ (a ZFS volume refuses the
 //! first); a method that was refused is not tried again.
 
@@ -54,8 +54,8 @@ pub(super) struct ZeroStrategy {
 const METHODS: [ZeroMethod; 2] = [ZeroMethod::PunchHole, ZeroMethod::ZeroRange];
 
 impl ZeroStrategy {
-    /// A strategy for ranges whose edges are multiples of `granule` (bytes, not 0); what lies outside
-    /// is written.
+    /// A strategy for ranges whose edges are multiples of `granule` (bytes, not 0); what lies
+    /// outside is written.
     pub(super) const fn new(granule: u64) -> Self {
         Self {
             granule,
@@ -125,7 +125,8 @@ mod tests {
         Write(ByteRange),
     }
 
-    /// A device that answers each `fallocate` with the next result of its script, then with success.
+    /// A device that answers each `fallocate` with the next result of its script, then with
+    /// success.
     #[derive(Default)]
     struct Scripted {
         answers: RefCell<VecDeque<io::Result<()>>>,

@@ -5,7 +5,7 @@ use net::{ContentRange, ResponseHead};
 
 use crate::ByteRange;
 
-/// Which version of an object an answer belongs to, as far as it says so.
+/// Which version of an object an answer belongs to, as far as its headers state it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     etag: Option<HeaderValue>,

@@ -26,7 +26,7 @@ pub trait Authorization: Send + Sync + std::fmt::Debug {
     fn renew(&self, refused: &HeaderMap) -> Result<(), Error>;
 }
 
-/// No credentials.
+/// Access without credentials.
 #[derive(Debug, Clone, Copy)]
 pub struct NoAuthorization;
 
@@ -46,11 +46,11 @@ impl Authorization for NoAuthorization {
 /// An HTTP object of known size.
 ///
 /// * Each answer is checked before a byte of it is used: status, `Content-Range`, total size and
-///   `Content-Length`, no compression, and the same `ETag` and `Last-Modified` as the first answer's.
-///   `Content-MD5` is not looked at: Glance sends the whole image's with every range.
-/// * Redirects are followed, at most five for a request, never from `https` to `http`. Credentials go
-///   to the first origin alone. Where they led is asked directly from then on; when it refuses, the
-///   first URL is asked again.
+///   `Content-Length`, no compression, and the same `ETag` and `Last-Modified` as the first
+///   answer's. `Content-MD5` is ignored: Glance sends the whole image's with every range.
+/// * Redirects are followed, at most five for a request, never from `https` to `http`. Credentials
+///   go to the first origin alone. Where they led is asked directly from then on; when it refuses,
+///   the first URL is asked again.
 /// * A 401 renews the credentials.
 /// * A kept connection that the server has closed is replaced without an error.
 #[derive(Debug)]
@@ -62,11 +62,12 @@ pub struct HttpSource {
 
 impl HttpSource {
     /// Probes the object with a one-byte range: 206 with the right `Content-Range` and total means
-    /// ranged access by up to `connections` readers; 200 means one ordered stream, whose body is not
-    /// read now. So does 400 (Glance, when the image's store has no ranges) or 501, if the same
-    /// request without a range gives 200.
+    /// ranged access by up to `connections` readers; 200 means one ordered stream, whose body is
+    /// not read now. So does 400 (Glance, when the image's store has no ranges) or 501, if the
+    /// same request without a range gives 200.
     ///
-    /// `expected_size` is what the metadata said, in bytes; a server that states another is an error.
+    /// `expected_size` is what the metadata said, in bytes; a server that states another is an
+    /// error.
     ///
     /// # Errors
     /// The server's refusals by their kind: [`Kind::Unusable`] for 204, with which Glance

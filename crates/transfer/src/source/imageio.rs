@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{Algorithm, ByteRange, Content, Error, Extent, Kind};
 
-/// The daemon walks the whole disk before the first byte of its answer; on huge fragmented disks this
-/// takes minutes.
+/// The daemon walks the whole disk before the first byte of its answer; on huge fragmented disks
+/// this takes minutes.
 const EXTENTS_STALL: Duration = Duration::from_mins(10);
 /// Bounds the answer: about ten million extents, before joining.
 const MAX_EXTENTS_BODY: u64 = 1 << 30;
@@ -52,7 +52,7 @@ impl fmt::Display for Ticket {
     }
 }
 
-/// The disk.
+/// A disk of oVirt, read with an image ticket.
 #[derive(Debug)]
 pub struct ImageioSource {
     object: HttpObject,
@@ -135,7 +135,7 @@ impl Source for ImageioSource {
         )))
     }
 
-    /// An OPTIONS on a connection of its own: the daemon takes note of when the ticket was last used,
+    /// An OPTIONS on a connection of its own: the daemon records when the ticket was last used,
     /// and the engine ends transfers that are not.
     fn keep_alive(&self, cancel: &Cancel) -> Result<(), Error> {
         Abilities::ask(&mut self.object.session().with_cancel(cancel)).map(|_| ())

@@ -97,8 +97,8 @@ impl HttpObject {
         Error::new(kind, context).after(net::retry_after(headers, SystemTime::now()))
     }
 
-    /// Remembers which version of the object the first answer states, and compares later answers with
-    /// it.
+    /// Remembers which version of the object the first answer states, and compares later answers
+    /// with it.
     pub(super) fn check_identity(&self, headers: &HeaderMap) -> Result<(), Error> {
         let found = Identity::of(headers);
         let mut identity = lock(&self.identity);
@@ -208,8 +208,8 @@ impl<'a> HttpSession<'a> {
         }
     }
 
-    /// One request and the head of its answer, whatever its status. A kept connection that the server
-    /// has closed in the meantime is replaced.
+    /// One request and the head of its answer, whatever its status. A kept connection that the
+    /// server has closed in the meantime is replaced.
     pub(super) fn ask(
         &mut self,
         method: &Method,
@@ -278,7 +278,7 @@ impl fmt::Debug for HttpSession<'_> {
 
 fn http_refusal(status: StatusCode) -> (Kind, &'static str) {
     match status.as_u16() {
-        // Glance says so of an image without data and of one whose data its store has lost.
+        // Glance's answer for an image without data, and for one whose data its store has lost.
         204 => (Kind::Unusable, "the object has no data"),
         401 => (Kind::Credentials, "it refuses the credentials"),
         403 => (Kind::Permission, "it forbids reading the object"),

@@ -101,8 +101,8 @@ impl Reader for OrderedReader<'_> {
 
 /// What is left of the bytes that an answer must hold.
 ///
-/// It follows from the request. The connection counts too, but what the answer states, which is nothing
-/// for a body without a length; so this count finds a body that is too short or too long.
+/// It follows from the request. The connection counts too, but what the answer states, which is
+/// nothing for a body without a length; so this count finds a body that is too short or too long.
 #[derive(Debug)]
 struct Unread {
     range: ByteRange,

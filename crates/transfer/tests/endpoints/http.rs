@@ -488,7 +488,7 @@ fn a_401_renews_the_credentials() {
         .map(|request| token(request).unwrap().to_owned())
         .collect();
     assert_eq!(seen, ["token-0", "token-1", "token-1", "token-2"]);
-    // Whoever refuses every token refuses the user.
+    // A server that refuses every token refuses the user.
     server.fault(When::any().always(), Fault::status(401));
     assert_fails(read_all(&source, 1000), Kind::Credentials, &["401"]);
     assert_eq!(tokens.renewals(), 4);
