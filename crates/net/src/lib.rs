@@ -24,7 +24,7 @@ mod tls;
 pub use backoff::Backoff;
 pub use clock::{Cancel, Clock, SystemClock};
 pub use content_range::ContentRange;
-pub use error::{Error, Kind, chain};
+pub use error::{Error, FromNetwork, Kind, chain};
 pub use http1::{Connection, Connector, ResponseHead};
 pub use proxy::{Proxies, Proxy};
 pub use redirect::{headers_for as redirected_headers, target as redirect_target};
