@@ -167,9 +167,8 @@ impl TlsStream {
 
     /// Lets rustls process the received bytes up to its next state, and does what that state needs.
     ///
-    /// rustls holds no bytes itself. It works in `incoming`, which the state borrows, and says in
-    /// `discard` how many bytes it is done with. So `start` moves on after the state was dealt
-    /// with.
+    /// The received bytes stay in `incoming`. rustls says in `discard` how many of them it is done
+    /// with; they must be gone before the next step, and not before the state was dealt with.
     fn step(&mut self, out: &mut [u8], send: Option<&[u8]>) -> Result<Step, Error> {
         let Self {
             socket,
@@ -186,8 +185,8 @@ impl TlsStream {
         let UnbufferedStatus { discard, state, .. } = tls.process_tls_records(received);
         let step = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                // Every record of this state is taken, whether or not `out` has room for it: its
-                // bytes lie in `incoming` and are lost with the next receive.
+                // rustls gives a record away when it is asked for it. What `out` has no room for is
+                // kept here, which is the one part that is copied twice.
                 let mut count = 0;
                 while let Some(record) = traffic.next_record() {
                     let payload = record
@@ -205,8 +204,7 @@ impl TlsStream {
                 Step::Data(count)
             }
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                // rustls tells the size of a handshake message only to a caller with too little
-                // room.
+                // The size of a handshake message is known only from the error of too little room.
                 if let Err(EncodeError::InsufficientSize(size)) =
                     append(outgoing, 0, |to| data.encode(to))
                 {

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{Algorithm, Digest, Error, Kind, Phase, Verification, digest::Hasher};
 
-/// Tries of [`Source::checksum`]: each may cost the server a reading of the whole disk.
+/// Tries of [`crate::Source::checksum`]: each may cost the server a reading of the whole disk.
 const CHECKSUM_TRIES: u32 = 3;
 
 /// Buffers that a task with a digest needs.
