@@ -23,7 +23,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &["populator-api"]),
 ];
 const MOVERS: &[&str] = &["mover", "transfer", "net", "contract", "runtime"];
-/// Crates that every test may use, and no product.
+/// Crates that every test may use, and no product. The tests of a crate may also use the crate itself,
+/// with a feature that products do not have.
 const FOR_TESTS: &[&str] = &["testkit"];
 
 #[derive(Debug, Deserialize)]
@@ -66,7 +67,7 @@ fn problems_of(package: &Package) -> Vec<String> {
     };
     let forbidden = |dependency: &&Dependency| {
         let of_tests = dependency.kind.as_deref() == Some("dev")
-            && FOR_TESTS.contains(&dependency.name.as_str());
+            && (dependency.name == *name || FOR_TESTS.contains(&dependency.name.as_str()));
         dependency.path.is_some() && !allowed.contains(&dependency.name.as_str()) && !of_tests
     };
     package
@@ -101,6 +102,7 @@ mod tests {
         let none: [String; 0] = [];
         assert_eq!(problems_with("transfer", "net", NORMAL, OURS), none);
         assert_eq!(problems_with("transfer", "testkit", DEV, OURS), none);
+        assert_eq!(problems_with("transfer", "transfer", DEV, OURS), none);
         assert_eq!(problems_with("contract", "serde", NORMAL, "null"), none);
         assert_eq!(problems_with("suite", "testkit", NORMAL, OURS), none);
         assert_eq!(

@@ -180,7 +180,7 @@ impl Context {
             verification,
             detect_zeroes: self.detect_zeroes,
             retry: transfer::RetryPolicy {
-                patience: self.patience,
+                no_progress_timeout: self.patience,
                 ..transfer::RetryPolicy::default()
             },
             ..Options::default()

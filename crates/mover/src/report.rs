@@ -226,7 +226,7 @@ mod tests {
         (0..=seconds)
             .filter(|second| {
                 let snapshot = copying(100 * MIB, percent_at(*second) * MIB);
-                let percent = snapshot.percent();
+                let percent = Shown::default().percent(&snapshot);
                 reporter
                     .tick(Duration::from_secs(*second), &snapshot, percent)
                     .is_some()

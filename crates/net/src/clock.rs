@@ -42,7 +42,7 @@ impl Clock for SystemClock {
 
 /// A flag that is pulled once and seen by every clone and every child; waits on it end at once.
 ///
-/// Blocking reads of a [`crate::Connection`] look at it several times a second.
+/// Blocking reads of a [`crate::Connection`] check it several times a second.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<Flag>);
 

@@ -5,19 +5,15 @@ use std::ops::Range;
 /// What a `Content-Range` header states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContentRange {
-    /// The bytes that the body holds, end exclusive; `None` for an unsatisfied range (`bytes */size`).
-    /// Empty for the answer of imageio to a request at the very end of an image.
-    pub range: Option<Range<u64>>,
+    /// The bytes that the body holds, at least one, end exclusive.
+    pub range: Range<u64>,
     /// Size of the whole object in bytes; `None` when the server does not know it (`*`).
     pub size: Option<u64>,
 }
 
 impl ContentRange {
-    /// Parses `bytes A-B/SIZE`, `bytes A-B/*` and `bytes */SIZE`.
-    ///
-    /// imageio counts an empty body at the end of an image as `bytes SIZE-(SIZE-1)/SIZE`
-    /// (`bytes 0--1/0` for an empty image); that is the one form outside the RFC that is taken.
-    /// Everything else (another unit, B before A, B beyond the size, signs, spaces within) is `None`.
+    /// Parses `bytes A-B/SIZE` and `bytes A-B/*`. Everything else is `None`: an unsatisfied range
+    /// (`bytes */SIZE`), another unit, B before A, B beyond the size, signs, spaces within.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let value = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
@@ -30,24 +26,10 @@ impl ContentRange {
             "*" => None,
             digits => Some(decimal(digits)?),
         };
-        if range == "*" {
-            size?;
-            return Some(Self { range: None, size });
-        }
         let (first, last) = range.split_once('-')?;
-        let start = decimal(first)?;
-        let end = match last {
-            "-1" => 0,
-            digits => decimal(digits)?.checked_add(1)?,
-        };
-        let fits = match size {
-            Some(size) => (start < end && end <= size) || (start == end && end == size),
-            None => start < end,
-        };
-        fits.then_some(Self {
-            range: Some(start..end),
-            size,
-        })
+        let range = decimal(first)?..decimal(last)?.checked_add(1)?;
+        let fits = !range.is_empty() && size.is_none_or(|size| range.end <= size);
+        fits.then_some(Self { range, size })
     }
 }
 
@@ -65,21 +47,15 @@ mod tests {
 
     use super::*;
 
-    fn parsed(text: &str) -> Option<(Option<Range<u64>>, Option<u64>)> {
+    fn parsed(text: &str) -> Option<(Range<u64>, Option<u64>)> {
         ContentRange::parse(text.as_bytes()).map(|found| (found.range, found.size))
     }
 
     #[test]
-    fn forms_of_the_rfc_and_of_imageio() {
-        assert_eq!(parsed("bytes 0-9/100"), Some((Some(0..10), Some(100))));
-        assert_eq!(parsed("Bytes 99-99/100"), Some((Some(99..100), Some(100))));
-        assert_eq!(parsed("bytes 5-9/*"), Some((Some(5..10), None)));
-        assert_eq!(parsed("bytes */100"), Some((None, Some(100))));
-        assert_eq!(
-            parsed("bytes 100-99/100"),
-            Some((Some(100..100), Some(100)))
-        );
-        assert_eq!(parsed("bytes 0--1/0"), Some((Some(0..0), Some(0))));
+    fn ranges_of_an_object_of_known_and_of_unknown_size() {
+        assert_eq!(parsed("bytes 0-9/100"), Some((0..10, Some(100))));
+        assert_eq!(parsed("Bytes 99-99/100"), Some((99..100, Some(100))));
+        assert_eq!(parsed("bytes 5-9/*"), Some((5..10, None)));
     }
 
     #[test]
@@ -92,6 +68,10 @@ mod tests {
             "bytes 0-9/",
             "bytes /9",
             "bytes */*",
+            "bytes */100",
+            // imageio's answers at the end of an image and for an empty one.
+            "bytes 100-99/100",
+            "bytes 0--1/0",
             "bytes -/9",
             "items 0-9/100",
             "bytes 9-5/100",
@@ -114,8 +94,8 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics_and_never_lies(value in prop::collection::vec(any::<u8>(), 0..60)) {
-            if let Some(ContentRange { range: Some(range), size: Some(size) }) = ContentRange::parse(&value) {
-                prop_assert!(range.start <= range.end && range.end <= size);
+            if let Some(ContentRange { range, size: Some(size) }) = ContentRange::parse(&value) {
+                prop_assert!(range.start < range.end && range.end <= size);
             }
         }
 
@@ -123,7 +103,7 @@ mod tests {
         fn reads_what_was_written(start in 0..u64::MAX / 2, length in 1..u64::MAX / 4, beyond in 0..1000_u64) {
             let (end, size) = (start + length, start + length + beyond);
             let found = ContentRange::parse(format!("bytes {start}-{}/{size}", end - 1).as_bytes());
-            prop_assert_eq!(found, Some(ContentRange { range: Some(start..end), size: Some(size) }));
+            prop_assert_eq!(found, Some(ContentRange { range: start..end, size: Some(size) }));
         }
     }
 }

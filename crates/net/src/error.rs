@@ -1,8 +1,8 @@
-//! Errors of the network layer.
+//! The error type of all layers, and the kinds of the network layer.
 
-use std::{error, fmt};
+use std::{error, fmt, io, time::Duration};
 
-/// What went wrong. The kind decides whether the request is repeated; text is for people.
+/// What went wrong. The kind decides whether the request is retried; text is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A setting cannot be used (a CA bundle without a certificate, a malformed proxy URL).
@@ -33,7 +33,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether the same request may succeed later without anybody changing a setting.
+    /// Whether the same request may succeed later without a change of settings.
     #[must_use]
     pub const fn is_transient(self) -> bool {
         match self {
@@ -51,7 +51,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// Errors of these kinds can happen after a request was sent; the others are of the time before.
+    /// Errors of these kinds can happen after a request was sent; the others happen before.
     const fn may_follow_a_request(self) -> bool {
         match self {
             Self::Stalled
@@ -70,72 +70,118 @@ impl Kind {
     }
 }
 
-/// An error of the network layer: its kind, what was being done, and the cause.
+/// An error: its kind, what was being done, and the cause. Each layer has its own `Kind`; those
+/// above this one say `type Error = net::Error<Kind>`.
 #[derive(Debug)]
-pub struct Error {
-    kind: Kind,
-    sent: bool,
+pub struct Error<K = Kind> {
+    kind: K,
     context: String,
     source: Option<Box<dyn error::Error + Send + Sync>>,
+    /// Where it is known in spite of the kind.
+    sent: Option<bool>,
+    retry_after: Option<Duration>,
 }
 
-impl Error {
+/// The kinds of a layer above that its errors get from errors of the network layer.
+pub trait FromNetwork {
+    /// The layer's own kind.
+    fn from_network(kind: Kind) -> Self;
+}
+
+impl<K> Error<K> {
     /// An error without a deeper cause. `context` says what was being done and with whom; it must
-    /// be free of secrets.
-    pub fn new(kind: Kind, context: impl Into<String>) -> Self {
+    /// be free of secrets (the URL of an imageio ticket is one).
+    pub fn new(kind: K, context: impl Into<String>) -> Self {
         Self {
             kind,
-            sent: kind.may_follow_a_request(),
             context: context.into(),
             source: None,
+            sent: None,
+            retry_after: None,
         }
     }
 
     /// An error with its cause.
     pub fn with_source(
-        kind: Kind,
+        kind: K,
         context: impl Into<String>,
         source: impl Into<Box<dyn error::Error + Send + Sync>>,
     ) -> Self {
         Self {
-            kind,
-            sent: kind.may_follow_a_request(),
-            context: context.into(),
             source: Some(source.into()),
+            ..Self::new(kind, context)
         }
     }
 
-    /// The kind.
+    /// The same error with the delay that the server asks for (`Retry-After`).
     #[must_use]
-    pub const fn kind(&self) -> Kind {
-        self.kind
+    pub fn after(mut self, delay: Option<Duration>) -> Self {
+        self.retry_after = delay;
+        self
     }
 
+    /// How long the server asks to wait, if it asks.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+impl<K: Copy> Error<K> {
+    /// What went wrong, for decisions.
+    #[must_use]
+    pub const fn kind(&self) -> K {
+        self.kind
+    }
+}
+
+impl<K: fmt::Debug> Error<K> {
+    /// The whole chain of causes in one line, for logs and the termination message.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
+impl Error {
     /// Whether the request may have reached the server, which then may have acted on it.
     ///
     /// False only where that is certain: no byte of the request had been sent. A request that
     /// changes something may be repeated after a false, never blindly after a true.
     #[must_use]
-    pub const fn was_sent(&self) -> bool {
+    pub fn was_sent(&self) -> bool {
         self.sent
+            .unwrap_or_else(|| self.kind.may_follow_a_request())
     }
 
     /// The same error, with a known answer for [`Self::was_sent`].
     pub(crate) const fn sent(mut self, sent: bool) -> Self {
-        self.sent = sent;
+        self.sent = Some(sent);
         self
     }
 }
 
-impl fmt::Display for Error {
+impl<K> fmt::Display for Error<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.context)
     }
 }
 
-impl error::Error for Error {
+impl<K: fmt::Debug> error::Error for Error<K> {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl<K: FromNetwork> From<Error> for Error<K> {
+    fn from(error: Error) -> Self {
+        Self {
+            kind: K::from_network(error.kind),
+            context: error.context,
+            source: error.source,
+            sent: error.sent,
+            retry_after: error.retry_after,
+        }
     }
 }
 
@@ -150,4 +196,12 @@ pub fn chain(error: &dyn error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// The error for a host name that the system's resolver does not know.
+pub(crate) fn resolve_error(host: &str, error: &io::Error) -> Error {
+    Error::new(
+        Kind::Resolve,
+        format!("{host}: the host name cannot be resolved: {error}"),
+    )
 }

@@ -12,8 +12,8 @@ use crate::{Error, Kind, origin::Origin};
 ///
 /// `NO_PROXY` is a list of host names (a leading dot is optional, sub-domains match), addresses,
 /// CIDR blocks or `*`, names and addresses also with a port (`host:port`, `[address]:port`), which
-/// then has to be the URL's. A proxy is spoken to in plain HTTP (`http://[user:password@]host[:port]`).
-/// `Debug` does not show the proxies' credentials.
+/// then has to be the URL's. A proxy is spoken to in plain HTTP
+/// (`http://[user:password@]host[:port]`). `Debug` does not show the proxies' credentials.
 #[derive(Clone, Default)]
 pub struct Proxies(Option<Arc<Rules>>);
 

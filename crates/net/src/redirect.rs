@@ -20,8 +20,8 @@ const CREDENTIALS: [&str; 6] = [
 ];
 
 /// Where an answer from `from` redirects to, if it does (RFC 9110, 15.4): 301, 302, 303, 307 or 308
-/// with a `Location`. User information and fragment are removed from it. Whoever follows it counts,
-/// and passes headers through [`headers_for`].
+/// with a `Location`. User information and fragment are removed from it. A caller that follows it
+/// counts the redirects, and passes headers through [`headers_for`].
 ///
 /// # Errors
 /// [`Kind::Redirect`] when it leaves https, or is no http URL.

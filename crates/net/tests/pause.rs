@@ -1,4 +1,5 @@
-//! Waiting: stalls by a moved clock, cancellation, slow servers, tails shorter than the low-water mark.
+//! Waiting: stalls by a moved clock, cancellation, slow servers, tails shorter than the low-water
+//! mark.
 
 #![allow(
     clippy::unwrap_used,
@@ -121,7 +122,7 @@ fn no_stall_while_the_clock_stands() {
         thread::scope(|scope| {
             let reader = scope.spawn(|| connection.read(&mut buf).map_err(|(_, error)| error));
             bench.server.wait_for_held(1);
-            // Shorter than the stall time, however often it is looked at.
+            // Shorter than the stall time, however often it is read.
             bench.clock.advance(Duration::from_secs(29));
             bench.clock.wait_for_looks();
             gate.open();

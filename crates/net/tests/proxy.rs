@@ -22,7 +22,8 @@ use http::{HeaderMap, Method};
 use net::{Error, Kind, Proxies, Repeat, Request, Rest, Settings};
 use testkit::{Reply, Server};
 
-/// A proxy for tunnels that answers with `status`, and after a 200 connects. Records what it was asked.
+/// A proxy for tunnels that answers with `status`, and after a 200 connects. Records what it was
+/// asked.
 fn tunnel_proxy(status: &'static str) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -219,7 +219,7 @@ fn system_authorities_do_not_trust_a_private_one() {
 }
 
 #[test]
-fn insecure_takes_anybody() {
+fn insecure_accepts_every_certificate() {
     let authority = Authority::new("unknown");
     let settings = Settings {
         trust: Trust::Insecure,

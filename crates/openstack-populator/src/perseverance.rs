@@ -13,7 +13,7 @@ pub(crate) fn persevere<T>(
     let (clock, cancel) = (&controls.clock, &controls.cancel);
     let mut random = fastrand::Rng::with_seed(controls.seed);
     let start = clock.now();
-    let mut delay = policy.first_delay;
+    let mut delay = policy.backoff.first;
     let mut tries = 0;
     loop {
         let error = match attempt() {
@@ -25,7 +25,7 @@ pub(crate) fn persevere<T>(
             .retry_after()
             .unwrap_or_else(|| delay.mul_f64(0.5 + random.f64() / 2.0));
         let spent = clock.now().saturating_sub(start);
-        if tries >= policy.tries || spent.saturating_add(pause) > policy.patience {
+        if tries >= policy.tries || spent.saturating_add(pause) > policy.no_progress_timeout {
             return Err(Error::with_source(
                 Kind::Exhausted,
                 format!(
@@ -46,7 +46,7 @@ pub(crate) fn persevere<T>(
                 format!("stopped while trying to {doing}"),
             ));
         }
-        delay = delay.saturating_mul(2).min(policy.longest_delay);
+        delay = delay.saturating_mul(2).min(policy.backoff.longest);
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
 
     fn policy(patience: u64) -> RetryPolicy {
         RetryPolicy {
-            patience: Duration::from_secs(patience),
+            no_progress_timeout: Duration::from_secs(patience),
             ..RetryPolicy::default()
         }
     }

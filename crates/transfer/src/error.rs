@@ -1,21 +1,19 @@
 //! Errors of the engine, its sources and its sinks.
 
-use std::{error, fmt, time::Duration};
-
-/// What went wrong. The kind decides whether a range is read again, and which exit code a mover
-/// gives; text is for people.
+/// What went wrong. The kind decides whether a range is retried, and which exit code a mover gives;
+/// text is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Pulled from outside.
+    /// The caller's stop flag was pulled.
     Cancelled,
 
-    /// Repeated: the network or the server failed in a way that heals.
+    /// Retried: the network or the server failed in a way that may pass.
     Network,
-    /// Repeated: no byte for the stall time.
+    /// Retried: no byte for the stall time.
     Stalled,
-    /// Repeated: the server asks for patience (429, 503) or failed (5xx).
+    /// Retried: the server is too busy (429, 503) or failed (5xx).
     Busy,
-    /// Repeated: the token was refused and has been renewed.
+    /// Retried: the token was refused and has been renewed.
     Expired,
 
     /// The budget of tries or of time without progress is spent; the cause is the last error.
@@ -67,95 +65,20 @@ impl Kind {
     }
 }
 
-/// An error: its kind, what was being done, and the cause.
-#[derive(Debug)]
-pub struct Error {
-    kind: Kind,
-    context: String,
-    retry_after: Option<Duration>,
-    source: Option<Box<dyn error::Error + Send + Sync>>,
-}
-
-impl Error {
-    /// An error without a deeper cause. `context` must be free of secrets (an imageio ticket is one).
-    pub fn new(kind: Kind, context: impl Into<String>) -> Self {
-        Self {
-            kind,
-            context: context.into(),
-            retry_after: None,
-            source: None,
-        }
-    }
-
-    /// An error with its cause.
-    pub fn with_source(
-        kind: Kind,
-        context: impl Into<String>,
-        source: impl Into<Box<dyn error::Error + Send + Sync>>,
-    ) -> Self {
-        Self {
-            kind,
-            context: context.into(),
-            retry_after: None,
-            source: Some(source.into()),
-        }
-    }
-
-    /// The same error with the server's word on when to come back (`Retry-After`).
-    #[must_use]
-    pub fn after(mut self, delay: Option<Duration>) -> Self {
-        self.retry_after = delay;
-        self
-    }
-
-    /// The kind.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// How long the server asks to wait, if it said so.
-    #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
-    }
-
-    /// The whole chain of causes in one line, for logs and the termination message.
-    #[must_use]
-    pub fn chain(&self) -> String {
-        net::chain(self)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.context)
-    }
-}
-
-impl error::Error for Error {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
-
-impl From<net::Error> for Error {
-    /// The network layer's kinds in the engine's words.
-    fn from(error: net::Error) -> Self {
-        let kind = match error.kind() {
-            net::Kind::Cancelled => Kind::Cancelled,
-            net::Kind::Stalled => Kind::Stalled,
+impl net::FromNetwork for Kind {
+    fn from_network(kind: net::Kind) -> Self {
+        match kind {
+            net::Kind::Cancelled => Self::Cancelled,
+            net::Kind::Stalled => Self::Stalled,
             net::Kind::Resolve | net::Kind::Connect | net::Kind::Proxy | net::Kind::Closed => {
-                Kind::Network
+                Self::Network
             }
-            net::Kind::Certificate | net::Kind::Tls => Kind::Tls,
-            net::Kind::Protocol | net::Kind::TooLarge | net::Kind::Redirect => Kind::Protocol,
-            net::Kind::Settings => Kind::Configuration,
-        };
-        let context = error.to_string();
-        match error::Error::source(&error).map(ToString::to_string) {
-            Some(cause) => Self::with_source(kind, context, cause),
-            None => Self::new(kind, context),
+            net::Kind::Certificate | net::Kind::Tls => Self::Tls,
+            net::Kind::Protocol | net::Kind::TooLarge | net::Kind::Redirect => Self::Protocol,
+            net::Kind::Settings => Self::Configuration,
         }
     }
 }
+
+/// An error of the engine, its sources and its sinks: the kind, what was being done, and the cause.
+pub type Error = net::Error<Kind>;

@@ -19,13 +19,13 @@ impl ByteRange {
         }
     }
 
-    /// First byte.
+    /// Offset of the first byte.
     #[must_use]
     pub const fn start(self) -> u64 {
         self.start
     }
 
-    /// One past the last byte.
+    /// Offset behind the last byte.
     #[must_use]
     pub const fn end(self) -> u64 {
         self.end
@@ -74,8 +74,8 @@ pub enum Content {
 /// A range and what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Extent {
-    /// Where.
+    /// Where it lies on the disk.
     pub range: ByteRange,
-    /// What.
+    /// What its bytes are.
     pub content: Content,
 }

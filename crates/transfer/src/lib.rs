@@ -1,5 +1,5 @@
-//! The copy engine: moves the bytes of a [`Source`] into a [`Sink`], as fast as both allow, and says
-//! "done" only when they are durable and proven.
+//! The copy engine: moves the bytes of a [`Source`] into a [`Sink`], as fast as both allow, and
+//! says "done" only when they are durable and proven.
 //!
 //! ```text
 //! Source --extents--> planner --ranges--> workers --buffers--> Sink
@@ -8,7 +8,9 @@
 //! ```
 //!
 //! There is no Kubernetes, no command line and no global in here: settings, clock, randomness and
-//! cancellation are passed in, and progress is read from [`Progress`] by whoever wants to show it.
+//! cancellation are passed in, and progress is read from [`Progress`].
+//!
+//! The feature `testing` adds doubles: a source and a sink in memory, with faults to inject.
 
 mod digest;
 mod engine;

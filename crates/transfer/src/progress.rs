@@ -1,4 +1,4 @@
-//! What has happened so far: counters that cost next to nothing, read by whoever shows them.
+//! What has happened so far: counters that cost next to nothing, for logs and metrics to read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,16 +7,16 @@ use crate::Kind;
 /// What the engine is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Phase {
-    /// Not started.
+    /// The copy has not started.
     #[default]
     Preparing,
-    /// Reading, writing and zeroing.
+    /// Data is read and written, and zeroes are made.
     Copying,
-    /// Waiting for the digest.
+    /// All is written; the digest is not compared yet.
     Verifying,
-    /// Waiting for stable storage.
+    /// The target is being synced to stable storage.
     Syncing,
-    /// Done.
+    /// The data is durable and proven.
     Done,
 }
 
@@ -34,7 +34,7 @@ impl Phase {
     }
 }
 
-/// Why something was repeated.
+/// Why a request, or a whole copy, was retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RetryReason {
     /// [`Kind::Network`].
@@ -59,7 +59,7 @@ impl RetryReason {
         Self::Lost,
     ];
 
-    /// The reason for repeating after an error of this kind; `None` for kinds that end a copy.
+    /// The reason for a retry after an error of this kind; `None` for kinds that end a copy.
     #[must_use]
     pub const fn of(kind: Kind) -> Option<Self> {
         match kind {
@@ -85,18 +85,18 @@ impl RetryReason {
     }
 }
 
-/// How often something was repeated, by reason.
+/// How many retries there were, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retries([u64; RetryReason::ALL.len()]);
 
 impl Retries {
-    /// Repetitions for one reason.
+    /// Retries for one reason.
     #[must_use]
     pub const fn of(self, reason: RetryReason) -> u64 {
         self.0[reason as usize]
     }
 
-    /// All repetitions.
+    /// All retries.
     #[must_use]
     pub fn sum(self) -> u64 {
         self.0.iter().sum()
@@ -114,37 +114,17 @@ pub struct Snapshot {
     pub zero: u64,
     /// Body bytes received, repeats included.
     pub received: u64,
-    /// Requests that were repeated.
+    /// Requests that were retried.
     pub retries: Retries,
     /// What the engine is doing.
     pub phase: Phase,
 }
 
 impl Snapshot {
-    /// The most that is shown before everything is done, in percent.
-    const ALMOST: f64 = 99.99;
-
     /// Bytes of the source in place; never more than [`Snapshot::total`].
     #[must_use]
     pub const fn done(&self) -> u64 {
         self.data + self.zero
-    }
-
-    /// How much of the source is in place, 0 to 100. It is 100 in [`Phase::Done`] only, when the data
-    /// is durable and proven; until then at most 99.99.
-    #[must_use]
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "for people; 53 bits are exact to 9 PB"
-    )]
-    pub fn percent(&self) -> f64 {
-        if self.phase == Phase::Done {
-            return 100.0;
-        }
-        if self.total == 0 {
-            return 0.0;
-        }
-        (self.done() as f64 / self.total as f64 * 100.0).min(Self::ALMOST)
     }
 }
 
@@ -158,7 +138,7 @@ pub struct Progress(Mutex<Counters>);
 #[derive(Debug, Default)]
 struct Counters {
     shown: Snapshot,
-    /// Data and zero bytes of the pass under way, which may lag behind what an earlier one has shown.
+    /// Data and zero bytes of the current pass, which may be fewer than an earlier one has shown.
     data: u64,
     zero: u64,
 }
@@ -176,7 +156,7 @@ impl Progress {
         self.lock().shown
     }
 
-    /// Counts a repetition. The engine counts its own; a caller that starts over with a new source
+    /// Counts a retry. The engine counts its own; a caller that starts over with a new source
     /// counts [`RetryReason::Lost`].
     pub fn retried(&self, reason: RetryReason) {
         self.lock().shown.retries.0[reason as usize] += 1;
@@ -187,7 +167,7 @@ impl Progress {
         self.lock().shown.phase = phase;
     }
 
-    /// A pass over a source of `total` bytes begins with nothing in place.
+    /// Starts a pass over a source of `total` bytes, with nothing in place.
     pub(crate) fn begin(&self, total: u64) {
         let mut counters = self.lock();
         counters.shown.total = total;
@@ -196,7 +176,7 @@ impl Progress {
         counters.zero = 0;
     }
 
-    /// Bytes that the pass under way has put in place.
+    /// Bytes that the current pass has put in place.
     pub(crate) fn in_place(&self) -> u64 {
         let counters = self.lock();
         counters.data.saturating_add(counters.zero)
@@ -241,32 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percent_is_100_only_when_done() {
-        let progress = Progress::new();
-        assert!(progress.snapshot().percent() < f64::EPSILON);
-        progress.begin(1000);
-        progress.add_data(500);
-        assert!((progress.snapshot().percent() - 50.0).abs() < 1e-9);
-        progress.add_zero(500);
-        for phase in [Phase::Copying, Phase::Verifying, Phase::Syncing] {
-            progress.enter(phase);
-            assert!((progress.snapshot().percent() - 99.99).abs() < 1e-9);
-        }
-        progress.enter(Phase::Done);
-        assert!((progress.snapshot().percent() - 100.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn an_empty_disk_goes_from_0_to_100() {
-        let progress = Progress::new();
-        progress.begin(0);
-        assert!(progress.snapshot().percent() < f64::EPSILON);
-        progress.enter(Phase::Done);
-        assert!((progress.snapshot().percent() - 100.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn nothing_shown_falls_when_a_pass_begins_over() {
+    fn nothing_shown_falls_when_a_pass_restarts() {
         let progress = Progress::new();
         let mut last = Snapshot::default();
         let mut check = || {

@@ -1,11 +1,11 @@
-//! How fast it goes, and how long it will take: from snapshots and the times at which they were taken.
+//! How fast it goes, and how long it will take: from snapshots and the times at which they were
+//! taken.
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::Snapshot;
 
-/// Moving averages over the last seconds. Whoever shows progress keeps one and feeds it with
-/// snapshots, at any pace.
+/// A moving average over the last seconds, fed with snapshots at any pace.
 #[derive(Debug, Clone)]
 pub struct Rate {
     window: Duration,
@@ -16,7 +16,6 @@ pub struct Rate {
 struct Sample {
     at: Duration,
     done: u64,
-    received: u64,
 }
 
 impl Rate {
@@ -32,12 +31,11 @@ impl Rate {
         }
     }
 
-    /// Takes note of a snapshot taken at `at`, on any clock that does not go back.
+    /// Adds a snapshot taken at `at`, on any clock that does not go back.
     pub fn observe(&mut self, at: Duration, snapshot: &Snapshot) {
         let sample = Sample {
             at,
             done: snapshot.done(),
-            received: snapshot.received,
         };
         let apart = self.window / Self::SAMPLES;
         let is_close = |other: &Sample| at.saturating_sub(other.at) < apart;
@@ -57,17 +55,19 @@ impl Rate {
         }
     }
 
-    /// Bytes received per second; 0 until two moments have been observed.
+    /// Bytes of the source that came into place per second, zeroes included; 0 until two moments
+    /// have been observed.
     #[must_use]
-    pub fn received(&self) -> f64 {
-        self.per_second(|sample| sample.received)
-    }
-
-    /// Bytes of the source that came into place per second, zeroes included; 0 until two moments have
-    /// been observed.
-    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
     pub fn done(&self) -> f64 {
-        self.per_second(|sample| sample.done)
+        let Some((first, last)) = self.samples.front().zip(self.samples.back()) else {
+            return 0.0;
+        };
+        let seconds = last.at.saturating_sub(first.at).as_secs_f64();
+        if seconds == 0.0 {
+            return 0.0;
+        }
+        last.done.saturating_sub(first.done) as f64 / seconds
     }
 
     /// Time that the rest takes at the present pace; `None` while nothing moves.
@@ -80,29 +80,16 @@ impl Rate {
         }
         Duration::try_from_secs_f64(left as f64 / self.done()).ok()
     }
-
-    #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
-    fn per_second(&self, value: impl Fn(&Sample) -> u64) -> f64 {
-        let Some((first, last)) = self.samples.front().zip(self.samples.back()) else {
-            return 0.0;
-        };
-        let seconds = last.at.saturating_sub(first.at).as_secs_f64();
-        if seconds == 0.0 {
-            return 0.0;
-        }
-        value(last).saturating_sub(value(first)) as f64 / seconds
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn snapshot(data: u64, received: u64) -> Snapshot {
+    fn snapshot(data: u64) -> Snapshot {
         Snapshot {
             total: 1000,
             data,
-            received,
             ..Snapshot::default()
         }
     }
@@ -115,7 +102,7 @@ mod tests {
     fn averages_cover_the_window_and_no_more() {
         let mut rate = Rate::new(Duration::from_secs(10));
         assert!(is_near(rate.done(), 0.0));
-        assert_eq!(rate.eta(&snapshot(0, 0)), None);
+        assert_eq!(rate.eta(&snapshot(0)), None);
         for second in 0..=20_u64 {
             // Fast at first, then 10 a second.
             let data = if second <= 10 {
@@ -123,34 +110,30 @@ mod tests {
             } else {
                 500 + (second - 10) * 10
             };
-            rate.observe(Duration::from_secs(second), &snapshot(data, data * 2));
+            rate.observe(Duration::from_secs(second), &snapshot(data));
         }
         assert!(is_near(rate.done(), 10.0), "{}", rate.done());
-        assert!(is_near(rate.received(), 20.0), "{}", rate.received());
-        assert_eq!(rate.eta(&snapshot(600, 0)), Some(Duration::from_secs(40)));
-        assert_eq!(rate.eta(&snapshot(1000, 0)), Some(Duration::ZERO));
+        assert_eq!(rate.eta(&snapshot(600)), Some(Duration::from_secs(40)));
+        assert_eq!(rate.eta(&snapshot(1000)), Some(Duration::ZERO));
     }
 
     #[test]
     fn nothing_moves_no_estimate() {
         let mut rate = Rate::new(Duration::from_secs(10));
         for second in 0..30 {
-            rate.observe(Duration::from_secs(second), &snapshot(7, 7));
+            rate.observe(Duration::from_secs(second), &snapshot(7));
         }
         assert!(is_near(rate.done(), 0.0));
-        assert_eq!(rate.eta(&snapshot(7, 7)), None);
+        assert_eq!(rate.eta(&snapshot(7)), None);
     }
 
     #[test]
     fn samples_are_bounded_at_any_pace() {
         let mut rate = Rate::new(Duration::from_secs(10));
         for millis in 0..100_000_u64 {
-            rate.observe(
-                Duration::from_millis(millis),
-                &snapshot(millis / 1000, millis),
-            );
+            rate.observe(Duration::from_millis(millis), &snapshot(millis));
         }
         assert!(rate.samples.len() <= 2 * Rate::SAMPLES as usize);
-        assert!(is_near(rate.received(), 1000.0), "{}", rate.received());
+        assert!(is_near(rate.done(), 1000.0), "{}", rate.done());
     }
 }

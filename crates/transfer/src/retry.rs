@@ -2,34 +2,35 @@
 
 use std::time::Duration;
 
+use net::Backoff;
+
 /// The budget of one copy. Every range has its own count of tries; the time without progress is the
 /// whole copy's, since one connection that moves proves the server alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Tries of one request in a row without a single byte; at least 1.
     pub tries: u32,
-    /// Answers in a row, each on a new connection, that begin right and end before their first byte,
-    /// all at the same byte of the disk; at least 1. An outage refuses, resets or is silent; this is
-    /// what stored data that is cut short or damaged looks like, and no patience heals it.
+    /// Answers in a row, each on a new connection, that begin right and end before their first
+    /// byte, all at the same byte of the disk; at least 1. An outage refuses, resets or is silent;
+    /// this is what stored data that is cut short or damaged looks like, and waiting does not heal
+    /// it.
     pub cut_short: u32,
-    /// Time without a byte on any connection.
-    pub patience: Duration,
-    /// Delay before the first repetition.
-    pub first_delay: Duration,
-    /// Longest delay (a longer `Retry-After` is honoured up to the patience).
-    pub longest_delay: Duration,
+    /// The copy ends after this long without a byte on any connection.
+    pub no_progress_timeout: Duration,
+    /// Delays before retries; a longer `Retry-After` is honoured, up to
+    /// [`Self::no_progress_timeout`].
+    pub backoff: Backoff,
 }
 
 impl Default for RetryPolicy {
-    /// 10 minutes without a byte; delays from 0.5 s to 30 s, with jitter; tries without limit below
-    /// that, but 12 answers that are cut short, which takes between one and three minutes.
+    /// 10 minutes without a byte, and the default backoff; tries without limit within that time,
+    /// but 12 answers that are cut short, which takes between one and three minutes.
     fn default() -> Self {
         Self {
             tries: u32::MAX,
             cut_short: 12,
-            patience: Duration::from_mins(10),
-            first_delay: Duration::from_millis(500),
-            longest_delay: Duration::from_secs(30),
+            no_progress_timeout: Duration::from_mins(10),
+            backoff: Backoff::default(),
         }
     }
 }
@@ -43,10 +44,9 @@ mod tests {
         let Options {
             retry, keep_alive, ..
         } = Options::default();
-        assert_eq!(testkit::timers::stated("patience"), [retry.patience]);
         assert_eq!(
-            testkit::timers::stated("pause before a repetition"),
-            [retry.first_delay, retry.longest_delay]
+            testkit::timers::stated("patience"),
+            [retry.no_progress_timeout]
         );
         assert_eq!(testkit::timers::stated("sign of life"), [keep_alive]);
     }

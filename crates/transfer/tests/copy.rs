@@ -94,7 +94,6 @@ fn zeroes_inside_data_are_written_when_that_is_wanted() {
 #[test]
 fn any_size_any_number_of_connections() {
     for size in [
-        0,
         1,
         511,
         4096,
@@ -124,6 +123,26 @@ fn no_more_readers_than_the_source_allows_and_none_without_data() {
     let source = MemorySource::picture("------", BLOCK);
     run(&source, &MemorySink::file(), &options(4)).unwrap();
     assert_eq!(source.most_readers(), 0);
+}
+
+#[test]
+fn a_source_without_bytes_is_refused_and_its_target_not_touched() {
+    for access in [
+        Access::Ordered,
+        Access::Ranged {
+            connections: std::num::NonZeroUsize::MIN,
+        },
+    ] {
+        let source = MemorySource::new([]).with_access(access);
+        for sink in [MemorySink::file(), MemorySink::device(4096)] {
+            let controls = controls(Arc::new(Leap::default()));
+            let error = copy(&source, &sink, &options(2), &controls).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unusable);
+            assert!(error.to_string().contains("0 bytes"), "{error}");
+            assert_eq!((sink.calls(), source.calls()), (vec![], vec![]));
+            assert_eq!(controls.progress.snapshot().phase, Phase::Preparing);
+        }
+    }
 }
 
 #[test]
@@ -178,7 +197,7 @@ fn a_wrong_digest_is_told_with_both_values_and_nothing_is_synced() {
             "{text}"
         );
         assert!(!sink.calls().contains(&SinkCall::Sync));
-        assert!(controls.progress.snapshot().percent() < 100.0);
+        assert_ne!(controls.progress.snapshot().phase, Phase::Done);
     }
 }
 

@@ -1,4 +1,5 @@
-//! The process's own limit on the size of files. Alone in its process, which it holds to that limit.
+//! The process's own limit on the size of files. Alone in its process, which it holds to that
+//! limit.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Any disk, any number of connections, any faults: the target equals the source, or the error is the
-//! right one.
+//! Any disk, any number of connections, any faults: the target equals the source, or the error is
+//! the right one.
 
 #![allow(
     clippy::unwrap_used,
@@ -48,7 +48,7 @@ fn case() -> impl Strategy<Value = Case> {
         prop::sample::select(vec![Kind::Missing, Kind::Lost, Kind::Protocol]),
     );
     (
-        "[A-C0-]{0,60}",
+        "[A-C0-]{1,60}",
         prop::sample::select(vec![512, 4096, 5000, 65_536, 300_000]),
         1..6_usize,
         any::<bool>(),
@@ -127,7 +127,7 @@ fn check(case: &Case) {
         },
         detect_zeroes: case.detect,
         retry: RetryPolicy {
-            patience: std::time::Duration::from_hours(10),
+            no_progress_timeout: std::time::Duration::from_hours(10),
             ..RetryPolicy::default()
         },
         ..options(case.connections)

@@ -1,4 +1,4 @@
-//! What is repeated, and when it is given up: on a clock that leaps over the waits.
+//! What is retried, and when it is given up: on a clock that leaps over the waits.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ mod support;
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use contract::noise;
-use net::Clock as _;
+use net::{Backoff, Clock as _};
 use support::{Leap, controls, options, run};
 use transfer::{
     Access, Algorithm, ByteRange, Digest, Kind, Options, RetryPolicy, RetryReason, Source as _,
@@ -96,8 +96,10 @@ fn a_kept_connection_that_died_meanwhile_is_replaced_without_a_pause() {
 #[test]
 fn pauses_grow_with_jitter_and_stay_below_the_bound() {
     let policy = RetryPolicy {
-        first_delay: Duration::from_secs(1),
-        longest_delay: Duration::from_secs(8),
+        backoff: Backoff {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(8),
+        },
         ..RetryPolicy::default()
     };
     let waits = |seed| {
@@ -175,7 +177,7 @@ fn renewed_credentials_are_used_at_once() {
 }
 
 #[test]
-fn the_copy_is_given_up_after_the_patience_without_a_byte() {
+fn the_copy_is_given_up_after_the_timeout_without_a_byte() {
     for wish in [Duration::ZERO, Duration::from_hours(1)] {
         let source = MemorySource::new(noise(32 << 20)).with_fault(
             When::Byte(0),
@@ -190,13 +192,13 @@ fn the_copy_is_given_up_after_the_patience_without_a_byte() {
             error.source().unwrap().to_string().contains("scripted"),
             "{error:?}"
         );
-        let patience = RetryPolicy::default().patience;
-        assert_eq!(clock.now(), patience, "neither sooner nor later");
+        let limit = RetryPolicy::default().no_progress_timeout;
+        assert_eq!(clock.now(), limit, "neither sooner nor later");
     }
 }
 
 #[test]
-fn a_byte_on_any_connection_renews_the_patience() {
+fn a_byte_on_any_connection_resets_the_timeout() {
     // Byte 0 fails for long, while the other connections move; time passes by its waits alone.
     let source = MemorySource::new(noise(32 << 20)).with_fault(
         When::Byte(0),
@@ -204,13 +206,16 @@ fn a_byte_on_any_connection_renews_the_patience() {
         Trouble::After(Kind::Busy, Duration::from_secs(1)),
     );
     let policy = RetryPolicy {
-        patience: Duration::from_mins(5),
+        no_progress_timeout: Duration::from_mins(5),
         ..RetryPolicy::default()
     };
     let sink = MemorySink::file();
     let slow = Options {
         retry: RetryPolicy {
-            longest_delay: Duration::from_millis(1),
+            backoff: Backoff {
+                longest: Duration::from_millis(1),
+                ..Backoff::default()
+            },
             ..policy
         },
         ..options(2)
@@ -295,7 +300,7 @@ fn data_that_is_cut_short_is_named_and_an_outage_is_waited_out() {
     assert_eq!(begins(&source).len(), 1 + 12);
     run(&cut(12), &MemorySink::file(), &options(1)).unwrap();
 
-    // An outage gives no answer that could be cut, and counts anew what comes after it.
+    // An outage gives no answer that could be cut, and the count restarts after it.
     let outage = |source: MemorySource| {
         source.with_fault(When::Request(6), 15, Trouble::Error(Kind::Network))
     };
@@ -372,7 +377,7 @@ fn an_ordered_source_that_always_ends_at_the_same_byte_is_given_up() {
 }
 
 #[test]
-fn an_ordered_source_without_a_byte_is_given_up_after_the_patience() {
+fn an_ordered_source_without_a_byte_is_given_up_after_the_timeout() {
     let source = MemorySource::new(noise(5000))
         .with_access(Access::Ordered)
         .with_fault(When::Byte(0), u32::MAX, Trouble::Error(Kind::Network));
@@ -385,7 +390,7 @@ fn an_ordered_source_without_a_byte_is_given_up_after_the_patience() {
     )
     .unwrap_err();
     assert_eq!(error.kind(), Kind::Exhausted);
-    assert_eq!(clock.now(), RetryPolicy::default().patience);
+    assert_eq!(clock.now(), RetryPolicy::default().no_progress_timeout);
 }
 
 #[test]

@@ -98,7 +98,7 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A clock that stands still until it is moved, and that knows how often it was looked at.
+/// A clock that stands still until it is moved, and that knows how often it was read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MovedClock(Arc<(Mutex<Moved>, Condvar)>);
 
@@ -113,8 +113,8 @@ impl MovedClock {
         self.0.0.lock().unwrap().now += period;
     }
 
-    /// Lets `period` pass again and again until `done`: bytes that a reader takes up late begin its
-    /// wait anew.
+    /// Lets `period` pass again and again until `done`: bytes that a reader takes up late restart
+    /// its wait.
     pub(crate) fn pass(&self, period: Duration, done: impl Fn() -> bool) {
         let begun = std::time::Instant::now();
         while !done() && begun.elapsed() < testkit::PATIENCE {
@@ -123,8 +123,8 @@ impl MovedClock {
         }
     }
 
-    /// Waits until a reader has looked at the clock often enough that it has taken up all that had
-    /// arrived before: it looks once for each wait for bytes, and twice after it received some.
+    /// Waits until a reader has read the clock often enough that it has taken up all that had
+    /// arrived before: it reads it once for each wait for bytes, and twice after it received some.
     pub(crate) fn wait_for_looks(&self) {
         let moved = self.0.0.lock().unwrap();
         let enough = moved.looks + 4;
@@ -132,7 +132,7 @@ impl MovedClock {
             .0
             .1
             .wait_timeout_while(moved, testkit::PATIENCE, |moved| moved.looks < enough);
-        assert!(!waited.unwrap().1.timed_out(), "nobody looks at the clock");
+        assert!(!waited.unwrap().1.timed_out(), "no reader reads the clock");
     }
 }
 

@@ -25,7 +25,8 @@ pub enum Algorithm {
     Sha512,
     /// `BLAKE2b` with 64 bytes.
     Blake2b,
-    /// ovirt-imageio's block hash: `BLAKE2b` with 32 bytes over the 32-byte digests of 4 MiB blocks.
+    /// ovirt-imageio's block hash: `BLAKE2b` with 32 bytes over the 32-byte digests of 4 MiB
+    /// blocks.
     Blkhash,
 }
 

@@ -7,9 +7,10 @@ use std::{
 
 use super::{
     HASHED_TASK, PLAIN_TASKS, ZERO_TASK,
-    pass::Pass,
     plan::{Limits, Planner},
     pool::{BUFFER, Pool},
+    retry_budget::cancelled,
+    shared::Shared,
 };
 use crate::{ByteRange, Content, Error, Extent};
 
@@ -24,7 +25,7 @@ const WINDOW: u64 = 128 << 20;
 /// The workers' common position on the disk.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
-    pass: &'a Pass<'a>,
+    shared: &'a Shared<'a>,
     pool: &'a Pool,
     hashing: bool,
     planner: Mutex<Planner>,
@@ -32,63 +33,63 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(
-        pass: &'a Pass<'a>,
+        shared: &'a Shared<'a>,
         pool: &'a Pool,
         hashing: bool,
         workers: NonZeroUsize,
     ) -> Self {
         let limits = Limits {
-            data: match (pass.is_ordered, hashing) {
+            data: match (shared.is_ordered, hashing) {
                 (true, _) => u64::MAX,
                 (false, true) => HASHED_TASK,
-                (false, false) => plain_task(pass.source.size(), workers),
+                (false, false) => plain_task(shared.source.size(), workers),
             },
             zero: ZERO_TASK,
             gap: GAP,
             window: WINDOW,
         };
         Self {
-            pass,
+            shared,
             pool,
             hashing,
-            planner: Mutex::new(Planner::new(pass.source.size(), limits)),
+            planner: Mutex::new(Planner::new(shared.source.size(), limits)),
         }
     }
 
-    /// The next task, with all the buffers reserved that it will hold at a time; `None` at the end of
-    /// the disk. Blocks until there is memory for it: whoever comes later waits at the lock, so that
-    /// no later task gets the buffers that an earlier one needs.
+    /// The next task, with all the buffers reserved that it will hold at a time; `None` at the end
+    /// of the disk. Blocks until there is memory for it: workers that come later wait at the lock,
+    /// so that no later task gets the buffers that an earlier one needs.
     ///
     /// # Errors
     /// Those of [`crate::Source::extents`]; the same task can be asked for again.
     pub(super) fn next(&self) -> Result<Option<Extent>, Error> {
         let mut planner = self.planner.lock().unwrap_or_else(PoisonError::into_inner);
-        self.pass.check()?;
+        self.shared.check()?;
         let Some(task) = planner.next(|range| self.extents(range))? else {
             return Ok(None);
         };
         if !self.pool.reserve(self.cost(task)) {
-            return Err(super::patience::cancelled());
+            return Err(cancelled());
         }
         Ok(Some(task))
     }
 
     /// An ordered source is read from start to end, whatever it knows of zeroes.
     fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, Error> {
-        if self.pass.is_ordered {
+        if self.shared.is_ordered {
             return Ok(vec![Extent {
                 range,
                 content: Content::Data,
             }]);
         }
-        self.pass.source.extents(range)
+        self.shared.source.extents(range)
     }
 
     /// Buffers that a task needs before the first of them can come back. The worker of an ordered
     /// source is alone and reserves one at a time; without a digest a worker keeps one for itself.
     fn cost(&self, task: Extent) -> usize {
         match task.content {
-            Content::Data if self.hashing && !self.pass.is_ordered => {
+            Content::Data if self.hashing && !self.shared.is_ordered => {
                 usize::try_from(task.range.len().div_ceil(BUFFER as u64)).unwrap_or(usize::MAX)
             }
             _ => 0,
@@ -96,8 +97,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The longest range of one request on a disk of `size` bytes: every worker gets several, so that none
-/// is alone at work for long in the end.
+/// The longest range of one request on a disk of `size` bytes: every worker gets several, so that
+/// none is alone at work for long in the end.
 fn plain_task(size: u64, workers: NonZeroUsize) -> u64 {
     const OF_EACH_WORKER: u64 = 8;
     let even = size / (workers.get() as u64).saturating_mul(OF_EACH_WORKER);

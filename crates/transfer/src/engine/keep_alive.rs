@@ -7,13 +7,13 @@ use tracing::{debug, error};
 use super::{Controls, activity::Activity};
 use crate::{Error, Kind, Source};
 
-/// Signs of life do not follow each other faster than this.
+/// Shortest interval of the signs of life.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// Runs `work`, and meanwhile calls [`Source::keep_alive`] whenever no byte has arrived for `idle`.
 ///
 /// The thread ends as soon as `work` does, even in the middle of a call. Its own failures change
-/// nothing: if the server really goes away, a reader will say so.
+/// nothing: a server that is gone is found by the next read.
 pub(super) fn during<T>(
     source: &dyn Source,
     idle: Duration,

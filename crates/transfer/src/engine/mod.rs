@@ -1,18 +1,20 @@
 //! The copy itself.
 //!
-//! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] moves the
-//! bytes of its own connection through buffers of the [`pool`], [`sequence`] brings them back into
-//! order for the digest, [`patience`] decides what follows an error, [`pass`] holds all that together,
-//! and [`keep_alive`] speaks to the server when nobody else does.
+//! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] moves
+//! the bytes of its own connection through buffers of the [`pool`], [`sequence`] brings them back
+//! into order for the digest, [`retry_budget`] decides what follows an error, [`pass`] runs the
+//! threads of all that on what is [`shared`], and [`keep_alive`] calls the server while nothing is
+//! read from it.
 
 mod activity;
 mod cursor;
 mod keep_alive;
 mod pass;
-mod patience;
 mod plan;
 mod pool;
+mod retry_budget;
 mod sequence;
+mod shared;
 mod worker;
 mod zeroes;
 
@@ -22,14 +24,16 @@ use net::{Cancel, Clock};
 
 use self::{
     activity::Activity,
-    pass::{Outcome, Pass},
-    patience::{Patience, cancelled},
+    pass::Outcome,
+    retry_budget::{RetryBudget, cancelled},
+    shared::Shared,
 };
 use crate::{Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source};
 
-/// Longest range that is asked for with one request when no digest is computed, on a small and on a
-/// large disk: long enough that what a request costs does not count (a round trip, and a server that
-/// checks the token and its database again), short enough to keep all connections busy to the end.
+/// Longest range that is asked for with one request when no digest is computed, on a small and on
+/// a large disk: long enough that what a request costs does not count (a round trip, and a server
+/// that checks the token and its database again), short enough to keep all connections busy to the
+/// end.
 const PLAIN_TASKS: RangeInclusive<u64> = 8 << 20..=64 << 20;
 
 /// The same with a digest, which holds all tasks in work in memory.
@@ -39,10 +43,10 @@ const HASHED_TASK: u64 = 2 << 20;
 /// some seconds for it, and a stop waits for it.
 const ZERO_TASK: u64 = 64 << 20;
 
-/// What is compared with what.
+/// What proves that the copy equals the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verification {
-    /// Nothing.
+    /// Nothing but the count of the bytes.
     None,
     /// Our digest of the whole disk, computed while it passes, with one that was stated beforehand.
     Stated(Digest),
@@ -59,17 +63,17 @@ pub struct Options {
     pub verification: Verification,
     /// Whether zero blocks inside data are kept as holes (thin volumes stay thin).
     pub detect_zeroes: bool,
-    /// When to try again.
+    /// When to retry, and when to give up.
     pub retry: RetryPolicy,
-    /// After this time without a byte read, and again and again after it, the source is told that its
-    /// client is alive ([`Source::keep_alive`]): while zeroing, verifying, syncing or waiting. Well
-    /// below the inactivity time after which a server gives up; [`Duration::MAX`] means never.
+    /// Interval of the signs of life ([`Source::keep_alive`]) while no byte is read: during
+    /// zeroing, verifying, syncing or waiting. Well below the inactivity time after which a server
+    /// gives up; [`Duration::MAX`] means never.
     pub keep_alive: Duration,
 }
 
 impl Default for Options {
-    /// 4 connections, no verification, holes kept, the default retry policy, and a sign of life after
-    /// 20 s, a third of the shortest inactivity time of a server (imageio: 60 s).
+    /// 4 connections, no verification, holes kept, the default retry policy, and a sign of life
+    /// after 20 s, a third of the shortest inactivity time of a server (imageio: 60 s).
     fn default() -> Self {
         Self {
             connections: NonZeroUsize::MIN.saturating_add(3),
@@ -84,14 +88,14 @@ impl Default for Options {
 /// What a copy needs from its caller besides the settings.
 #[derive(Debug, Clone)]
 pub struct Controls {
-    /// Time.
+    /// The clock of all waits and limits.
     pub clock: Arc<dyn Clock>,
     /// Stop flag. The engine gives a child of it to the source, and pulls that when one of its own
     /// workers fails.
     pub cancel: Cancel,
     /// Seed of the jitter.
     pub seed: u64,
-    /// Counters.
+    /// The counters that the copy adds to.
     pub progress: Arc<Progress>,
 }
 
@@ -106,12 +110,13 @@ pub struct Report {
 
 /// Copies all of `source` to `sink`, verifies it as the options say, and syncs the sink.
 ///
-/// [`Phase::Done`] and 100 % are reached only when all of that has succeeded. The sink may be copied
-/// to again after an error: it is prepared anew.
+/// [`Phase::Done`] is reached only when all of that has succeeded. The sink may be copied
+/// to again after an error: it is prepared again.
 ///
 /// # Errors
-/// The most telling error of all workers; see [`Kind`]. What was written by then stays. No call to the
-/// source or the sink is under way or follows.
+/// The most telling error of all workers; see [`Kind`]. What was written by then stays. No call to
+/// the source or the sink is under way or follows. [`Kind::Unusable`] for a source of 0 bytes and
+/// [`Kind::TargetTooSmall`] come before anything is written.
 pub fn copy(
     source: &dyn Source,
     sink: &dyn Sink,
@@ -119,6 +124,11 @@ pub fn copy(
     controls: &Controls,
 ) -> Result<Report, Error> {
     let (size, capacity) = (source.size(), sink.capacity());
+    // Nothing would be written, and an untouched target would be called a copy.
+    if size == 0 {
+        let text = "the source holds no data: its size is 0 bytes";
+        return Err(Error::new(Kind::Unusable, text));
+    }
     if capacity < size {
         return Err(Error::new(
             Kind::TargetTooSmall,
@@ -154,72 +164,67 @@ fn transfer(
         Access::Ordered => (NonZeroUsize::MIN, true),
     };
     let mut restarts = Restarts::default();
-    let mut patience = Patience::new(
-        options.retry,
-        &*controls.clock,
-        &controls.cancel,
-        activity,
-        &controls.progress,
-        controls.seed,
-    );
+    let mut retries = RetryBudget::new(options.retry, controls, &controls.cancel, activity, 0);
     loop {
         check(controls)?;
         controls.progress.begin(source.size());
         sink.prepare(source.size())?;
         let received = activity.bytes();
-        let pass = Pass::new(source, sink, options, controls, activity, is_ordered);
-        match pass.run(workers) {
+        let shared = Shared::new(source, sink, options, controls, activity, is_ordered);
+        match pass::run(&shared, workers) {
             Err(error) if is_ordered && error.kind().is_transient() => {
                 let reached = activity.bytes() - received;
                 if reached > 0 {
-                    patience.renew();
+                    retries.reset();
                 }
-                patience.pause(restarts.count(reached, error)?)?;
+                retries.back_off(restarts.count(reached, error)?)?;
             }
             result => return result,
         }
     }
 }
 
-/// Passes over an ordered source that were begun over.
+/// The restarts of a copy from an ordered source.
 ///
-/// Such a source cannot be asked for the missing part, and nothing proves that a second answer is the
-/// same object as the first. So every answer is taken whole or not at all: reading, writing and the
-/// digest start again from the first byte, and bytes of two answers are never mixed. That costs time
-/// with every error, so it is given up when passes in a row get no further than one before.
+/// Such a source cannot be asked for the missing part, and nothing proves that a second answer is
+/// the same object as the first. So every answer is taken whole or not at all: reading, writing
+/// and the digest start again from the first byte, and bytes of two answers are never mixed. That
+/// costs time with every error, so the copy is given up when passes in a row get no further than
+/// one before.
 #[derive(Debug, Default)]
 struct Restarts {
     furthest: u64,
-    in_vain: u32,
+    without_progress: u32,
 }
 
 impl Restarts {
     /// Passes in a row that got no further than an earlier one before the copy is given up.
-    const IN_VAIN: u32 = 5;
+    const MAX_WITHOUT_PROGRESS: u32 = 5;
 
-    /// Takes note of a pass that ended after `reached` bytes with `error`; gives it back unless it is
-    /// time to give up.
+    /// Records a pass that ended after `reached` bytes with `error`; returns it unless it is time
+    /// to give up.
     fn count(&mut self, reached: u64, error: Error) -> Result<Error, Error> {
         if reached > self.furthest {
             self.furthest = reached;
-            self.in_vain = 0;
+            self.without_progress = 0;
             return Ok(error);
         }
-        self.in_vain += 1;
-        // A pass without a byte is a matter of patience, not of begun passes.
-        if reached == 0 || self.in_vain < Self::IN_VAIN {
+        self.without_progress += 1;
+        // Passes without a byte are limited by the retry policy, not here.
+        if reached == 0 || self.without_progress < Self::MAX_WITHOUT_PROGRESS {
             return Ok(error);
         }
         let text = format!(
             "gave up: the source sends no ranges, and {} answers in a row ended at or before byte {}",
-            self.in_vain + 1,
+            self.without_progress + 1,
             self.furthest
         );
         Err(Error::with_source(Kind::Exhausted, text, error))
     }
 }
 
-/// That the threads have ended without an error is no proof that they did everything: the bytes are counted.
+/// Checks the count of the bytes: threads that ended without an error do not prove that they did
+/// all.
 fn covers(in_place: u64, size: u64) -> Result<(), Error> {
     if in_place == size {
         return Ok(());

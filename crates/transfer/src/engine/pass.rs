@@ -1,15 +1,15 @@
-//! One pass over the disk: threads, what they share, and how they end together.
+//! One pass over the disk: its threads, and how they end together.
 //!
 //! # Why nothing waits for ever
 //! Tasks are handed out in order of offset, by a [`Cursor`] that lets a worker go only with all the
 //! buffers reserved that its task will need. So a worker waits for memory only while it holds none.
 //! Buffers come back when they were written and, with a digest, hashed; the digest always waits for
 //! the lowest offset that is not hashed yet, which belongs to a task that was handed out, whose
-//! worker has its buffers and does not wait for anybody. It follows that the digest's memory is a
-//! window of the disk that moves with the slowest connection.
+//! worker has its buffers and does not wait for another thread. It follows that the digest's memory
+//! is a window of the disk that moves with the slowest connection.
 //!
-//! Whatever fails calls [`Pass::fail`], which stops the readers, the waits between tries, the pool and
-//! the sequence; a thread that panics does the same while it unwinds.
+//! Whatever fails calls [`Threads::fail`], which stops the readers, the backoffs, the pool and the
+//! sequence; a thread that panics does the same while it unwinds.
 
 use std::{
     num::NonZeroUsize,
@@ -17,49 +17,25 @@ use std::{
     thread,
 };
 
-use net::{Cancel, Clock};
-
 use super::{
-    activity::Activity,
     cursor::Cursor,
-    patience::{Patience, cancelled},
     pool::{BUFFER, Pool},
+    retry_budget::cancelled,
     sequence::{Segment, Sequence},
+    shared::Shared,
     worker::Worker,
 };
-use crate::{
-    Algorithm, Controls, Digest, Error, Kind, Options, Phase, Progress, Sink, Source, Verification,
-    digest::Hasher,
-};
+use crate::{Algorithm, Digest, Error, Kind, Phase, Verification, digest::Hasher};
 
-/// Tries of [`Source::checksum`]: each may cost the server a reading of the whole disk.
+/// Tries of [`crate::Source::checksum`]: each may cost the server a reading of the whole disk.
 const CHECKSUM_TRIES: u32 = 3;
 
 /// Buffers that a task with a digest needs.
 #[allow(clippy::cast_possible_truncation, reason = "two")]
 const HASHED_TASK_BUFFERS: usize = super::HASHED_TASK.div_ceil(BUFFER as u64) as usize;
 
-/// Longest run of zeroes that is hashed between two looks at the stop flag.
+/// Longest run of zeroes that is hashed between two checks of the stop flag.
 const ZERO_STEP: u64 = 64 << 20;
-
-/// What a pass works on and with.
-#[derive(Debug)]
-pub(super) struct Pass<'a> {
-    pub(super) source: &'a dyn Source,
-    pub(super) sink: &'a dyn Sink,
-    pub(super) options: &'a Options,
-    pub(super) clock: &'a dyn Clock,
-    pub(super) activity: &'a Activity<'a>,
-    pub(super) progress: &'a Progress,
-    pub(super) seed: u64,
-    /// Pulled from outside, and by the first failure.
-    pub(super) stop: Cancel,
-    /// Whether the sink read as zero when the pass began.
-    pub(super) is_blank: bool,
-    /// One reader from start to end, whose errors end the pass.
-    pub(super) is_ordered: bool,
-    failure: Mutex<Option<Error>>,
-}
 
 /// How a pass ended.
 #[derive(Debug)]
@@ -72,143 +48,95 @@ pub(super) struct Outcome {
     pub(super) buffer_bytes: u64,
 }
 
-impl<'a> Pass<'a> {
-    /// A pass over `source`. Its stop flag is a child of the caller's.
-    pub(super) fn new(
-        source: &'a dyn Source,
-        sink: &'a dyn Sink,
-        options: &'a Options,
-        controls: &'a Controls,
-        activity: &'a Activity<'a>,
-        is_ordered: bool,
-    ) -> Self {
-        Self {
-            source,
-            sink,
-            options,
-            clock: &*controls.clock,
-            activity,
-            progress: &controls.progress,
-            seed: controls.seed,
-            stop: controls.cancel.child(),
-            is_blank: sink.is_blank(),
-            is_ordered,
-            failure: Mutex::default(),
+/// Reads, writes and hashes everything with `workers` connections.
+///
+/// # Errors
+/// The most telling one; all threads have ended by then.
+pub(super) fn run(shared: &Shared<'_>, workers: NonZeroUsize) -> Result<Outcome, Error> {
+    let algorithm = match &shared.options.verification {
+        Verification::None => None,
+        Verification::Stated(digest) => Some(digest.algorithm),
+        Verification::Asked(algorithm) => Some(*algorithm),
+    };
+    let pool = Pool::new(buffers(workers, algorithm.is_some()));
+    let sequence = algorithm.map(|_| Sequence::default());
+    let cursor = Cursor::new(shared, &pool, algorithm.is_some(), workers);
+    let halt = || {
+        shared.stop.cancel();
+        pool.close();
+        if let Some(sequence) = &sequence {
+            sequence.close();
         }
-    }
+    };
+    let threads = Threads {
+        halt: &halt,
+        failure: Mutex::default(),
+    };
 
-    /// Reads, writes and hashes everything with `workers` connections.
-    ///
-    /// # Errors
-    /// The most telling one; all threads have ended by then.
-    pub(super) fn run(&self, workers: NonZeroUsize) -> Result<Outcome, Error> {
-        let algorithm = match &self.options.verification {
-            Verification::None => None,
-            Verification::Stated(digest) => Some(digest.algorithm),
-            Verification::Asked(algorithm) => Some(*algorithm),
-        };
-        let pool = Pool::new(buffers(workers, algorithm.is_some()));
-        let sequence = algorithm.map(|_| Sequence::default());
-        let cursor = Cursor::new(self, &pool, algorithm.is_some(), workers);
-        let halt = || {
-            self.stop.cancel();
-            pool.close();
-            if let Some(sequence) = &sequence {
-                sequence.close();
-            }
-        };
-
-        let outcome = thread::scope(|scope| {
-            let hashing = sequence
-                .as_ref()
-                .zip(algorithm)
-                .map(|(sequence, algorithm)| {
-                    self.spawn(scope, "digest", halt, move || {
-                        self.hash(sequence, algorithm)
-                    })
-                });
-            let working: Vec<_> = (0..workers.get())
-                .map(|index| {
-                    let worker = Worker::new(self, &cursor, &pool, sequence.as_ref(), index as u64);
-                    self.spawn(scope, &format!("copy-{index}"), halt, move || worker.run())
-                })
-                .collect();
-            for thread in working {
-                self.join(thread, halt);
-            }
-            if algorithm.is_some() && !self.stop.is_cancelled() {
-                self.progress.enter(Phase::Verifying);
-            }
-            let expected = self.expected().unwrap_or_else(|error| {
-                self.fail(error, halt);
-                None
-            });
-            let computed = hashing.and_then(|thread| self.join(thread, halt));
-            Outcome {
-                computed,
-                expected,
-                buffer_bytes: pool.bytes(),
-            }
-        });
-        let failure = self
-            .failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match failure {
-            Some(error) => Err(error),
-            None if self.stop.is_cancelled() => Err(cancelled()),
-            None => Ok(outcome),
-        }
-    }
-
-    /// What a thread does before it touches the sink.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        if self.stop.is_cancelled() {
-            return Err(cancelled());
-        }
-        Ok(())
-    }
-
-    pub(super) fn patience(&'a self, salt: u64) -> Patience<'a> {
-        Patience::new(
-            self.options.retry,
-            self.clock,
-            &self.stop,
-            self.activity,
-            self.progress,
-            self.seed.wrapping_add(salt),
-        )
-    }
-
-    /// Keeps the most telling error and stops everything.
-    fn fail(&self, error: Error, halt: impl Fn()) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_worse = failure
+    let outcome = thread::scope(|scope| {
+        let hashing = sequence
             .as_ref()
-            .is_none_or(|known| severity(error.kind()) > severity(known.kind()));
-        if is_worse {
-            *failure = Some(error);
+            .zip(algorithm)
+            .map(|(sequence, algorithm)| {
+                threads.spawn(scope, "digest", move || hash(shared, sequence, algorithm))
+            });
+        let working: Vec<_> = (0..workers.get())
+            .map(|index| {
+                let worker = Worker::new(shared, &cursor, &pool, sequence.as_ref(), index as u64);
+                threads.spawn(scope, &format!("copy-{index}"), move || worker.run())
+            })
+            .collect();
+        for thread in working {
+            threads.join(thread);
         }
-        drop(failure);
-        halt();
+        if algorithm.is_some() && !shared.stop.is_cancelled() {
+            shared.controls.progress.enter(Phase::Verifying);
+        }
+        let expected = expected(shared).unwrap_or_else(|error| {
+            threads.fail(error);
+            None
+        });
+        let computed = hashing.and_then(|thread| threads.join(thread));
+        Outcome {
+            computed,
+            expected,
+            buffer_bytes: pool.bytes(),
+        }
+    });
+    let failure = threads
+        .failure
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    match failure {
+        Some(error) => Err(error),
+        None if shared.stop.is_cancelled() => Err(cancelled()),
+        None => Ok(outcome),
     }
+}
 
-    fn spawn<'scope, 'env, T: Send + 'scope>(
+/// The threads of a pass: what ends one of them ends all.
+struct Threads<'a> {
+    /// Ends every wait of every thread.
+    halt: &'a (dyn Fn() + Sync),
+    failure: Mutex<Option<Error>>,
+}
+
+impl Threads<'_> {
+    fn spawn<'scope, T: Send + 'scope>(
         &'scope self,
-        scope: &'scope thread::Scope<'scope, 'env>,
+        scope: &'scope thread::Scope<'scope, '_>,
         name: &str,
-        halt: impl Fn() + Copy + Send + 'scope,
         work: impl FnOnce() -> Result<T, Error> + Send + 'scope,
     ) -> Option<thread::ScopedJoinHandle<'scope, Option<T>>> {
         let body = move || {
-            let bell = Bell(halt);
+            let guard = HaltOnPanic(self.halt);
             let result = work();
-            drop(bell);
+            drop(guard);
             match result {
                 Ok(value) => Some(value),
                 Err(error) => {
-                    self.fail(error, halt);
+                    self.fail(error);
                     None
                 }
             }
@@ -220,94 +148,104 @@ impl<'a> Pass<'a> {
             Ok(thread) => Some(thread),
             Err(error) => {
                 let text = format!("cannot start the thread {name:?}");
-                self.fail(Error::with_source(Kind::Internal, text, error), halt);
+                self.fail(Error::with_source(Kind::Internal, text, error));
                 None
             }
         }
     }
 
     /// Waits for a thread; a panic in it is a failure of the pass.
-    fn join<T>(
-        &self,
-        thread: Option<thread::ScopedJoinHandle<'_, Option<T>>>,
-        halt: impl Fn(),
-    ) -> Option<T> {
+    fn join<T>(&self, thread: Option<thread::ScopedJoinHandle<'_, Option<T>>>) -> Option<T> {
         let Ok(value) = thread?.join() else {
-            self.fail(
-                Error::new(Kind::Internal, "a thread of the copy panicked"),
-                halt,
-            );
+            self.fail(Error::new(Kind::Internal, "a thread of the copy panicked"));
             return None;
         };
         value
     }
 
-    /// The digest thread.
-    fn hash(&self, sequence: &Sequence<'_>, algorithm: Algorithm) -> Result<Digest, Error> {
-        let size = self.source.size();
-        let mut hasher = Hasher::new(algorithm);
-        let mut offset = 0;
-        while offset < size {
-            match sequence.take(offset) {
-                None => return Err(cancelled()),
-                Some(Segment::Data(lease, length)) => {
-                    hasher.update(lease.bytes().get(..length).unwrap_or_default());
-                    offset += length as u64;
-                }
-                Some(Segment::Zero(length)) => {
-                    let end = offset + length;
-                    while offset < end {
-                        self.check()?;
-                        let step = (end - offset).min(ZERO_STEP);
-                        hasher.zeroes(step);
-                        offset += step;
-                    }
-                }
-            }
+    /// Keeps the most telling error and stops everything.
+    fn fail(&self, error: Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_worse = failure
+            .as_ref()
+            .is_none_or(|known| severity(error.kind()) > severity(known.kind()));
+        if is_worse {
+            *failure = Some(error);
         }
-        Ok(hasher.finish())
-    }
-
-    /// What our digest has to equal. A source is asked right after the last byte was read, while the
-    /// rest is hashed: a server that finds its client idle may end the transfer by itself.
-    fn expected(&self) -> Result<Option<Digest>, Error> {
-        let algorithm = match &self.options.verification {
-            _ if self.stop.is_cancelled() => return Ok(None),
-            Verification::None => return Ok(None),
-            Verification::Stated(digest) => return Ok(Some(digest.clone())),
-            Verification::Asked(algorithm) => *algorithm,
-        };
-        let mut patience = self.patience(u64::MAX);
-        for _ in 1..CHECKSUM_TRIES {
-            patience.begin();
-            match self.source.checksum(algorithm, &self.stop) {
-                Ok(hex) => return Ok(Some(Digest { algorithm, hex })),
-                Err(error) => patience.pause(error)?,
-            }
-        }
-        let hex = self
-            .source
-            .checksum(algorithm, &self.stop)
-            .map_err(|error| {
-                if self.stop.is_cancelled() || !error.kind().is_transient() {
-                    return error;
-                }
-                let text = format!("the source gave no checksum in {CHECKSUM_TRIES} tries");
-                Error::with_source(Kind::Exhausted, text, error)
-            })?;
-        Ok(Some(Digest { algorithm, hex }))
+        drop(failure);
+        (self.halt)();
     }
 }
 
-/// Rings when its thread unwinds, so that nobody waits for a thread that is no more.
-struct Bell<F: Fn()>(F);
+/// Halts the pass when its thread unwinds, so that no thread waits for one that has ended.
+struct HaltOnPanic<'a>(&'a (dyn Fn() + Sync));
 
-impl<F: Fn()> Drop for Bell<F> {
+impl Drop for HaltOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0();
+            (self.0)();
         }
     }
+}
+
+/// The digest thread.
+fn hash(
+    shared: &Shared<'_>,
+    sequence: &Sequence<'_>,
+    algorithm: Algorithm,
+) -> Result<Digest, Error> {
+    let size = shared.source.size();
+    let mut hasher = Hasher::new(algorithm);
+    let mut offset = 0;
+    while offset < size {
+        match sequence.take(offset) {
+            None => return Err(cancelled()),
+            Some(Segment::Data(lease, length)) => {
+                hasher.update(lease.bytes().get(..length).unwrap_or_default());
+                offset += length as u64;
+            }
+            Some(Segment::Zero(length)) => {
+                let end = offset + length;
+                while offset < end {
+                    shared.check()?;
+                    let step = (end - offset).min(ZERO_STEP);
+                    hasher.zeroes(step);
+                    offset += step;
+                }
+            }
+        }
+    }
+    Ok(hasher.finish())
+}
+
+/// What our digest has to equal. A source is asked right after the last byte was read, while the
+/// rest is hashed: a server that finds its client idle may end the transfer by itself.
+fn expected(shared: &Shared<'_>) -> Result<Option<Digest>, Error> {
+    let algorithm = match &shared.options.verification {
+        _ if shared.stop.is_cancelled() => return Ok(None),
+        Verification::None => return Ok(None),
+        Verification::Stated(digest) => return Ok(Some(digest.clone())),
+        Verification::Asked(algorithm) => *algorithm,
+    };
+    let mut retries = shared.retry_budget(u64::MAX);
+    for _ in 1..CHECKSUM_TRIES {
+        retries.start();
+        match shared.source.checksum(algorithm, &shared.stop) {
+            Ok(hex) => return Ok(Some(Digest { algorithm, hex })),
+            Err(error) => retries.back_off(error)?,
+        }
+    }
+    let hex = shared
+        .source
+        .checksum(algorithm, &shared.stop)
+        .map_err(|error| {
+            if shared.stop.is_cancelled() || !error.kind().is_transient() {
+                return error;
+            }
+            let text = format!("the source gave no checksum in {CHECKSUM_TRIES} tries");
+            Error::with_source(Kind::Exhausted, text, error)
+        })?;
+    Ok(Some(Digest { algorithm, hex }))
 }
 
 /// How many buffers a pass may have. Without a digest, one for each worker; with one, each task in
@@ -320,8 +258,8 @@ fn buffers(workers: NonZeroUsize, hashing: bool) -> usize {
     workers.get()
 }
 
-/// Which of two errors is told. Stopped threads know nothing; what the target says is not hidden by
-/// what its failure does to the source; of equals, the first.
+/// Which of two errors is reported. Stopped threads know nothing; what the target says is not
+/// hidden by what its failure does to the source; of equals, the first.
 const fn severity(kind: Kind) -> u8 {
     match kind {
         Kind::Cancelled => 0,

@@ -1,14 +1,14 @@
 //! From extents to tasks: what is read with one request, and what is zeroed with one call.
 //!
-//! Pure but for the question it is given: the disk is walked window by window, so that the map of a
-//! disk of any size is never held as a whole.
+//! Pure, but for the source's answers, which come through a closure: the disk is walked window by
+//! window, so that the map of a disk of any size is never held as a whole.
 
 use std::collections::VecDeque;
 
 use crate::{ByteRange, Content, Error, Extent, Kind};
 
-/// Tasks start and end at a multiple of this, or at the end of the disk: two workers never touch the
-/// same block of a device, and direct I/O is possible wherever an extent begins.
+/// Tasks start and end at a multiple of this, or at the end of the disk: two workers never touch
+/// the same block of a device, and direct I/O is possible wherever an extent begins.
 pub(super) const GRANULE: u64 = 4096;
 
 /// How the disk is cut.
@@ -35,9 +35,9 @@ pub(super) struct Planner {
     asked: u64,
     /// End of the last extent in `known`, ever.
     cut: u64,
-    /// Extents at multiples of [`GRANULE`], neighbours of different content, not yet looked at.
+    /// Extents at multiples of [`GRANULE`], neighbours of different content, not yet in a run.
     known: VecDeque<Extent>,
-    /// What the next task is cut from.
+    /// Bytes of one content that the next task is cut from.
     run: Option<Extent>,
 }
 
@@ -56,18 +56,22 @@ impl Planner {
     /// The next task; `None` at the end of the disk. `ask` gives the extents of a range.
     ///
     /// # Errors
-    /// What `ask` fails with; the call can be repeated then. [`Kind::Protocol`] when its answer does
-    /// not cover exactly the range.
+    /// What `ask` fails with; the call can be repeated then. [`Kind::Protocol`] when its answer
+    /// does not cover exactly the range.
     pub(super) fn next(
         &mut self,
         mut ask: impl FnMut(ByteRange) -> Result<Vec<Extent>, Error>,
     ) -> Result<Option<Extent>, Error> {
+        // A run grows by what is known to follow, until it is long enough or something else
+        // follows. Each turn changes `self` in one step, so that nothing is lost when `ask` fails
+        // in between.
         loop {
             if let Some(run) = self.run
                 && run.range.len() >= self.limit(run.content)
             {
                 return Ok(Some(self.emit(run, self.limit(run.content))));
             }
+            // Asked as late as possible: the source's answer may cost time, and its map memory.
             if self.known.is_empty() && self.asked < self.size {
                 self.learn(&mut ask)?;
                 continue;
@@ -79,12 +83,14 @@ impl Planner {
                 }
                 continue;
             };
-            // The run is short of a task: does what follows belong to it?
+            // The run is shorter than a task may be. How many of the known extents continue it: the
+            // same content, or a short gap together with the data behind it.
             let joined = match (run.content, self.known.front(), self.known.get(1)) {
                 (content, Some(next), _) if next.content == content => 1,
                 (Content::Data, Some(gap), _) if gap.range.len() >= self.limits.gap => 0,
                 (Content::Data, Some(_), Some(_)) => 2,
-                // The gap may go on in the next window, or data may follow.
+                // A short gap at the end of the window: it may go on in the next, or data may
+                // follow.
                 (Content::Data, Some(_), None) if self.asked < self.size => {
                     self.learn(&mut ask)?;
                     continue;
@@ -167,7 +173,7 @@ impl Planner {
     }
 }
 
-/// Refuses extents that do not cover exactly `window`: a byte that nobody spoke of would be lost.
+/// Refuses extents that do not cover exactly `window`: a byte in none of them would be lost.
 fn check(window: ByteRange, extents: &[Extent]) -> Result<(), Error> {
     let refused = |at, found: String| {
         let text = format!("the extents of {window} do not go on at {at}: {found}");

@@ -13,8 +13,8 @@ const ALIGNMENT: usize = 4096;
 
 /// Buffers, made when first needed, at most `capacity` of them.
 ///
-/// Whoever will need several buffers reserves them all first and takes them later, which never blocks:
-/// so nobody waits for a buffer while holding another.
+/// A thread that will need several buffers reserves them all first and takes them later, which
+/// never blocks: so no thread waits for a buffer while it holds another.
 #[derive(Debug)]
 pub(super) struct Pool {
     capacity: usize,
@@ -67,7 +67,7 @@ impl Pool {
         !state.closed
     }
 
-    /// One of the buffers that the caller has reserved. Its content is of no meaning.
+    /// One of the buffers that the caller has reserved. Its content is arbitrary.
     pub(super) fn take(&self) -> Lease<'_> {
         let mut state = self.lock();
         let memory = state.free.pop();

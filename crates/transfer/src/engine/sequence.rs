@@ -18,8 +18,8 @@ pub(super) enum Segment<'a> {
 
 /// Segments that wait for those before them.
 ///
-/// What it holds is bounded: data by the pool's buffers, and zeroes because neighbours are merged, so
-/// that there is at most one entry of them between two of data.
+/// What it holds is bounded: data by the pool's buffers, and zeroes because neighbours are merged,
+/// so that there is at most one entry of them between two of data.
 #[derive(Debug, Default)]
 pub(super) struct Sequence<'a> {
     state: Mutex<State<'a>>,
@@ -36,7 +36,7 @@ impl<'a> Sequence<'a> {
     /// Hands over the segment that starts at `offset`.
     pub(super) fn put(&self, offset: u64, segment: Segment<'a>) {
         let mut state = self.lock();
-        // A segment that nobody will take gives its buffer back at once.
+        // No thread takes it any more, so that its buffer goes back at once.
         if state.closed {
             return;
         }

@@ -2,30 +2,31 @@
 
 use super::{
     cursor::Cursor,
-    pass::Pass,
-    patience::{Patience, cancelled},
     pool::{BUFFER, Lease, Pool},
+    retry_budget::{RetryBudget, cancelled},
     sequence::{Segment, Sequence},
+    shared::Shared,
     zeroes,
 };
 use crate::{ByteRange, Content, Error, Kind, Reader};
 
 /// One of the threads of a pass.
 pub(super) struct Worker<'s, 'a> {
-    pass: &'a Pass<'a>,
+    shared: &'a Shared<'a>,
     cursor: &'s Cursor<'s>,
     pool: &'a Pool,
     sequence: Option<&'s Sequence<'a>>,
-    patience: Patience<'a>,
+    retries: RetryBudget<'a>,
     /// Kept from task to task, dropped after an error.
     reader: Option<Positioned<'a>>,
     /// Without a digest, the only buffer.
     spare: Option<Lease<'a>>,
 }
 
-/// A reader and what it is about to give.
+/// A reader, and what it has been asked for.
 struct Positioned<'a> {
     reader: Box<dyn Reader + 'a>,
+    /// What it has not given yet: no new request is needed to read on from here.
     left: ByteRange,
     /// Whether it has read an earlier range and nothing of this one.
     is_kept: bool,
@@ -35,7 +36,7 @@ struct Positioned<'a> {
 struct Failed {
     /// Bytes that did arrive.
     arrived: usize,
-    /// Whether the right answer had begun.
+    /// Whether the answer's head had come and was right.
     has_begun: bool,
     error: Error,
 }
@@ -52,18 +53,18 @@ impl Failed {
 
 impl<'s, 'a> Worker<'s, 'a> {
     pub(super) fn new(
-        pass: &'a Pass<'a>,
+        shared: &'a Shared<'a>,
         cursor: &'s Cursor<'s>,
         pool: &'a Pool,
         sequence: Option<&'s Sequence<'a>>,
         index: u64,
     ) -> Self {
         Self {
-            pass,
+            shared,
             cursor,
             pool,
             sequence,
-            patience: pass.patience(index),
+            retries: shared.retry_budget(index),
             reader: None,
             spare: None,
         }
@@ -72,11 +73,11 @@ impl<'s, 'a> Worker<'s, 'a> {
     /// Works until the disk is done.
     pub(super) fn run(mut self) -> Result<(), Error> {
         loop {
-            self.patience.begin();
+            self.retries.start();
             let task = loop {
                 match self.cursor.next() {
                     Ok(task) => break task,
-                    Err(error) => self.patience.pause(error)?,
+                    Err(error) => self.retries.back_off(error)?,
                 }
             };
             let Some(task) = task else {
@@ -90,11 +91,11 @@ impl<'s, 'a> Worker<'s, 'a> {
     }
 
     fn zero(&self, range: ByteRange) -> Result<(), Error> {
-        self.pass.check()?;
-        if !self.pass.is_blank {
-            self.pass.sink.zero(range)?;
+        self.shared.check()?;
+        if !self.shared.is_blank {
+            self.shared.sink.zero(range)?;
         }
-        self.pass.progress.add_zero(range.len());
+        self.shared.controls.progress.add_zero(range.len());
         if let Some(sequence) = self.sequence {
             sequence.put(range.start(), Segment::Zero(range.len()));
         }
@@ -112,7 +113,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             };
             self.read(bytes, left)?;
             self.write(bytes, left.start())?;
-            self.pass.progress.add_data(length as u64);
+            self.shared.controls.progress.add_data(length as u64);
             match self.sequence {
                 Some(sequence) => sequence.put(left.start(), Segment::Data(lease, length)),
                 None => self.spare = Some(lease),
@@ -126,17 +127,17 @@ impl<'s, 'a> Worker<'s, 'a> {
         if let Some(lease) = self.spare.take() {
             return Ok(lease);
         }
-        let is_reserved = self.sequence.is_some() && !self.pass.is_ordered;
+        let is_reserved = self.sequence.is_some() && !self.shared.is_ordered;
         if !is_reserved && !self.pool.reserve(1) {
             return Err(cancelled());
         }
         Ok(self.pool.take())
     }
 
-    /// Fills `buffer` with the first bytes of `left`, which is the rest of the task. What has arrived
-    /// is kept; only the missing part is asked for again.
+    /// Fills `buffer` with the first bytes of `left`, which is the rest of the task. What has
+    /// arrived is kept; only the missing part is asked for again.
     fn read(&mut self, buffer: &mut [u8], left: ByteRange) -> Result<(), Error> {
-        self.patience.begin();
+        self.retries.start();
         let (mut filled, mut cut_short) = (0, 0);
         while let Some(missing) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let wanted = ByteRange::new(left.start() + filled as u64, left.end());
@@ -146,7 +147,7 @@ impl<'s, 'a> Worker<'s, 'a> {
                 error,
             } = match self.attempt(missing, wanted) {
                 Ok(()) => {
-                    self.patience.received(missing.len());
+                    self.retries.received(missing.len());
                     return Ok(());
                 }
                 Err(failed) => failed,
@@ -158,19 +159,19 @@ impl<'s, 'a> Worker<'s, 'a> {
                     error,
                 ));
             }
-            self.patience.received(arrived);
+            self.retries.received(arrived);
             filled += arrived;
             let was_kept = self.reader.take().is_some_and(|reader| reader.is_kept);
             // An ordered source has no ranges: what has been read cannot be continued.
-            if self.pass.is_ordered {
+            if self.shared.is_ordered {
                 return Err(error);
             }
-            if was_kept && arrived == 0 && self.patience.forgive(&error) {
+            if was_kept && arrived == 0 && self.retries.retry_immediately(&error) {
                 continue;
             }
             let is_cut = has_begun && arrived == 0 && error.kind() == Kind::Network;
             cut_short = if is_cut { cut_short + 1 } else { 0 };
-            if cut_short >= self.pass.options.retry.cut_short {
+            if cut_short >= self.shared.options.retry.cut_short {
                 let text = format!(
                     "{cut_short} answers in a row ended where byte {} was due: the source's data \
                      seems to be cut short or damaged there",
@@ -178,21 +179,21 @@ impl<'s, 'a> Worker<'s, 'a> {
                 );
                 return Err(Error::with_source(Kind::Unusable, text, error));
             }
-            self.patience.pause(error)?;
+            self.retries.back_off(error)?;
         }
         Ok(())
     }
 
     /// Asks for `wanted` unless it is already under way, and fills `buffer` with its first bytes.
     fn attempt(&mut self, buffer: &mut [u8], wanted: ByteRange) -> Result<(), Failed> {
-        let stop = &self.pass.stop;
+        let stop = &self.shared.stop;
         if stop.is_cancelled() {
             return Err(Failed::before(cancelled()));
         }
         let positioned = match &mut self.reader {
             Some(positioned) => positioned,
             none => none.insert(Positioned {
-                reader: self.pass.source.reader(stop).map_err(Failed::before)?,
+                reader: self.shared.source.reader(stop).map_err(Failed::before)?,
                 left: ByteRange::new(0, 0),
                 is_kept: false,
             }),
@@ -217,24 +218,29 @@ impl<'s, 'a> Worker<'s, 'a> {
 
     /// Writes what is not zero, and makes the rest read as zero.
     fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        let pass = self.pass;
-        if !pass.options.detect_zeroes {
-            pass.check()?;
-            return pass.sink.write_at(bytes, offset);
+        let shared = self.shared;
+        if !shared.options.detect_zeroes {
+            shared.check()?;
+            return shared.sink.write_at(bytes, offset);
         }
-        let shortest = if pass.is_blank { 1 } else { zeroes::DIRTY_RUN };
+        let shortest = if shared.is_blank {
+            1
+        } else {
+            zeroes::DIRTY_RUN
+        };
         zeroes::each_run(bytes, offset, shortest, |run, is_zero| {
-            pass.check()?;
+            shared.check()?;
             let start = offset + run.start as u64;
             if !is_zero {
-                return pass
+                return shared
                     .sink
                     .write_at(bytes.get(run).unwrap_or_default(), start);
             }
-            if pass.is_blank {
+            if shared.is_blank {
                 return Ok(());
             }
-            pass.sink
+            shared
+                .sink
                 .zero(ByteRange::new(start, start + run.len() as u64))
         })
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// Zeroes are looked for in pieces of this size, at multiples of it on the disk. Smaller holes make
+/// Zeroes are searched in pieces of this size, at multiples of it on the disk. Smaller holes make
 /// files and thin volumes fragmented without saving much.
 pub(super) const PIECE: usize = 64 << 10;
 

@@ -16,7 +16,7 @@ pub(super) fn fault(action: &str, path: &Path, errno: Errno) -> Error {
     Error::with_source(kind, context, std::io::Error::from(errno))
 }
 
-/// The error of finding out what there is at `path`.
+/// The error of stat(2) on the target.
 pub(super) fn look_fault(path: &Path, errno: Errno) -> Error {
     let (kind, hint) = match errno {
         Errno::ACCESS => (
@@ -50,7 +50,7 @@ pub(super) fn device_open_fault(path: &Path, errno: Errno) -> Error {
         Errno::NXIO | Errno::NODEV => ": no device answers behind this node".to_owned(),
         _ => String::new(),
     };
-    // A device in use is refused like one that is not ours: somebody has to release it.
+    // A device in use is refused like one that we may not open: its user has to release it.
     let kind = match errno {
         Errno::BUSY => Kind::TargetDenied,
         _ => kind_of(errno),

@@ -160,7 +160,8 @@ impl FileSink {
         Ok(())
     }
 
-    /// Says early what may end the copy late. No error: a thin disk may need far less than its size.
+    /// Warns early of what may end the copy late. No error: a thin disk may need far less than its
+    /// size.
     fn warn_of_little_room(&self, size: u64) {
         if let Some(free) = free_bytes(folder_of(&self.path))
             && free < size
@@ -240,8 +241,8 @@ impl Sink for FileSink {
     }
 }
 
-/// Lets owner and group read and write a file that was there before. Best effort: the mode of somebody
-/// else's file is that person's.
+/// Lets owner and group read and write a file that was there before. Best effort: only its owner
+/// can change the mode.
 fn share(handle: &Handle) {
     let Ok(stat) = fs::fstat(handle.fd()) else {
         return;

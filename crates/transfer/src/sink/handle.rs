@@ -21,8 +21,8 @@ use rustix::{
 use super::{
     fault::fault,
     sys,
-    writeback::{WriteBack, forget},
-    zeroing::{Device, Ladder, Rung, aligned_core},
+    writeback::{WriteBack, drop_page_cache},
+    zeroing::{Device, ZeroMethod, ZeroStrategy, aligned_core},
 };
 use crate::{ByteRange, Error, Kind};
 
@@ -35,8 +35,8 @@ const ZEROES: usize = 1 << 20;
 /// A file or device that is open for writing, twice: direct and through the page cache.
 ///
 /// Whole pages from aligned memory go directly to the device, everything else through the page
-/// cache. Since the border between the two is always the border of a page, no page is ever in both at
-/// a time, and concurrent writers of different bytes need no lock: within a page the kernel
+/// cache. Since the border between the two is always the border of a page, no page is ever in both
+/// at a time, and concurrent writers of different bytes need no lock: within a page the kernel
 /// merges them, and before a direct write it drops the pages of its range.
 #[derive(Debug)]
 pub(super) struct Handle {
@@ -47,7 +47,7 @@ pub(super) struct Handle {
     granule: u64,
     memory_alignment: usize,
     write_back: WriteBack,
-    ladder: Ladder,
+    strategy: ZeroStrategy,
     zeroes: OnceLock<Aligned>,
     /// The kernel reports a write-back error once; later syncs must fail as well.
     damaged: AtomicBool,
@@ -71,7 +71,7 @@ impl Handle {
             granule,
             memory_alignment: usize::try_from(sector).unwrap_or(0).max(MEMORY_ALIGNMENT),
             write_back: WriteBack::default(),
-            ladder: Ladder::new(granule),
+            strategy: ZeroStrategy::new(granule),
             zeroes: OnceLock::new(),
             damaged: AtomicBool::new(false),
         }
@@ -116,7 +116,7 @@ impl Handle {
 
     /// Makes `range` read as zeroes.
     pub(super) fn zero(&self, range: ByteRange) -> Result<(), Error> {
-        self.ladder.zero(self, range)
+        self.strategy.zero(self, range)
     }
 
     /// Returns when data, and what is needed to find it, is on stable storage.
@@ -131,11 +131,11 @@ impl Handle {
                 format!("an earlier write to {} was lost", self.path.display()),
             ));
         }
-        forget(self.buffered.as_fd());
+        drop_page_cache(self.buffered.as_fd());
         Ok(())
     }
 
-    /// Closes, and says what the kernel said.
+    /// Closes both descriptors, and returns the kernel's error if there is one.
     pub(super) fn close(self) -> Result<(), Error> {
         let Self {
             path,
@@ -198,10 +198,10 @@ impl Handle {
 }
 
 impl Device for Handle {
-    fn fallocate(&self, rung: Rung, range: ByteRange) -> io::Result<()> {
-        let mode = match rung {
-            Rung::PunchHole => FallocateFlags::PUNCH_HOLE,
-            Rung::ZeroRange => FallocateFlags::ZERO_RANGE,
+    fn fallocate(&self, method: ZeroMethod, range: ByteRange) -> io::Result<()> {
+        let mode = match method {
+            ZeroMethod::PunchHole => FallocateFlags::PUNCH_HOLE,
+            ZeroMethod::ZeroRange => FallocateFlags::ZERO_RANGE,
         };
         fallocate(
             &self.buffered,

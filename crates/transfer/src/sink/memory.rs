@@ -31,7 +31,7 @@ pub enum SinkOperation {
     Sync,
 }
 
-/// The target. Clones share the content, so that it can be looked at after [`Sink::close`].
+/// The target. Clones share the content, so that it can be read after [`Sink::close`].
 #[derive(Debug, Clone)]
 pub struct MemorySink {
     capacity: u64,

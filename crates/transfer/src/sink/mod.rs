@@ -4,6 +4,7 @@ mod block;
 mod fault;
 mod file;
 mod handle;
+#[cfg(feature = "testing")]
 mod memory;
 mod sys;
 mod writeback;
@@ -13,6 +14,7 @@ use std::path::Path;
 
 pub use block::BlockSink;
 pub use file::FileSink;
+#[cfg(feature = "testing")]
 pub use memory::{MemorySink, SinkCall, SinkOperation};
 use rustix::{fs::FileType, io::Errno};
 
@@ -28,18 +30,18 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     /// write of every attempt, so possibly several times.
     fn prepare(&self, size: u64) -> Result<(), Error>;
 
-    /// Whether everything that was not written since [`Sink::prepare`] reads as zero, so that zeroes
-    /// need not be written at all.
+    /// Whether everything that was not written since [`Sink::prepare`] reads as zero, so that
+    /// zeroes need not be written at all.
     fn is_blank(&self) -> bool;
 
     /// Writes all of `buf` at `offset`. Fast when `buf` comes from the engine's pool (aligned) and
     /// offset and length are multiples of 4096; correct always.
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Error>;
 
-    /// Makes `range` read as zeroes, whatever was there before, by the cheapest means that promises
-    /// this; storage is given back where possible. The engine's ranges start and end at multiples
-    /// of 4096 or at the end of the disk, and several threads call this and [`Sink::write_at`] at the
-    /// same time for ranges that do not share such a block.
+    /// Makes `range` read as zeroes, whatever was there before, by the cheapest means that
+    /// promises this; storage is given back where possible. The engine's ranges start and end at
+    /// multiples of 4096 or at the end of the disk, and several threads call this and
+    /// [`Sink::write_at`] at the same time for ranges that do not share such a block.
     fn zero(&self, range: ByteRange) -> Result<(), Error>;
 
     /// Returns when everything, a new file's entry in its folder included, is on stable storage. A

@@ -55,10 +55,10 @@ pub(super) fn write_back(fd: impl AsFd, range: ByteRange, flags: c_uint) -> io::
     check(result)
 }
 
-/// Closes a descriptor and says what the kernel said: on a network file system the last chance to
-/// hear of a failed write.
+/// Closes a descriptor and returns the kernel's error: on a network file system the last one of a
+/// failed write.
 pub(super) fn close_checked(fd: OwnedFd) -> io::Result<()> {
-    // SAFETY: ownership ends here, so nobody uses the number afterwards. Linux releases it even if
+    // SAFETY: ownership ends here, so the number is not used afterwards. Linux releases it even if
     // it reports an error, so it is not closed twice.
     check(unsafe { close(fd.into_raw_fd()) })
 }

@@ -41,8 +41,8 @@ struct Filling {
 }
 
 impl WriteBack {
-    /// Takes note that `range` has been written. Now and then waits for the window before the last
-    /// to reach the disk, which holds the writers to the disk's pace.
+    /// Records that `range` has been written. Whenever a window is full, waits for the one before
+    /// it to reach the disk, which holds the writers to the disk's pace.
     ///
     /// # Errors
     /// A write-back error, which the kernel reports only once.
@@ -92,7 +92,7 @@ impl WriteBack {
 }
 
 /// Drops the file's clean pages from the page cache. A hint: its result does not matter.
-pub(super) fn forget(fd: BorrowedFd<'_>) {
+pub(super) fn drop_page_cache(fd: BorrowedFd<'_>) {
     let _ = fadvise(fd, 0, None, Advice::DontNeed);
 }
 

@@ -1,19 +1,20 @@
 //! Making a range read as zeroes, by the cheapest means that promises it.
 //!
-//! The rungs, from the top, and what the kernel does for them on a block device
+//! The methods, the best first, and what the kernel does for them on a block device
 //! (`blkdev_fallocate` in `block/fops.c`):
 //!
 //! 1. `PUNCH_HOLE | KEEP_SIZE` becomes `blkdev_issue_zeroout` with `BLKDEV_ZERO_NOFALLBACK`: a
-//!    `WRITE_ZEROES` command that may unmap, so that thin volumes stay thin, and that fails where the
-//!    device has none. The range reads as zeroes afterwards; this is no discard, whose result is
-//!    undefined and which is never used here.
-//! 2. `ZERO_RANGE | KEEP_SIZE` becomes the same with `BLKDEV_ZERO_NOUNMAP`: it does not unmap, and the
-//!    kernel writes zero pages itself where the device has no command for it.
+//!    `WRITE_ZEROES` command that may unmap, so that thin volumes stay thin, and that fails where
+//!    the device has none. The range reads as zeroes afterwards; this is no discard, whose result
+//!    is undefined and which is never used here.
+//! 2. `ZERO_RANGE | KEEP_SIZE` becomes the same with `BLKDEV_ZERO_NOUNMAP`: it does not unmap, and
+//!    the kernel writes zero pages itself where the device has no command for it.
 //! 3. Zeroes are written like data.
 //!
-//! On a regular file the first gives blocks back, the second keeps them as unwritten ones; both read
-//! as zeroes by definition. The kernel deals with the cached pages of the range in all cases.
-//! Whether a rung works is known only by trying; what was learned is remembered.
+//! On a regular file the first gives blocks back, the second keeps them as unwritten ones; both
+//! read as zeroes by definition. The kernel deals with the cached pages of the range in all cases.
+//! Whether a method works is known only by trying, since devices differ (a ZFS volume refuses the
+//! first); a method that was refused is not tried again.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -23,17 +24,17 @@ use crate::{ByteRange, Error};
 
 /// A call of `fallocate` that makes a range read as zeroes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rung {
+pub(super) enum ZeroMethod {
     /// `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE`.
     PunchHole,
     /// `FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE`.
     ZeroRange,
 }
 
-/// What the ladder stands on.
+/// What a strategy is carried out on.
 pub(super) trait Device {
     /// Zeroes an aligned, non-empty range with one system call.
-    fn fallocate(&self, rung: Rung, range: ByteRange) -> io::Result<()>;
+    fn fallocate(&self, method: ZeroMethod, range: ByteRange) -> io::Result<()>;
 
     /// Writes zeroes over any range.
     fn write_zeroes(&self, range: ByteRange) -> Result<(), Error>;
@@ -42,22 +43,23 @@ pub(super) trait Device {
     fn fault(&self, errno: Errno) -> Error;
 }
 
-/// The rungs of one target, and on which of them it stands.
+/// How one target is zeroed: by the first of the methods that it has not refused.
 #[derive(Debug)]
-pub(super) struct Ladder {
+pub(super) struct ZeroStrategy {
     granule: u64,
-    rung: AtomicU8,
+    /// Index into [`METHODS`]; beyond its end, zeroes are written.
+    current: AtomicU8,
 }
 
-const RUNGS: [Rung; 2] = [Rung::PunchHole, Rung::ZeroRange];
+const METHODS: [ZeroMethod; 2] = [ZeroMethod::PunchHole, ZeroMethod::ZeroRange];
 
-impl Ladder {
-    /// A ladder for ranges whose edges are multiples of `granule` (bytes, not 0); what lies outside
-    /// is written.
+impl ZeroStrategy {
+    /// A strategy for ranges whose edges are multiples of `granule` (bytes, not 0); what lies
+    /// outside is written.
     pub(super) const fn new(granule: u64) -> Self {
         Self {
             granule,
-            rung: AtomicU8::new(0),
+            current: AtomicU8::new(0),
         }
     }
 
@@ -74,17 +76,17 @@ impl Ladder {
 
     fn zero_core(&self, device: &dyn Device, range: ByteRange) -> Result<(), Error> {
         loop {
-            let tried = self.rung.load(Ordering::Relaxed);
-            let Some(&rung) = RUNGS.get(usize::from(tried)) else {
+            let tried = self.current.load(Ordering::Relaxed);
+            let Some(&method) = METHODS.get(usize::from(tried)) else {
                 return write(device, range);
             };
-            match io::retry_on_intr(|| device.fallocate(rung, range)) {
+            match io::retry_on_intr(|| device.fallocate(method, range)) {
                 Ok(()) => return Ok(()),
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => {
-                    // Another thread may have stepped down already, even further.
-                    self.rung.fetch_max(tried + 1, Ordering::Relaxed);
+                    // Another thread may have moved on already, even further.
+                    self.current.fetch_max(tried + 1, Ordering::Relaxed);
                 }
-                // Cached pages of a device that somebody else holds could not be dropped now.
+                // Cached pages of a device that another process holds could not be dropped now.
                 Err(Errno::BUSY) => return write(device, range),
                 Err(errno) => return Err(device.fault(errno)),
             }
@@ -119,11 +121,12 @@ mod tests {
 
     #[derive(Debug, PartialEq, Eq, Clone, Copy)]
     enum Call {
-        Fallocate(Rung, ByteRange),
+        Fallocate(ZeroMethod, ByteRange),
         Write(ByteRange),
     }
 
-    /// A device that answers each `fallocate` with the next result of its script, then with success.
+    /// A device that answers each `fallocate` with the next result of its script, then with
+    /// success.
     #[derive(Default)]
     struct Scripted {
         answers: RefCell<VecDeque<io::Result<()>>>,
@@ -144,8 +147,8 @@ mod tests {
     }
 
     impl Device for Scripted {
-        fn fallocate(&self, rung: Rung, range: ByteRange) -> io::Result<()> {
-            self.calls.borrow_mut().push(Call::Fallocate(rung, range));
+        fn fallocate(&self, method: ZeroMethod, range: ByteRange) -> io::Result<()> {
+            self.calls.borrow_mut().push(Call::Fallocate(method, range));
             self.answers.borrow_mut().pop_front().unwrap_or(Ok(()))
         }
 
@@ -162,11 +165,11 @@ mod tests {
     const RANGE: ByteRange = ByteRange::new(4096, 3 * 4096);
 
     fn punch(start: u64, end: u64) -> Call {
-        Call::Fallocate(Rung::PunchHole, ByteRange::new(start, end))
+        Call::Fallocate(ZeroMethod::PunchHole, ByteRange::new(start, end))
     }
 
     fn zero_range(start: u64, end: u64) -> Call {
-        Call::Fallocate(Rung::ZeroRange, ByteRange::new(start, end))
+        Call::Fallocate(ZeroMethod::ZeroRange, ByteRange::new(start, end))
     }
 
     fn written(start: u64, end: u64) -> Call {
@@ -175,33 +178,33 @@ mod tests {
 
     #[test]
     fn a_device_that_punches_is_only_punched() {
-        let (ladder, device) = (Ladder::new(4096), Scripted::default());
-        ladder.zero(&device, RANGE).unwrap();
-        ladder.zero(&device, RANGE).unwrap();
+        let (strategy, device) = (ZeroStrategy::new(4096), Scripted::default());
+        strategy.zero(&device, RANGE).unwrap();
+        strategy.zero(&device, RANGE).unwrap();
         assert_eq!(device.calls(), [punch(4096, 12288), punch(4096, 12288)]);
     }
 
     #[test]
-    fn the_second_rung_is_found_once_and_remembered() {
+    fn the_second_method_is_found_once_and_remembered() {
         for refusal in [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::NODEV] {
-            let (ladder, device) = (Ladder::new(4096), Scripted::new([refusal]));
-            ladder.zero(&device, RANGE).unwrap();
+            let (strategy, device) = (ZeroStrategy::new(4096), Scripted::new([refusal]));
+            strategy.zero(&device, RANGE).unwrap();
             assert_eq!(
                 device.calls(),
                 [punch(4096, 12288), zero_range(4096, 12288)]
             );
-            ladder.zero(&device, RANGE).unwrap();
+            strategy.zero(&device, RANGE).unwrap();
             assert_eq!(device.calls(), [zero_range(4096, 12288)]);
         }
     }
 
     #[test]
     fn without_either_call_zeroes_are_written_ever_after() {
-        let (ladder, device) = (
-            Ladder::new(4096),
+        let (strategy, device) = (
+            ZeroStrategy::new(4096),
             Scripted::new([Errno::OPNOTSUPP, Errno::OPNOTSUPP]),
         );
-        ladder.zero(&device, RANGE).unwrap();
+        strategy.zero(&device, RANGE).unwrap();
         assert_eq!(
             device.calls(),
             [
@@ -210,19 +213,21 @@ mod tests {
                 written(4096, 12288)
             ]
         );
-        ladder.zero(&device, RANGE).unwrap();
+        strategy.zero(&device, RANGE).unwrap();
         assert_eq!(device.calls(), [written(4096, 12288)]);
     }
 
     #[test]
     fn unaligned_edges_are_written() {
-        let (ladder, device) = (Ladder::new(4096), Scripted::default());
-        ladder.zero(&device, ByteRange::new(100, 8192 + 7)).unwrap();
+        let (strategy, device) = (ZeroStrategy::new(4096), Scripted::default());
+        strategy
+            .zero(&device, ByteRange::new(100, 8192 + 7))
+            .unwrap();
         assert_eq!(
             device.calls(),
             [written(100, 4096), punch(4096, 8192), written(8192, 8199)]
         );
-        ladder
+        strategy
             .zero(&device, ByteRange::new(4096, 8192 + 512))
             .unwrap();
         assert_eq!(device.calls(), [punch(4096, 8192), written(8192, 8704)]);
@@ -230,18 +235,18 @@ mod tests {
 
     #[test]
     fn a_range_without_a_whole_granule_is_written() {
-        let (ladder, device) = (Ladder::new(4096), Scripted::default());
-        ladder.zero(&device, ByteRange::new(4000, 8000)).unwrap();
-        ladder.zero(&device, ByteRange::new(512, 1024)).unwrap();
-        ladder.zero(&device, ByteRange::new(512, 512)).unwrap();
+        let (strategy, device) = (ZeroStrategy::new(4096), Scripted::default());
+        strategy.zero(&device, ByteRange::new(4000, 8000)).unwrap();
+        strategy.zero(&device, ByteRange::new(512, 1024)).unwrap();
+        strategy.zero(&device, ByteRange::new(512, 512)).unwrap();
         assert_eq!(device.calls(), [written(4000, 8000), written(512, 1024)]);
     }
 
     #[test]
     fn a_device_that_is_busy_is_written_this_time_only() {
-        let (ladder, device) = (Ladder::new(4096), Scripted::new([Errno::BUSY]));
-        ladder.zero(&device, RANGE).unwrap();
-        ladder.zero(&device, RANGE).unwrap();
+        let (strategy, device) = (ZeroStrategy::new(4096), Scripted::new([Errno::BUSY]));
+        strategy.zero(&device, RANGE).unwrap();
+        strategy.zero(&device, RANGE).unwrap();
         assert_eq!(
             device.calls(),
             [punch(4096, 12288), written(4096, 12288), punch(4096, 12288)]
@@ -250,17 +255,20 @@ mod tests {
 
     #[test]
     fn an_interrupted_call_is_repeated() {
-        let (ladder, device) = (Ladder::new(4096), Scripted::new([Errno::INTR]));
-        ladder.zero(&device, RANGE).unwrap();
+        let (strategy, device) = (ZeroStrategy::new(4096), Scripted::new([Errno::INTR]));
+        strategy.zero(&device, RANGE).unwrap();
         assert_eq!(device.calls(), [punch(4096, 12288), punch(4096, 12288)]);
     }
 
     #[test]
-    fn a_real_error_is_no_reason_to_step_down() {
-        let (ladder, device) = (Ladder::new(4096), Scripted::new([Errno::IO, Errno::NOSPC]));
-        assert!(ladder.zero(&device, RANGE).is_err());
-        assert!(ladder.zero(&device, RANGE).is_err());
-        ladder.zero(&device, RANGE).unwrap();
+    fn a_real_error_is_no_reason_to_change_the_method() {
+        let (strategy, device) = (
+            ZeroStrategy::new(4096),
+            Scripted::new([Errno::IO, Errno::NOSPC]),
+        );
+        assert!(strategy.zero(&device, RANGE).is_err());
+        assert!(strategy.zero(&device, RANGE).is_err());
+        strategy.zero(&device, RANGE).unwrap();
         assert_eq!(device.calls(), [punch(4096, 12288); 3]);
     }
 
@@ -281,9 +289,9 @@ mod tests {
 
         #[test]
         fn every_byte_of_the_range_is_zeroed_once(start in 0_u64..100_000, len in 0_u64..100_000, refusals in 0_usize..3) {
-            let ladder = Ladder::new(512);
+            let strategy = ZeroStrategy::new(512);
             let device = Scripted::new(std::iter::repeat_n(Errno::OPNOTSUPP, refusals));
-            ladder.zero(&device, ByteRange::new(start, start + len)).unwrap();
+            strategy.zero(&device, ByteRange::new(start, start + len)).unwrap();
             let mut calls = device.calls();
             // Calls that were refused did nothing.
             if let Some(first) = calls.iter().position(|call| matches!(call, Call::Fallocate(..))) {

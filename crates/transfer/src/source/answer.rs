@@ -5,7 +5,7 @@ use net::{ContentRange, ResponseHead};
 
 use crate::ByteRange;
 
-/// Which version of an object an answer belongs to, as far as it says so.
+/// Which version of an object an answer belongs to, as far as its headers state it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     etag: Option<HeaderValue>,
@@ -56,7 +56,7 @@ pub(super) fn check_partial(
         ));
     };
     let wanted = ContentRange {
-        range: Some(range.start()..range.end()),
+        range: range.start()..range.end(),
         size: Some(size),
     };
     if ContentRange::parse(value.as_bytes()).as_ref() != Some(&wanted) {

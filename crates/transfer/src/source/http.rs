@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     Access, Reader, Source,
-    client::{Client, Dialect},
+    object::{Dialect, HttpObject},
     reader::{self, OrderedReader, RangedReader},
 };
 use crate::{Error, Kind};
@@ -26,7 +26,7 @@ pub trait Authorization: Send + Sync + std::fmt::Debug {
     fn renew(&self, refused: &HeaderMap) -> Result<(), Error>;
 }
 
-/// No credentials.
+/// Access without credentials.
 #[derive(Debug, Clone, Copy)]
 pub struct NoAuthorization;
 
@@ -46,27 +46,28 @@ impl Authorization for NoAuthorization {
 /// An HTTP object of known size.
 ///
 /// * Each answer is checked before a byte of it is used: status, `Content-Range`, total size and
-///   `Content-Length`, no compression, and the same `ETag` and `Last-Modified` as the first answer's.
-///   `Content-MD5` is not looked at: Glance sends the whole image's with every range.
-/// * Redirects are followed, at most five for a request, never from `https` to `http`. Credentials go
-///   to the first origin alone. Where they led is asked directly from then on; when it refuses, the
-///   first URL is asked again.
+///   `Content-Length`, no compression, and the same `ETag` and `Last-Modified` as the first
+///   answer's. `Content-MD5` is ignored: Glance sends the whole image's with every range.
+/// * Redirects are followed, at most five for a request, never from `https` to `http`. Credentials
+///   go to the first origin alone. Where they led is asked directly from then on; when it refuses,
+///   the first URL is asked again.
 /// * A 401 renews the credentials.
 /// * A kept connection that the server has closed is replaced without an error.
 #[derive(Debug)]
 pub struct HttpSource {
-    client: Client,
+    object: HttpObject,
     size: u64,
     access: Access,
 }
 
 impl HttpSource {
     /// Probes the object with a one-byte range: 206 with the right `Content-Range` and total means
-    /// ranged access by up to `connections` readers; 200 means one ordered stream, whose body is not
-    /// read now. So does 400 (Glance, when the image's store has no ranges) or 501, if the same
-    /// request without a range gives 200. An empty object has no range; 416 and 200 are right for it.
+    /// ranged access by up to `connections` readers; 200 means one ordered stream, whose body is
+    /// not read now. So does 400 (Glance, when the image's store has no ranges) or 501, if the
+    /// same request without a range gives 200.
     ///
-    /// `expected_size` is what the metadata said; a server that states another is an error.
+    /// `expected_size` is what the metadata said, in bytes; a server that states another is an
+    /// error.
     ///
     /// # Errors
     /// The server's refusals by their kind: [`Kind::Unusable`] for 204, with which Glance
@@ -78,18 +79,13 @@ impl HttpSource {
         expected_size: u64,
         connections: NonZeroUsize,
     ) -> Result<Self, Error> {
-        let client = Client::new(connector, url, Dialect::Object, authorization);
-        let mut line = client.own_line();
-        let is_ranged = if expected_size == 0 {
-            reader::probe_empty(&mut line)?;
-            false
-        } else {
-            reader::probe(&mut line, expected_size)?
-        };
-        drop(line);
-        tracing::debug!(origin = client.origin(), is_ranged, "probed the object");
+        let object = HttpObject::new(connector, url, Dialect::Http, authorization);
+        let mut session = object.session();
+        let is_ranged = reader::probe(&mut session, expected_size)?;
+        drop(session);
+        tracing::debug!(origin = object.origin(), is_ranged, "probed the object");
         Ok(Self {
-            client,
+            object,
             size: expected_size,
             access: if is_ranged {
                 Access::Ranged { connections }
@@ -110,10 +106,10 @@ impl Source for HttpSource {
     }
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
-        let line = self.client.line(cancel);
+        let session = self.object.session().with_cancel(cancel);
         Ok(match self.access {
-            Access::Ranged { .. } => Box::new(RangedReader::new(line, self.size)),
-            Access::Ordered => Box::new(OrderedReader::new(line, self.size)),
+            Access::Ranged { .. } => Box::new(RangedReader::new(session, self.size)),
+            Access::Ordered => Box::new(OrderedReader::new(session, self.size)),
         })
     }
 }

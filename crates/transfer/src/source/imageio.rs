@@ -9,14 +9,14 @@ use url::Url;
 
 use super::{
     Access, NoAuthorization, Reader, Source,
-    client::{Client, Dialect, Line},
     extent_map::ExtentMap,
+    object::{Dialect, HttpObject, HttpSession},
     reader::RangedReader,
 };
 use crate::{Algorithm, ByteRange, Content, Error, Extent, Kind};
 
-/// The daemon walks the whole disk before the first byte of its answer; on huge fragmented disks this
-/// takes minutes.
+/// The daemon walks the whole disk before the first byte of its answer; on huge fragmented disks
+/// this takes minutes.
 const EXTENTS_STALL: Duration = Duration::from_mins(10);
 /// Bounds the answer: about ten million extents, before joining.
 const MAX_EXTENTS_BODY: u64 = 1 << 30;
@@ -52,10 +52,10 @@ impl fmt::Display for Ticket {
     }
 }
 
-/// The disk.
+/// A disk of oVirt, read with an image ticket.
 #[derive(Debug)]
 pub struct ImageioSource {
-    client: Client,
+    object: HttpObject,
     size: u64,
     connections: NonZeroUsize,
     has_checksum: bool,
@@ -80,17 +80,17 @@ impl ImageioSource {
         connections: NonZeroUsize,
     ) -> Result<Self, Error> {
         let Ticket(url) = ticket;
-        let client = Client::new(connector, url, Dialect::Imageio, Arc::new(NoAuthorization));
-        let mut line = client.own_line();
-        let abilities = Abilities::ask(&mut line)?;
+        let object = HttpObject::new(connector, url, Dialect::Imageio, Arc::new(NoAuthorization));
+        let mut session = object.session();
+        let abilities = Abilities::ask(&mut session)?;
         let extents = if abilities.has("extents") {
-            Some(ask_extents(line.patient(EXTENTS_STALL), size)?)
+            Some(ask_extents(session.with_stall(EXTENTS_STALL), size)?)
         } else {
             None
         };
         let connections = connections.min(abilities.readers());
         tracing::debug!(
-            origin = client.origin(),
+            origin = object.origin(),
             features = ?abilities.features,
             connections,
             extents = extents.as_ref().map(ExtentMap::len),
@@ -98,7 +98,7 @@ impl ImageioSource {
         );
         let has_checksum = abilities.has("checksum");
         Ok(Self {
-            client,
+            object,
             size,
             connections,
             has_checksum,
@@ -130,29 +130,29 @@ impl Source for ImageioSource {
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
         Ok(Box::new(RangedReader::new(
-            self.client.line(cancel),
+            self.object.session().with_cancel(cancel),
             self.size,
         )))
     }
 
-    /// An OPTIONS on a connection of its own: the daemon takes note of when the ticket was last used,
+    /// An OPTIONS on a connection of its own: the daemon records when the ticket was last used,
     /// and the engine ends transfers that are not.
     fn keep_alive(&self, cancel: &Cancel) -> Result<(), Error> {
-        Abilities::ask(&mut self.client.line(cancel)).map(|_| ())
+        Abilities::ask(&mut self.object.session().with_cancel(cancel)).map(|_| ())
     }
 
     fn checksum(&self, algorithm: Algorithm, cancel: &Cancel) -> Result<String, Error> {
         if algorithm != Algorithm::Blkhash || !self.has_checksum {
             return Err(Error::new(
                 Kind::Unusable,
-                format!("{} computes no {algorithm} checksum", self.client.origin()),
+                format!("{} computes no {algorithm} checksum", self.object.origin()),
             ));
         }
-        let patience = EXTENTS_STALL + Duration::from_secs(self.size / SLOWEST_CHECKSUM);
-        let mut line = self.client.line(cancel).patient(patience);
+        let stall = EXTENTS_STALL + Duration::from_secs(self.size / SLOWEST_CHECKSUM);
+        let mut session = self.object.session().with_cancel(cancel).with_stall(stall);
         let query = format!("algorithm=blake2b&block_size={CHECKSUM_BLOCK}");
-        let url = self.client.below("checksum", Some(&query));
-        let head = line.ask(&Method::GET, &url, &HeaderMap::new())?;
+        let url = self.object.below("checksum", Some(&query));
+        let head = session.ask(&Method::GET, &url, &HeaderMap::new())?;
         match head.status {
             StatusCode::OK => {}
             StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
@@ -160,15 +160,15 @@ impl Source for ImageioSource {
                     Kind::Lost,
                     format!(
                         "checksum refused by {} ({}): the ticket has ended",
-                        self.client.origin(),
+                        self.object.origin(),
                         head.status
                     ),
                 ));
             }
-            status => return Err(self.client.refusal(status, &head.headers)),
+            status => return Err(self.object.refusal(status, &head.headers)),
         }
-        let checksum: Checksum = parse(&self.client, "checksum", &line.read_to_end(MAX_BODY)?)?;
-        checksum.check(&self.client)
+        let checksum: Checksum = parse(&self.object, "checksum", &session.read_to_end(MAX_BODY)?)?;
+        checksum.check(&self.object)
     }
 }
 
@@ -182,17 +182,17 @@ struct Abilities {
 
 impl Abilities {
     /// Old daemons have no OPTIONS (405), or say nothing (204): they can do what every daemon can.
-    fn ask(line: &mut Line<'_>) -> Result<Self, Error> {
-        let client = line.client();
-        let head = line.ask(&Method::OPTIONS, client.url(), &HeaderMap::new())?;
+    fn ask(session: &mut HttpSession<'_>) -> Result<Self, Error> {
+        let object = session.object();
+        let head = session.ask(&Method::OPTIONS, object.url(), &HeaderMap::new())?;
         match head.status {
-            StatusCode::OK => parse(client, "capabilities", &line.read_to_end(MAX_BODY)?),
+            StatusCode::OK => parse(object, "capabilities", &session.read_to_end(MAX_BODY)?),
             StatusCode::NO_CONTENT => Ok(Self::default()),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-                line.hang_up();
+                session.close();
                 Ok(Self::default())
             }
-            status => Err(client.refusal(status, &head.headers)),
+            status => Err(object.refusal(status, &head.headers)),
         }
     }
 
@@ -218,7 +218,7 @@ struct Checksum {
 
 impl Checksum {
     /// The digest, if it is the one that was asked for: 32 bytes in hexadecimal.
-    fn check(self, client: &Client) -> Result<String, Error> {
+    fn check(self, object: &HttpObject) -> Result<String, Error> {
         let is_digest =
             self.hex.len() == 64 && self.hex.bytes().all(|byte| byte.is_ascii_hexdigit());
         if self.algorithm == "blake2b" && self.block_size == CHECKSUM_BLOCK && is_digest {
@@ -229,7 +229,7 @@ impl Checksum {
             format!(
                 "{} was asked for blake2b over blocks of {CHECKSUM_BLOCK} bytes and answered with {} \
                  over {}, {:?}",
-                client.origin(),
+                object.origin(),
                 self.algorithm,
                 self.block_size,
                 self.hex
@@ -238,15 +238,15 @@ impl Checksum {
     }
 }
 
-fn ask_extents(mut line: Line<'_>, size: u64) -> Result<ExtentMap, Error> {
-    let client = line.client();
-    let url = client.below("extents", Some("context=zero"));
-    let head = line.ask(&Method::GET, &url, &HeaderMap::new())?;
+fn ask_extents(mut session: HttpSession<'_>, size: u64) -> Result<ExtentMap, Error> {
+    let object = session.object();
+    let url = object.below("extents", Some("context=zero"));
+    let head = session.ask(&Method::GET, &url, &HeaderMap::new())?;
     if head.status != StatusCode::OK {
-        return Err(client.refusal(head.status, &head.headers));
+        return Err(object.refusal(head.status, &head.headers));
     }
     let mut body = BodyReader {
-        line: &mut line,
+        session: &mut session,
         left: MAX_EXTENTS_BODY,
         failure: None,
         at_end: false,
@@ -256,14 +256,14 @@ fn ask_extents(mut line: Line<'_>, size: u64) -> Result<ExtentMap, Error> {
         return Err(failure);
     }
     map.map_err(|error| {
-        let context = format!("{}: unusable extents", client.origin());
+        let context = format!("{}: unusable extents", object.origin());
         Error::with_source(Kind::Protocol, context, error)
     })
 }
 
 /// A body as [`io::Read`], which keeps what went wrong.
 struct BodyReader<'a, 'b> {
-    line: &'a mut Line<'b>,
+    session: &'a mut HttpSession<'b>,
     left: u64,
     failure: Option<Error>,
     at_end: bool,
@@ -274,7 +274,7 @@ impl io::Read for BodyReader<'_, '_> {
         if self.at_end || buf.is_empty() {
             return Ok(0);
         }
-        let count = match self.line.read(buf) {
+        let count = match self.session.read(buf) {
             Ok(count) => {
                 self.at_end = count < buf.len();
                 count
@@ -284,7 +284,7 @@ impl io::Read for BodyReader<'_, '_> {
         let Some(left) = self.left.checked_sub(count as u64) else {
             let context = format!(
                 "{}: the extents are larger than {MAX_EXTENTS_BODY} bytes",
-                self.line.client().origin()
+                self.session.object().origin()
             );
             return Err(self.fail(Error::new(Kind::Protocol, context)));
         };
@@ -301,9 +301,13 @@ impl BodyReader<'_, '_> {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(client: &Client, what: &str, body: &'a [u8]) -> Result<T, Error> {
+fn parse<'a, T: Deserialize<'a>>(
+    object: &HttpObject,
+    what: &str,
+    body: &'a [u8],
+) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|error| {
-        let context = format!("{}: unusable {what}", client.origin());
+        let context = format!("{}: unusable {what}", object.origin());
         Error::with_source(Kind::Protocol, context, error)
     })
 }

@@ -26,7 +26,7 @@ pub enum SourceCall {
     Checksum(Algorithm),
 }
 
-/// When a scripted fault strikes.
+/// When a scripted fault happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// At the n-th [`Reader::begin`] of all readers, counted from 0.
@@ -39,12 +39,12 @@ pub enum When {
     KeepAlive,
 }
 
-/// What happens then.
+/// What a scripted fault does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// An error of this kind.
     Error(Kind),
-    /// An error of this kind with the server's wish for a pause.
+    /// An error of this kind with the delay that the server asks for.
     After(Kind, Duration),
     /// Nothing at all, until the reader is cancelled.
     Hang,
@@ -53,11 +53,11 @@ pub enum Trouble {
 /// A scripted fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// When it strikes.
+    /// When it happens.
     pub when: When,
-    /// How often; it is gone then.
+    /// How many times it happens.
     pub times: u32,
-    /// What happens.
+    /// What happens instead of an answer.
     pub trouble: Trouble,
 }
 
@@ -166,7 +166,7 @@ impl MemorySource {
         self
     }
 
-    /// The bytes.
+    /// The disk's bytes.
     #[must_use]
     pub fn content(&self) -> &[u8] {
         &self.content
@@ -188,7 +188,7 @@ impl MemorySource {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs a call and suffers the fault that is due at it.
+    /// Logs a call, and carries out the fault that is due at it.
     fn call(&self, call: SourceCall, cancel: &Cancel) -> Result<(), Error> {
         let mut shared = self.lock();
         shared.calls.push(call);

@@ -1,11 +1,12 @@
 //! Where bytes come from.
 
 mod answer;
-mod client;
 mod extent_map;
 mod http;
 mod imageio;
+#[cfg(feature = "testing")]
 mod memory;
+mod object;
 mod reader;
 
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use net::Cancel;
 
 pub use http::{Authorization, HttpSource, NoAuthorization};
 pub use imageio::{ImageioSource, Ticket};
+#[cfg(feature = "testing")]
 pub use memory::{Fault, MemorySource, SourceCall, Trouble, When};
 
 use crate::{Algorithm, ByteRange, Content, Error, Extent, Kind};

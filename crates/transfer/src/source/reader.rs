@@ -6,32 +6,32 @@ use net::ResponseHead;
 use super::{
     Reader,
     answer::{check_partial, check_whole},
-    client::Line,
+    object::HttpSession,
 };
 use crate::{ByteRange, Error, Kind};
 
 /// Reads ranges; each answer is checked before a byte of it is handed on.
 #[derive(Debug)]
 pub(super) struct RangedReader<'a> {
-    line: Line<'a>,
+    session: HttpSession<'a>,
     size: u64,
-    body: Body,
+    unread: Unread,
 }
 
 impl<'a> RangedReader<'a> {
-    pub(super) const fn new(line: Line<'a>, size: u64) -> Self {
+    pub(super) const fn new(session: HttpSession<'a>, size: u64) -> Self {
         Self {
-            line,
+            session,
             size,
-            body: Body::NONE,
+            unread: Unread::NOTHING,
         }
     }
 }
 
 impl Reader for RangedReader<'_> {
     fn begin(&mut self, range: ByteRange) -> Result<(), Error> {
-        // The line does not use a connection again whose body was not read to its end.
-        self.body = Body::NONE;
+        // The session does not use a connection again whose body was not read to its end.
+        self.unread = Unread::NOTHING;
         if range.end() > self.size {
             return Err(Error::new(
                 Kind::Internal,
@@ -41,50 +41,47 @@ impl Reader for RangedReader<'_> {
         if range.is_empty() {
             return Ok(());
         }
-        let head = self.line.get(&range_header(range))?;
-        self.body = accept_partial(&self.line, &head, range, self.size)
-            .inspect_err(|_| self.line.hang_up())?;
+        let head = self.session.get(&range_header(range))?;
+        self.unread = accept_partial(&self.session, &head, range, self.size)
+            .inspect_err(|_| self.session.close())?;
         Ok(())
     }
 
     fn fill(&mut self, buf: &mut [u8]) -> Result<(), (usize, Error)> {
-        self.body.fill(&mut self.line, buf)
+        self.unread.fill(&mut self.session, buf)
     }
 }
 
 /// Reads an object without ranges, from its first byte to its last.
 #[derive(Debug)]
 pub(super) struct OrderedReader<'a> {
-    line: Line<'a>,
+    session: HttpSession<'a>,
     size: u64,
-    /// The whole stream as far as it has not been read.
-    body: Body,
-    /// The part of it that was asked for.
-    wanted: ByteRange,
+    /// What is left of the whole stream, whatever part of it was asked for.
+    unread: Unread,
 }
 
 impl<'a> OrderedReader<'a> {
-    pub(super) const fn new(line: Line<'a>, size: u64) -> Self {
+    pub(super) const fn new(session: HttpSession<'a>, size: u64) -> Self {
         Self {
-            line,
+            session,
             size,
-            body: Body::NONE,
-            wanted: ByteRange::new(0, 0),
+            unread: Unread::NOTHING,
         }
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        self.line.hang_up();
-        let head = self.line.get(&HeaderMap::new())?;
-        self.body =
-            accept_whole(&self.line, &head, self.size).inspect_err(|_| self.line.hang_up())?;
+        self.session.close();
+        let head = self.session.get(&HeaderMap::new())?;
+        self.unread =
+            accept_whole(&self.session, &head, self.size).inspect_err(|_| self.session.close())?;
         Ok(())
     }
 }
 
 impl Reader for OrderedReader<'_> {
     fn begin(&mut self, range: ByteRange) -> Result<(), Error> {
-        let next = self.body.left.start();
+        let next = self.unread.range.start();
         if range.end() > self.size || range.start() != 0 && range.start() != next {
             return Err(Error::new(
                 Kind::Internal,
@@ -94,176 +91,148 @@ impl Reader for OrderedReader<'_> {
         if range.start() == 0 && !range.is_empty() {
             self.start()?;
         }
-        self.wanted = range;
         Ok(())
     }
 
     fn fill(&mut self, buf: &mut [u8]) -> Result<(), (usize, Error)> {
-        let len = buf.len() as u64;
-        if len > self.wanted.len() {
-            return Err((0, beyond()));
-        }
-        self.wanted = ByteRange::new(self.wanted.start() + len, self.wanted.end());
-        self.body.fill(&mut self.line, buf)
+        self.unread.fill(&mut self.session, buf)
     }
 }
 
-/// What is left of a body.
+/// What is left of the bytes that an answer must hold.
+///
+/// It follows from the request. The connection counts too, but what the answer states, which is
+/// nothing for a body without a length; so this count finds a body that is too short or too long.
 #[derive(Debug)]
-struct Body {
-    left: ByteRange,
-    /// Its length was not stated: whether more follows has to be looked at.
-    is_counted: bool,
+struct Unread {
+    range: ByteRange,
+    /// The answer states no length, so that its end has to be read.
+    must_see_end: bool,
 }
 
-impl Body {
-    const NONE: Self = Self {
-        left: ByteRange::new(0, 0),
-        is_counted: false,
+impl Unread {
+    const NOTHING: Self = Self {
+        range: ByteRange::new(0, 0),
+        must_see_end: false,
     };
 
-    /// Fills all of `buf`, and at the end of the range looks for the end of the body.
-    fn fill(&mut self, line: &mut Line<'_>, buf: &mut [u8]) -> Result<(), (usize, Error)> {
-        if buf.len() as u64 > self.left.len() {
+    /// Fills all of `buf`, and checks at the end of the range that the body ends there.
+    fn fill(
+        &mut self,
+        session: &mut HttpSession<'_>,
+        buf: &mut [u8],
+    ) -> Result<(), (usize, Error)> {
+        if buf.len() as u64 > self.range.len() {
             return Err((0, beyond()));
         }
         if buf.is_empty() {
             return Ok(());
         }
-        let (count, error) = match line.read(buf) {
+        let (count, error) = match session.read(buf) {
             Ok(count) if count < buf.len() => {
                 let context = format!(
                     "{}: the body ended {} bytes early",
-                    line.client().origin(),
-                    self.left.len() - count as u64
+                    session.object().origin(),
+                    self.range.len() - count as u64
                 );
                 (count, Some(Error::new(Kind::Network, context)))
             }
             Ok(count) => (count, None),
             Err((count, error)) => (count, Some(error)),
         };
-        let at = self.left.start() + count as u64;
-        self.left = ByteRange::new(at, self.left.end());
+        let at = self.range.start() + count as u64;
+        self.range = ByteRange::new(at, self.range.end());
         if let Some(error) = error {
-            line.hang_up();
-            // What is left cannot be read on.
-            self.left = ByteRange::new(at, at);
+            session.close();
+            // No more of this answer can be read.
+            self.range = ByteRange::new(at, at);
             return Err((count, error));
         }
-        if self.left.is_empty() && self.is_counted {
-            return expect_end(line).map_err(|error| (0, error));
+        if self.range.is_empty() && self.must_see_end {
+            return expect_end(session).map_err(|error| (0, error));
         }
         Ok(())
     }
 }
 
-/// Takes the answer to a request for a range.
+/// Checks the answer to a request for a range.
 fn accept_partial(
-    line: &Line<'_>,
+    session: &HttpSession<'_>,
     head: &ResponseHead,
     range: ByteRange,
     size: u64,
-) -> Result<Body, Error> {
-    let client = line.client();
+) -> Result<Unread, Error> {
+    let object = session.object();
     if head.status != StatusCode::PARTIAL_CONTENT {
-        return Err(client.refusal(head.status, &head.headers));
+        return Err(object.refusal(head.status, &head.headers));
     }
     check_partial(head, range, size)
-        .map_err(|what| Error::new(Kind::Protocol, format!("{}: {what}", client.origin())))?;
-    client.check_identity(&head.headers)?;
-    Ok(Body {
-        left: range,
-        is_counted: head.content_length.is_none(),
+        .map_err(|what| Error::new(Kind::Protocol, format!("{}: {what}", object.origin())))?;
+    object.check_identity(&head.headers)?;
+    Ok(Unread {
+        range,
+        must_see_end: head.content_length.is_none(),
     })
 }
 
-/// Takes the answer to a request for the whole object.
-fn accept_whole(line: &Line<'_>, head: &ResponseHead, size: u64) -> Result<Body, Error> {
-    let client = line.client();
+/// Checks the answer to a request for the whole object.
+fn accept_whole(
+    session: &HttpSession<'_>,
+    head: &ResponseHead,
+    size: u64,
+) -> Result<Unread, Error> {
+    let object = session.object();
     if head.status != StatusCode::OK {
-        return Err(client.refusal(head.status, &head.headers));
+        return Err(object.refusal(head.status, &head.headers));
     }
     check_whole(head, size)
-        .map_err(|what| Error::new(Kind::Protocol, format!("{}: {what}", client.origin())))?;
-    client.check_identity(&head.headers)?;
-    Ok(Body {
-        left: ByteRange::new(0, size),
-        is_counted: head.content_length.is_none(),
+        .map_err(|what| Error::new(Kind::Protocol, format!("{}: {what}", object.origin())))?;
+    object.check_identity(&head.headers)?;
+    Ok(Unread {
+        range: ByteRange::new(0, size),
+        must_see_end: head.content_length.is_none(),
     })
 }
 
-/// Looks for the end of a body whose length was not stated, after all wanted bytes have come.
-fn expect_end(line: &mut Line<'_>) -> Result<(), Error> {
-    match line.read(&mut [0]) {
+/// Reads the end of a body whose length was not stated, after all wanted bytes have come.
+fn expect_end(session: &mut HttpSession<'_>) -> Result<(), Error> {
+    match session.read(&mut [0]) {
         Ok(0) => Ok(()),
         // Everything is here; only the connection is of no more use.
         Err((0, error)) if error.kind() != Kind::Cancelled => {
-            line.hang_up();
+            session.close();
             Ok(())
         }
         Err((0, error)) => Err(error),
         Ok(_) | Err(_) => {
-            line.hang_up();
+            session.close();
             let context = format!(
                 "{}: the body is longer than it may be",
-                line.client().origin()
+                session.object().origin()
             );
             Err(Error::new(Kind::Protocol, context))
         }
     }
 }
 
-/// Probes an object of `size` bytes, which is not 0, with a range of one byte. True when it has
-/// ranges.
-pub(super) fn probe(line: &mut Line<'_>, size: u64) -> Result<bool, Error> {
+/// Probes an object of `size` bytes with a range of one byte. True when the server has ranges.
+pub(super) fn probe(session: &mut HttpSession<'_>, size: u64) -> Result<bool, Error> {
     let range = ByteRange::new(0, 1);
-    let mut head = line.get(&range_header(range))?;
+    let mut head = session.get(&range_header(range))?;
     // Glance answers 400 where the image lies in a store without ranges
     // (`StoreRandomGetNotSupported`); without a range it may still be read.
     if matches!(head.status.as_u16(), 400 | 501) {
-        line.hang_up();
-        head = line.get(&HeaderMap::new())?;
+        session.close();
+        head = session.get(&HeaderMap::new())?;
     }
     if head.status == StatusCode::OK {
-        accept_whole(line, &head, size)?;
-        line.hang_up();
+        accept_whole(session, &head, size)?;
+        session.close();
         return Ok(false);
     }
-    let mut body = accept_partial(line, &head, range, size)?;
-    body.fill(line, &mut [0]).map_err(|(_, error)| error)?;
+    let mut unread = accept_partial(session, &head, range, size)?;
+    unread.fill(session, &mut [0]).map_err(|(_, error)| error)?;
     Ok(true)
-}
-
-/// Probes an object that is said to be empty.
-pub(super) fn probe_empty(line: &mut Line<'_>) -> Result<(), Error> {
-    let head = line.get(&range_header(ByteRange::new(0, 1)))?;
-    let stated = match head.status {
-        // Glance's 416 has no Content-Range.
-        StatusCode::RANGE_NOT_SATISFIABLE => head
-            .headers
-            .get(header::CONTENT_RANGE)
-            .and_then(|value| net::ContentRange::parse(value.as_bytes()))
-            .and_then(|range| range.size),
-        StatusCode::OK => {
-            if accept_whole(line, &head, 0)?.is_counted {
-                expect_end(line)?;
-            }
-            None
-        }
-        StatusCode::PARTIAL_CONTENT => Some(1),
-        status => return Err(line.client().refusal(status, &head.headers)),
-    };
-    line.hang_up();
-    match stated {
-        None | Some(0) => Ok(()),
-        Some(_) => Err(Error::new(
-            Kind::Protocol,
-            format!(
-                "{}: the object is said to be empty, but it is not",
-                line.client().origin()
-            ),
-        )),
-    }
 }
 
 fn range_header(range: ByteRange) -> HeaderMap {

@@ -35,8 +35,9 @@ pub(crate) fn source_contract<S: Source>(expected: &[u8], make: impl Fn() -> S) 
     a_pulled_flag_ends_reading(&make());
 }
 
-/// Holds a sink against its promises. `make` gives a fresh sink of at least `capacity` bytes, dirty if
-/// it can be, and `content` what a sink holds once it is closed (at least as much as was prepared).
+/// Holds a sink against its promises. `make` gives a fresh sink of at least `capacity` bytes,
+/// dirty if it can be, and `content` what a sink holds once it is closed (at least as much as was
+/// prepared).
 pub(crate) fn sink_contract<S: Sink + 'static, H>(
     capacity: u64,
     make: impl Fn() -> (S, H),
@@ -178,8 +179,8 @@ fn a_pulled_flag_ends_reading(source: &dyn Source) {
     assert_eq!(attempt().unwrap_err().kind(), Kind::Cancelled);
 }
 
-/// Positional writes in any order, an unaligned tail, zeroes over bytes that were written before, at
-/// odd offsets as well.
+/// Positional writes in any order, an unaligned tail, zeroes over bytes that were written before,
+/// at odd offsets as well.
 fn written_bytes_and_zeroes_are_there(
     sink: Box<dyn Sink>,
     size: usize,

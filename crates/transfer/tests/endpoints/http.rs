@@ -11,7 +11,7 @@ use std::{
 };
 
 use ::http::{HeaderMap, HeaderValue};
-use net::Cancel;
+use net::{Backoff, Cancel};
 use testkit::{Cut, Fault, Gate, Reply, Request, Server, When, image::Disk};
 use transfer::{
     Access, ByteRange, Controls, Error, Kind, Options, RetryPolicy, Source,
@@ -52,6 +52,15 @@ fn probe(server: &Server, size: u64) -> Result<HttpSource, Error> {
 /// A source that has been probed, so that the faults of a test hit its readers.
 fn open(server: &Server) -> HttpSource {
     probe(server, SIZE as u64).unwrap()
+}
+
+fn controls() -> Controls {
+    Controls {
+        clock: Arc::new(net::SystemClock::default()),
+        cancel: Cancel::new(),
+        seed: 1,
+        progress: Arc::default(),
+    }
 }
 
 /// The second byte on: the probe asks for the first.
@@ -183,19 +192,28 @@ fn a_server_that_refuses_ranges_is_read_as_one_stream() {
 }
 
 #[test]
-fn an_empty_object_has_no_ranges() {
-    let none = || Reply::status(200);
-    let unsatisfied = || Reply::status(416).header("Content-Range", "bytes */0");
-    for reply in [none(), unsatisfied(), Reply::status(416)] {
+fn an_empty_object_is_never_copied() {
+    let unsatisfied = Reply::status(416).header("Content-Range", "bytes */0");
+    for (reply, kind) in [
+        (Reply::status(200), Kind::Unusable),
+        (Reply::status(416), Kind::Protocol),
+        (unsatisfied, Kind::Protocol),
+    ] {
         let server = Server::builder()
             .route("/disk", move |_| reply.clone())
             .start();
-        let source = probe(&server, 0).unwrap();
-        assert_eq!(source.access(), Access::Ordered);
-        assert!(read_all(&source, 1).unwrap().is_empty());
+        let copied = probe(&server, 0).and_then(|source| {
+            transfer::copy(
+                &source,
+                &MemorySink::file(),
+                &Options::default(),
+                &controls(),
+            )
+        });
+        assert_fails(copied, kind, &[]);
     }
     let server = serve(&disk());
-    assert_fails(probe(&server, 0), Kind::Protocol, &["empty"]);
+    assert_fails(probe(&server, 0), Kind::Protocol, &["/100000"]);
     server.fault(When::any(), Fault::IgnoreRange);
     assert_fails(
         probe(&server, 0),
@@ -368,18 +386,15 @@ fn an_object_that_is_cut_short_in_its_store_is_named() {
         let options = Options {
             retry: RetryPolicy {
                 cut_short: 3,
-                longest_delay: Duration::ZERO,
+                backoff: Backoff {
+                    longest: Duration::ZERO,
+                    ..Backoff::default()
+                },
                 ..RetryPolicy::default()
             },
             ..Options::default()
         };
-        let controls = Controls {
-            clock: Arc::new(net::SystemClock::default()),
-            cancel: Cancel::new(),
-            seed: 1,
-            progress: Arc::default(),
-        };
-        let copied = transfer::copy(&source, &MemorySink::file(), &options, &controls);
+        let copied = transfer::copy(&source, &MemorySink::file(), &options, &controls());
         assert_fails(copied, Kind::Unusable, &["3 answers", "70000"]);
     }
 }
@@ -473,7 +488,7 @@ fn a_401_renews_the_credentials() {
         .map(|request| token(request).unwrap().to_owned())
         .collect();
     assert_eq!(seen, ["token-0", "token-1", "token-1", "token-2"]);
-    // Whoever refuses every token refuses the user.
+    // A server that refuses every token refuses the user.
     server.fault(When::any().always(), Fault::status(401));
     assert_fails(read_all(&source, 1000), Kind::Credentials, &["401"]);
     assert_eq!(tokens.renewals(), 4);

@@ -1,4 +1,5 @@
-//! The real sinks on real devices and file systems, and the network sources against scripted servers.
+//! The real sinks on real devices and file systems, and the network sources against scripted
+//! servers.
 
 #![allow(
     clippy::unwrap_used,

@@ -161,7 +161,7 @@ pub(crate) fn cached_bytes(path: &Path) -> u64 {
     text.trim().parse().unwrap()
 }
 
-/// A connector that trusts nobody in particular; the servers here are plain.
+/// A connector for plain HTTP, as the servers here speak it.
 pub(crate) fn connector(cancel: &Cancel) -> Connector {
     let settings = Settings {
         trust: Trust::Insecure,

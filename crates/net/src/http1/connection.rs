@@ -5,28 +5,25 @@ use std::{fmt, time::Duration};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
-use crate::{
-    Error, Kind, Proxy,
-    body::{Ahead, Body},
-    connector::field,
-    head::{self, Framing, Head},
-    origin::Origin,
-    proxy::proxy_credentials,
+use super::{
+    body::{Body, ReadAhead},
+    head::{self, Framing, Head, field},
     transport::Transport,
 };
+use crate::{Error, Kind, Proxy, origin::Origin, proxy::proxy_credentials};
 
 /// Interim answers skipped for one request.
 const MAX_INTERIM: usize = 16;
 
-/// One connection. At most one request is under way; its body must be read to the end before the
-/// next, otherwise the connection is not reusable. `Debug` shows the origin only.
+/// One connection, for one request after another. The body of an answer must be read to its end,
+/// otherwise the connection is not reusable. `Debug` shows the origin only.
 pub struct Connection {
     transport: Transport,
     origin: Origin,
     /// The proxy that plain HTTP goes through.
     proxy: Option<Proxy>,
     user_agent: HeaderValue,
-    ahead: Ahead,
+    read_ahead: ReadAhead,
     body: Body,
     keeps_alive: bool,
 }
@@ -34,9 +31,9 @@ pub struct Connection {
 /// Status and headers of an answer. `Debug` leaves the headers out.
 #[derive(Clone)]
 pub struct ResponseHead {
-    /// Status.
+    /// The final status, after interim answers.
     pub status: StatusCode,
-    /// Headers.
+    /// The header fields that came with it.
     pub headers: HeaderMap,
     /// Length of the body when the answer states one.
     pub content_length: Option<u64>,
@@ -55,14 +52,14 @@ impl Connection {
             origin,
             proxy,
             user_agent,
-            ahead: Ahead::default(),
+            read_ahead: ReadAhead::default(),
             body: Body::none(),
             keeps_alive: true,
         }
     }
 
-    /// Sends `GET` for the path and query of `url` with the extra headers, and reads the head of the
-    /// answer. Interim 1xx answers are skipped; redirects are answers like others.
+    /// Sends `GET` for the path and query of `url` with the extra headers, and reads the head of
+    /// the answer. Interim 1xx answers are skipped; redirects are answers like others.
     ///
     /// # Errors
     /// [`Error::was_sent`] is false where no byte of the request was sent, such as on a kept
@@ -109,10 +106,11 @@ impl Connection {
     /// `buf.len()` means the end of the body, as its length or its chunks state it.
     ///
     /// # Errors
-    /// The number of bytes that are valid in `buf` comes with the error: they were received in order
-    /// and may be used.
+    /// The number of bytes that are valid in `buf` comes with the error: they were received in
+    /// order and may be used.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, (usize, Error)> {
-        self.body.read(buf, &mut self.ahead, &mut self.transport)
+        self.body
+            .read(buf, &mut self.read_ahead, &mut self.transport)
     }
 
     /// Reads the rest of the body, of at most `limit` bytes.
@@ -140,7 +138,7 @@ impl Connection {
     pub fn is_reusable(&self) -> bool {
         self.keeps_alive
             && self.body.is_at_end()
-            && self.ahead.is_empty()
+            && self.read_ahead.is_empty()
             && self.transport.is_open()
     }
 
@@ -179,7 +177,7 @@ impl Connection {
     fn head(&mut self) -> Result<Head, Error> {
         for _ in 0..MAX_INTERIM {
             let head = self.any_head()?;
-            self.ahead.skip(head.length);
+            self.read_ahead.skip(head.length);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(self.malformed("it switches protocols, which was not asked for"));
             }
@@ -193,11 +191,11 @@ impl Connection {
     fn any_head(&mut self) -> Result<Head, Error> {
         loop {
             if let Some(head) =
-                head::parse(self.ahead.bytes()).map_err(|why| self.malformed(&why))?
+                head::parse(self.read_ahead.bytes()).map_err(|why| self.malformed(&why))?
             {
                 return Ok(head);
             }
-            if self.ahead.receive(&mut self.transport)? == 0 {
+            if self.read_ahead.receive(&mut self.transport)? == 0 {
                 let text = format!("{}: the connection ended before the answer", self.origin);
                 return Err(Error::new(Kind::Closed, text));
             }

@@ -27,22 +27,22 @@ pub(crate) struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Whose certificate is taken.
+/// Which certificates are accepted.
 #[derive(Debug)]
 enum Rule {
     /// Certificates issued by the bundle, and certificates that are themselves in the bundle.
     ///
-    /// webpki refuses a server certificate that is marked as an authority (RFC 5280, 4.2.1.9), which
-    /// self-signed server certificates often are; one that the user gave as trusted is taken, as long
-    /// as it names the host and is within its dates.
+    /// webpki refuses a server certificate that is marked as an authority (RFC 5280, 4.2.1.9),
+    /// which self-signed server certificates often are; one that the user gave as trusted is
+    /// accepted, as long as it names the host and is within its dates.
     PinnedOrIssued {
         pinned: Vec<CertificateDer<'static>>,
         issued: Arc<WebPkiServerVerifier>,
     },
-    /// Anybody's.
-    Anybody,
-    /// Nobody's, since the system has no certificate authorities.
-    Nobody(MissingRoots),
+    /// All of them.
+    Any,
+    /// None, since the system has no certificate authorities.
+    None(MissingRoots),
 }
 
 /// Why the system's certificate authorities could not be loaded.
@@ -59,14 +59,14 @@ impl Verifier {
         Self::new(provider, Rule::PinnedOrIssued { pinned, issued })
     }
 
-    /// Trusts anybody who holds the key of the certificate they show.
-    pub(crate) const fn anybody(provider: &CryptoProvider) -> Self {
-        Self::new(provider, Rule::Anybody)
+    /// Trusts every server that holds the key of the certificate it shows.
+    pub(crate) const fn any(provider: &CryptoProvider) -> Self {
+        Self::new(provider, Rule::Any)
     }
 
-    /// Trusts nobody, for the reason given.
+    /// Trusts no server, for the reason given.
     pub(crate) fn no_system_roots(provider: &CryptoProvider, reason: &TlsError) -> Self {
-        Self::new(provider, Rule::Nobody(MissingRoots(reason.to_string())))
+        Self::new(provider, Rule::None(MissingRoots(reason.to_string())))
     }
 
     const fn new(provider: &CryptoProvider, rule: Rule) -> Self {
@@ -76,9 +76,9 @@ impl Verifier {
         }
     }
 
-    /// Some of the certificates that anybody may show cannot be read, and so cannot be checked.
+    /// Where every certificate is accepted, some cannot be read, and their signatures not checked.
     fn skips_signature(&self, certificate: &CertificateDer<'_>) -> bool {
-        matches!(self.rule, Rule::Anybody) && !is_readable(certificate)
+        matches!(self.rule, Rule::Any) && !is_readable(certificate)
     }
 }
 
@@ -106,8 +106,8 @@ impl ServerCertVerifier for Verifier {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            Rule::Anybody => Ok(ServerCertVerified::assertion()),
-            Rule::Nobody(reason) => Err(TlsError::Other(OtherError(Arc::new(reason.clone())))),
+            Rule::Any => Ok(ServerCertVerified::assertion()),
+            Rule::None(reason) => Err(TlsError::Other(OtherError(Arc::new(reason.clone())))),
         }
     }
 
@@ -202,7 +202,7 @@ pub(crate) fn handshake_error(peer: &str, error: TlsError) -> Error {
 
 /// The error for a connection with `peer` that fails after its handshake.
 pub(crate) fn broken_tls(peer: &str, error: TlsError) -> Error {
-    // TLS 1.3 servers look at the client's certificate when the client believes to be through.
+    // TLS 1.3 servers check the client's certificate after the handshake has ended for the client.
     if let TlsError::AlertReceived(alert) = error
         && wants_a_client_certificate(alert)
     {

@@ -13,10 +13,15 @@ use rustix::{
     net::{RecvFlags, recv, sockopt::set_socket_linger},
 };
 
-use crate::{Cancel, Clock, Error, Kind, sockopt::set_receive_low_water};
+use super::sockopt::set_receive_low_water;
+use crate::{Cancel, Clock, Error, Kind};
 
 /// How long one system call blocks at most, and so how soon a cancellation is seen.
 const SLICE: Duration = Duration::from_millis(250);
+
+/// Highest low-water mark, in bytes: a receive that waits for many of them needs fewer wake-ups and
+/// system calls.
+const LOW_WATER: u32 = 128 << 10;
 
 /// A connected socket. Its errors name the peer only.
 pub(crate) struct Socket {
@@ -44,8 +49,9 @@ impl Socket {
         deadline: Duration,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        // To be closed by a reset. A pod's address goes with the pod: a server that still has bytes to send would get
-        // no answer any more, and hold the disk until TCP gives up, a quarter of an hour later.
+        // To be closed by a reset. A pod's address goes with the pod: a server that still has
+        // bytes to send would get no answer any more, and hold the disk until TCP gives up, a
+        // quarter of an hour later.
         set_socket_linger(&stream, Some(Duration::ZERO))?;
         stream.set_write_timeout(Some(SLICE))?;
         Ok(Self {
@@ -84,11 +90,12 @@ impl Socket {
         let since = self.clock.now();
         loop {
             self.check(since)?;
-            // The wait is a call of its own, which leaves the bytes in the queue. A receive that blocks takes out
-            // what has come, and is then woken only when as many bytes as the mark lie in the queue once more; at the
-            // end of an answer they never do, and it sleeps until its time-out.
-            // How the wait ends does not matter: bytes below the mark at the end of the slice, the end of the stream
-            // and an error are all seen by the receive.
+            // The wait is a call of its own, which leaves the bytes in the queue. A receive that
+            // blocks takes out what has come, and is then woken only when as many bytes as the
+            // mark lie in the queue once more; at the end of an answer they never do, and it
+            // sleeps until its time-out. How the wait ends does not matter: bytes below the mark
+            // at the end of the slice, the end of the stream and an error are all seen by the
+            // receive.
             match poll(
                 &mut [PollFd::new(&self.stream, PollFlags::IN)],
                 Some(&self.slice),
@@ -121,7 +128,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Whether the peer still holds its side open; with `quiet`, also that it has sent nothing more.
+    /// Whether the peer still holds its side open; with `quiet`, also that it has sent nothing
+    /// more.
     pub(crate) fn is_open(&self, quiet: bool) -> bool {
         let mut events = PollFlags::RDHUP;
         if quiet {
@@ -166,6 +174,14 @@ impl Socket {
     }
 }
 
+/// The low-water mark (`SO_RCVLOWAT`) of a receive: how many bytes it may wait for when `to_come`
+/// bytes of content are certain to come, of which `received` at most have arrived. Encrypted bytes
+/// are never fewer than their content.
+pub(crate) fn low_water(to_come: u64, received: usize) -> u32 {
+    let certain = to_come.saturating_sub(received as u64).max(1);
+    u32::try_from(certain).map_or(LOW_WATER, |certain| certain.min(LOW_WATER))
+}
+
 /// The end of a [`SLICE`], or a signal.
 fn is_pause(error: &io::Error) -> bool {
     matches!(
@@ -186,11 +202,12 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::{Connection, Trust, origin::Origin, tls_stream::TlsStream, transport::Transport};
+    use crate::{Connection, Trust, http1::transport::Transport, origin::Origin, tls::TlsStream};
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    /// A clock that stands still, and opens a gate when it is looked at: just before bytes are waited for.
+    /// A clock that stands still, and opens a gate when it is read: just before bytes are waited
+    /// for.
     #[derive(Debug, Clone, Default)]
     struct Opening(Arc<Mutex<Option<Gate>>>);
 
@@ -207,8 +224,8 @@ mod tests {
         }
     }
 
-    /// A server of `bytes`, and a connection to it on which a receive that waits for the end of its slice
-    /// waits for an hour.
+    /// A server of `bytes`, and a connection to it on which a receive that waits for the end of
+    /// its slice waits for an hour.
     struct Bench {
         server: Server,
         connection: Connection,
@@ -283,6 +300,28 @@ mod tests {
 
     fn pattern(length: u32) -> Arc<Vec<u8>> {
         Arc::new((0..length).map(|at| (at % 251) as u8).collect())
+    }
+
+    #[test]
+    fn a_receive_waits_for_nothing_that_may_not_come() {
+        let table = [
+            (0, 0, 1),
+            (1, 0, 1),
+            (1000, 0, 1000),
+            (1000, 999, 1),
+            (1000, 5000, 1),
+            (200_000, 100_000, 100_000),
+            (200_000, 1, LOW_WATER),
+            (u64::MAX, 0, LOW_WATER),
+            (1 << 32, 0, LOW_WATER),
+        ];
+        for (to_come, received, expected) in table {
+            assert_eq!(
+                low_water(to_come, received),
+                expected,
+                "{to_come} {received}"
+            );
+        }
     }
 
     #[test]

@@ -1,42 +1,12 @@
-//! When to repeat a request, and how long to wait before.
+//! The retries of a request: what is repeated, and after how long.
 
 use std::time::{Duration, SystemTime};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
 use tokio::time::Instant;
 
-use crate::{Answer, Error, content_range::decimal};
-
-const FIRST_DELAY: Duration = Duration::from_millis(500);
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
-
-/// When to repeat a request.
-///
-/// Repeated are transient network errors ([`crate::Kind::is_transient`]) and the answers 429, 502,
-/// 503 and 504, by [`Repeat::Idempotent`] also 500; after 0.5 s, doubling up to 30 s, with jitter, and not before the answer's
-/// `Retry-After`. What would end after the given time is not begun: the last answer or error is
-/// returned instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
-    /// Never: the caller decides (a POST whose answer was lost).
-    Never,
-    /// For at most this long in all. `POST` and `PATCH` are repeated only where the server surely did
-    /// not act on them: the request was not sent ([`Error::was_sent`]), or was refused by 429 or 503.
-    Safe(Duration),
-    /// For at most this long in all, whatever the method: the caller knows that acting on the
-    /// request twice does no harm (a log-in).
-    Idempotent(Duration),
-}
-
-impl Repeat {
-    const fn budget(self) -> Option<Duration> {
-        match self {
-            Self::Never => None,
-            Self::Safe(budget) | Self::Idempotent(budget) => Some(budget),
-        }
-    }
-}
+use super::{Answer, Repeat};
+use crate::{Backoff, Error, content_range::decimal};
 
 /// The wait that a `Retry-After` header asks for (RFC 9110, 10.2.3): seconds, or a date, of which
 /// `now` is subtracted. `None` when it is absent or malformed; zero when the date has passed.
@@ -52,8 +22,8 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// Runs `attempt` until its outcome is final or the policy's time is used up.
 ///
-/// The attempt is a closure that gives a future, not an asynchronous closure: only so can the
-/// compiler see that a caller's future may move between threads.
+/// The attempt is a closure that returns a future, not an asynchronous closure, because the
+/// compiler cannot see of the latter that a caller's future may move between threads.
 pub(crate) async fn run<F>(
     policy: Repeat,
     method: &Method,
@@ -66,18 +36,14 @@ where
     let Some(budget) = policy.budget() else {
         return attempt().await;
     };
-    let repeatable = matches!(policy, Repeat::Idempotent(_));
-    let harmless = repeatable || !matches!(*method, Method::POST | Method::PATCH);
+    let retries_500 = matches!(policy, Repeat::Idempotent(_));
+    let is_idempotent = retries_500 || !matches!(*method, Method::POST | Method::PATCH);
     let start = Instant::now();
-    let mut delays = ExponentialBuilder::new()
-        .with_min_delay(FIRST_DELAY)
-        .with_max_delay(LONGEST_DELAY)
-        .with_jitter()
-        .without_max_times()
-        .build();
+    let mut random = fastrand::Rng::new();
+    let mut failures = 0;
     loop {
         let outcome = attempt().await;
-        if !may_repeat(&outcome, harmless, repeatable) {
+        if !may_retry(&outcome, is_idempotent, retries_500) {
             return outcome;
         }
         let asked = outcome
@@ -85,7 +51,8 @@ where
             .ok()
             .and_then(|answer| retry_after(&answer.headers, SystemTime::now()))
             .unwrap_or_default();
-        let delay = delays.next().unwrap_or(LONGEST_DELAY).max(asked);
+        failures += 1;
+        let delay = Backoff::default().delay(failures, &mut random).max(asked);
         if start.elapsed().saturating_add(delay) > budget {
             return outcome;
         }
@@ -94,23 +61,23 @@ where
                 peer,
                 status = answer.status.as_u16(),
                 ?delay,
-                "the server is busy; asking again"
+                "the server is busy; retrying"
             ),
-            Err(error) => tracing::info!(peer, %error, ?delay, "no answer; asking again"),
+            Err(error) => tracing::info!(peer, %error, ?delay, "no answer; retrying"),
         }
         tokio::time::sleep(delay).await;
     }
 }
 
-fn may_repeat(outcome: &Result<Answer, Error>, harmless: bool, repeatable: bool) -> bool {
+fn may_retry(outcome: &Result<Answer, Error>, is_idempotent: bool, retries_500: bool) -> bool {
     match outcome {
         Ok(answer) => match answer.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => true,
-            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => harmless,
-            StatusCode::INTERNAL_SERVER_ERROR => repeatable,
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => is_idempotent,
+            StatusCode::INTERNAL_SERVER_ERROR => retries_500,
             _ => false,
         },
-        Err(error) => error.kind().is_transient() && (harmless || !error.was_sent()),
+        Err(error) => error.kind().is_transient() && (is_idempotent || !error.was_sent()),
     }
 }
 
@@ -169,9 +136,9 @@ mod tests {
         ];
         let (tries, time) = play(MINUTE, Method::GET, &outcomes).await;
         assert_eq!(tries, 4);
-        // 0.5 + 1 + 2 s, each with up to as much jitter.
+        // Parts of 0.5, 1 and 2 s.
         assert!(
-            time >= Duration::from_millis(3500) && time <= Duration::from_secs(8),
+            time > Duration::ZERO && time <= Duration::from_millis(3500),
             "{time:?}"
         );
     }
@@ -252,11 +219,5 @@ mod tests {
             assert_eq!(parse(rubbish), None, "{rubbish}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
-    }
-
-    #[test]
-    fn the_table_of_timers_is_right() {
-        let stated = testkit::timers::stated("pause before a repetition");
-        assert_eq!(stated, [FIRST_DELAY, LONGEST_DELAY]);
     }
 }

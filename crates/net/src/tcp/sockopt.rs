@@ -6,9 +6,9 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-/// Sets `SO_RCVLOWAT`: poll(2) calls the socket readable once this many bytes are in its queue, or the
-/// stream has ended, or the queue can take no more. Linux enlarges the queue for a mark, up to half of the
-/// largest size in `tcp_rmem`, and lowers a mark beyond that. See socket(7), tcp(7).
+/// Sets `SO_RCVLOWAT`: poll(2) calls the socket readable once this many bytes are in its queue, or
+/// the stream has ended, or the queue can take no more. Linux enlarges the queue for a mark, up to
+/// half of the largest size in `tcp_rmem`, and lowers a mark beyond that. See socket(7), tcp(7).
 #[allow(
     unsafe_code,
     reason = "setsockopt(2) on an open descriptor, with a pointer to a live integer of the stated size"

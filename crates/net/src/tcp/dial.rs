@@ -16,11 +16,13 @@ use rustix::{
 };
 use url::Host;
 
-use crate::{Cancel, Clock, Error, Kind, origin::Origin, rest::resolve_error};
+use crate::{Cancel, Clock, Error, Kind, error::resolve_error, origin::Origin};
 
+/// How soon a cancellation or the deadline ends a wait for the resolver.
 const SLICE: Duration = Duration::from_millis(100);
 /// How long an address is tried alone.
 const HEAD_START: Duration = Duration::from_millis(250);
+/// The same for a wait for an address.
 const POLL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
@@ -28,8 +30,8 @@ const POLL: Timespec = Timespec {
 
 /// Connects to the first address of the origin's host that answers, until `deadline` on the clock.
 ///
-/// Addresses are tried in their order, each with a head start before the next (RFC 8305, 5), so that
-/// an address which never answers costs little.
+/// Addresses are tried in their order, each with a head start before the next (RFC 8305, 5), so
+/// that an address which never answers costs little.
 pub(crate) fn dial(
     origin: &Origin,
     deadline: Duration,
@@ -40,6 +42,7 @@ pub(crate) fn dial(
     connect_first(origin, addresses, deadline, clock, cancel)
 }
 
+/// Runs the attempts to connect beside each other, until one succeeds, all failed, or time is up.
 fn connect_first(
     origin: &Origin,
     addresses: Vec<SocketAddr>,
@@ -50,12 +53,14 @@ fn connect_first(
     let mut untried = addresses.into_iter();
     let mut attempts: Vec<(SocketAddr, OwnedFd)> = Vec::new();
     let mut last = None;
+    // When the next address may be tried beside those that have not answered.
     let mut next = clock.now();
     loop {
         if cancel.is_cancelled() {
             return Err(cancelled(origin));
         }
         let now = clock.now();
+        // An attempt that got no answer says more than a refusal of another address.
         if now >= deadline {
             let address = attempts.pop().map(|(address, _)| address);
             last = address
@@ -71,6 +76,7 @@ fn connect_first(
                         Ok(socket) => attempts.push((address, socket)),
                         Err(error) => last = Some((address, error)),
                     }
+                    // An attempt that failed at once leaves none, so that the next starts at once.
                     continue;
                 }
                 None if attempts.is_empty() => break,
@@ -80,6 +86,7 @@ fn connect_first(
         match outcome(&mut attempts) {
             None => {}
             Some((_, Ok(stream))) => return Ok(stream),
+            // After a refusal, the next address has no reason to wait.
             Some((address, Err(error))) => {
                 last = Some((address, error));
                 next = now;
@@ -141,7 +148,7 @@ fn resolve(
     }
 }
 
-/// Begins to connect.
+/// Starts to connect.
 fn begin(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -155,7 +162,7 @@ fn begin(address: SocketAddr) -> io::Result<OwnedFd> {
     }
 }
 
-/// Waits a moment for one of the attempts to end, and takes it out.
+/// Waits up to [`POLL`] for one of the attempts to end, and removes it from them.
 fn outcome(
     attempts: &mut Vec<(SocketAddr, OwnedFd)>,
 ) -> Option<(SocketAddr, io::Result<TcpStream>)> {
@@ -189,7 +196,7 @@ mod tests {
     use super::*;
     use crate::SystemClock;
 
-    /// Listens with a queue that is full: whoever connects waits for ever.
+    /// Listens with a queue that is full: a client that connects gets no answer.
     fn silent() -> (OwnedFd, SocketAddr, Vec<OwnedFd>) {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -227,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_tried_and_the_last_refusal_told() {
+    fn every_address_is_tried_and_the_last_refusal_reported() {
         let refused = || {
             TcpListener::bind("127.0.0.1:0")
                 .unwrap()

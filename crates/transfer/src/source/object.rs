@@ -18,18 +18,18 @@ const MAX_REDIRECTS: usize = 5;
 /// Credentials renewed for one request. Two, since another reader's may be about to expire.
 const MAX_RENEWALS: usize = 2;
 
-/// Whose words the statuses are.
+/// The server's protocol, which says what its statuses mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// An HTTP object; Glance's peculiarities are included.
-    Object,
+    /// A plain HTTP object; Glance's peculiarities are included.
+    Http,
     /// An ovirt-imageio daemon or proxy: the ticket in the URL is the credential, and whatever is
     /// wrong with it is a refusal.
     Imageio,
 }
 
-/// One object on one server, asked over several connections.
-pub(super) struct Client {
+/// One object on one server, read over several sessions.
+pub(super) struct HttpObject {
     connector: Connector,
     url: Url,
     dialect: Dialect,
@@ -39,7 +39,7 @@ pub(super) struct Client {
     identity: Mutex<Option<Identity>>,
 }
 
-impl Client {
+impl HttpObject {
     pub(super) fn new(
         connector: Connector,
         url: Url,
@@ -56,20 +56,11 @@ impl Client {
         }
     }
 
-    /// A line whose blocking calls end when `cancel` is pulled.
-    pub(super) fn line(&self, cancel: &Cancel) -> Line<'_> {
-        self.line_over(self.connector.with_cancel(cancel.clone()))
-    }
-
-    /// A line with the connector's own stop flag.
-    pub(super) fn own_line(&self) -> Line<'_> {
-        self.line_over(self.connector.clone())
-    }
-
-    fn line_over(&self, connector: Connector) -> Line<'_> {
-        Line {
-            client: self,
-            connector,
+    /// A session, which has no connection yet.
+    pub(super) fn session(&self) -> HttpSession<'_> {
+        HttpSession {
+            object: self,
+            connector: self.connector.clone(),
             connection: None,
             stall: None,
         }
@@ -99,15 +90,15 @@ impl Client {
     /// The error for a status that is not the one that was asked for.
     pub(super) fn refusal(&self, status: StatusCode, headers: &HeaderMap) -> Error {
         let (kind, meaning) = match self.dialect {
-            Dialect::Object => object_refusal(status),
+            Dialect::Http => http_refusal(status),
             Dialect::Imageio => imageio_refusal(status),
         };
         let context = format!("{} answered {status}: {meaning}", self.origin());
         Error::new(kind, context).after(net::retry_after(headers, SystemTime::now()))
     }
 
-    /// Remembers the first answer's word on which version of the object it is, and compares the later
-    /// ones with it.
+    /// Remembers which version of the object the first answer states, and compares later answers
+    /// with it.
     pub(super) fn check_identity(&self, headers: &HeaderMap) -> Result<(), Error> {
         let found = Identity::of(headers);
         let mut identity = lock(&self.identity);
@@ -122,26 +113,32 @@ impl Client {
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for HttpObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
+        f.debug_struct("HttpObject")
             .field("origin", &self.origin())
             .field("dialect", &self.dialect)
             .finish_non_exhaustive()
     }
 }
 
-/// Requests one after another, on one connection as long as it lasts.
-pub(super) struct Line<'a> {
-    client: &'a Client,
+/// Requests for one object, one after another, on one connection for as long as it lasts.
+pub(super) struct HttpSession<'a> {
+    object: &'a HttpObject,
     connector: Connector,
     connection: Option<(Connection, Url)>,
     stall: Option<Duration>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> HttpSession<'a> {
+    /// Ends blocking calls when `cancel` is pulled, in place of the connector's flag.
+    pub(super) fn with_cancel(mut self, cancel: &Cancel) -> Self {
+        self.connector = self.connector.with_cancel(cancel.clone());
+        self
+    }
+
     /// Waits this long without a byte, in place of the connector's time.
-    pub(super) fn patient(mut self, stall: Duration) -> Self {
+    pub(super) fn with_stall(mut self, stall: Duration) -> Self {
         self.stall = Some(stall);
         if let Some((connection, _)) = &mut self.connection {
             connection.set_stall(stall);
@@ -149,8 +146,8 @@ impl<'a> Line<'a> {
         self
     }
 
-    pub(super) const fn client(&self) -> &'a Client {
-        self.client
+    pub(super) const fn object(&self) -> &'a HttpObject {
+        self.object
     }
 
     /// Asks for the object with further headers: follows redirects, renews credentials.
@@ -158,14 +155,14 @@ impl<'a> Line<'a> {
     /// # Errors
     /// Every status that is neither a success nor an answer to the range as such (400, 416, 501).
     pub(super) fn get(&mut self, headers: &HeaderMap) -> Result<ResponseHead, Error> {
-        let client = self.client;
-        let mut credentials = client.authorization.headers()?;
-        let mut url = lock(&client.resolved).clone();
+        let object = self.object;
+        let mut credentials = object.authorization.headers()?;
+        let mut url = lock(&object.resolved).clone();
         let (mut redirects, mut renewals) = (0, 0);
         loop {
             let remembered = redirects == 0 && url.is_some();
-            let at = url.as_ref().unwrap_or(&client.url);
-            let is_home = at.origin() == client.url.origin();
+            let at = url.as_ref().unwrap_or(&object.url);
+            let is_home = at.origin() == object.url.origin();
             let mut all = headers.clone();
             if is_home {
                 all.extend(credentials.clone());
@@ -173,46 +170,46 @@ impl<'a> Line<'a> {
             let head = self.ask(&Method::GET, at, &all)?;
             if head.status.is_success() || matches!(head.status.as_u16(), 400 | 416 | 501) {
                 if redirects > 0 {
-                    *lock(&client.resolved) = url;
+                    *lock(&object.resolved) = url;
                 }
                 return Ok(head);
             }
-            self.hang_up();
-            if client.dialect == Dialect::Object
+            self.close();
+            if object.dialect == Dialect::Http
                 && let Some(to) = net::redirect_target(at, head.status, &head.headers)?
             {
                 redirects += 1;
                 if redirects > MAX_REDIRECTS {
                     return Err(Error::new(
                         Kind::Protocol,
-                        format!("{}: more than {MAX_REDIRECTS} redirects", client.origin()),
+                        format!("{}: more than {MAX_REDIRECTS} redirects", object.origin()),
                     ));
                 }
                 url = Some(to);
                 continue;
             }
             if remembered && matches!(head.status.as_u16(), 401 | 403 | 404 | 410) {
-                lock(&client.resolved).take_if(|resolved| Some(&*resolved) == url.as_ref());
+                lock(&object.resolved).take_if(|resolved| Some(&*resolved) == url.as_ref());
                 url = None;
                 continue;
             }
             if head.status == StatusCode::UNAUTHORIZED
-                && client.dialect == Dialect::Object
+                && object.dialect == Dialect::Http
                 && is_home
                 && renewals < MAX_RENEWALS
             {
                 renewals += 1;
-                client.authorization.renew(&credentials)?;
-                credentials = client.authorization.headers()?;
+                object.authorization.renew(&credentials)?;
+                credentials = object.authorization.headers()?;
                 (url, redirects) = (None, 0);
                 continue;
             }
-            return Err(client.refusal(head.status, &head.headers));
+            return Err(object.refusal(head.status, &head.headers));
         }
     }
 
-    /// One request and the head of its answer, whatever its status. A kept connection that the server
-    /// has closed in the meantime is replaced without a word.
+    /// One request and the head of its answer, whatever its status. A kept connection that the
+    /// server has closed in the meantime is replaced.
     pub(super) fn ask(
         &mut self,
         method: &Method,
@@ -265,23 +262,23 @@ impl<'a> Line<'a> {
     }
 
     /// Closes the connection, and gives up what is under way on it.
-    pub(super) fn hang_up(&mut self) {
+    pub(super) fn close(&mut self) {
         self.connection = None;
     }
 }
 
-impl fmt::Debug for Line<'_> {
+impl fmt::Debug for HttpSession<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line")
-            .field("client", &self.client)
+        f.debug_struct("HttpSession")
+            .field("object", &self.object)
             .field("connected", &self.connection.is_some())
             .finish_non_exhaustive()
     }
 }
 
-fn object_refusal(status: StatusCode) -> (Kind, &'static str) {
+fn http_refusal(status: StatusCode) -> (Kind, &'static str) {
     match status.as_u16() {
-        // Glance says so of an image without data and of one whose data its store has lost.
+        // Glance's answer for an image without data, and for one whose data its store has lost.
         204 => (Kind::Unusable, "the object has no data"),
         401 => (Kind::Credentials, "it refuses the credentials"),
         403 => (Kind::Permission, "it forbids reading the object"),

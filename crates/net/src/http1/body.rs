@@ -1,10 +1,10 @@
 //! Reads a body where its head says it is (RFC 9112, 6 and 7).
 
-use crate::{
-    Error, Kind,
+use super::{
     head::{Framing, chunk_size},
     transport::Transport,
 };
+use crate::{Error, Kind};
 
 /// Longest line of a chunk's size, in bytes, and all trailers together.
 const MAX_LINE: usize = 4 << 10;
@@ -14,14 +14,15 @@ const PIECE: usize = 8 << 10;
 /// After the data of a chunk: its CRLF, and at least `0 CRLF CRLF`.
 const AFTER_CHUNK: u64 = 7;
 
-/// Bytes that were received with a head or a chunk's line and belong to what follows.
+/// Bytes that were received together with a head or a chunk's line, and belong to what follows it.
 #[derive(Default)]
-pub(crate) struct Ahead {
+pub(crate) struct ReadAhead {
     bytes: Vec<u8>,
     start: usize,
 }
 
-/// The position in the body of one answer.
+/// The position in the body of one answer, by what the answer's framing states. How many bytes it
+/// should hold is for the caller to check.
 #[derive(Debug)]
 pub(crate) struct Body {
     state: State,
@@ -48,7 +49,7 @@ enum State {
     Broken,
 }
 
-impl Ahead {
+impl ReadAhead {
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
     }
@@ -120,13 +121,13 @@ impl Body {
     pub(crate) fn read(
         &mut self,
         buf: &mut [u8],
-        ahead: &mut Ahead,
+        read_ahead: &mut ReadAhead,
         transport: &mut Transport,
     ) -> Result<usize, (usize, Error)> {
         let mut filled = 0;
         while filled < buf.len() {
             let room = buf.get_mut(filled..).unwrap_or_default();
-            match self.read_some(room, ahead, transport) {
+            match self.read_some(room, read_ahead, transport) {
                 Ok(0) => break,
                 Ok(count) => {
                     filled += count;
@@ -141,10 +142,13 @@ impl Body {
         Ok(filled)
     }
 
+    /// Reads at least one byte of data, or 0 at the end of the body.
+    ///
+    /// A loop, since some states give no data: a chunk's line, the CRLF behind it, the trailers.
     fn read_some(
         &mut self,
         buf: &mut [u8],
-        ahead: &mut Ahead,
+        read_ahead: &mut ReadAhead,
         transport: &mut Transport,
     ) -> Result<usize, Error> {
         loop {
@@ -152,7 +156,7 @@ impl Body {
                 State::End | State::Closed => return Ok(0),
                 State::Broken => return Err(self.short(transport.peer())),
                 State::Length(left) => {
-                    let count = self.data(buf, left, left, ahead, transport)?;
+                    let count = self.data(buf, left, left, read_ahead, transport)?;
                     let left = left - count as u64;
                     self.state = if left == 0 {
                         State::End
@@ -161,31 +165,35 @@ impl Body {
                     };
                     return Ok(count);
                 }
+                // The CRLF behind a chunk's data is read with the next chunk's line, not with the
+                // data: the data is delivered although the server may be slow to send more.
                 State::ChunkData(0) => {
-                    if !self.line(ahead, transport)?.is_empty() {
+                    if !self.line(read_ahead, transport)?.is_empty() {
                         return Err(broken_chunk(transport.peer()));
                     }
                     self.state = State::ChunkLine;
                 }
                 State::ChunkData(left) => {
                     let to_come = left.saturating_add(AFTER_CHUNK);
-                    let count = self.data(buf, left, to_come, ahead, transport)?;
+                    let count = self.data(buf, left, to_come, read_ahead, transport)?;
                     self.state = State::ChunkData(left - count as u64);
                     return Ok(count);
                 }
                 State::ChunkLine => {
-                    let line = self.line(ahead, transport)?;
+                    let line = self.line(read_ahead, transport)?;
                     match chunk_size(&line) {
                         None => return Err(broken_chunk(transport.peer())),
                         Some(0) => {
-                            self.trailers(ahead, transport)?;
+                            self.trailers(read_ahead, transport)?;
                             self.state = State::End;
                         }
                         Some(size) => self.state = State::ChunkData(size),
                     }
                 }
+                // No length is stated. The end of the stream ends a wait as well, so that this may
+                // be for as many bytes as any.
                 State::Close => {
-                    let count = match ahead.take(buf) {
+                    let count = match read_ahead.take(buf) {
                         0 => transport.read(buf, u64::MAX)?,
                         count => count,
                     };
@@ -198,18 +206,19 @@ impl Body {
         }
     }
 
-    /// Between 1 and `left` bytes of data, of which `to_come` bytes at least still come.
+    /// Between 1 and `left` bytes of data. At least `to_come` bytes are still to be sent, data and
+    /// framing together, so that a receive may wait for many of them at a time.
     fn data(
         &self,
         buf: &mut [u8],
         left: u64,
         to_come: u64,
-        ahead: &mut Ahead,
+        read_ahead: &mut ReadAhead,
         transport: &mut Transport,
     ) -> Result<usize, Error> {
         let most = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
         let buf = buf.get_mut(..most).unwrap_or_default();
-        let count = match ahead.take(buf) {
+        let count = match read_ahead.take(buf) {
             0 => transport.read(buf, to_come)?,
             count => count,
         };
@@ -220,29 +229,33 @@ impl Body {
     }
 
     /// The next line, without its CRLF.
-    fn line(&self, ahead: &mut Ahead, transport: &mut Transport) -> Result<Vec<u8>, Error> {
+    fn line(
+        &self,
+        read_ahead: &mut ReadAhead,
+        transport: &mut Transport,
+    ) -> Result<Vec<u8>, Error> {
         loop {
-            if let Some(end) = ahead.bytes().iter().position(|&byte| byte == b'\n') {
-                let line = ahead.bytes()[..end].to_vec();
-                ahead.skip(end + 1);
+            if let Some(end) = read_ahead.bytes().iter().position(|&byte| byte == b'\n') {
+                let line = read_ahead.bytes()[..end].to_vec();
+                read_ahead.skip(end + 1);
                 return match line.split_last() {
                     Some((b'\r', line)) => Ok(line.to_vec()),
                     _ => Err(broken_chunk(transport.peer())),
                 };
             }
-            if ahead.bytes().len() > MAX_LINE {
+            if read_ahead.bytes().len() > MAX_LINE {
                 return Err(broken_chunk(transport.peer()));
             }
-            if ahead.receive(transport)? == 0 {
+            if read_ahead.receive(transport)? == 0 {
                 return Err(self.short(transport.peer()));
             }
         }
     }
 
-    fn trailers(&self, ahead: &mut Ahead, transport: &mut Transport) -> Result<(), Error> {
+    fn trailers(&self, read_ahead: &mut ReadAhead, transport: &mut Transport) -> Result<(), Error> {
         let mut size = 0;
         loop {
-            let line = self.line(ahead, transport)?;
+            let line = self.line(read_ahead, transport)?;
             if line.is_empty() {
                 return Ok(());
             }

@@ -12,11 +12,10 @@ use rustls::{
 };
 use rustls_pki_types::ServerName;
 
+use super::verify::{broken_tls, handshake_error};
 use crate::{
     Error, Kind,
-    socket::Socket,
-    transport::low_water,
-    verify::{broken_tls, handshake_error},
+    tcp::{Socket, low_water},
 };
 
 /// Size of the receive buffer. The low-water mark and a partial record fit into it well.
@@ -32,31 +31,31 @@ pub(crate) struct TlsStream {
     start: usize,
     end: usize,
     outgoing: Vec<u8>,
-    /// The part of a decrypted record that found no place with the caller.
-    rest: Vec<u8>,
-    rest_start: usize,
+    /// The part of a decrypted record for which the caller's buffer had no room.
+    leftover: Vec<u8>,
+    leftover_start: usize,
     /// An error that is reported once the bytes before it are.
     failed: Option<Error>,
     established: bool,
     closed: bool,
 }
 
-/// What one look at the received bytes brought.
+/// The result of one step over the received bytes.
 enum Step {
-    /// Something happened inside; look again.
+    /// The state changed; take the next step.
     Again,
-    /// This many bytes were put out.
+    /// This many decrypted bytes were copied out.
     Data(usize),
     /// The bytes to send were sent.
     Sent,
-    /// Nothing more without receiving. True once the handshake is done.
+    /// The next step needs more received bytes. True once the handshake is done.
     Wants(bool),
     /// The peer closed in order.
     Closed,
 }
 
 impl TlsStream {
-    /// Shakes hands.
+    /// Makes the TLS handshake.
     pub(crate) fn connect(
         socket: Socket,
         config: Arc<ClientConfig>,
@@ -71,8 +70,8 @@ impl TlsStream {
             start: 0,
             end: 0,
             outgoing: Vec::new(),
-            rest: Vec::new(),
-            rest_start: 0,
+            leftover: Vec::new(),
+            leftover_start: 0,
             failed: None,
             established: false,
             closed: false,
@@ -108,7 +107,7 @@ impl TlsStream {
     /// Reads at least one byte, or 0 after the peer's closing alert. `to_come` is a lower bound of
     /// the bytes that the peer still will send.
     pub(crate) fn read(&mut self, out: &mut [u8], to_come: u64) -> Result<usize, Error> {
-        let mut count = self.take_rest(out);
+        let mut count = self.take_leftover(out);
         loop {
             if count == out.len() || self.closed {
                 return Ok(count);
@@ -161,11 +160,15 @@ impl TlsStream {
         }
     }
 
-    /// Whether decrypted bytes are left that nobody has read.
-    pub(crate) fn has_rest(&self) -> bool {
-        self.rest_start < self.rest.len() || self.failed.is_some() || self.closed
+    /// Whether the next read returns without receiving: decrypted bytes, an error or the end.
+    pub(crate) fn has_leftover(&self) -> bool {
+        self.leftover_start < self.leftover.len() || self.failed.is_some() || self.closed
     }
 
+    /// Lets rustls process the received bytes up to its next state, and does what that state needs.
+    ///
+    /// The received bytes stay in `incoming`. rustls says in `discard` how many of them it is done
+    /// with; they must be gone before the next step, and not before the state was dealt with.
     fn step(&mut self, out: &mut [u8], send: Option<&[u8]>) -> Result<Step, Error> {
         let Self {
             socket,
@@ -174,14 +177,16 @@ impl TlsStream {
             start,
             end,
             outgoing,
-            rest,
-            rest_start,
+            leftover,
+            leftover_start,
             ..
         } = self;
         let received = incoming.get_mut(*start..*end).unwrap_or_default();
         let UnbufferedStatus { discard, state, .. } = tls.process_tls_records(received);
         let step = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                // rustls gives a record away when it is asked for it. What `out` has no room for is
+                // kept here, which is the one part that is copied twice.
                 let mut count = 0;
                 while let Some(record) = traffic.next_record() {
                     let payload = record
@@ -190,15 +195,16 @@ impl TlsStream {
                     let (now, later) = payload.split_at(payload.len().min(out.len() - count));
                     out[count..][..now.len()].copy_from_slice(now);
                     count += now.len();
-                    if *rest_start == rest.len() {
-                        rest.clear();
-                        *rest_start = 0;
+                    if *leftover_start == leftover.len() {
+                        leftover.clear();
+                        *leftover_start = 0;
                     }
-                    rest.extend_from_slice(later);
+                    leftover.extend_from_slice(later);
                 }
                 Step::Data(count)
             }
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                // The size of a handshake message is known only from the error of too little room.
                 if let Err(EncodeError::InsufficientSize(size)) =
                     append(outgoing, 0, |to| data.encode(to))
                 {
@@ -208,6 +214,7 @@ impl TlsStream {
                 Step::Again
             }
             Ok(ConnectionState::TransmitTlsData(data)) => {
+                // rustls counts the bytes as sent from `done` on, so that has to come last.
                 socket.write_all(outgoing)?;
                 outgoing.clear();
                 data.done();
@@ -216,6 +223,8 @@ impl TlsStream {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => match send {
                 None => Step::Wants(true),
                 Some(data) => {
+                    // Records may be much smaller than their limit of 16 KiB; the retry with the
+                    // exact size is for those that are smaller than assumed here.
                     let room = data.len() + RECORD_OVERHEAD * (data.len() / 1024 + 2);
                     if let Err(EncryptError::InsufficientSize(size)) =
                         append(outgoing, room, |to| traffic.encrypt(data, to))
@@ -237,6 +246,7 @@ impl TlsStream {
                 ));
             }
             Err(error) => {
+                // The peer learns the reason by an alert, which rustls makes in further states.
                 *start += discard;
                 let error = self.tls_error(error);
                 self.send_alert();
@@ -247,7 +257,7 @@ impl TlsStream {
         Ok(step)
     }
 
-    /// Tells the peer why, as far as it still listens.
+    /// Sends the alert of a fatal error, as far as the peer still reads.
     fn send_alert(&mut self) {
         // rustls must not be asked for more after a fatal error than what it has to send.
         while self.tls.wants_write() {
@@ -257,7 +267,7 @@ impl TlsStream {
             let Ok(ConnectionState::EncodeTlsData(mut data)) = state else {
                 break;
             };
-            // An alert that is not sent is only less polite.
+            // Without the alert, the peer sees a connection that ends without a reason.
             let _ = append(&mut self.outgoing, 1024, |to| data.encode(to));
             self.start += discard;
         }
@@ -283,11 +293,11 @@ impl TlsStream {
         Ok(count)
     }
 
-    fn take_rest(&mut self, out: &mut [u8]) -> usize {
-        let rest = self.rest.get(self.rest_start..).unwrap_or_default();
-        let count = rest.len().min(out.len());
-        out[..count].copy_from_slice(&rest[..count]);
-        self.rest_start += count;
+    fn take_leftover(&mut self, out: &mut [u8]) -> usize {
+        let leftover = self.leftover.get(self.leftover_start..).unwrap_or_default();
+        let count = leftover.len().min(out.len());
+        out[..count].copy_from_slice(&leftover[..count]);
+        self.leftover_start += count;
         count
     }
 

@@ -1,61 +1,38 @@
 //! A small REST client for control calls: bounded answers, bounded time, redirects by hand.
 
-use std::{error, fmt, io, sync::Arc, time::Duration};
+use std::{error, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, header::USER_AGENT};
+use http::{HeaderMap, Method, StatusCode, Uri, header::USER_AGENT};
+use hyper_util::client::legacy::connect::{HttpConnector, proxy::Tunnel};
 use reqwest::{
     Client, Proxy,
     dns::{Addrs, Name, Resolve, Resolving},
 };
+use tower_service::Service;
 use url::Url;
 
+use super::{Answer, Request, retry};
 use crate::{
-    Error, Kind, Proxies, Repeat, Settings,
+    Error, Kind, Proxies, Settings,
+    error::resolve_error,
     origin::Origin,
     proxy::proxy_credentials,
-    redirect, retry,
-    verify::{broken_tls, handshake_error},
+    redirect,
+    tls::{broken_tls, handshake_error},
 };
 
 /// How long an idle connection is kept for the next call.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// The error of a request for a tunnel. hyper-util does not export its name.
+type TunnelError = <Tunnel<HttpConnector> as Service<Uri>>::Error;
 
 /// The client. Cheap to clone; connections are shared.
 #[derive(Debug, Clone)]
 pub struct Rest {
     client: Client,
     proxies: Proxies,
-}
-
-/// One request. `Debug` shows the method and the origin only.
-#[derive(Clone)]
-pub struct Request {
-    /// Method. Redirects are followed for `GET` and `HEAD` only.
-    pub method: Method,
-    /// Absolute URL.
-    pub url: Url,
-    /// Headers; secret values are marked sensitive by the caller.
-    pub headers: HeaderMap,
-    /// Body; empty for none.
-    pub body: Bytes,
-    /// For the whole exchange, one try.
-    pub timeout: Duration,
-    /// When to repeat it.
-    pub retry: Repeat,
-}
-
-/// An answer, its body read whole. `Debug` shows the status and the origin only.
-#[derive(Clone)]
-pub struct Answer {
-    /// Status.
-    pub status: StatusCode,
-    /// Headers.
-    pub headers: HeaderMap,
-    /// Body, at most [`Rest::MAX_BODY`] bytes.
-    pub body: Bytes,
-    /// The URL that answered, after redirects.
-    pub url: Url,
 }
 
 impl Rest {
@@ -247,7 +224,7 @@ impl Rest {
             return Error::with_source(Kind::Connect, text, error);
         };
         let proxy = proxy.origin();
-        if wants_credentials(&error) {
+        if let Some(TunnelError::ProxyAuthRequired) = find(&error) {
             return proxy_credentials(origin, proxy);
         }
         // An operating system's error is of the way to the proxy; what else fails is its refusal.
@@ -266,18 +243,6 @@ impl Rest {
     }
 }
 
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Request({} {})", self.method, shown(&self.url))
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Answer({} from {})", self.status, shown(&self.url))
-    }
-}
-
 /// The system's resolver, with errors that can be told apart from those of connecting.
 struct Resolver;
 
@@ -293,30 +258,6 @@ impl Resolve for Resolver {
             }
         })
     }
-}
-
-/// What may be shown of a URL.
-fn shown(url: &Url) -> String {
-    Origin::of(url).map_or_else(|_| "no origin".to_owned(), |origin| origin.to_string())
-}
-
-pub(crate) fn resolve_error(host: &str, error: &io::Error) -> Error {
-    Error::new(
-        Kind::Resolve,
-        format!("{host}: the host name cannot be resolved: {error}"),
-    )
-}
-
-/// Whether a proxy answered 407 to the request for a tunnel. hyper-util keeps the type to itself.
-fn wants_credentials(error: &reqwest::Error) -> bool {
-    let mut next = error::Error::source(error);
-    while let Some(error) = next {
-        if error.to_string().ends_with("proxy authorization required") {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 /// The first `E` in a chain of errors, those wrapped in I/O errors included.

@@ -7,10 +7,17 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use url::{Host, Url};
 
-use crate::{
-    Cancel, Clock, Connection, Error, Kind, Proxies, Proxy, Settings, Timeouts, dial::dial, head,
-    origin::Origin, proxy::proxy_credentials, socket::Socket, tls_stream::TlsStream,
+use super::{
+    Connection,
+    head::{self, field},
     transport::Transport,
+};
+use crate::{
+    Cancel, Clock, Error, Kind, Proxies, Proxy, Settings, Timeouts,
+    origin::Origin,
+    proxy::proxy_credentials,
+    tcp::{Socket, dial},
+    tls::TlsStream,
 };
 
 /// Opens connections with one TLS configuration, whose sessions they resume. Cheap to clone.
@@ -150,14 +157,6 @@ impl fmt::Debug for Connector {
             .field("timeouts", &self.timeouts)
             .finish_non_exhaustive()
     }
-}
-
-/// Appends a header field.
-pub(crate) fn field(request: &mut Vec<u8>, name: &str, value: &HeaderValue) {
-    request.extend_from_slice(name.as_bytes());
-    request.extend_from_slice(b": ");
-    request.extend_from_slice(value.as_bytes());
-    request.extend_from_slice(b"\r\n");
 }
 
 fn server_name(origin: &Origin) -> Result<ServerName<'static>, Error> {

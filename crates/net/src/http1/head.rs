@@ -1,4 +1,5 @@
-//! The head of an answer, and how long its body is (RFC 9112). Pure functions from bytes.
+//! The head of an answer, and how long its body is (RFC 9112); a field of a request. Pure functions
+//! over bytes.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
@@ -134,6 +135,14 @@ impl Head {
         }
         Ok(true)
     }
+}
+
+/// Appends a header field to a request.
+pub(crate) fn field(request: &mut Vec<u8>, name: &str, value: &HeaderValue) {
+    request.extend_from_slice(name.as_bytes());
+    request.extend_from_slice(b": ");
+    request.extend_from_slice(value.as_bytes());
+    request.extend_from_slice(b"\r\n");
 }
 
 /// The size that the first line of a chunk states, without its CRLF (RFC 9112, 7.1). Extensions are

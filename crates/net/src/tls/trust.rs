@@ -10,7 +10,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use rustls_platform_verifier::Verifier as SystemVerifier;
 
-use crate::{Error, Kind, verify::Verifier};
+use super::verify::Verifier;
+use crate::{Error, Kind};
 
 /// Whom to trust.
 #[derive(Clone, Default)]
@@ -21,7 +22,7 @@ pub enum Trust {
     /// Exactly these certificates: authorities, or a server's own self-signed certificate.
     /// They replace the system's.
     Bundle(Vec<CertificateDer<'static>>),
-    /// Anybody: no certificate is checked.
+    /// Every server: no certificate is checked.
     Insecure,
 }
 
@@ -72,13 +73,15 @@ impl Trust {
             .with_no_client_auth())
     }
 
+    /// The check of a server's certificate. rustls's default check does for none of the three: it
+    /// knows no roots of the system, and no certificate that is trusted without an authority.
     fn verifier(
         &self,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ServerCertVerifier>, Error> {
         match self {
-            // Plain HTTP needs no roots, so that a system without any is an error of the first
-            // HTTPS connection, not of the start.
+            // A system without roots is an error of the first HTTPS connection and not of the
+            // start, since plain HTTP needs none.
             Self::System => Ok(match SystemVerifier::new(Arc::clone(provider)) {
                 Ok(verifier) => Arc::new(verifier),
                 Err(error) => Arc::new(Verifier::no_system_roots(provider, &error)),
@@ -90,6 +93,8 @@ impl Trust {
                         .add(certificate.clone())
                         .map_err(|error| malformed(index, error))?;
                 }
+                // webpki finds the certificates that the bundle's authorities issued. A server's
+                // own certificate, which it may refuse, is compared by our verifier before.
                 let issued =
                     WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(provider))
                         .build()
@@ -103,7 +108,7 @@ impl Trust {
                 let verifier = Verifier::pinned_or_issued(provider, certificates.clone(), issued);
                 Ok(Arc::new(verifier))
             }
-            Self::Insecure => Ok(Arc::new(Verifier::anybody(provider))),
+            Self::Insecure => Ok(Arc::new(Verifier::any(provider))),
         }
     }
 }

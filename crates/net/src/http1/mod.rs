@@ -1,0 +1,10 @@
+//! HTTP/1.1 of the data path: blocking, over TCP or TLS, with one copy per byte.
+
+mod body;
+mod connection;
+mod connector;
+mod head;
+pub(crate) mod transport;
+
+pub use connection::{Connection, ResponseHead};
+pub use connector::Connector;

@@ -1,0 +1,141 @@
+//! What follows an error of the source: a retry after a backoff, or the end of the copy.
+
+use std::time::Duration;
+
+use net::Cancel;
+use tracing::warn;
+
+use super::{Controls, activity::Activity};
+use crate::{Error, Kind, RetryPolicy, RetryReason};
+
+/// What is left of the [`RetryPolicy`] for the requests of one worker.
+#[derive(Debug)]
+pub(super) struct RetryBudget<'a> {
+    policy: RetryPolicy,
+    controls: &'a Controls,
+    /// Pulled together with the flag of `controls`, or earlier.
+    stop: &'a Cancel,
+    activity: &'a Activity<'a>,
+    random: fastrand::Rng,
+    /// Failed tries in a row that gave no byte.
+    failures: u32,
+    /// Whether the current try has given bytes, so that its failure does not count.
+    has_progressed: bool,
+    /// When the current request was first made, or last gave bytes.
+    since: Duration,
+}
+
+impl<'a> RetryBudget<'a> {
+    /// A full budget. `salt` gives each thread a jitter of its own.
+    pub(super) fn new(
+        policy: RetryPolicy,
+        controls: &'a Controls,
+        stop: &'a Cancel,
+        activity: &'a Activity<'a>,
+        salt: u64,
+    ) -> Self {
+        Self {
+            policy,
+            controls,
+            stop,
+            activity,
+            random: fastrand::Rng::with_seed(controls.seed.wrapping_add(salt)),
+            failures: 0,
+            has_progressed: false,
+            since: controls.clock.now(),
+        }
+    }
+
+    /// A request is about to be made. The time before it, spent with zeroing or waiting for the
+    /// target, does not count against the source.
+    pub(super) fn start(&mut self) {
+        self.reset();
+        self.has_progressed = false;
+    }
+
+    /// The current try has given bytes: the whole budget is there again.
+    pub(super) fn reset(&mut self) {
+        self.since = self.controls.clock.now();
+        self.failures = 0;
+        self.has_progressed = true;
+    }
+
+    /// Bytes have arrived.
+    pub(super) fn received(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.reset();
+        self.activity.add(bytes as u64);
+        self.controls.progress.add_received(bytes as u64);
+    }
+
+    /// Whether to retry at once, without using up the budget, after an error on a kept connection
+    /// that gave no byte. Servers close idle connections, so such an error says nothing about them.
+    pub(super) fn retry_immediately(&self, error: &Error) -> bool {
+        let at_once = error.kind() == Kind::Network && !self.stop.is_cancelled();
+        if at_once {
+            self.controls.progress.retried(RetryReason::Network);
+        }
+        at_once
+    }
+
+    /// Waits before the retry that follows `error`.
+    ///
+    /// # Errors
+    /// The error itself when it is not transient, [`Kind::Exhausted`] with the error as its cause
+    /// when the budget is spent, [`Kind::Cancelled`].
+    pub(super) fn back_off(&mut self, error: Error) -> Result<(), Error> {
+        if self.stop.is_cancelled() {
+            return Err(cancelled());
+        }
+        let reason = RetryReason::of(error.kind()).filter(|_| error.kind().is_transient());
+        let Some(reason) = reason else {
+            return Err(error);
+        };
+        if !std::mem::take(&mut self.has_progressed) {
+            self.failures = self.failures.saturating_add(1);
+        }
+        if self.failures >= self.policy.tries {
+            let text = format!("gave up after {} tries without a byte", self.failures);
+            return Err(Error::with_source(Kind::Exhausted, text, error));
+        }
+        let silent_since = self.activity.last().max(self.since);
+        let silence = self.controls.clock.now().saturating_sub(silent_since);
+        let left = self.policy.no_progress_timeout.saturating_sub(silence);
+        if left.is_zero() {
+            let text = format!("gave up after {} s without a byte", silence.as_secs());
+            return Err(Error::with_source(Kind::Exhausted, text, error));
+        }
+        let delay = self.delay(&error).min(left);
+        self.controls.progress.retried(reason);
+        warn!(
+            reason = reason.name(),
+            delay_ms = delay.as_millis(),
+            tries = self.failures,
+            "retrying: {}",
+            error.chain()
+        );
+        if self.controls.clock.wait(delay, self.stop) {
+            return Err(cancelled());
+        }
+        Ok(())
+    }
+
+    /// The policy's backoff, but not before the server wants it.
+    fn delay(&mut self, error: &Error) -> Duration {
+        // Renewed credentials are good at once.
+        if error.kind() == Kind::Expired && self.failures <= 1 {
+            return Duration::ZERO;
+        }
+        self.policy
+            .backoff
+            .delay(self.failures, &mut self.random)
+            .max(error.retry_after().unwrap_or_default())
+    }
+}
+
+/// The error of a thread that was stopped.
+pub(super) fn cancelled() -> Error {
+    Error::new(Kind::Cancelled, "the copy was stopped")
+}
