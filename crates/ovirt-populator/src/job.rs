@@ -176,7 +176,7 @@ async fn checked(
     );
     if check == Check::Transfer {
         tracing::info!("making and ending an image transfer, which locks the disk for a moment");
-        session.rehearse().await?;
+        session.dry_run().await?;
         tracing::info!("the imageio daemon can be reached and gives the disk's data");
     }
     Ok(Done::Checked)

@@ -7,7 +7,7 @@ use mover::Failure;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    DataPath, Ended, Session,
+    AttemptEnd, DataPath, Session,
     phase::{Ending, Opening, ending, opening},
     stopped,
     timers::Pauses,
@@ -24,17 +24,17 @@ enum Recovered {
     Held(String),
 }
 
-/// What waits for whom, since when.
+/// Since when the engine has refused or not answered, and when the log last said so.
 #[derive(Default)]
-struct Waits {
-    busy: Option<Instant>,
-    unreachable: Option<Instant>,
-    told: Option<Instant>,
+struct WaitState {
+    busy_since: Option<Instant>,
+    unreachable_since: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// Makes a transfer and waits until data can be read from it.
-    pub(super) async fn acquire(&self) -> Result<ImageTransfer, Ended> {
+    pub(super) async fn acquire(&self) -> Result<ImageTransfer, AttemptEnd> {
         let created = self.create().await?;
         let id = created.id.clone();
         tracing::info!(
@@ -52,7 +52,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 
     /// Asks for a transfer until there is one. Where it ends without, what a lost answer may have made
     /// is looked for once more.
-    async fn create(&self) -> Result<ImageTransfer, Ended> {
+    async fn create(&self) -> Result<ImageTransfer, AttemptEnd> {
         let known = self.unless_stopped(self.transfers_of_disk()).await?;
         let known: Option<HashSet<TransferId>> = known
             .ok()
@@ -70,8 +70,8 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         &self,
         known: Option<&HashSet<TransferId>>,
         lost: &mut bool,
-    ) -> Result<ImageTransfer, Ended> {
-        let mut waits = Waits::default();
+    ) -> Result<ImageTransfer, AttemptEnd> {
+        let mut waits = WaitState::default();
         let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_locked_poll);
         loop {
             if *lost {
@@ -106,7 +106,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 
     /// One request for a transfer. When the run is to end early while it is under way, its answer is
     /// waited for a little, since only the answer says what is to be cancelled.
-    async fn post(&self, lost: &mut bool) -> Result<Result<ImageTransfer, Error>, Ended> {
+    async fn post(&self, lost: &mut bool) -> Result<Result<ImageTransfer, Error>, AttemptEnd> {
         if self.stop.is_asked() {
             return Err(stopped());
         }
@@ -147,33 +147,41 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 
     /// Tells why there is nothing yet, and for how long that may go on; fails when it has lasted too
     /// long or cannot heal.
-    async fn wait_or_fail(&self, error: Error, waits: &mut Waits) -> Result<Duration, Ended> {
+    async fn wait_or_fail(
+        &self,
+        error: Error,
+        waits: &mut WaitState,
+    ) -> Result<Duration, AttemptEnd> {
         let now = Instant::now();
         let (since, limit) = match error.kind() {
             Kind::Busy => {
-                waits.unreachable = None;
-                (*waits.busy.get_or_insert(now), self.timers.locked_wait)
+                waits.unreachable_since = None;
+                (
+                    *waits.busy_since.get_or_insert(now),
+                    self.timers.locked_wait,
+                )
             }
-            Kind::Unreachable | Kind::AnswerLost => {
-                (*waits.unreachable.get_or_insert(now), self.timers.patience)
-            }
+            Kind::Unreachable | Kind::AnswerLost => (
+                *waits.unreachable_since.get_or_insert(now),
+                self.timers.patience,
+            ),
             _ => return Err(error.into()),
         };
         let spent = now - since;
         if spent >= limit {
             let failure = Failure::from(error);
-            return Err(Ended::Failed(
+            return Err(AttemptEnd::Failed(
                 failure.context(format!("gave up after {} s", spent.as_secs())),
             ));
         }
         // Once at first, then twice a minute.
         let quiet = waits
-            .told
-            .is_some_and(|told| now - told < Duration::from_secs(30));
+            .logged_at
+            .is_some_and(|logged_at| now - logged_at < Duration::from_secs(30));
         if quiet {
             return Ok(limit.saturating_sub(spent));
         }
-        waits.told = Some(now);
+        waits.logged_at = Some(now);
         let holders = if error.kind() == Kind::Busy {
             self.holders().await
         } else {
@@ -253,8 +261,8 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         Ok(Recovered::Free)
     }
 
-    /// Waits until the ticket is there.
-    async fn ready(&self, mut transfer: ImageTransfer) -> Result<ImageTransfer, Ended> {
+    /// WaitState until the ticket is there.
+    async fn ready(&self, mut transfer: ImageTransfer) -> Result<ImageTransfer, AttemptEnd> {
         let since = Instant::now();
         let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_poll);
         loop {
@@ -263,14 +271,14 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 Opening::Ready if has_url => return Ok(transfer),
                 Opening::Ready | Opening::Wait => {}
                 Opening::Lost => {
-                    return Err(Ended::Lost(format!(
+                    return Err(AttemptEnd::Lost(format!(
                         "the engine put it into phase {} before data could be read",
                         transfer.phase
                     )));
                 }
             }
             if since.elapsed() >= self.timers.begin {
-                return Err(Ended::Failed(Failure::new(
+                return Err(AttemptEnd::Failed(Failure::new(
                     Exit::SourceUnavailable,
                     format!(
                         "the image transfer {} is still in phase {} after {} s",
@@ -286,7 +294,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 .await?;
             match looked {
                 Ok(Some(seen)) => transfer = seen,
-                Ok(None) => return Err(Ended::Lost("the engine has forgotten it".into())),
+                Ok(None) => return Err(AttemptEnd::Lost("the engine has forgotten it".into())),
                 Err(error) if error.kind() == Kind::Unreachable => {
                     tracing::warn!(
                         error = error.chain(),

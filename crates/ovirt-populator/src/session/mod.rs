@@ -23,7 +23,7 @@ use mover::{Failure, Stop};
 use tokio::time::{Instant, sleep, timeout};
 use transfer::{Report, source::Ticket};
 
-pub use data::{DataPath, Gone, Imageio};
+pub use data::{DataPath, Imageio, TransferLost};
 pub use timers::Timers;
 
 use crate::engine::{DiskId, Engine, Error, ImageTransfer, Kind, TransferId};
@@ -48,7 +48,7 @@ pub struct Session<'a, E, D> {
 
 /// How an attempt ends without success.
 #[derive(Debug)]
-enum Ended {
+enum AttemptEnd {
     /// The transfer is gone; a new one may serve.
     Lost(String),
     /// The run is over.
@@ -67,8 +67,8 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             let received = self.data.received();
             let why = match self.attempt().await {
                 Ok(report) => return Ok(report),
-                Err(Ended::Failed(failure)) => return Err(failure),
-                Err(Ended::Lost(why)) => why,
+                Err(AttemptEnd::Failed(failure)) => return Err(failure),
+                Err(AttemptEnd::Lost(why)) => why,
             };
             if self.data.received() != received {
                 moved = Instant::now();
@@ -101,10 +101,10 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     ///
     /// # Errors
     /// As [`Session::run`], but a lost transfer is not replaced.
-    pub async fn rehearse(&self) -> Result<(), Failure> {
+    pub async fn dry_run(&self) -> Result<(), Failure> {
         let failed = |ended| match ended {
-            Ended::Failed(failure) => failure,
-            Ended::Lost(why) => Failure::new(
+            AttemptEnd::Failed(failure) => failure,
+            AttemptEnd::Lost(why) => Failure::new(
                 Exit::SourceUnavailable,
                 format!(
                     "the image transfer of the disk {} was lost: {why}",
@@ -118,7 +118,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         opened.map(drop).map_err(failed)
     }
 
-    async fn attempt(&self) -> Result<Report, Ended> {
+    async fn attempt(&self) -> Result<Report, AttemptEnd> {
         let transfer = self.acquire().await?;
         let outcome = match self.copy(&transfer).await {
             Ok(report) => self.finish(&transfer.id).await.map(|()| report),
@@ -132,7 +132,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 
     /// Opens the source at the host's daemon or, where that cannot be reached or is not trusted,
     /// through the engine's proxy.
-    async fn open(&self, transfer: &ImageTransfer) -> Result<D::Source, Ended> {
+    async fn open(&self, transfer: &ImageTransfer) -> Result<D::Source, AttemptEnd> {
         let ways: Vec<(&str, &Ticket)> = [
             ("the host's imageio daemon", &transfer.transfer_url),
             ("the engine's imageio proxy", &transfer.proxy_url),
@@ -143,12 +143,12 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         let since = Instant::now();
         let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_locked_poll);
         loop {
-            let mut heals = false;
+            let mut transient = false;
             let mut told = Vec::new();
             let mut last = None;
             for (name, ticket) in &ways {
                 let opened = self.data.open((*ticket).clone(), self.size);
-                let error = match self.letting_go(opened).await? {
+                let error = match self.or_stop(opened).await? {
                     Ok(source) => {
                         tracing::info!(transfer = %transfer.id, ticket = ?ticket, "reading from {name}");
                         return Ok(source);
@@ -157,7 +157,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 };
                 match error.kind() {
                     transfer::Kind::Network | transfer::Kind::Stalled | transfer::Kind::Busy => {
-                        heals = true;
+                        transient = true;
                     }
                     transfer::Kind::Tls => {}
                     _ => return Err(of_copy(error)),
@@ -168,13 +168,13 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             }
             let spent = since.elapsed();
             let Some(last) = last else {
-                return Err(Ended::Failed(Failure::new(
+                return Err(AttemptEnd::Failed(Failure::new(
                     Exit::SourceProtocol,
                     format!("the image transfer {} has no URL to read from", transfer.id),
                 )));
             };
-            if !heals || spent >= self.timers.patience {
-                return Err(Ended::Failed(Failure::new(
+            if !transient || spent >= self.timers.patience {
+                return Err(AttemptEnd::Failed(Failure::new(
                     Failure::from(last).exit(),
                     told.join("; "),
                 )));
@@ -186,31 +186,30 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 
     /// Reads everything, with an eye on the transfer: a host that is gone for good cannot say that
     /// the engine has ended the transfer.
-    async fn copy(&self, transfer: &ImageTransfer) -> Result<Report, Ended> {
+    async fn copy(&self, transfer: &ImageTransfer) -> Result<Report, AttemptEnd> {
         let source = self.open(transfer).await?;
-        let gone = Gone::default();
+        let lost = TransferLost::default();
         let watch = async {
             loop {
                 sleep(self.timers.watch).await;
-                if let Err(Ended::Lost(why)) = self.still_alive(&transfer.id).await {
-                    gone.say(why);
+                if let Err(AttemptEnd::Lost(why)) = self.still_alive(&transfer.id).await {
+                    lost.set(why);
                     return std::future::pending::<()>().await;
                 }
             }
         };
-        let copy = self.letting_go(self.data.copy(source, gone.clone()));
+        let copy = self.or_stop(self.data.copy(source, lost.clone()));
         tokio::select! {
             copied = copy => copied?.map_err(of_copy),
-            () = watch => Err(Ended::Lost("the engine ended it".into())),
+            () = watch => Err(AttemptEnd::Lost("the engine ended it".into())),
         }
     }
 
-    async fn still_alive(&self, id: &TransferId) -> Result<(), Ended> {
+    async fn still_alive(&self, id: &TransferId) -> Result<(), AttemptEnd> {
         match self.engine.transfer(id).await {
-            Ok(Some(transfer)) if !phase::is_alive(&transfer.phase) => Err(Ended::Lost(format!(
-                "the engine has it in phase {}",
-                transfer.phase
-            ))),
+            Ok(Some(transfer)) if !phase::is_alive(&transfer.phase) => Err(AttemptEnd::Lost(
+                format!("the engine has it in phase {}", transfer.phase),
+            )),
             // Engines before 4.4.7 forget a transfer as soon as it is finished; whether data can be
             // read is then for the daemon to say.
             Ok(_) => Ok(()),
@@ -221,9 +220,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         }
     }
 
-    /// Waits for blocking work that looks at the stop by itself; when asked to stop, for a bounded
+    /// WaitState for blocking work that looks at the stop by itself; when asked to stop, for a bounded
     /// time, since a hung disk must not keep the source locked.
-    async fn letting_go<T>(&self, work: impl Future<Output = T>) -> Result<T, Ended> {
+    async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, AttemptEnd> {
         let mut work = pin!(work);
         tokio::select! {
             biased;
@@ -236,12 +235,12 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     }
 
     /// Sleeps, or fails when the run is to end early.
-    async fn pause(&self, period: Duration) -> Result<(), Ended> {
+    async fn pause(&self, period: Duration) -> Result<(), AttemptEnd> {
         self.unless_stopped(sleep(period)).await
     }
 
     /// Does work that can be dropped at any moment, unless the run is to end early.
-    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Ended> {
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, AttemptEnd> {
         tokio::select! {
             biased;
             () = self.stop.asked() => Err(stopped()),
@@ -250,18 +249,18 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     }
 }
 
-fn stopped() -> Ended {
-    Ended::Failed(Failure::new(Exit::Terminated, "stopped from outside"))
+fn stopped() -> AttemptEnd {
+    AttemptEnd::Failed(Failure::new(Exit::Terminated, "stopped from outside"))
 }
 
-fn of_copy(error: transfer::Error) -> Ended {
+fn of_copy(error: transfer::Error) -> AttemptEnd {
     if error.kind() == transfer::Kind::Lost {
-        return Ended::Lost(error.chain());
+        return AttemptEnd::Lost(error.chain());
     }
-    Ended::Failed(error.into())
+    AttemptEnd::Failed(error.into())
 }
 
-impl From<Error> for Ended {
+impl From<Error> for AttemptEnd {
     fn from(error: Error) -> Self {
         if error.kind() == Kind::Lost {
             return Self::Lost(error.chain());

@@ -5,7 +5,7 @@ use mover::Failure;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    DataPath, Ended, Session,
+    AttemptEnd, DataPath, Session,
     phase::{Closing, Ending, closing, ending},
     stopped,
     timers::Pauses,
@@ -26,7 +26,7 @@ enum Seen {
 impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// Finalizes, and waits until the engine has finished. All data connections are closed by now:
     /// the engine cannot take away a ticket that is in use.
-    pub(super) async fn finish(&self, id: &TransferId) -> Result<(), Ended> {
+    pub(super) async fn finish(&self, id: &TransferId) -> Result<(), AttemptEnd> {
         let since = Instant::now();
         let mut pauses = Pauses::new(self.timers.first_poll, self.timers.longest_poll);
         let mut accepted = false;
@@ -54,7 +54,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 }
             }
             if since.elapsed() >= self.timers.finish {
-                return Err(Ended::Failed(Failure::new(
+                return Err(AttemptEnd::Failed(Failure::new(
                     Exit::SourceUnavailable,
                     format!(
                         "every byte is in place, but the engine has not finished the image transfer \
@@ -70,18 +70,18 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         }
     }
 
-    async fn finish_step(&self, id: &TransferId) -> Result<Seen, Ended> {
+    async fn finish_step(&self, id: &TransferId) -> Result<Seen, AttemptEnd> {
         let transfer = match self.engine.transfer(id).await {
             Ok(Some(transfer)) => transfer,
             // Forgotten, as engines before 4.4.7 do at once and others after minutes.
             Ok(None) => return self.finished_by_disk().await,
-            Err(error) => return heals(error),
+            Err(error) => return ignore_transient(error),
         };
         match closing(&transfer.phase) {
             Closing::Done => return Ok(Seen::Finished),
             Closing::Wait => return Ok(Seen::Accepted),
             Closing::Lost => {
-                return Err(Ended::Lost(format!(
+                return Err(AttemptEnd::Lost(format!(
                     "the engine had it in phase {} before it was finalized",
                     transfer.phase
                 )));
@@ -90,12 +90,12 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         }
         match self.engine.finalize(id).await {
             Ok(()) => Ok(Seen::Accepted),
-            Err(error) => heals(error),
+            Err(error) => ignore_transient(error),
         }
     }
 
     /// Whether a transfer that the engine has forgotten ended well: the disk says so.
-    async fn finished_by_disk(&self) -> Result<Seen, Ended> {
+    async fn finished_by_disk(&self) -> Result<Seen, AttemptEnd> {
         match self.engine.disk(&self.disk).await {
             Ok(disk) if disk.status == DiskStatus::Ok => Ok(Seen::Finished),
             Ok(disk) if disk.status == DiskStatus::Illegal => {
@@ -103,7 +103,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 Ok(Seen::Nothing)
             }
             Ok(_) => Ok(Seen::Accepted),
-            Err(error) => heals(error),
+            Err(error) => ignore_transient(error),
         }
     }
 
@@ -160,8 +160,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     }
 }
 
-/// What an error means while the end of a transfer is waited for: nothing, as long as it can heal.
-fn heals(error: Error) -> Result<Seen, Ended> {
+/// A transient error while the session waits for the end of a transfer changes nothing: it polls
+/// again. Every other error ends the attempt.
+fn ignore_transient(error: Error) -> Result<Seen, AttemptEnd> {
     match error.kind() {
         Kind::Unreachable | Kind::AnswerLost | Kind::Busy => {
             tracing::warn!(

@@ -86,7 +86,7 @@ async fn transfers_that_are_lost_again_and_again_end_the_run() {
 
 #[tokio::test(start_paused = true)]
 async fn transfers_without_a_byte_end_with_the_patience() {
-    let mut bench = Bench::new().copies(vec![Copy::UntilGone; 100]);
+    let mut bench = Bench::new().copies(vec![Copy::UntilLost; 100]);
     bench.timers.attempts = 1000;
     // Each look while copying finds the transfer cancelled.
     bench
@@ -106,7 +106,7 @@ async fn a_silent_host_is_found_out_at_the_engine() {
         Phase::PausedSystem,
         Phase::FinishedFailure,
     ] {
-        let bench = Bench::new().copies([Copy::UntilGone]).looks([
+        let bench = Bench::new().copies([Copy::UntilLost]).looks([
             Look::Is(Phase::Transferring),
             Look::Silent(EngineKind::Unreachable),
             Look::Is(phase.clone()),
@@ -135,11 +135,11 @@ async fn a_failure_that_does_not_heal_cancels_and_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn a_rehearsal_makes_and_ends_a_transfer_and_copies_nothing() {
     let bench = Bench::new().copies([Copy::Hangs]);
-    bench.session().rehearse().await.unwrap();
+    bench.session().dry_run().await.unwrap();
     assert_eq!(bench.engine.changes(), ["create", "cancel t0"]);
 
     let bench = Bench::new().opens([Kind::Tls; 2]);
-    let failure = bench.session().rehearse().await.unwrap_err();
+    let failure = bench.session().dry_run().await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Tls);
     assert_eq!(bench.engine.changes(), ["create", "cancel t0"]);
 }

@@ -15,7 +15,7 @@ use ovirt_populator::{
         Disk, DiskId, DiskStatus, Engine, Error, ImageTransfer, Kind, NewTransfer, Phase,
         TransferId,
     },
-    session::{DataPath, Gone, Session, Timers},
+    session::{DataPath, Session, Timers, TransferLost},
 };
 use tokio::time::{Instant, sleep};
 use transfer::{Report, source::Ticket};
@@ -270,7 +270,7 @@ pub(crate) enum Copy {
     /// Runs for ever, whatever happens.
     Hangs,
     /// Gets no byte, and ends when it hears that the transfer is gone.
-    UntilGone,
+    UntilLost,
 }
 
 #[derive(Debug)]
@@ -294,7 +294,7 @@ impl DataPath for DataDouble {
         }
     }
 
-    async fn copy(&self, (): (), gone: Gone) -> Result<Report, transfer::Error> {
+    async fn copy(&self, (): (), lost: TransferLost) -> Result<Report, transfer::Error> {
         let copy = self.copies.lock().unwrap().pop_front();
         let failed = |kind| Err(transfer::Error::new(kind, format!("{kind:?} in copy")));
         match copy.unwrap_or(Copy::Ends(SIZE, None)) {
@@ -316,9 +316,9 @@ impl DataPath for DataDouble {
                 failed(transfer::Kind::Cancelled)
             }
             Copy::Hangs => std::future::pending().await,
-            Copy::UntilGone => loop {
+            Copy::UntilLost => loop {
                 sleep(Duration::from_secs(1)).await;
-                gone.check()?;
+                lost.check()?;
             },
         }
     }
