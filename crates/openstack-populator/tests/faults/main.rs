@@ -8,8 +8,8 @@
     reason = "a test fails by panicking"
 )]
 
-mod bench;
 mod cloud;
 mod data;
+mod fixture;
 mod proxy;
 mod tls;

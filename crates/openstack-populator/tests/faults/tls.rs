@@ -13,14 +13,14 @@ use testkit::{
     pki::{Authority, Identity, LOCAL},
 };
 
-use crate::bench::Bench;
+use crate::fixture::Fixture;
 
-/// The bench with another identity of the server, and with what the secret calls its CA.
-fn bench(identity: &Identity, cacert: &str) -> (Bench, testkit::Command) {
-    let mut bench = Bench::new();
-    bench.glance = Glance::start(&bench.disk, Some(identity.server_config()));
-    let command = bench.command().env("cacert", cacert);
-    (bench, command)
+/// The fixture with another identity of the server, and with what the secret calls its CA.
+fn fixture(identity: &Identity, cacert: &str) -> (Fixture, testkit::Command) {
+    let mut fixture = Fixture::new();
+    fixture.glance = Glance::start(&fixture.disk, Some(identity.server_config()));
+    let command = fixture.command().env("cacert", cacert);
+    (fixture, command)
 }
 
 #[test]
@@ -41,11 +41,11 @@ fn certificates_that_nobody_should_trust() {
             authority.pem(),
         ),
     ] {
-        let (bench, command) = bench(&identity, &cacert);
-        bench.fails_with(&command, Exit::Tls, &["certificate"]);
-        assert!(bench.glance.server().requests().is_empty());
+        let (fixture, command) = fixture(&identity, &cacert);
+        fixture.fails_with(&command, Exit::Tls, &["certificate"]);
+        assert!(fixture.glance.server().requests().is_empty());
         let insecure = command.env("insecureSkipVerify", "true");
-        bench.copies_with(&insecure);
+        fixture.copies_with(&insecure);
     }
 }
 
@@ -63,26 +63,26 @@ fn certificates_to_be_trusted() {
         (own, own_pem),
         (small, small_pem),
     ] {
-        let (bench, command) = bench(&identity, &cacert);
-        bench.copies_with(&command);
+        let (fixture, command) = fixture(&identity, &cacert);
+        fixture.copies_with(&command);
     }
 }
 
 #[test]
 fn a_system_without_authorities() {
-    let bench = Bench::new();
-    let command = bench
+    let fixture = Fixture::new();
+    let command = fixture
         .command()
         .env("cacert", "")
         .env("SSL_CERT_FILE", "/nonexistent")
         .env("SSL_CERT_DIR", "/nonexistent");
-    bench.fails_with(&command, Exit::Configuration, &["`cacert`"]);
-    assert!(bench.glance.server().requests().is_empty());
+    fixture.fails_with(&command, Exit::Configuration, &["`cacert`"]);
+    assert!(fixture.glance.server().requests().is_empty());
 }
 
 #[test]
 fn a_server_without_tls() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/v3", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -92,14 +92,14 @@ fn a_server_without_tls() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
-    let command = bench.command_with(&url, &bench.target());
-    bench.fails_with(&command, Exit::Tls, &["http or https"]);
+    let command = fixture.command_with(&url, &fixture.target());
+    fixture.fails_with(&command, Exit::Tls, &["http or https"]);
 }
 
 #[test]
 fn handshakes_that_are_cut_are_tried_again() {
-    let bench = Bench::new();
-    let server = bench.glance.server();
+    let fixture = Fixture::new();
+    let server = fixture.glance.server();
     let faults = [
         ConnectionFault::AbortHandshake(Cut::Reset),
         ConnectionFault::AbortHandshake(Cut::Fin),
@@ -110,24 +110,24 @@ fn handshakes_that_are_cut_are_tried_again() {
     for (number, fault) in faults.into_iter().enumerate() {
         server.connection_fault(number + 1, fault);
     }
-    bench.copies();
+    fixture.copies();
 }
 
 #[test]
 fn a_redirect_to_another_host_carries_no_credentials() {
-    let bench = Bench::new();
-    let config = bench.authority.server(LOCAL).server_config();
+    let fixture = Fixture::new();
+    let config = fixture.authority.server(LOCAL).server_config();
     let elsewhere = Server::builder()
         .tls(config)
-        .object("/blob", bench.disk.object())
+        .object("/blob", fixture.disk.object())
         .start();
     let location = elsewhere.url("/blob?signature=1");
     let file = testkit::fake::glance::FILE;
-    bench
+    fixture
         .glance
         .server()
         .route(file, move |_| Reply::redirect(302, &location));
-    bench.copies();
+    fixture.copies();
     let requests = elsewhere.requests();
     assert!(requests.len() > 2);
     for request in requests {
@@ -138,30 +138,30 @@ fn a_redirect_to_another_host_carries_no_credentials() {
 
 #[test]
 fn a_redirect_from_https_to_http_is_refused() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     let elsewhere = Server::builder()
-        .object("/blob", bench.disk.object())
+        .object("/blob", fixture.disk.object())
         .start();
     let location = elsewhere.url("/blob");
     let file = testkit::fake::glance::FILE;
-    bench
+    fixture
         .glance
         .server()
         .route(file, move |_| Reply::redirect(302, &location));
-    bench.fails(Exit::SourceProtocol, &[]);
+    fixture.fails(Exit::SourceProtocol, &[]);
     assert!(elsewhere.requests().is_empty());
 }
 
 #[test]
 fn the_password_does_not_follow_a_redirect() {
-    let bench = Bench::new();
-    let config = bench.authority.server(LOCAL).server_config();
+    let fixture = Fixture::new();
+    let config = fixture.authority.server(LOCAL).server_config();
     let elsewhere = Server::builder().tls(config).start();
     let location = elsewhere.url("/v3/auth/tokens");
     let tokens = testkit::fake::glance::TOKENS;
-    let server = bench.glance.server();
+    let server = fixture.glance.server();
     server.route(tokens, move |_| Reply::redirect(307, &location));
-    let run = bench.command().run();
+    let run = fixture.command().run();
     assert_ne!(run.code(), Some(0), "{}", run.output());
     let told = |request: &testkit::Request| request.text().contains("password");
     assert!(!elsewhere.requests().iter().any(told));
@@ -169,11 +169,11 @@ fn the_password_does_not_follow_a_redirect() {
 
 #[test]
 fn redirects_in_a_circle() {
-    let bench = Bench::new();
-    let server = bench.glance.server();
+    let fixture = Fixture::new();
+    let server = fixture.glance.server();
     let file = testkit::fake::glance::FILE;
     let location = server.url(file);
     server.route(file, move |_| Reply::redirect(302, &location));
-    bench.fails(Exit::SourceProtocol, &["redirect"]);
-    assert!(bench.glance.data_requests().len() < 50);
+    fixture.fails(Exit::SourceProtocol, &["redirect"]);
+    assert!(fixture.glance.data_requests().len() < 50);
 }

@@ -8,7 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
-mod bench;
 mod data;
 mod engine;
+mod fixture;
 mod tls;

@@ -7,14 +7,14 @@ use testkit::{
     pki::{Authority, Identity, LOCAL},
 };
 
-use crate::bench::Bench;
+use crate::fixture::Fixture;
 
-/// The bench with another identity of both servers, and with what the secret calls its CA.
-fn bench(identity: &Identity, cacert: &str) -> (Bench, testkit::Command) {
-    let mut bench = Bench::new();
-    bench.engine = Engine::start(&bench.disk, Some(&identity.server_config()));
-    let command = bench.command().env("cacert", cacert);
-    (bench, command)
+/// The fixture with another identity of both servers, and with what the secret calls its CA.
+fn fixture(identity: &Identity, cacert: &str) -> (Fixture, testkit::Command) {
+    let mut fixture = Fixture::new();
+    fixture.engine = Engine::start(&fixture.disk, Some(&identity.server_config()));
+    let command = fixture.command().env("cacert", cacert);
+    (fixture, command)
 }
 
 #[test]
@@ -26,60 +26,60 @@ fn certificates_that_nobody_should_trust() {
         authority.expired(LOCAL),
         Identity::self_signed(LOCAL),
     ] {
-        let (bench, command) = bench(&identity, &authority.pem());
-        bench.fails_with(&command, Exit::Tls, &["certificate"]);
-        assert!(bench.engine.api().requests().is_empty());
+        let (fixture, command) = fixture(&identity, &authority.pem());
+        fixture.fails_with(&command, Exit::Tls, &["certificate"]);
+        assert!(fixture.engine.api().requests().is_empty());
         let insecure = command.env("insecureSkipVerify", "1");
-        bench.copies_with(&insecure);
+        fixture.copies_with(&insecure);
     }
 }
 
 #[test]
 fn a_host_whose_certificate_is_not_trusted() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     let other = Authority::new("another").server(LOCAL).server_config();
     let fault = ConnectionFault::Identity(other);
-    bench.engine.data().connection_faults_from(0, fault);
-    bench.fails(Exit::Tls, &["certificate"]);
-    assert!(bench.engine.data().requests().is_empty());
+    fixture.engine.data().connection_faults_from(0, fault);
+    fixture.fails(Exit::Tls, &["certificate"]);
+    assert!(fixture.engine.data().requests().is_empty());
 }
 
 #[test]
 fn a_self_signed_engine_that_calls_itself_an_authority() {
     let own = Identity::self_signed_authority(LOCAL);
-    let (bench, command) = bench(&own, &own.pem());
-    bench.copies_with(&command);
+    let (fixture, command) = fixture(&own, &own.pem());
+    fixture.copies_with(&command);
 }
 
 #[test]
 fn handshakes_that_are_cut_are_tried_again() {
-    let bench = Bench::new();
-    let server = bench.engine.data();
+    let fixture = Fixture::new();
+    let server = fixture.engine.data();
     server.connection_fault(1, ConnectionFault::AbortHandshake(Cut::Reset));
     server.connection_fault(2, ConnectionFault::DropAfterHandshake(Cut::Orderly));
-    bench
+    fixture
         .engine
         .api()
         .connection_fault(0, ConnectionFault::AbortHandshake(Cut::Fin));
     server.fault(
-        crate::bench::request(0),
+        crate::fixture::request(0),
         testkit::Fault::cut(10, Cut::Reset),
     );
-    bench.copies();
+    fixture.copies();
 }
 
 #[test]
 fn the_password_does_not_follow_a_redirect() {
-    let bench = Bench::new();
-    let config = bench.authority.server(LOCAL).server_config();
+    let fixture = Fixture::new();
+    let config = fixture.authority.server(LOCAL).server_config();
     let elsewhere = Server::builder().tls(config).start();
     let location = elsewhere.url("/ovirt-engine/sso/oauth/token");
     let token = testkit::fake::engine::TOKEN;
-    bench
+    fixture
         .engine
         .api()
         .route(token, move |_| Reply::redirect(307, &location));
-    let run = bench.command().run();
+    let run = fixture.command().run();
     assert_ne!(run.code(), Some(0), "{}", run.output());
     let told = |request: &testkit::Request| {
         request.text().contains("password") || request.header("authorization").is_some()
@@ -89,14 +89,14 @@ fn the_password_does_not_follow_a_redirect() {
 
 #[test]
 fn data_that_is_redirected_to_another_host() {
-    let bench = Bench::new();
-    let elsewhere = Server::builder().object("/", bench.disk.object()).start();
+    let fixture = Fixture::new();
+    let elsewhere = Server::builder().object("/", fixture.disk.object()).start();
     let location = elsewhere.url("/blob");
-    bench
+    fixture
         .engine
         .data()
         .route(IMAGES, move |_| Reply::redirect(302, &location));
-    let run = bench.command().flag("patience", "2s").run();
+    let run = fixture.command().flag("patience", "2s").run();
     assert_ne!(run.code(), Some(0), "{}", run.output());
     assert!(elsewhere.requests().is_empty());
 }

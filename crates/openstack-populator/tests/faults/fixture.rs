@@ -11,14 +11,14 @@ use testkit::{
 };
 
 /// An image of several requests and an odd size, served over TLS, and a place for the copy.
-pub(crate) struct Bench {
+pub(crate) struct Fixture {
     pub(crate) authority: Authority,
     pub(crate) disk: Disk,
     pub(crate) glance: Glance,
     folder: TempDir,
 }
 
-impl Bench {
+impl Fixture {
     pub(crate) fn new() -> Self {
         Self::with(Disk::random(7, (5 << 20) + 777))
     }

@@ -63,12 +63,12 @@ pub(crate) struct State {
 }
 
 #[derive(Debug)]
-pub(crate) struct Double {
+pub(crate) struct FakeEngine {
     state: Mutex<State>,
     start: Instant,
 }
 
-impl Double {
+impl FakeEngine {
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::default(),
@@ -147,7 +147,7 @@ fn index(id: &TransferId) -> usize {
     id.0[1..].parse().unwrap()
 }
 
-impl Engine for Double {
+impl Engine for FakeEngine {
     async fn disk(&self, _id: &DiskId) -> Result<Disk, Error> {
         let mut state = self.note("disk");
         let held = state.transfers.iter().any(|one| !one.phase.is_finished());
@@ -274,7 +274,7 @@ pub(crate) enum Copy {
 }
 
 #[derive(Debug)]
-pub(crate) struct DataDouble {
+pub(crate) struct FakeData {
     pub(crate) opens: Mutex<VecDeque<transfer::Kind>>,
     pub(crate) copies: Mutex<VecDeque<Copy>>,
     pub(crate) opened: AtomicU64,
@@ -282,7 +282,7 @@ pub(crate) struct DataDouble {
     stop: Stop,
 }
 
-impl DataPath for DataDouble {
+impl DataPath for FakeData {
     type Source = ();
 
     async fn open(&self, _ticket: Ticket, size: u64) -> Result<(), transfer::Error> {
@@ -330,20 +330,20 @@ impl DataPath for DataDouble {
 
 /// Everything that a session needs.
 #[derive(Debug)]
-pub(crate) struct Bench {
-    pub(crate) engine: Double,
-    pub(crate) data: DataDouble,
+pub(crate) struct Fixture {
+    pub(crate) engine: FakeEngine,
+    pub(crate) data: FakeData,
     pub(crate) handle: StopHandle,
     stop: Stop,
     pub(crate) timers: Timers,
 }
 
-impl Bench {
+impl Fixture {
     pub(crate) fn new() -> Self {
         let (handle, stop) = Stop::new();
         Self {
-            engine: Double::new(),
-            data: DataDouble {
+            engine: FakeEngine::new(),
+            data: FakeData {
                 opens: Mutex::default(),
                 copies: Mutex::default(),
                 opened: AtomicU64::new(0),
@@ -376,7 +376,7 @@ impl Bench {
         self
     }
 
-    pub(crate) fn session(&self) -> Session<'_, Double, DataDouble> {
+    pub(crate) fn session(&self) -> Session<'_, FakeEngine, FakeData> {
         Session {
             engine: &self.engine,
             data: &self.data,

@@ -20,14 +20,14 @@ const MIB: u64 = 1 << 20;
 
 /// A disk with data, zeroes between, and an end that is no multiple of 4096, served over TLS, and a
 /// place for the copy.
-pub(crate) struct Bench {
+pub(crate) struct Fixture {
     pub(crate) authority: Authority,
     pub(crate) disk: Disk,
     pub(crate) engine: Engine,
     folder: TempDir,
 }
 
-impl Bench {
+impl Fixture {
     pub(crate) fn new() -> Self {
         let size = 20 * MIB + 512;
         let data = [0..9 * MIB, 12 * MIB..size];
