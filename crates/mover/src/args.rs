@@ -135,10 +135,11 @@ pub struct TransferArguments {
     pub detect_zeroes: Switch,
 
     /// Give up after this long without a byte from the source
-    #[arg(long = flag::PATIENCE, value_name = "DURATION", default_value = "10m", value_parser = at_least_a_second)]
-    pub patience: Duration,
+    #[arg(long = flag::NO_PROGRESS_TIMEOUT, alias = flag::PATIENCE, value_name = "DURATION", default_value = "10m",
+          value_parser = at_least_a_second)]
+    pub no_progress_timeout: Duration,
 
-    /// Make a connection anew after this long without a byte on it
+    /// Replace a connection after this long without a byte on it
     #[arg(long = flag::STALL_TIMEOUT, value_name = "DURATION", default_value = "30s", value_parser = at_least_a_second)]
     pub stall_timeout: Duration,
 }
@@ -386,7 +387,10 @@ mod tests {
         assert_eq!(arguments.transfer.connections().get(), 4);
         assert_eq!(arguments.transfer.verify, Verify::Auto);
         assert_eq!(arguments.transfer.detect_zeroes, Switch::On);
-        assert_eq!(arguments.transfer.patience, Duration::from_mins(10));
+        assert_eq!(
+            arguments.transfer.no_progress_timeout,
+            Duration::from_mins(10)
+        );
         assert_eq!(arguments.transfer.stall_timeout, Duration::from_secs(30));
         assert_eq!(arguments.run.metrics_linger, Duration::from_secs(10));
         assert_eq!(arguments.run.check, None);
@@ -395,6 +399,18 @@ mod tests {
         assert_eq!(arguments.metrics_address(), None);
         assert_eq!(arguments.termination_log(), None);
         assert!(!arguments.started_by_controller() && !arguments.may_overwrite());
+    }
+
+    #[test]
+    fn the_former_name_of_a_flag_is_a_hidden_alias() {
+        use clap::CommandFactory;
+        let arguments = parse(&["--patience=7m"]).unwrap();
+        assert_eq!(
+            arguments.transfer.no_progress_timeout,
+            Duration::from_mins(7)
+        );
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("--no-progress-timeout") && !help.contains("--patience"));
     }
 
     #[test]
@@ -474,7 +490,7 @@ mod tests {
             ("--connections=0", "1..=64"),
             ("--connections=65", "1..=64"),
             ("--verify=maybe", "[possible values: auto, full, off]"),
-            ("--patience=10", "ends without a unit"),
+            ("--no-progress-timeout=10", "ends without a unit"),
             ("--stall-timeout=10ms", "at least 1s"),
             ("--metrics-address=8443", "for example :8443"),
             ("--metrics-address=:99999", "for example :8443"),
@@ -504,7 +520,7 @@ mod tests {
     fn the_table_of_timers_is_right() {
         use testkit::timers::stated;
         let arguments = parse(&[]).unwrap();
-        assert_eq!(stated("patience"), [arguments.transfer.patience]);
+        assert_eq!(stated("patience"), [arguments.transfer.no_progress_timeout]);
         assert_eq!(stated("stall"), [arguments.transfer.stall_timeout]);
         assert_eq!(stated("linger"), [arguments.run.metrics_linger]);
     }

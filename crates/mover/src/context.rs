@@ -39,7 +39,7 @@ pub struct Context {
     /// The user's limit of connections.
     pub connections: NonZeroUsize,
     /// Longest time without a byte from the source.
-    pub patience: Duration,
+    pub no_progress_timeout: Duration,
     /// A controller started the process (`--cr-name` was given).
     pub started_by_controller: bool,
     /// Of the jitter. Not the process id, which is 1 in every container.
@@ -82,7 +82,7 @@ impl Context {
             check: arguments.run.check,
             verify: arguments.transfer.verify,
             connections: arguments.transfer.connections(),
-            patience: arguments.transfer.patience,
+            no_progress_timeout: arguments.transfer.no_progress_timeout,
             started_by_controller: arguments.started_by_controller(),
             seed: RandomState::new().hash_one(arguments.owner_uid()),
             target: arguments.target.volume_path.clone(),
@@ -180,7 +180,7 @@ impl Context {
             verification,
             detect_zeroes: self.detect_zeroes,
             retry: transfer::RetryPolicy {
-                patience: self.patience,
+                patience: self.no_progress_timeout,
                 ..transfer::RetryPolicy::default()
             },
             ..Options::default()

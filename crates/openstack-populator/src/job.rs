@@ -87,7 +87,7 @@ async fn plan(context: &Context, arguments: &SourceArguments) -> Result<Plan, Fa
     let url = auth_url(&arguments.endpoint)?;
     let availability: Availability = secrets.text(secret::AVAILABILITY).unwrap_or("").parse()?;
     let region = secrets.text(secret::REGION_NAME).map(str::trim);
-    let retry = Repeat::Idempotent(context.patience);
+    let retry = Repeat::Idempotent(context.no_progress_timeout);
     let rest = context.rest()?;
 
     let keystone = Keystone::new(rest.clone(), url, credentials);

@@ -209,8 +209,8 @@ async fn a_lost_answer_is_asked_for_again() {
     cloud
         .keystone
         .fault(When::any().skip(1), Fault::status(502));
-    let patience = Repeat::Idempotent(std::time::Duration::from_mins(1));
-    cloud.client(PASSWORD).authenticate(patience).await.unwrap();
+    let retry = Repeat::Idempotent(std::time::Duration::from_mins(1));
+    cloud.client(PASSWORD).authenticate(retry).await.unwrap();
     assert_eq!(cloud.tokens_given(), 3);
 }
 

@@ -115,7 +115,7 @@ fn client(context: &Context, arguments: &SourceArguments) -> Result<Client, Fail
         context.rest()?,
         address,
         credentials,
-        context.patience,
+        context.no_progress_timeout,
     ))
 }
 
@@ -194,7 +194,7 @@ fn timers(context: &Context, arguments: &SourceArguments) -> Timers {
     Timers {
         inactivity: arguments.inactivity_timeout,
         locked_wait: arguments.locked_wait,
-        patience: context.patience,
+        no_progress: context.no_progress_timeout,
         ..Timers::default()
     }
 }

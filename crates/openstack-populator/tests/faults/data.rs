@@ -114,11 +114,11 @@ fn a_busy_server_is_given_time() {
 }
 
 #[test]
-fn a_server_that_stays_busy_exhausts_the_patience() {
+fn a_server_that_stays_busy_exhausts_the_retry_budget() {
     let fixture = Fixture::new();
     let server = fixture.glance.server();
     server.fault(request(1).always(), Fault::retry_after(503, 1));
-    let command = fixture.command().flag("patience", "2s");
+    let command = fixture.command().flag("no-progress-timeout", "2s");
     fixture.fails_with(&command, Exit::SourceUnavailable, &["503"]);
 }
 
@@ -205,7 +205,7 @@ fn a_server_that_does_not_come_back() {
     let server = fixture.glance.server();
     let gate = Gate::new();
     server.fault(request(1), Fault::stall(10, &gate));
-    let running = fixture.command().flag("patience", "2s").spawn();
+    let running = fixture.command().flag("no-progress-timeout", "2s").spawn();
     server.wait_for_held(1);
     server.refuse();
     server.drop_connections();

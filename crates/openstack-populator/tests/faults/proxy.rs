@@ -62,7 +62,7 @@ fn a_proxy_that_refuses() {
     let proxy = Proxy::start();
     proxy.refuse_with(403);
     let command = fixture.command().env("HTTPS_PROXY", proxy.url());
-    let command = command.flag("patience", "2s");
+    let command = command.flag("no-progress-timeout", "2s");
     fixture.fails_with(&command, Exit::SourceUnavailable, &["proxy"]);
     assert!(fixture.glance.server().requests().is_empty());
 }

@@ -49,20 +49,25 @@ pub struct Client {
     rest: Rest,
     address: Address,
     credentials: Credentials,
-    /// For calls that may be repeated without harm, in all.
-    patience: Duration,
+    /// For all tries of a call that may be repeated without harm.
+    retry_budget: Duration,
     token: Mutex<Option<SecretString>>,
 }
 
 impl Client {
     /// A client; nothing is sent yet.
     #[must_use]
-    pub fn new(rest: Rest, address: Address, credentials: Credentials, patience: Duration) -> Self {
+    pub fn new(
+        rest: Rest,
+        address: Address,
+        credentials: Credentials,
+        retry_budget: Duration,
+    ) -> Self {
         Self {
             rest,
             address,
             credentials,
-            patience,
+            retry_budget,
             token: Mutex::new(None),
         }
     }
@@ -119,7 +124,7 @@ impl Client {
                 self.address.token(),
                 form,
                 CALL,
-                Repeat::Idempotent(self.patience),
+                Repeat::Idempotent(self.retry_budget),
             )
             .await
             .map_err(|error| unsent(DOING, &error, Effect::None))?;
@@ -293,7 +298,11 @@ impl Engine for Client {
     async fn disk(&self, id: &DiskId) -> Result<Disk, Error> {
         let doing = format!("look up the disk {id}");
         let answer = self
-            .get(&doing, &["disks", id.as_str()], Repeat::Safe(self.patience))
+            .get(
+                &doing,
+                &["disks", id.as_str()],
+                Repeat::Safe(self.retry_budget),
+            )
             .await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Err(Error::new(

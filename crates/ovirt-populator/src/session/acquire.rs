@@ -163,7 +163,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             }
             Kind::Unreachable | Kind::AnswerLost => (
                 *waits.unreachable_since.get_or_insert(now),
-                self.timers.patience,
+                self.timers.no_progress,
             ),
             _ => return Err(error.into()),
         };

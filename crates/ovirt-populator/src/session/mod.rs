@@ -74,7 +74,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 moved = Instant::now();
             }
             let spent = moved.elapsed();
-            if attempt >= self.timers.attempts || spent >= self.timers.patience {
+            if attempt >= self.timers.attempts || spent >= self.timers.no_progress {
                 return Err(Failure::new(
                     Exit::SourceUnavailable,
                     format!(
@@ -173,7 +173,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     format!("the image transfer {} has no URL to read from", transfer.id),
                 )));
             };
-            if !transient || spent >= self.timers.patience {
+            if !transient || spent >= self.timers.no_progress {
                 return Err(AttemptEnd::Failed(Failure::new(
                     Failure::from(last).exit(),
                     told.join("; "),

@@ -11,7 +11,7 @@ pub struct Timers {
     /// together, so that what a crashed run left behind is waited out.
     pub locked_wait: Duration,
     /// Without an answer from the engine, and without a byte over several transfers.
-    pub patience: Duration,
+    pub no_progress: Duration,
     /// From the answer to the creation until data can be read.
     pub begin: Duration,
     /// From the last byte until the engine says that the transfer is finished. The engine applies
@@ -43,7 +43,7 @@ impl Default for Timers {
         Self {
             inactivity: Duration::from_mins(2),
             locked_wait: Duration::from_mins(5),
-            patience: Duration::from_mins(10),
+            no_progress: Duration::from_mins(10),
             begin: Duration::from_mins(5),
             finish: Duration::from_mins(5),
             end: Duration::from_secs(20),
@@ -110,7 +110,7 @@ mod tests {
         for (name, stated) in [
             ("inactivity *T*", vec![timers.inactivity]),
             ("locked wait", vec![timers.locked_wait]),
-            ("patience", vec![timers.patience]),
+            ("patience", vec![timers.no_progress]),
             ("transfer begins", vec![timers.begin]),
             ("finalize", vec![timers.finish]),
             ("tidying up", vec![timers.end]),

@@ -104,13 +104,13 @@ fn a_daemon_that_fails_is_given_time() {
 }
 
 #[test]
-fn a_daemon_that_stays_busy_exhausts_the_patience() {
+fn a_daemon_that_stays_busy_exhausts_the_retry_budget() {
     let fixture = Fixture::new();
     fixture
         .engine
         .data()
         .fault(request(1).always(), Fault::status(503));
-    let command = fixture.command().flag("patience", "2s");
+    let command = fixture.command().flag("no-progress-timeout", "2s");
     fixture.fails_with(&command, Exit::SourceUnavailable, &["503"]);
 }
 

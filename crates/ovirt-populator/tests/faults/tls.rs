@@ -96,7 +96,7 @@ fn data_that_is_redirected_to_another_host() {
         .engine
         .data()
         .route(IMAGES, move |_| Reply::redirect(302, &location));
-    let run = fixture.command().flag("patience", "2s").run();
+    let run = fixture.command().flag("no-progress-timeout", "2s").run();
     assert_ne!(run.code(), Some(0), "{}", run.output());
     assert!(elsewhere.requests().is_empty());
 }

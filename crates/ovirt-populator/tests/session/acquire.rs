@@ -104,7 +104,7 @@ async fn what_does_not_heal_is_asked_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_restarts_is_waited_for_within_the_patience() {
+async fn an_engine_that_restarts_is_waited_for_within_the_retry_budget() {
     let away = Create::Refuses(Kind::Unreachable, "connection refused");
     let fixture = Fixture::new().creates(vec![away.clone(); 5]);
     fixture.run().await.unwrap();

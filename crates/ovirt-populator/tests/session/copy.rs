@@ -35,7 +35,7 @@ async fn certificates_that_nobody_trusts_are_named_for_both_ways() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn daemons_that_are_away_are_tried_again_within_the_patience() {
+async fn daemons_that_are_away_are_tried_again_within_the_retry_budget() {
     let fixture = Fixture::new().opens([Kind::Network; 6]);
     fixture.run().await.unwrap();
 
@@ -91,7 +91,7 @@ async fn transfers_that_are_lost_again_and_again_end_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn transfers_without_a_byte_end_with_the_patience() {
+async fn transfers_without_a_byte_end_with_the_retry_budget() {
     let mut fixture = Fixture::new().copies(vec![Copy::UntilLost; 100]);
     fixture.timers.attempts = 1000;
     // Each look while copying finds the transfer cancelled.

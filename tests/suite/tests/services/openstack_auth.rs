@@ -167,8 +167,8 @@ fn an_endpoint_that_leads_nowhere() {
         (secret::REGION_NAME, "RegionMixed"),
         (secret::AVAILABILITY, "admin"),
     ];
-    let command =
-        openstack_bare(&image.id, &variable("KEYSTONE_URL"), &target).arg("--patience=1s");
+    let command = openstack_bare(&image.id, &variable("KEYSTONE_URL"), &target)
+        .arg("--no-progress-timeout=1s");
     let run = with(command, &[&fork()[..], &keys].concat()).run();
     assert_failure(&run, Exit::SourceUnavailable, &["127.0.0.1:9"]);
 }

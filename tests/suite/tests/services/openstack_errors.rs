@@ -136,7 +136,7 @@ fn a_blob_that_is_lost() {
     let image = Glance::default().image(folder.path(), &Disk::random(3, mib(1)));
     image.lose_blob();
     let run = openstack(&image, &folder.path().join("target"))
-        .flag(flag::PATIENCE, "2s")
+        .flag(flag::NO_PROGRESS_TIMEOUT, "2s")
         .run();
     assert_failure(&run, Exit::SourceUnusable, &[&image.id]);
 }
@@ -147,7 +147,7 @@ fn a_blob_that_is_too_short() {
     let image = Glance::default().image(folder.path(), &Disk::random(4, mib(8)));
     image.truncate_blob(3 * MIB);
     let run = openstack(&image, &folder.path().join("target"))
-        .flag(flag::PATIENCE, "2s")
+        .flag(flag::NO_PROGRESS_TIMEOUT, "2s")
         .run();
     let code = run.code().and_then(Exit::from_code);
     // However often it is asked for, the rest does not come.
