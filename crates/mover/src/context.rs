@@ -13,7 +13,7 @@ use net::{Cancel, Clock};
 use tokio::{sync::watch, time::Instant};
 use transfer::{Controls, Options, Progress, Report, Source, Verification, sink};
 
-use crate::{Arguments, Check, Environment, Failure, Secrets, Switch, Target, Verify};
+use crate::{Arguments, Check, Environment, Failure, Secrets, Switch, Target, Verify, retry};
 
 /// Controls of a job. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -170,6 +170,24 @@ impl Context {
         tokio::task::spawn_blocking(code)
             .await
             .map_err(|error| Failure::new(Exit::Internal, format!("a worker failed: {error}")))
+    }
+
+    /// Runs blocking code on a thread of its own, and retries it after transient errors, with
+    /// backoff, until the retry budget of the run is used up. `doing` completes the sentence
+    /// "cannot ...".
+    ///
+    /// # Errors
+    /// The first error that is not transient, [`transfer::Kind::Exhausted`] with the last error as
+    /// its cause, or [`transfer::Kind::Cancelled`].
+    pub async fn retry<T, F>(&self, doing: &'static str, code: F) -> Result<T, transfer::Error>
+    where
+        F: FnMut() -> Result<T, transfer::Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (policy, controls) = (self.options(Verification::None).retry, self.controls());
+        self.blocking(move || retry::retry(doing, &policy, &controls, code))
+            .await
+            .map_err(|failure| transfer::Error::new(transfer::Kind::Internal, failure.message()))?
     }
 
     /// The engine's settings, with what is to be verified.

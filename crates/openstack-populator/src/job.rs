@@ -21,7 +21,6 @@ use crate::{
     format::HEAD,
     glance::{Glance, Hash, Image, ImageId, stated_hash},
     keystone::{Availability, Credentials, Keystone, Session, auth_url},
-    perseverance::persevere,
 };
 
 /// Which image, and how it is taken.
@@ -151,23 +150,17 @@ impl Plan {
         let url = self.glance.data_url(&self.id);
         let authorization: Arc<dyn Authorization> = Arc::clone(&self.session) as _;
         let (bytes, connections) = (self.bytes, context.connections);
-        let (policy, controls) = (
-            context.options(Verification::None).retry,
-            context.controls(),
-        );
         let source = context
-            .blocking(move || {
-                persevere("open the image's data", &policy, &controls, || {
-                    HttpSource::probe(
-                        connector.clone(),
-                        url.clone(),
-                        Arc::clone(&authorization),
-                        bytes,
-                        connections,
-                    )
-                })
+            .retry("open the image's data", move || {
+                HttpSource::probe(
+                    connector.clone(),
+                    url.clone(),
+                    Arc::clone(&authorization),
+                    bytes,
+                    connections,
+                )
             })
-            .await?
+            .await
             .map_err(|error| self.glance.explain(&self.id, error))?;
         if source.access() == Access::Ordered {
             tracing::info!(
@@ -188,22 +181,16 @@ impl Plan {
         if self.policy == Policy::Verbatim {
             return Ok(());
         }
-        let (policy, controls) = (
-            context.options(Verification::None).retry,
-            context.controls(),
-        );
         let cancel = context.cancel.clone();
         let head = context
-            .blocking(move || {
-                persevere("read the image's beginning", &policy, &controls, || {
-                    let mut head = vec![0; length];
-                    let mut reader = source.reader(&cancel)?;
-                    reader.begin(ByteRange::new(0, length as u64))?;
-                    reader.fill(&mut head).map_err(|(_, error)| error)?;
-                    Ok(head)
-                })
+            .retry("read the image's beginning", move || {
+                let mut head = vec![0; length];
+                let mut reader = source.reader(&cancel)?;
+                reader.begin(ByteRange::new(0, length as u64))?;
+                reader.fill(&mut head).map_err(|(_, error)| error)?;
+                Ok(head)
             })
-            .await?
+            .await
             .map_err(|error| self.glance.explain(&self.id, error))?;
         warn(self.policy.judge_head(&self.image, &head)?);
         Ok(())

@@ -18,7 +18,6 @@ pub mod glance;
 mod image_policy;
 mod job;
 pub mod keystone;
-mod perseverance;
 
 pub use error::{Error, Kind};
 pub use image_policy::Policy;

@@ -3,14 +3,13 @@
 use std::{collections::HashSet, time::Duration};
 
 use contract::Exit;
-use mover::Failure;
+use mover::{Backoff, Failure};
 use tokio::time::{Instant, timeout};
 
 use super::{
     AttemptEnd, DataPath, Session,
     phase::{Ending, Opening, ending, opening},
     stopped,
-    timers::Pauses,
 };
 use crate::engine::{DiskStatus, Engine, Error, ImageTransfer, Kind, NewTransfer, TransferId};
 
@@ -72,7 +71,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         lost: &mut bool,
     ) -> Result<ImageTransfer, AttemptEnd> {
         let mut waits = WaitState::default();
-        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_locked_poll);
+        let mut backoff = Backoff::polling(self.timers.poll, self.timers.longest_locked_poll);
         loop {
             if *lost {
                 match self.unless_stopped(self.recover(known)).await? {
@@ -84,12 +83,12 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     Ok(Recovered::Held(why)) => {
                         let error = Error::new(Kind::Busy, why);
                         let left = self.wait_or_fail(error, &mut waits).await?;
-                        self.pause(pauses.next().min(left)).await?;
+                        self.pause(backoff.next_delay().min(left)).await?;
                         continue;
                     }
                     Err(error) => {
                         let left = self.wait_or_fail(error, &mut waits).await?;
-                        self.pause(pauses.next().min(left)).await?;
+                        self.pause(backoff.next_delay().min(left)).await?;
                         continue;
                     }
                 }
@@ -100,7 +99,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             };
             *lost |= error.kind() == Kind::AnswerLost;
             let left = self.wait_or_fail(error, &mut waits).await?;
-            self.pause(pauses.next().min(left)).await?;
+            self.pause(backoff.next_delay().min(left)).await?;
         }
     }
 
@@ -264,7 +263,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// WaitState until the ticket is there.
     async fn ready(&self, mut transfer: ImageTransfer) -> Result<ImageTransfer, AttemptEnd> {
         let since = Instant::now();
-        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_poll);
+        let mut backoff = Backoff::polling(self.timers.poll, self.timers.longest_poll);
         loop {
             let has_url = transfer.transfer_url.is_some() || transfer.proxy_url.is_some();
             match opening(&transfer.phase) {
@@ -288,7 +287,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     ),
                 )));
             }
-            self.pause(pauses.next()).await?;
+            self.pause(backoff.next_delay()).await?;
             let looked = self
                 .unless_stopped(self.engine.transfer(&transfer.id))
                 .await?;

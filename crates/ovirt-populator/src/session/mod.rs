@@ -19,7 +19,7 @@ mod timers;
 use std::{pin::pin, time::Duration};
 
 use contract::Exit;
-use mover::{Failure, Stop};
+use mover::{Backoff, Failure, Stop};
 use tokio::time::{Instant, sleep, timeout};
 use transfer::{Report, source::Ticket};
 
@@ -27,7 +27,6 @@ pub use data::{DataPath, Imageio, TransferLost};
 pub use timers::Timers;
 
 use crate::engine::{DiskId, Engine, Error, ImageTransfer, Kind, TransferId};
-use timers::Pauses;
 
 /// One run's dealings with one disk.
 #[derive(Debug)]
@@ -141,7 +140,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         .filter_map(|(name, ticket)| Some((name, ticket.as_ref()?)))
         .collect();
         let since = Instant::now();
-        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_locked_poll);
+        let mut backoff = Backoff::polling(self.timers.poll, self.timers.longest_locked_poll);
         loop {
             let mut transient = false;
             let mut told = Vec::new();
@@ -179,7 +178,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     told.join("; "),
                 )));
             }
-            self.pause(pauses.next()).await?;
+            self.pause(backoff.next_delay()).await?;
             self.still_alive(&transfer.id).await?;
         }
     }

@@ -1,14 +1,13 @@
 //! Ending a transfer, well or otherwise, so that the disk is unlocked.
 
 use contract::Exit;
-use mover::Failure;
+use mover::{Backoff, Failure};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     AttemptEnd, DataPath, Session,
     phase::{Closing, Ending, closing, ending},
     stopped,
-    timers::Pauses,
 };
 use crate::engine::{DiskStatus, Engine, Error, Kind, TransferId};
 
@@ -28,7 +27,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// the engine cannot take away a ticket that is in use.
     pub(super) async fn finish(&self, id: &TransferId) -> Result<(), AttemptEnd> {
         let since = Instant::now();
-        let mut pauses = Pauses::new(self.timers.first_poll, self.timers.longest_poll);
+        let mut backoff = Backoff::polling(self.timers.first_poll, self.timers.longest_poll);
         let mut accepted = false;
         loop {
             match timeout(self.timers.call * 2, self.finish_step(id)).await {
@@ -64,7 +63,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 )));
             }
             tokio::select! {
-                () = sleep(pauses.next()) => {}
+                () = sleep(backoff.next_delay()) => {}
                 () = self.stop.asked(), if !self.stop.is_asked() => {}
             }
         }
@@ -115,7 +114,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             let ours = self.timers.end.saturating_sub(since.elapsed());
             ours.min(self.stop.time_left())
         };
-        let mut pauses = Pauses::new(self.timers.poll, self.timers.poll * 2);
+        let mut backoff = Backoff::polling(self.timers.poll, self.timers.poll * 2);
         loop {
             let outcome = timeout(left().min(self.timers.call), self.abandon_step(id)).await;
             match outcome {
@@ -130,7 +129,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     tracing::warn!(transfer = %id, "the engine does not answer; trying again");
                 }
             }
-            let pause = pauses.next();
+            let pause = backoff.next_delay();
             if left() <= pause {
                 break;
             }

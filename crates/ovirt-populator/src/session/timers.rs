@@ -59,28 +59,6 @@ impl Default for Timers {
     }
 }
 
-/// Pauses that grow by half from one to the next, up to a limit.
-#[derive(Debug)]
-pub(super) struct Pauses {
-    next: Duration,
-    longest: Duration,
-}
-
-impl Pauses {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        Self {
-            next: first.min(longest),
-            longest,
-        }
-    }
-
-    pub(super) fn next(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = (pause + pause / 2).min(self.longest);
-        pause
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,15 +71,6 @@ mod tests {
             timers.locked_wait
                 > timers.inactivity + poll_of_the_engine + timers.longest_locked_poll
         );
-    }
-
-    #[test]
-    fn pauses_grow_to_their_limit() {
-        let mut pauses = Pauses::new(Duration::from_secs(1), Duration::from_secs(3));
-        let millis: Vec<_> = std::iter::repeat_with(|| pauses.next().as_millis())
-            .take(5)
-            .collect();
-        assert_eq!(millis, [1000, 1500, 2250, 3000, 3000]);
     }
 
     #[test]

@@ -1,19 +1,67 @@
-//! Repeats what fails in a way that heals, before the engine takes over.
+//! Exponential backoff, and the retry of blocking calls.
 
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
 use transfer::{Controls, Error, Kind, RetryPolicy};
 
-/// Calls `attempt` until it succeeds, fails for good, or `policy` is spent. `doing` completes the
-/// sentence "cannot ...".
-pub(crate) fn persevere<T>(
+/// Exponential backoff: delays that grow from the first to the longest one, without end.
+#[derive(Debug)]
+pub struct Backoff {
+    delays: <ExponentialBuilder as BackoffBuilder>::Backoff,
+    longest_delay: Duration,
+}
+
+impl Backoff {
+    /// Delays that grow by half and have no jitter: one client polls one service.
+    #[must_use]
+    pub fn polling(first_delay: Duration, longest_delay: Duration) -> Self {
+        let builder = ExponentialBuilder::new().with_factor(1.5);
+        Self::new(builder, first_delay, longest_delay)
+    }
+
+    /// Delays that double, each with a random part of up to half of it, so that clients which failed
+    /// together do not come back together.
+    fn with_jitter(first_delay: Duration, longest_delay: Duration, seed: u64) -> Self {
+        let builder = ExponentialBuilder::new()
+            .with_jitter()
+            .with_jitter_seed(seed);
+        // The builder's jitter adds up to as much again.
+        Self::new(builder, first_delay / 2, longest_delay / 2)
+    }
+
+    fn new(builder: ExponentialBuilder, first_delay: Duration, longest_delay: Duration) -> Self {
+        let delays = builder
+            .with_min_delay(first_delay.min(longest_delay))
+            .with_max_delay(longest_delay)
+            .without_max_times()
+            .build();
+        Self {
+            delays,
+            longest_delay,
+        }
+    }
+
+    /// The delay before the next try.
+    pub fn next_delay(&mut self) -> Duration {
+        self.delays.next().unwrap_or(self.longest_delay)
+    }
+}
+
+/// Calls `attempt` until it succeeds, fails with an error that is not transient, or has used up the
+/// budget of `policy`. `doing` completes the sentence "cannot ...".
+///
+/// A `Retry-After` of the server takes the place of the backoff's delay. A try that would begin
+/// after the end of the budget is not waited for.
+pub(crate) fn retry<T>(
     doing: &str,
     policy: &RetryPolicy,
     controls: &Controls,
     mut attempt: impl FnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let (clock, cancel) = (&controls.clock, &controls.cancel);
-    let mut random = fastrand::Rng::with_seed(controls.seed);
+    let mut backoff = Backoff::with_jitter(policy.first_delay, policy.longest_delay, controls.seed);
     let start = clock.now();
-    let mut delay = policy.first_delay;
     let mut tries = 0;
     loop {
         let error = match attempt() {
@@ -21,11 +69,9 @@ pub(crate) fn persevere<T>(
             result => return result,
         };
         tries += 1;
-        let pause = error
-            .retry_after()
-            .unwrap_or_else(|| delay.mul_f64(0.5 + random.f64() / 2.0));
+        let delay = error.retry_after().unwrap_or_else(|| backoff.next_delay());
         let spent = clock.now().saturating_sub(start);
-        if tries >= policy.tries || spent.saturating_add(pause) > policy.patience {
+        if tries >= policy.tries || spent.saturating_add(delay) > policy.patience {
             return Err(Error::with_source(
                 Kind::Exhausted,
                 format!(
@@ -38,24 +84,20 @@ pub(crate) fn persevere<T>(
         tracing::warn!(
             error = error.chain(),
             "cannot {doing}; trying again in {:.1} s",
-            pause.as_secs_f64()
+            delay.as_secs_f64()
         );
-        if clock.wait(pause, cancel) {
+        if clock.wait(delay, cancel) {
             return Err(Error::new(
                 Kind::Cancelled,
                 format!("stopped while trying to {doing}"),
             ));
         }
-        delay = delay.saturating_mul(2).min(policy.longest_delay);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{Arc, Mutex},
-        time::Duration,
-    };
+    use std::sync::{Arc, Mutex};
 
     use net::{Cancel, Clock};
 
@@ -85,9 +127,9 @@ mod tests {
         }
     }
 
-    fn policy(patience: u64) -> RetryPolicy {
+    fn budget(seconds: u64) -> RetryPolicy {
         RetryPolicy {
-            patience: Duration::from_secs(patience),
+            patience: Duration::from_secs(seconds),
             ..RetryPolicy::default()
         }
     }
@@ -100,7 +142,7 @@ mod tests {
     fn ends_with_the_first_success() {
         let controls = controls();
         let mut left = 3;
-        let result = persevere("x", &policy(600), &controls, || {
+        let result = retry("x", &budget(600), &controls, || {
             left -= 1;
             if left == 0 { Ok("done") } else { Err(busy()) }
         });
@@ -111,9 +153,9 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_when_the_patience_is_spent_and_not_before() {
+    fn gives_up_when_the_budget_is_spent_and_not_before() {
         let controls = controls();
-        let error = persevere("x", &policy(600), &controls, || Err::<(), _>(busy())).unwrap_err();
+        let error = retry("x", &budget(600), &controls, || Err::<(), _>(busy())).unwrap_err();
         assert_eq!(error.kind(), Kind::Exhausted);
         assert!(error.chain().contains("503"), "{}", error.chain());
         let waited = controls.clock.now().as_secs();
@@ -124,7 +166,7 @@ mod tests {
     fn keeps_to_what_the_server_asks() {
         let controls = controls();
         let mut first = true;
-        persevere("x", &policy(600), &controls, || {
+        retry("x", &budget(600), &controls, || {
             if std::mem::take(&mut first) {
                 return Err(busy().after(Some(Duration::from_secs(77))));
             }
@@ -138,7 +180,7 @@ mod tests {
     fn a_permanent_error_ends_at_once() {
         let controls = controls();
         let mut tries = 0;
-        let error = persevere("x", &policy(600), &controls, || {
+        let error = retry("x", &budget(600), &controls, || {
             tries += 1;
             Err::<(), _>(Error::new(Kind::Missing, "404"))
         })
@@ -147,10 +189,19 @@ mod tests {
     }
 
     #[test]
-    fn stops_when_it_is_told_to() {
+    fn stops_when_it_is_cancelled() {
         let controls = controls();
         controls.cancel.cancel();
-        let error = persevere("x", &policy(600), &controls, || Err::<(), _>(busy())).unwrap_err();
+        let error = retry("x", &budget(600), &controls, || Err::<(), _>(busy())).unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
+    }
+
+    #[test]
+    fn polls_slow_down_to_their_limit() {
+        let mut backoff = Backoff::polling(Duration::from_secs(1), Duration::from_secs(3));
+        let millis: Vec<_> = std::iter::repeat_with(|| backoff.next_delay().as_millis())
+            .take(5)
+            .collect();
+        assert_eq!(millis, [1000, 1500, 2250, 3000, 3000]);
     }
 }
