@@ -73,31 +73,30 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         let mut waits = WaitState::default();
         let mut backoff = Backoff::polling(self.timers.poll, self.timers.longest_locked_poll);
         loop {
-            if *lost {
-                match self.unless_stopped(self.recover(known)).await? {
-                    Ok(Recovered::Ours(transfer)) => {
-                        tracing::info!(transfer = %transfer.id, "found the transfer whose answer was lost");
-                        return Ok(*transfer);
-                    }
-                    Ok(Recovered::Free) => {}
-                    Ok(Recovered::Held(why)) => {
-                        let error = Error::new(Kind::Busy, why);
-                        let left = self.wait_or_fail(error, &mut waits).await?;
-                        self.pause(backoff.next_delay().min(left)).await?;
-                        continue;
-                    }
-                    Err(error) => {
-                        let left = self.wait_or_fail(error, &mut waits).await?;
-                        self.pause(backoff.next_delay().min(left)).await?;
-                        continue;
-                    }
+            // The POST is not idempotent: each one that arrives makes a transfer. After a lost answer
+            // the engine may have a transfer of this run already. A second POST would then be refused
+            // for as long as the first transfer locks the disk, or would leave it open unread. So the
+            // POST is repeated only once nothing holds the disk.
+            let recovered = if *lost {
+                self.unless_stopped(self.recover(known)).await?
+            } else {
+                Ok(Recovered::Free)
+            };
+            let error = match recovered {
+                Ok(Recovered::Ours(transfer)) => {
+                    tracing::info!(transfer = %transfer.id, "found the transfer whose answer was lost");
+                    return Ok(*transfer);
                 }
-            }
-            let error = match self.post(lost).await? {
-                Ok(transfer) => return Ok(transfer),
+                Ok(Recovered::Held(why)) => Error::new(Kind::Busy, why),
                 Err(error) => error,
+                Ok(Recovered::Free) => match self.post(lost).await? {
+                    Ok(transfer) => return Ok(transfer),
+                    Err(error) => error,
+                },
             };
             *lost |= error.kind() == Kind::AnswerLost;
+            // The last delay ends with the limit, so that the run neither gives up early nor waits
+            // past the time that it was given.
             let left = self.wait_or_fail(error, &mut waits).await?;
             self.pause(backoff.next_delay().min(left)).await?;
         }
