@@ -28,7 +28,7 @@ mod secrets;
 mod shell;
 mod target;
 
-pub use args::{Arguments, Check, LogFormat, LogLevel, MetricsAddress, Switch, Verify, parse};
+pub use args::{Arguments, Check, MetricsAddress, Switch, Verify, parse};
 pub use context::{Context, Stop, StopHandle};
 pub use duration::parse as parse_duration;
 pub use environment::Environment;

@@ -10,17 +10,19 @@ use std::{
 
 use contract::{Exit, Termination};
 use net::SystemClock;
-use runtime::{Endpoint, Linger, Signal, Signals, Tasks, Transport, logging};
+use runtime::{
+    Endpoint, Linger, Signal, Signals, Tasks, Transport,
+    logging::{self, Format},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
     time::{self, Instant},
 };
-use tracing::Level;
 use transfer::{Digest, Phase};
 
 use crate::{
-    Arguments, Context, Environment, Failure, LogFormat, LogLevel, Stop, StopHandle, duration,
+    Arguments, Context, Environment, Failure, Stop, StopHandle, duration,
     failure::advice,
     metrics::{self, Shown},
     report,
@@ -256,8 +258,8 @@ impl Run<'_> {
                     },
                 );
                 match self.arguments.log_format() {
-                    LogFormat::Text => tracing::info!("{message}"),
-                    LogFormat::Json => tracing::info!(
+                    Format::Text => tracing::info!("{message}"),
+                    Format::Json => tracing::info!(
                         total_bytes = snapshot.total,
                         data_bytes = snapshot.data,
                         zero_bytes = snapshot.zero,
@@ -279,10 +281,10 @@ impl Run<'_> {
                 let cause = failure.message().trim_end_matches('.');
                 let message = format!("{cause}. {}", advice(exit));
                 match self.arguments.log_format() {
-                    LogFormat::Text => {
+                    Format::Text => {
                         tracing::error!("failed (exit code {}): {message}", exit.code());
                     }
-                    LogFormat::Json => tracing::error!(
+                    Format::Json => tracing::error!(
                         exit_code = exit.code(),
                         cause,
                         advice = advice(exit),
@@ -380,17 +382,8 @@ fn start_logging(program: &Program, arguments: &Arguments) {
     let mut own = OWN_CRATES.to_vec();
     own.push(&program_crate);
     logging::init(&logging::Settings {
-        format: match arguments.log_format() {
-            LogFormat::Text => logging::Format::Text,
-            LogFormat::Json => logging::Format::Json,
-        },
-        level: match arguments.log_level() {
-            LogLevel::Error => Level::ERROR,
-            LogLevel::Warn => Level::WARN,
-            LogLevel::Info => Level::INFO,
-            LogLevel::Debug => Level::DEBUG,
-            LogLevel::Trace => Level::TRACE,
-        },
+        format: arguments.log_format(),
+        level: arguments.log_level(),
         own: &own,
     });
 }

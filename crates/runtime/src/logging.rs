@@ -11,7 +11,7 @@ use tracing_subscriber::{
 };
 
 /// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Time, level, sentence, fields.
     Text,
