@@ -1,6 +1,8 @@
 //! Whether an image's bytes may be written: by what its record says, and by how they begin.
 
-use crate::{Error, Kind, format::Format, glance::Image};
+use transfer::{Error, Kind};
+
+use crate::{format::Format, glance::Image};
 
 /// What to do with bytes that are not a raw disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,12 +12,12 @@ use contract::{
 use mover::{Context, Done, Failure, Target, Verify};
 use net::Repeat;
 use transfer::{
-    Access, ByteRange, Source, Verification,
+    Access, ByteRange, Error, Kind, Source, Verification,
     source::{Authorization, HttpSource},
 };
 
 use crate::{
-    Error, Kind, Policy,
+    Policy,
     format::HEAD,
     glance::{Glance, Hash, Image, ImageId, stated_hash},
     keystone::{Availability, Credentials, Keystone, Session, auth_url},
@@ -281,10 +281,4 @@ fn no_catalog() -> Error {
             secret::PROJECT_DOMAIN_NAME
         ),
     )
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::from_error(error.kind().exit(), &error)
-    }
 }

@@ -12,13 +12,11 @@
 //! be copied, which hash it must have) is a function without I/O. [`run`] does the asking.
 
 mod answer;
-mod error;
 pub mod format;
 pub mod glance;
 mod image_policy;
 mod job;
 pub mod keystone;
 
-pub use error::{Error, Kind};
 pub use image_policy::Policy;
 pub use job::{SourceArguments, run};

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::mapping::{Mapping, Place};
-use crate::{Error, Kind};
+use transfer::{Error, Kind};
 
 /// What `GET /v2/images/{id}` says. Fields that a download does not need are not read.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

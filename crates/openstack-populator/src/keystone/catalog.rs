@@ -6,7 +6,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::identity::is_version;
-use crate::{Error, Kind};
+use transfer::{Error, Kind};
 
 /// Which of a service's endpoints to use: the secret's `availability`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -18,7 +18,7 @@ use contract::args::secret;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::{Error, Kind};
+use transfer::{Error, Kind};
 
 /// How to ask for a token. `Debug` shows the way, not who.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::{Error, Kind};
+use transfer::{Error, Kind};
 
 /// The URL of `POST /v3/auth/tokens` for an identity URL with or without `/v3`, with or without a
 /// trailing slash, and below any path (`https://cloud/identity/v3`).

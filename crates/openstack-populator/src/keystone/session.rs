@@ -5,10 +5,9 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use http::HeaderMap;
 use net::Repeat;
 use tokio::runtime::Handle;
-use transfer::source::Authorization;
+use transfer::{Error, Kind, source::Authorization};
 
 use super::{Keystone, Token};
-use crate::{Error, Kind};
 
 /// The headers of the present token, and the way to the next one.
 ///
@@ -47,12 +46,12 @@ impl Session {
 }
 
 impl Authorization for Session {
-    fn headers(&self) -> Result<HeaderMap, transfer::Error> {
+    fn headers(&self) -> Result<HeaderMap, Error> {
         Ok(self.present())
     }
 
     /// Must not be called on a thread that drives asynchronous tasks.
-    fn renew(&self, refused: &HeaderMap) -> Result<(), transfer::Error> {
+    fn renew(&self, refused: &HeaderMap) -> Result<(), Error> {
         let _one_at_a_time = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.present().get(TOKEN) != refused.get(TOKEN) {
             return Ok(());
@@ -69,8 +68,14 @@ impl Authorization for Session {
 }
 
 impl Session {
-    fn explain(&self, error: Error) -> transfer::Error {
-        let kind = error.kind().in_transfer();
+    fn explain(&self, error: Error) -> Error {
+        let kind = match error.kind() {
+            // The same keys gave a token before, so a complaint about them means that they no longer do.
+            Kind::Configuration => Kind::Credentials,
+            // One try was made. The engine's retry budget covers the rest, so this error is transient.
+            Kind::Exhausted => Kind::Network,
+            kind => kind,
+        };
         let context = if error.kind() == Kind::Credentials
             && !self.keystone.credentials().outlive_a_token()
         {
@@ -78,7 +83,7 @@ impl Session {
         } else {
             "the token is no longer accepted and could not be renewed"
         };
-        transfer::Error::with_source(kind, context, error)
+        Error::with_source(kind, context, error)
     }
 }
 
