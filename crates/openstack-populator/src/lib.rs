@@ -17,6 +17,7 @@ pub mod glance;
 mod image_policy;
 mod job;
 pub mod keystone;
+mod path;
 
 pub use image_policy::Policy;
 pub use job::{SourceArguments, run};

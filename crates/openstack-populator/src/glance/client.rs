@@ -9,7 +9,7 @@ use transfer::{Error, Kind};
 use url::Url;
 
 use super::Image;
-use crate::answer;
+use crate::{answer, path};
 
 /// How long one try may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -124,12 +124,7 @@ impl Glance {
     }
 
     fn url(&self, below: &str) -> Url {
-        let mut url = self.base.clone();
-        url.set_path(&format!(
-            "{}/{below}",
-            self.base.path().trim_end_matches('/')
-        ));
-        url
+        path::join(&self.base, below)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use transfer::{Error, Kind};
 
 use super::mapping::{Mapping, Place};
-use transfer::{Error, Kind};
 
 /// What `GET /v2/images/{id}` says. Fields that a download does not need are not read.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

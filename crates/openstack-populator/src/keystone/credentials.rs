@@ -17,7 +17,6 @@ use std::fmt;
 use contract::args::secret;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-
 use transfer::{Error, Kind};
 
 /// How to ask for a token. `Debug` shows the way, not who.
