@@ -70,7 +70,8 @@ pub mod secret {
     pub const PASSWORD: &str = "password";
     /// PEM bundle of certificate authorities that replaces the system's.
     pub const CACERT: &str = "cacert";
-    /// The same as [`CACERT`] in secrets of type TLS; `envFrom` drops keys with a dot, files do not.
+    /// The same as [`CACERT`] in secrets of type TLS; `envFrom` drops keys with a dot, files do
+    /// not.
     pub const CA_CRT: &str = "ca.crt";
     /// `true`, `1`, `false`, `0` in any case; empty or absent means false.
     pub const INSECURE_SKIP_VERIFY: &str = "insecureSkipVerify";

@@ -272,7 +272,7 @@ pub enum MetricsAddress {
 pub fn parse<P: Parser>() -> Result<P, ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     P::try_parse_from(&arguments).map_err(|error| {
-        // A closed standard error leaves nobody to tell.
+        // With standard error closed, the exit code has to do.
         let _ = error.print();
         if !error.use_stderr() {
             return Exit::Success.into();

@@ -25,10 +25,10 @@ pub struct Context {
     pub secrets: Arc<Secrets>,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Pulled when the run is to end early. Blocking calls take it; see [`Context::stop`] for what
-    /// an asynchronous job waits on.
+    /// Cancelled when the run is asked to stop. Blocking calls take it; see [`Context::stop`] for
+    /// what an asynchronous job waits on.
     pub cancel: Cancel,
-    /// When and why the run is to end early.
+    /// Whether, and since when, the run is asked to stop.
     pub stop: Stop,
     /// Counters that the log and the metrics show.
     pub progress: Arc<Progress>,
@@ -50,7 +50,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context from arguments and environment; for tests, since [`crate::run`] makes the real one.
+    /// A context from arguments and environment; for tests, since [`crate::run`] makes the real
+    /// one.
     ///
     /// # Errors
     /// [`Exit::Configuration`] when secrets or proxies cannot be used.
@@ -125,9 +126,9 @@ impl Context {
     /// Copies all of `source` to the target and syncs it, on a thread of its own.
     ///
     /// # Errors
-    /// The engine's; [`transfer::Kind::Lost`] is the caller's to heal, every other kind is the end.
-    /// [`transfer::Kind::Unusable`] for a source without bytes, before anything is written: the engine
-    /// has nothing to do then, and what was not copied would be called a copy.
+    /// The engine's; after [`transfer::Kind::Lost`] the caller may start over with a new source, every
+    /// other kind is final. [`transfer::Kind::Unusable`] for a source without bytes, before anything
+    /// is written: a copy of nothing would be reported as a success.
     pub async fn copy(
         &self,
         source: Arc<dyn Source>,
@@ -262,7 +263,7 @@ impl Stop {
     pub async fn asked(&self) {
         let mut asked = self.asked.clone();
         if asked.wait_for(Option::is_some).await.is_err() {
-            // Nobody is left who could ask.
+            // The handle is gone, so a stop can no longer be asked for.
             std::future::pending::<()>().await;
         }
     }

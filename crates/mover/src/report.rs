@@ -11,7 +11,7 @@ use transfer::{Phase, Rate, Snapshot};
 
 use crate::{duration, metrics::Shown};
 
-/// How often the counters are looked at.
+/// How often the counters are read.
 const TICK: Duration = Duration::from_secs(1);
 /// Before the first line: a short copy needs none.
 const FIRST: Duration = Duration::from_secs(2);

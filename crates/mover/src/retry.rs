@@ -20,8 +20,8 @@ impl Backoff {
         Self::new(builder, first_delay, longest_delay)
     }
 
-    /// Delays that double, each with a random part of up to half of it, so that clients which failed
-    /// together do not come back together.
+    /// Delays that double, each with a random part of up to half of it, so that clients which
+    /// failed together do not come back together.
     fn with_jitter(first_delay: Duration, longest_delay: Duration, seed: u64) -> Self {
         let builder = ExponentialBuilder::new()
             .with_jitter()

@@ -11,7 +11,7 @@ pub enum Policy {
     RawOnly,
     /// Write them as they are, and warn: what Forklift's own populator does without a word.
     Forklift,
-    /// Write them as they are; somebody asked for it.
+    /// Write them as they are, as the user asked.
     Verbatim,
 }
 

@@ -1,4 +1,4 @@
-//! One run: prepare the source, look at it, copy it.
+//! One run: prepare the source, check it, copy it.
 //!
 //! An image needs no release: what holds it are connections, which end with the source.
 
@@ -52,11 +52,11 @@ pub async fn run(context: Context, arguments: SourceArguments) -> Result<Done, F
     plan.must_fit(&target)?;
     let source = plan.probe(&context).await?;
     if context.check.is_some() {
-        plan.tell(&target, source.access());
+        plan.log_summary(&target, source.access());
         return Ok(Done::Checked);
     }
 
-    plan.look_at_head(&context, Arc::clone(&source)).await?;
+    plan.check_head(&context, Arc::clone(&source)).await?;
     let report = context
         .copy(source, plan.verification.clone(), &target)
         .await
@@ -172,11 +172,7 @@ impl Plan {
     }
 
     /// Reads the beginning before anything is written.
-    async fn look_at_head(
-        &self,
-        context: &Context,
-        source: Arc<HttpSource>,
-    ) -> Result<(), Failure> {
+    async fn check_head(&self, context: &Context, source: Arc<HttpSource>) -> Result<(), Failure> {
         let length = usize::try_from(self.bytes).map_or(HEAD, |bytes| bytes.min(HEAD));
         if self.policy == Policy::Verbatim {
             return Ok(());
@@ -196,8 +192,8 @@ impl Plan {
         Ok(())
     }
 
-    /// The summary of a preflight.
-    fn tell(&self, target: &Target, access: Access) {
+    /// Logs the summary of a preflight.
+    fn log_summary(&self, target: &Target, access: Access) {
         tracing::info!("check: {} accepts the credentials", self.keystone);
         tracing::info!(
             "check: {} has image {}: active, {} bytes, disk_format {}",
@@ -251,7 +247,7 @@ fn verification(verify: Verify, image: &Image) -> Result<Verification, Failure> 
     }
 }
 
-/// Ends early when the run is asked to end.
+/// Fails when the run is asked to stop.
 async fn stoppable<T>(
     context: &Context,
     work: impl Future<Output = Result<T, Failure>>,

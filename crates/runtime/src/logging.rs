@@ -61,7 +61,7 @@ where
     let lines = match settings.format {
         Format::Text => lines
             .with_ansi(false)
-            // Where a line comes from is of use only to whoever reads the code beside it.
+            // Only a reader of the code needs the module that a line comes from.
             .with_target(settings.level >= Level::DEBUG)
             .boxed(),
         Format::Json => lines

@@ -9,7 +9,7 @@ use tokio::signal::unix::{self, SignalKind};
 pub enum Signal {
     /// SIGTERM: an orchestrator stops the process.
     Terminate,
-    /// SIGINT: somebody pressed Ctrl-C.
+    /// SIGINT: a user pressed Ctrl-C.
     Interrupt,
 }
 

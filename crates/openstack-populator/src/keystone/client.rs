@@ -46,16 +46,16 @@ impl Keystone {
         }
     }
 
-    /// The credentials.
+    /// The credentials that it asks with.
     #[must_use]
     pub const fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// Asks for a token. Asking twice is harmless, so a lost answer is repeated as `retry` says.
+    /// Asks for a token. The request is idempotent, so `retry` may repeat it after a lost answer.
     ///
     /// # Errors
-    /// [`Kind::Credentials`] for 401, and for 404 when it is Keystone's word on a token;
+    /// [`Kind::Credentials`] for 401, and for 404 when Keystone itself says so of a token;
     /// [`Kind::Configuration`] for 400 and other 404, which wrong keys and a wrong identity URL give;
     /// [`Kind::Exhausted`], [`Kind::Tls`], [`Kind::Protocol`].
     pub async fn authenticate(&self, retry: Repeat) -> Result<Token, Error> {

@@ -1,5 +1,5 @@
-//! The built mover against a cloud that fails on command, over TLS. Every run ends in equal bytes, or
-//! in the right error by its name.
+//! The built mover against a cloud that fails on command, over TLS. Every run ends in equal bytes,
+//! or in the right error by its name.
 
 #![allow(
     clippy::unwrap_used,

@@ -93,8 +93,8 @@ impl Disk {
     }
 
     /// What the engine keeps on this disk for itself. No virtual machine can have such a disk
-    /// (`DiskOperationsValidator` of the engine, `AttachDiskToVm`), so that the id is a mistake. An ISO
-    /// image can be one's wish, and the disk of the hosted engine's own machine is a disk.
+    /// (`DiskOperationsValidator` of the engine, `AttachDiskToVm`), so that the id is a mistake. An
+    /// ISO image can be one's wish, and the disk of the hosted engine's own machine is a disk.
     fn engines_own(&self) -> Option<&'static str> {
         match self.content_type.as_str() {
             "ovf_store" => Some("descriptions of virtual machines"),

@@ -49,9 +49,10 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         ready
     }
 
-    /// Asks for a transfer until there is one. Where it ends without, what a lost answer may have made
-    /// is looked for once more.
+    /// Asks for a transfer until there is one. If the wait ends without one, searches once more for
+    /// what a lost answer may have made.
     async fn create(&self) -> Result<ImageTransfer, AttemptEnd> {
+        // Taken before the first POST: only a transfer that is missing here can be this run's.
         let known = self.unless_stopped(self.transfers_of_disk()).await?;
         let known: Option<HashSet<TransferId>> = known
             .ok()
@@ -64,7 +65,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         created
     }
 
-    /// Asks again and again, but never blindly after an answer was lost.
+    /// Retries the POST with backoff, but never blindly after an answer was lost.
     async fn ask(
         &self,
         known: Option<&HashSet<TransferId>>,
@@ -73,10 +74,10 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         let mut waits = WaitState::default();
         let mut backoff = Backoff::polling(self.timers.poll, self.timers.longest_locked_poll);
         loop {
-            // The POST is not idempotent: each one that arrives makes a transfer. After a lost answer
-            // the engine may have a transfer of this run already. A second POST would then be refused
-            // for as long as the first transfer locks the disk, or would leave it open unread. So the
-            // POST is repeated only once nothing holds the disk.
+            // The POST is not idempotent: each one that arrives makes a transfer. After a lost
+            // answer the engine may already have a transfer of this run. The engine refuses a
+            // second POST while the first transfer locks the disk, and nothing reads from that
+            // transfer. So the POST is repeated only when nothing holds the disk.
             let recovered = if *lost {
                 self.unless_stopped(self.recover(known)).await?
             } else {
@@ -95,15 +96,14 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 },
             };
             *lost |= error.kind() == Kind::AnswerLost;
-            // The last delay ends with the limit, so that the run neither gives up early nor waits
-            // past the time that it was given.
+            // The last delay ends at the limit: the run uses all of its time, and no more.
             let left = self.wait_or_fail(error, &mut waits).await?;
             self.pause(backoff.next_delay().min(left)).await?;
         }
     }
 
-    /// One request for a transfer. When the run is to end early while it is under way, its answer is
-    /// waited for a little, since only the answer says what is to be cancelled.
+    /// One request for a transfer. If the run is asked to stop meanwhile, it waits a little for the
+    /// answer, since only the answer names the transfer to cancel.
     async fn post(&self, lost: &mut bool) -> Result<Result<ImageTransfer, Error>, AttemptEnd> {
         if self.stop.is_asked() {
             return Err(stopped());
@@ -128,7 +128,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         Err(stopped())
     }
 
-    /// Gives up what a request without an answer may have made, as far as it can be told to be ours.
+    /// Gives up what a request without an answer may have made, if it is certainly ours.
     async fn abandon_unknown(&self, known: Option<&HashSet<TransferId>>) {
         let limit = self.timers.call.min(self.stop.time_left());
         let recovered = timeout(limit, self.recover(known)).await;
@@ -143,8 +143,11 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         );
     }
 
-    /// Tells why there is nothing yet, and for how long that may go on; fails when it has lasted too
-    /// long or cannot heal.
+    /// Logs why there is no transfer yet and returns the time that is left; fails when that time is
+    /// used up or the error is not transient.
+    ///
+    /// An engine that refuses answers, which ends an outage: the next outage gets the whole limit.
+    /// The limit for a locked disk counts from the first refusal, outages included.
     async fn wait_or_fail(
         &self,
         error: Error,
@@ -220,8 +223,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 
     /// Looks for the transfer of a request whose answer was lost.
     ///
-    /// Ours is the one transfer of the disk that was not there before the request and is exactly
-    /// what was asked for. Without a list from before, none can be told from somebody else's.
+    /// Ours is the one transfer of the disk that did not exist before the request and is exactly
+    /// what was asked for. Without a list from before, it cannot be distinguished from another
+    /// client's.
     async fn recover(&self, known: Option<&HashSet<TransferId>>) -> Result<Recovered, Error> {
         let held = match self.transfers_of_disk().await {
             Ok(transfers) => transfers,
@@ -259,7 +263,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         Ok(Recovered::Free)
     }
 
-    /// WaitState until the ticket is there.
+    /// Waits until the ticket is there.
     async fn ready(&self, mut transfer: ImageTransfer) -> Result<ImageTransfer, AttemptEnd> {
         let since = Instant::now();
         let mut backoff = Backoff::polling(self.timers.poll, self.timers.longest_poll);

@@ -1,4 +1,4 @@
-//! The way of the bytes, as the session sees it.
+//! The data path, as the session sees it.
 
 use std::{
     future::Future,
@@ -61,11 +61,11 @@ impl TransferLost {
 /// The data path of the product: imageio to the mover's target.
 #[derive(Debug)]
 pub struct Imageio<'a> {
-    /// Controls.
+    /// Settings and controls of the run.
     pub context: &'a Context,
-    /// Makes connections.
+    /// Makes the connections for data.
     pub connector: net::Connector,
-    /// What to compare.
+    /// What to compare with the daemon's checksum.
     pub verification: Verification,
     /// What is written; `None` when nothing is to be copied.
     pub target: Option<&'a Target>,
@@ -101,8 +101,8 @@ impl DataPath for Imageio<'_> {
     }
 }
 
-/// A source that fails for good once its transfer is gone. The engine of the copy asks for a new
-/// reader after every fault, which is where it hears of it.
+/// A source that fails for good once its transfer is lost. The copy engine asks for a new reader
+/// after every fault, and gets the error there.
 #[derive(Debug)]
 struct Guarded<S> {
     inner: S,

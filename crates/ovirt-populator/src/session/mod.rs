@@ -4,11 +4,11 @@
 //! ```text
 //! acquire -> open -> copy -> finish
 //!    |         |       |        |
-//!    +---------+-------+--------+--> abandon, and for a lost transfer: once more from the start
+//!    +---------+-------+--------+--> abandon; a lost transfer starts over with a new one
 //! ```
 //!
-//! A lost transfer means a new one *and a new copy*: between two transfers the disk was unlocked, so
-//! that bytes which were read before may be older than those read after.
+//! A lost transfer means a new one *and a new copy*: the disk was unlocked between the two, so
+//! bytes that were read before may be older than those read after.
 
 mod acquire;
 mod data;
@@ -28,29 +28,29 @@ pub use timers::Timers;
 
 use crate::engine::{DiskId, Engine, Error, ImageTransfer, Kind, TransferId};
 
-/// One run's dealings with one disk.
+/// One run's session with the engine about one disk.
 #[derive(Debug)]
 pub struct Session<'a, E, D> {
-    /// The engine.
+    /// The client of the engine.
     pub engine: &'a E,
-    /// What reads and writes.
+    /// The data path, which reads a ticket and writes the target.
     pub data: &'a D,
-    /// The disk.
+    /// The disk that is copied.
     pub disk: DiskId,
     /// Its size in bytes.
     pub size: u64,
-    /// Time limits.
+    /// The session's time limits.
     pub timers: Timers,
-    /// The end that comes from outside.
+    /// Says when the run is asked to stop.
     pub stop: Stop,
 }
 
 /// How an attempt ends without success.
 #[derive(Debug)]
 enum AttemptEnd {
-    /// The transfer is gone; a new one may serve.
+    /// The transfer is lost; a new one may succeed.
     Lost(String),
-    /// The run is over.
+    /// The run has failed.
     Failed(Failure),
 }
 
@@ -59,7 +59,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// this run is left open unless the engine cannot be reached, which the log says.
     ///
     /// # Errors
-    /// When the run is stopped, or a failure does not heal within its time.
+    /// When the run is stopped, an error is not transient, or its retry budget is used up.
     pub async fn run(&self) -> Result<Report, Failure> {
         let mut moved = Instant::now();
         for attempt in 1.. {
@@ -143,7 +143,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         let mut backoff = Backoff::polling(self.timers.poll, self.timers.longest_locked_poll);
         loop {
             let mut transient = false;
-            let mut told = Vec::new();
+            let mut reasons = Vec::new();
             let mut last = None;
             for (name, ticket) in &ways {
                 let opened = self.data.open((*ticket).clone(), self.size);
@@ -162,7 +162,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     _ => return Err(of_copy(error)),
                 }
                 tracing::warn!(transfer = %transfer.id, error = error.chain(), "cannot read from {name}");
-                told.push(format!("{name}: {}", error.chain()));
+                reasons.push(format!("{name}: {}", error.chain()));
                 last = Some(error);
             }
             let spent = since.elapsed();
@@ -175,7 +175,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             if !transient || spent >= self.timers.no_progress {
                 return Err(AttemptEnd::Failed(Failure::new(
                     Failure::from(last).exit(),
-                    told.join("; "),
+                    reasons.join("; "),
                 )));
             }
             self.pause(backoff.next_delay()).await?;
@@ -183,8 +183,8 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         }
     }
 
-    /// Reads everything, with an eye on the transfer: a host that is gone for good cannot say that
-    /// the engine has ended the transfer.
+    /// Reads everything, and polls the transfer meanwhile: a host that does not come back cannot
+    /// report that the engine has ended the transfer.
     async fn copy(&self, transfer: &ImageTransfer) -> Result<Report, AttemptEnd> {
         let source = self.open(transfer).await?;
         let lost = TransferLost::default();
@@ -209,8 +209,8 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             Ok(Some(transfer)) if !phase::is_alive(&transfer.phase) => Err(AttemptEnd::Lost(
                 format!("the engine has it in phase {}", transfer.phase),
             )),
-            // Engines before 4.4.7 forget a transfer as soon as it is finished; whether data can be
-            // read is then for the daemon to say.
+            // Engines before 4.4.7 forget a transfer as soon as it is finished; the daemon then
+            // decides whether data can be read.
             Ok(_) => Ok(()),
             Err(error) => {
                 tracing::debug!(error = error.chain(), "the phase is not known");
@@ -219,8 +219,8 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         }
     }
 
-    /// WaitState for blocking work that looks at the stop by itself; when asked to stop, for a bounded
-    /// time, since a hung disk must not keep the source locked.
+    /// Waits for blocking work that ends by itself after a stop; from the stop on for a bounded
+    /// time, since a target that hangs must not keep the source's disk locked.
     async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, AttemptEnd> {
         let mut work = pin!(work);
         tokio::select! {
@@ -233,12 +233,12 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             .map_err(|_| stopped())
     }
 
-    /// Sleeps, or fails when the run is to end early.
+    /// Sleeps, or fails when the run is asked to stop.
     async fn pause(&self, period: Duration) -> Result<(), AttemptEnd> {
         self.unless_stopped(sleep(period)).await
     }
 
-    /// Does work that can be dropped at any moment, unless the run is to end early.
+    /// Does work that can be dropped at any moment, or fails when the run is asked to stop.
     async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, AttemptEnd> {
         tokio::select! {
             biased;

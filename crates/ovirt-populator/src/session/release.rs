@@ -11,25 +11,30 @@ use super::{
 };
 use crate::engine::{DiskStatus, Engine, Error, Kind, TransferId};
 
-/// What one look at a transfer that is being finished has shown.
+/// What one poll of a transfer that is being finalized has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
-    /// It is over, and the disk unlocked.
+    /// It has ended, and the disk is unlocked.
     Finished,
-    /// The engine works on it.
+    /// The engine has accepted the request and works on it.
     Accepted,
-    /// Nothing new.
+    /// The poll gave no news.
     Nothing,
 }
 
 impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// Finalizes, and waits until the engine has finished. All data connections are closed by now:
-    /// the engine cannot take away a ticket that is in use.
+    /// the engine cannot remove a ticket that is in use.
+    ///
+    /// Every step begins with the phase that the engine shows, and finalizes only when that phase
+    /// asks for it. So a step is idempotent: after a lost answer the next one finds out whether the
+    /// engine accepted the request.
     pub(super) async fn finish(&self, id: &TransferId) -> Result<(), AttemptEnd> {
         let since = Instant::now();
         let mut backoff = Backoff::polling(self.timers.first_poll, self.timers.longest_poll);
         let mut accepted = false;
         loop {
+            // A step is two calls: the phase, then the action or the state of the disk.
             match timeout(self.timers.call * 2, self.finish_step(id)).await {
                 Ok(Ok(Seen::Finished)) => {
                     tracing::info!(transfer = %id, "the image transfer is finished; the disk is unlocked");
@@ -39,6 +44,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 Ok(Ok(Seen::Nothing)) | Err(_) => {}
                 Ok(Err(ended)) => return Err(ended),
             }
+            // A stop does not end the wait at once: every byte is in place, and a finalize that the
+            // engine has accepted makes this run a success. Without it the disk would stay locked,
+            // so the step is repeated for as long as the stop leaves time.
             if self.stop.is_asked() {
                 if accepted {
                     tracing::info!(
@@ -93,7 +101,8 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         }
     }
 
-    /// Whether a transfer that the engine has forgotten ended well: the disk says so.
+    /// Whether a transfer that the engine has forgotten ended well: the status of the disk shows
+    /// it.
     async fn finished_by_disk(&self) -> Result<Seen, AttemptEnd> {
         match self.engine.disk(&self.disk).await {
             Ok(disk) if disk.status == DiskStatus::Ok => Ok(Seen::Finished),
@@ -106,10 +115,12 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         }
     }
 
-    /// Gives a transfer up: has its cancellation accepted, unless it comes to its end without that.
-    /// Tries for a bounded time and tells how it went; never fails.
+    /// Gives a transfer up: has its cancellation accepted, unless it ends without one. Retries for
+    /// a bounded time, logs the outcome, and never fails.
     pub(super) async fn abandon(&self, id: &TransferId) {
         let since = Instant::now();
+        // After a stop, the process ends when the stop's time is over, whatever this transfer
+        // needs.
         let left = || {
             let ours = self.timers.end.saturating_sub(since.elapsed());
             ours.min(self.stop.time_left())

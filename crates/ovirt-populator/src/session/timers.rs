@@ -19,18 +19,18 @@ pub struct Timers {
     pub finish: Duration,
     /// To have a cancellation accepted.
     pub end: Duration,
-    /// For the answer to a creation, and for the copy to let go, when the run is to end early.
+    /// For the answer to a creation, and for the copy to end, after the run was asked to stop.
     pub in_flight: Duration,
-    /// Between two looks at a transfer that is being finalized, at first: with nothing else to do on
-    /// its host, that takes a moment only.
+    /// First delay of the backoff while a transfer is being finalized: on an idle host, that takes
+    /// only a moment.
     pub first_poll: Duration,
-    /// Between two looks at a phase, at first.
+    /// First delay of the backoff while the session polls a phase or retries on a locked disk.
     pub poll: Duration,
-    /// Between two looks at a phase, at most.
+    /// Longest delay of the backoff while the session polls a phase.
     pub longest_poll: Duration,
-    /// Between two tries on a locked disk, at most.
+    /// Longest delay of the backoff on a locked disk.
     pub longest_locked_poll: Duration,
-    /// Between two looks at the phase while data is read.
+    /// Between two polls of the phase while data is read.
     pub watch: Duration,
     /// One call while a transfer is being ended.
     pub call: Duration,

@@ -105,7 +105,7 @@ impl FakeEngine {
         self.state().transfers[index].phase.clone()
     }
 
-    /// A transfer of somebody else.
+    /// A transfer of another client.
     pub(crate) fn foreign(&self, phase: Phase, direction: &str, inactivity: u64) {
         let mut state = self.state();
         let mut transfer = transfer(state.transfers.len(), phase, inactivity);

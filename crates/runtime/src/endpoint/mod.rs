@@ -86,7 +86,8 @@ impl Endpoint {
         self
     }
 
-    /// Answers at `/readyz`: 200 while `ready` is true, 503 otherwise. Without it there is no `/readyz`.
+    /// Answers at `/readyz`: 200 while `ready` is true, 503 otherwise. Without it there is no
+    /// `/readyz`.
     #[must_use]
     pub fn with_readiness(mut self, ready: watch::Receiver<bool>) -> Self {
         self.ready = Some(ready);
@@ -123,7 +124,7 @@ impl Endpoint {
     }
 }
 
-/// Waits at the end of a process, so that somebody learns how it ended.
+/// Waits at the end of a process, so that a last scrape learns how it ended.
 #[derive(Debug, Clone)]
 pub struct Linger(Arc<LastScrape>);
 
@@ -153,7 +154,7 @@ struct LastScrape {
 impl LastScrape {
     /// Runs `encode` as one scrape.
     fn scrape<T>(&self, encode: impl FnOnce() -> T) -> T {
-        // Looked at before the values are read: a scrape that began earlier does not count.
+        // Read before the values are: a scrape that began earlier does not count.
         let is_last = self.values_are_final.load(Ordering::Acquire);
         let encoded = encode();
         if is_last {

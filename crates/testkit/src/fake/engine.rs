@@ -169,7 +169,7 @@ impl Engine {
         lock(&self.state).transfers.clear();
     }
 
-    /// How many transfers were made, and how many of them nobody has begun to end.
+    /// How many transfers were made, and how many of them were neither finalized nor cancelled.
     pub fn transfers(&self) -> (usize, usize) {
         let state = lock(&self.state);
         let ending = |phase: &str| phase.starts_with("fin") || phase.starts_with("cancelled");

@@ -256,7 +256,8 @@ fn scopes_of_an_administrator() {
     ];
     let keystone = variable("KEYSTONE_URL");
     downloads(&image, &disk, &keystone, &[&admin[..], &project].concat());
-    // Keystone gives these tokens and a catalog; Glance shows no image to a token without a project.
+    // Keystone gives these tokens and a catalog; Glance shows no image to a token without a
+    // project.
     for scope in [
         (secret::DOMAIN_NAME, "Default"),
         (secret::DOMAIN_ID, "default"),
