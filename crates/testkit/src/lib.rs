@@ -1,5 +1,5 @@
 //! What tests need and products do not: certificates, servers that misbehave on command, disk
-//! images, block devices, and guarded processes.
+//! images, block devices, guarded processes, and a fixture with scenarios for both movers.
 //!
 //! Nothing here sleeps. A test waits for events ([`Server::wait_for`], [`Gate`]) with a deadline
 //! that is generous and that fails with the log of what did happen.
@@ -18,6 +18,7 @@ pub mod fake;
 mod gate;
 pub mod image;
 pub mod loopdev;
+pub mod mover;
 pub mod pki;
 pub mod process;
 pub mod proxy;

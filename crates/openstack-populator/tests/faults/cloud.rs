@@ -2,31 +2,31 @@
 
 use contract::Exit;
 use testkit::{
-    Disk, Fault, Gate, Object, Reply, Volume, When,
+    Disk, Fault, Gate, Reply, When,
     fake::glance::{FILE, RECORD, TOKENS},
     process::Signal,
 };
 
-use crate::fixture::Fixture;
+use crate::fixture::{start, start_with};
 
 #[test]
 fn a_token_that_ends_midway_is_renewed() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let gate = Gate::new();
-    let server = fixture.glance.server();
+    let server = fixture.source.server();
     server.fault(When::path(FILE).skip(2), Fault::stall(100, &gate));
     let running = fixture.command().spawn();
     server.wait_for_held(1);
-    fixture.glance.expire_tokens();
+    fixture.source.expire_tokens();
     gate.open();
     fixture.has_copied(&running.wait());
-    assert_eq!(fixture.glance.tokens_issued(), 2);
+    assert_eq!(fixture.source.tokens_issued(), 2);
 }
 
 #[test]
 fn a_token_that_cannot_be_renewed() {
-    let fixture = Fixture::new();
-    let server = fixture.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     server.fault(When::path(FILE).skip(2).always(), Fault::status(401));
     server.fault(When::path(TOKENS).skip(1).always(), Fault::status(401));
     fixture.fails(Exit::Credentials, &[]);
@@ -34,25 +34,25 @@ fn a_token_that_cannot_be_renewed() {
 
 #[test]
 fn a_server_that_refuses_every_token_does_not_loop_for_ever() {
-    let fixture = Fixture::new();
-    let server = fixture.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     server.fault(When::path(FILE).always(), Fault::status(401));
     fixture.fails(Exit::Credentials, &[]);
-    assert!(fixture.glance.tokens_issued() < 10);
+    assert!(fixture.source.tokens_issued() < 10);
 }
 
 #[test]
 fn a_wrong_password_ends_at_once() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let command = fixture.command().env("password", "wrong");
     fixture.fails_with(&command, Exit::Credentials, &[]);
-    assert_eq!(fixture.glance.server().requests().len(), 1);
+    assert_eq!(fixture.source.server().requests().len(), 1);
 }
 
 #[test]
 fn keystone_and_the_record_are_asked_again_when_they_fail() {
-    let fixture = Fixture::new();
-    let server = fixture.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     server.fault(When::path(TOKENS), Fault::status(503));
     server.fault(When::path(RECORD), Fault::status(502));
     server.fault(When::path(FILE), Fault::status(503));
@@ -69,8 +69,8 @@ fn answers_that_end_it() {
         (FILE, 410, Exit::SourceMissing),
         (FILE, 204, Exit::SourceUnusable),
     ] {
-        let fixture = Fixture::new();
-        let server = fixture.glance.server();
+        let fixture = start();
+        let server = fixture.source.server();
         server.fault(
             When::path(path).always(),
             Fault::Answer(Reply::status(status)),
@@ -87,45 +87,32 @@ fn answers_that_end_it() {
 }
 
 #[test]
-fn a_record_without_end_does_not_fill_the_memory() {
-    let fixture = Fixture::new();
-    let endless = Object::new(1 << 40, |_, buffer| buffer.fill(b' '));
-    let server = fixture.glance.server();
-    server.route(RECORD, move |request| {
-        Reply::object(request, &endless).fault(Fault::UntilClose)
-    });
-    let run = fixture.command().run();
-    fixture.ended(&run, Exit::SourceProtocol);
-    assert!(run.peak_rss < 100 << 20, "{} bytes", run.peak_rss);
-}
-
-#[test]
 fn images_that_cannot_be_copied() {
     for status in ["queued", "saving", "deactivated", "killed"] {
-        let fixture = Fixture::new();
+        let fixture = start();
         fixture
-            .glance
+            .source
             .change(|image| status.clone_into(&mut image.status));
         fixture.fails(Exit::SourceUnusable, &[status]);
-        assert!(fixture.glance.data_requests().is_empty());
+        assert!(fixture.source.data_requests().is_empty());
         assert!(!fixture.target().exists());
     }
 }
 
 #[test]
 fn a_stated_hash_that_is_wrong() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let wrong = "ab".repeat(64);
     let stated = ("sha512".to_owned(), wrong.clone());
-    fixture.glance.change(|image| image.hash = Some(stated));
+    fixture.source.change(|image| image.hash = Some(stated));
     fixture.fails(Exit::HashMismatch, &[&wrong]);
 }
 
 #[test]
 fn a_record_that_states_another_size() {
     for size in [(5 << 20) + 776, (5 << 20) + 778, 10 << 20] {
-        let fixture = Fixture::new();
-        fixture.glance.change(|image| image.size = Some(size));
+        let fixture = start();
+        fixture.source.change(|image| image.size = Some(size));
         fixture.fails(Exit::SourceProtocol, &[]);
     }
 }
@@ -138,16 +125,16 @@ fn qcow2() -> Disk {
 
 #[test]
 fn qcow2_that_poses_as_raw() {
-    let fixture = Fixture::with(qcow2());
+    let fixture = start_with(qcow2());
     fixture.fails(Exit::SourceUnusable, &["qcow2"]);
     fixture.copies_with(&fixture.command().arg("--verbatim").arg("--force"));
 }
 
 #[test]
 fn an_image_that_is_not_raw() {
-    let fixture = Fixture::with(qcow2());
+    let fixture = start_with(qcow2());
     fixture
-        .glance
+        .source
         .change(|image| "qcow2".clone_into(&mut image.disk_format));
     fixture.fails(Exit::SourceUnusable, &["qcow2"]);
     assert!(!fixture.target().exists());
@@ -164,17 +151,9 @@ fn an_image_that_is_not_raw() {
 }
 
 #[test]
-fn a_full_file_system() {
-    let fixture = Fixture::new();
-    let volume = Volume::ext4(4 << 20);
-    let command = fixture.command_to(&volume.path("disk.img"));
-    fixture.fails_with(&command, Exit::TargetFull, &[]);
-}
-
-#[test]
 fn sigterm_ends_the_copy_at_once() {
-    let fixture = Fixture::new();
-    let server = fixture.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     server.fault(When::path(FILE).skip(3), Fault::stall(100, &Gate::new()));
     let running = fixture.command().spawn();
     server.wait_for_held(1);

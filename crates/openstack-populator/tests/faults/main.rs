@@ -13,3 +13,5 @@ mod data;
 mod fixture;
 mod proxy;
 mod tls;
+
+testkit::mover_scenarios!(fixture::start);

@@ -3,7 +3,7 @@
 use contract::Exit;
 use testkit::Proxy;
 
-use crate::fixture::Fixture;
+use crate::fixture::start;
 
 const USER: &str = "proxy-user";
 const PASSWORD: &str = "proxy-pass-word";
@@ -12,7 +12,7 @@ const BASIC: &str = "cHJveHktdXNlcjpwcm94eS1wYXNzLXdvcmQ=";
 
 #[test]
 fn everything_goes_through_the_proxy() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let proxy = Proxy::with_credentials(BASIC);
     let address = proxy.server().address();
     let with_user = format!("http://{USER}:{PASSWORD}@{address}");
@@ -21,7 +21,7 @@ fn everything_goes_through_the_proxy() {
     assert!(!run.output().contains(PASSWORD), "{}", run.output());
     let tunnels = proxy.server().requests();
     assert!(tunnels.len() >= 2, "{tunnels:?}");
-    let target = fixture.glance.server().address().to_string();
+    let target = fixture.source.server().address().to_string();
     assert!(
         tunnels
             .iter()
@@ -31,10 +31,10 @@ fn everything_goes_through_the_proxy() {
 
 #[test]
 fn a_host_that_needs_no_proxy() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let proxy = Proxy::start();
     let command = fixture.command().env("HTTPS_PROXY", proxy.url());
-    let port = fixture.glance.server().address().port();
+    let port = fixture.source.server().address().port();
     for exception in ["127.0.0.1".to_owned(), format!("127.0.0.1:{port}")] {
         fixture.copies_with(&command.clone().env("NO_PROXY", exception).arg("--force"));
     }
@@ -45,7 +45,7 @@ fn a_host_that_needs_no_proxy() {
 
 #[test]
 fn a_proxy_that_wants_credentials() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let proxy = Proxy::with_credentials(BASIC);
     let address = proxy.server().address();
     let wrong = format!("http://{USER}:wrong-word@{address}");
@@ -53,16 +53,16 @@ fn a_proxy_that_wants_credentials() {
     let message = fixture.ended(&run, Exit::Configuration).message;
     assert!(message.contains("407"), "{message}");
     assert!(!run.output().contains("wrong-word"), "{}", run.output());
-    assert!(fixture.glance.server().requests().is_empty());
+    assert!(fixture.source.server().requests().is_empty());
 }
 
 #[test]
 fn a_proxy_that_refuses() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let proxy = Proxy::start();
     proxy.refuse_with(403);
     let command = fixture.command().env("HTTPS_PROXY", proxy.url());
     let command = command.flag("no-progress-timeout", "2s");
     fixture.fails_with(&command, Exit::SourceUnavailable, &["proxy"]);
-    assert!(fixture.glance.server().requests().is_empty());
+    assert!(fixture.source.server().requests().is_empty());
 }

@@ -7,82 +7,25 @@ use std::{
 };
 
 use contract::Exit;
-use testkit::{
-    ConnectionFault, Cut, Reply, Server,
-    fake::Glance,
-    pki::{Authority, Identity, LOCAL},
-};
+use testkit::{ConnectionFault, Cut, Reply, Server, pki::LOCAL};
 
-use crate::fixture::Fixture;
-
-/// The fixture with another identity of the server, and with what the secret calls its CA.
-fn fixture(identity: &Identity, cacert: &str) -> (Fixture, testkit::Command) {
-    let mut fixture = Fixture::new();
-    fixture.glance = Glance::start(&fixture.disk, Some(identity.server_config()));
-    let command = fixture.command().env("cacert", cacert);
-    (fixture, command)
-}
-
-#[test]
-fn certificates_that_nobody_should_trust() {
-    let authority = Authority::new("authority");
-    let other = Authority::new("another");
-    for (identity, cacert) in [
-        (other.server(LOCAL), authority.pem()),
-        (authority.server(&["glance.example"]), authority.pem()),
-        (authority.expired(LOCAL), authority.pem()),
-        (authority.not_yet_valid(LOCAL), authority.pem()),
-        (Identity::self_signed(LOCAL), authority.pem()),
-        (
-            authority
-                .intermediate("i")
-                .server(LOCAL)
-                .without_intermediates(),
-            authority.pem(),
-        ),
-    ] {
-        let (fixture, command) = fixture(&identity, &cacert);
-        fixture.fails_with(&command, Exit::Tls, &["certificate"]);
-        assert!(fixture.glance.server().requests().is_empty());
-        let insecure = command.env("insecureSkipVerify", "true");
-        fixture.copies_with(&insecure);
-    }
-}
-
-#[test]
-fn certificates_to_be_trusted() {
-    let authority = Authority::new("authority");
-    let bundle = format!("{}{}", Authority::new("another").pem(), authority.pem());
-    let (own, small) = (
-        Identity::self_signed(LOCAL),
-        Identity::self_signed_authority(LOCAL),
-    );
-    let (own_pem, small_pem) = (own.pem(), small.pem());
-    for (identity, cacert) in [
-        (authority.intermediate("i").server(LOCAL), bundle),
-        (own, own_pem),
-        (small, small_pem),
-    ] {
-        let (fixture, command) = fixture(&identity, &cacert);
-        fixture.copies_with(&command);
-    }
-}
+use crate::fixture::start;
 
 #[test]
 fn a_system_without_authorities() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let command = fixture
         .command()
         .env("cacert", "")
         .env("SSL_CERT_FILE", "/nonexistent")
         .env("SSL_CERT_DIR", "/nonexistent");
     fixture.fails_with(&command, Exit::Configuration, &["`cacert`"]);
-    assert!(fixture.glance.server().requests().is_empty());
+    assert!(fixture.source.server().requests().is_empty());
 }
 
 #[test]
 fn a_server_without_tls() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/v3", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -92,14 +35,19 @@ fn a_server_without_tls() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
-    let command = fixture.command_with(&url, &fixture.target());
+    let command = fixture.command_without_source(&fixture.target());
+    let secret = fixture.source.secret().into_iter();
+    let command = secret
+        .fold(command, |command, (key, value)| command.env(key, value))
+        .flag("endpoint", url)
+        .flag("image-id", testkit::fake::glance::IMAGE);
     fixture.fails_with(&command, Exit::Tls, &["http or https"]);
 }
 
 #[test]
 fn handshakes_that_are_cut_are_tried_again() {
-    let fixture = Fixture::new();
-    let server = fixture.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     let faults = [
         ConnectionFault::AbortHandshake(Cut::Reset),
         ConnectionFault::AbortHandshake(Cut::Fin),
@@ -115,7 +63,7 @@ fn handshakes_that_are_cut_are_tried_again() {
 
 #[test]
 fn a_redirect_to_another_host_carries_no_credentials() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let config = fixture.authority.server(LOCAL).server_config();
     let elsewhere = Server::builder()
         .tls(config)
@@ -124,7 +72,7 @@ fn a_redirect_to_another_host_carries_no_credentials() {
     let location = elsewhere.url("/blob?signature=1");
     let file = testkit::fake::glance::FILE;
     fixture
-        .glance
+        .source
         .server()
         .route(file, move |_| Reply::redirect(302, &location));
     fixture.copies();
@@ -138,14 +86,14 @@ fn a_redirect_to_another_host_carries_no_credentials() {
 
 #[test]
 fn a_redirect_from_https_to_http_is_refused() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let elsewhere = Server::builder()
         .object("/blob", fixture.disk.object())
         .start();
     let location = elsewhere.url("/blob");
     let file = testkit::fake::glance::FILE;
     fixture
-        .glance
+        .source
         .server()
         .route(file, move |_| Reply::redirect(302, &location));
     fixture.fails(Exit::SourceProtocol, &[]);
@@ -153,27 +101,12 @@ fn a_redirect_from_https_to_http_is_refused() {
 }
 
 #[test]
-fn the_password_does_not_follow_a_redirect() {
-    let fixture = Fixture::new();
-    let config = fixture.authority.server(LOCAL).server_config();
-    let elsewhere = Server::builder().tls(config).start();
-    let location = elsewhere.url("/v3/auth/tokens");
-    let tokens = testkit::fake::glance::TOKENS;
-    let server = fixture.glance.server();
-    server.route(tokens, move |_| Reply::redirect(307, &location));
-    let run = fixture.command().run();
-    assert_ne!(run.code(), Some(0), "{}", run.output());
-    let told = |request: &testkit::Request| request.text().contains("password");
-    assert!(!elsewhere.requests().iter().any(told));
-}
-
-#[test]
 fn redirects_in_a_circle() {
-    let fixture = Fixture::new();
-    let server = fixture.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     let file = testkit::fake::glance::FILE;
     let location = server.url(file);
     server.route(file, move |_| Reply::redirect(302, &location));
     fixture.fails(Exit::SourceProtocol, &["redirect"]);
-    assert!(fixture.glance.data_requests().len() < 50);
+    assert!(fixture.source.data_requests().len() < 50);
 }

@@ -1,13 +1,13 @@
 //! What goes wrong while the data passes.
 
 use contract::Exit;
-use testkit::{Cut, Fault, Gate, Reply, Volume, When, fake::engine::IMAGES};
+use testkit::{Cut, Fault, Gate, LoopDevice, Reply, When, fake::engine::IMAGES};
 
-use crate::fixture::{Fixture, request};
+use crate::fixture::{request, start};
 
 #[test]
 fn nothing_wrong() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let termination = fixture.copies();
     assert_eq!(termination.retries, 0);
     assert_eq!(termination.copied_bytes, fixture.disk.size());
@@ -25,9 +25,9 @@ fn nothing_wrong() {
 
 #[test]
 fn a_device_that_held_other_data() {
-    let fixture = Fixture::new();
-    let device = fixture.device();
-    let server = fixture.engine.data();
+    let fixture = start();
+    let device = LoopDevice::new(fixture.disk.size().next_multiple_of(4096), 512);
+    let server = fixture.source.data();
     server.fault(request(1), Fault::cut(4097, Cut::Reset));
     let run = fixture.command_to(device.path()).run();
     fixture.ended(&run, Exit::Success);
@@ -35,65 +35,9 @@ fn a_device_that_held_other_data() {
 }
 
 #[test]
-fn a_cut_body_is_continued_where_it_ended() {
-    let fixture = Fixture::new();
-    let server = fixture.engine.data();
-    server.fault(request(0), Fault::cut(1000, Cut::Fin));
-    server.fault(request(1), Fault::cut(513, Cut::Orderly));
-    server.fault(request(3), Fault::cut(0, Cut::Fin));
-    assert_eq!(fixture.copies().retries, 3);
-    let ranges = fixture.ranges();
-    assert_eq!((ranges[0].0, ranges[1].0, ranges[2].0), (0, 1000, 1513));
-    assert_eq!(ranges[4], ranges[3]);
-}
-
-#[test]
-fn resets_and_answers_that_never_come() {
-    let fixture = Fixture::new();
-    let server = fixture.engine.data();
-    server.fault(request(0), Fault::cut(100_000, Cut::Reset));
-    server.fault(request(1), Fault::NoAnswer(Cut::Fin));
-    server.fault(request(2), Fault::NoAnswer(Cut::Reset));
-    assert_eq!(fixture.copies().retries, 3);
-}
-
-#[test]
-fn a_stall_is_ended_and_the_rest_asked_for_again() {
-    let fixture = Fixture::new();
-    let server = fixture.engine.data();
-    server.fault(request(0), Fault::stall(70_000, &Gate::new()));
-    server.fault(request(2), Fault::HoldHead(Gate::new()));
-    let command = fixture.command().flag("stall-timeout", "1s");
-    assert_eq!(fixture.copies_with(&command).retries, 2);
-    assert_eq!(fixture.ranges()[1].0, 70_000);
-}
-
-#[test]
-fn a_range_that_is_not_the_one_asked_for_is_never_written() {
-    for lie in [
-        Fault::Shift(512),
-        Fault::Header("Content-Range", "bytes 0-99/1000000".to_owned()),
-        Fault::Header("Content-Range", "nonsense".to_owned()),
-        Fault::Total(10 << 20),
-        Fault::ContentLength(512),
-        Fault::IgnoreRange,
-    ] {
-        let fixture = Fixture::new();
-        fixture
-            .engine
-            .data()
-            .fault(request(1).always(), lie.clone());
-        let run = fixture.command().run();
-        let protocol = Some(Exit::SourceProtocol.code().into());
-        assert_eq!(run.code(), protocol, "{lie:?}: {}", run.output());
-        fixture.ended(&run, Exit::SourceProtocol);
-    }
-}
-
-#[test]
 fn a_daemon_that_fails_is_given_time() {
-    let fixture = Fixture::new();
-    let server = fixture.engine.data();
+    let fixture = start();
+    let server = fixture.source.data();
     server.fault(request(0), Fault::retry_after(503, 1));
     server.fault(request(1), Fault::status(500));
     server.fault(
@@ -104,20 +48,9 @@ fn a_daemon_that_fails_is_given_time() {
 }
 
 #[test]
-fn a_daemon_that_stays_busy_exhausts_the_retry_budget() {
-    let fixture = Fixture::new();
-    fixture
-        .engine
-        .data()
-        .fault(request(1).always(), Fault::status(503));
-    let command = fixture.command().flag("no-progress-timeout", "2s");
-    fixture.fails_with(&command, Exit::SourceUnavailable, &["503"]);
-}
-
-#[test]
 fn extents_that_take_long_and_extents_that_are_cut() {
-    let fixture = Fixture::new();
-    let server = fixture.engine.data();
+    let fixture = start();
+    let server = fixture.source.data();
     let gate = Gate::new();
     let extents = || When::path(IMAGES).method("GET");
     server.fault(extents(), Fault::cut(20, Cut::Orderly));
@@ -142,10 +75,10 @@ fn extents_that_lie() {
         "not json",
         "[]",
     ] {
-        let fixture = Fixture::new();
+        let fixture = start();
         let answer = Reply::bytes(200, extents).header("Content-Type", "application/json");
         let when = When::path(IMAGES).method("GET").always();
-        fixture.engine.data().fault(when, Fault::Answer(answer));
+        fixture.source.data().fault(when, Fault::Answer(answer));
         let run = fixture.command().run();
         let protocol = Some(Exit::SourceProtocol.code().into());
         assert_eq!(run.code(), protocol, "{extents}: {}", run.output());
@@ -160,8 +93,8 @@ fn old_daemons() {
         (Some(serde_json::json!({"features": []})), false),
         (Some(serde_json::json!({"features": ["extents"]})), true),
     ] {
-        let fixture = Fixture::new();
-        fixture.engine.change(|knobs| {
+        let fixture = start();
+        fixture.source.change(|knobs| {
             knobs.options = options;
             knobs.extents = extents;
         });
@@ -174,7 +107,7 @@ fn old_daemons() {
 
 #[test]
 fn a_checksum_of_the_daemon_that_is_right_and_one_that_is_wrong() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let full = || fixture.command().flag("verify", "full");
     let verified = fixture.copies_with(&full()).verified.unwrap();
     assert!(
@@ -182,7 +115,7 @@ fn a_checksum_of_the_daemon_that_is_right_and_one_that_is_wrong() {
         "{verified}"
     );
     fixture
-        .engine
+        .source
         .change(|knobs| knobs.checksum = Some("ab".repeat(32)));
     let wrong = "ab".repeat(32);
     fixture.fails_with(&full().arg("--force"), Exit::HashMismatch, &[&wrong]);
@@ -190,9 +123,9 @@ fn a_checksum_of_the_daemon_that_is_right_and_one_that_is_wrong() {
 
 #[test]
 fn corrupt_bytes_do_not_pass_the_checksum() {
-    let fixture = Fixture::new();
+    let fixture = start();
     fixture
-        .engine
+        .source
         .data()
         .fault(request(0).always(), Fault::Corrupt(13_000_000));
     let full = fixture.command().flag("verify", "full");
@@ -206,8 +139,8 @@ fn corrupt_bytes_do_not_pass_the_checksum() {
 #[test]
 fn a_checksum_that_cannot_be_had_is_no_success() {
     for status in [403, 404] {
-        let fixture = Fixture::new();
-        let server = fixture.engine.data();
+        let fixture = start();
+        let server = fixture.source.data();
         let data = fixture.disk.object();
         // The last GET of a run is the checksum's; the data is served as ever.
         server.route(IMAGES, move |request| match request.method.as_str() {
@@ -222,44 +155,4 @@ fn a_checksum_that_cannot_be_had_is_no_success() {
         assert_ne!(run.code(), Some(0), "{status}: {}", run.output());
         assert!(run.output().contains("checksum"), "{}", run.output());
     }
-}
-
-#[test]
-fn a_daemon_that_is_gone_for_a_while() {
-    let fixture = Fixture::new();
-    let server = fixture.engine.data();
-    let gate = Gate::new();
-    server.fault(request(1), Fault::stall(10, &gate));
-    let running = fixture.command().flag("log-level", "debug").spawn();
-    server.wait_for_held(1);
-    server.refuse();
-    server.drop_connections();
-    gate.open();
-    running.wait_for_line("refused");
-    server.listen();
-    fixture.has_copied(&running.wait());
-}
-
-#[test]
-fn a_full_file_system() {
-    let fixture = Fixture::new();
-    let volume = Volume::ext4(8 << 20);
-    let command = fixture.command_to(&volume.path("disk.img"));
-    fixture.fails_with(&command, Exit::TargetFull, &[]);
-}
-
-#[test]
-fn every_fault_at_once_on_several_connections() {
-    let fixture = Fixture::new();
-    let server = fixture.engine.data();
-    server.fault(request(0), Fault::cut(77, Cut::Fin));
-    server.fault(request(1), Fault::cut(1_048_576, Cut::Reset));
-    server.fault(request(2), Fault::status(502));
-    server.fault(request(3), Fault::NoAnswer(Cut::Orderly));
-    server.fault(request(4), Fault::Close);
-    server.fault(request(5), Fault::Chunked(10_000));
-    let command = fixture
-        .command_to(&fixture.target())
-        .flag("connections", "4");
-    fixture.copies_with(&command);
 }

@@ -3,12 +3,12 @@
 use contract::Exit;
 use serde_json::json;
 use testkit::{
-    Cut, Fault, Gate, Object, Reply, When,
+    Cut, Fault, Gate, Reply, When,
     fake::engine::{TOKEN, TRANSFERS},
     process::Signal,
 };
 
-use crate::fixture::{Fixture, request};
+use crate::fixture::{request, start};
 
 fn fault(status: u16, detail: &str) -> Fault {
     let body = json!({"reason": "Operation Failed", "detail": detail});
@@ -17,39 +17,39 @@ fn fault(status: u16, detail: &str) -> Fault {
 
 #[test]
 fn a_session_that_ends_midway_is_renewed() {
-    let fixture = Fixture::new();
-    let server = fixture.engine.data();
+    let fixture = start();
+    let server = fixture.source.data();
     let gate = Gate::new();
     server.fault(request(1), Fault::stall(100, &gate));
     let running = fixture.command().spawn();
     server.wait_for_held(1);
-    fixture.engine.expire_tokens();
+    fixture.source.expire_tokens();
     gate.open();
     fixture.has_copied(&running.wait());
 }
 
 #[test]
 fn a_wrong_password_ends_at_once() {
-    let fixture = Fixture::new();
+    let fixture = start();
     let command = fixture.command().env("password", "wrong");
     fixture.fails_with(&command, Exit::Credentials, &[]);
-    let requests = fixture.engine.api().requests();
+    let requests = fixture.source.api().requests();
     assert_eq!(requests.iter().filter(|it| it.path() == TOKEN).count(), 1);
 }
 
 #[test]
 fn phases_that_take_their_time() {
-    let fixture = Fixture::new();
+    let fixture = start();
     fixture
-        .engine
+        .source
         .change(|knobs| knobs.first_phases = vec!["initializing", "initializing"]);
     fixture.copies();
 }
 
 #[test]
 fn a_locked_disk_is_waited_for() {
-    let fixture = Fixture::new();
-    let api = fixture.engine.api();
+    let fixture = start();
+    let api = fixture.source.api();
     let locked = "[Cannot transfer Virtual Disk: The following disks are locked: disk1. Please try \
                   again in a few minutes.]";
     api.fault(
@@ -61,26 +61,13 @@ fn a_locked_disk_is_waited_for() {
 
 #[test]
 fn a_disk_that_stays_locked() {
-    let fixture = Fixture::new();
+    let fixture = start();
     fixture
-        .engine
+        .source
         .change(|knobs| "locked".clone_into(&mut knobs.disk_status));
     let command = fixture.command().flag("locked-wait", "1s");
     fixture.fails_with(&command, Exit::SourceBusy, &["locked"]);
-    assert!(fixture.engine.data().requests().is_empty());
-}
-
-#[test]
-fn an_answer_without_end_does_not_fill_the_memory() {
-    let fixture = Fixture::new();
-    let endless = Object::new(1 << 40, |_, buffer| buffer.fill(b' '));
-    let disks = "/ovirt-engine/api/disks";
-    fixture.engine.api().route(disks, move |request| {
-        Reply::object(request, &endless).fault(Fault::UntilClose)
-    });
-    let run = fixture.command().run();
-    fixture.ended(&run, Exit::SourceProtocol);
-    assert!(run.peak_rss < 100 << 20, "{} bytes", run.peak_rss);
+    assert!(fixture.source.data().requests().is_empty());
 }
 
 #[test]
@@ -102,9 +89,9 @@ fn refusals_end_it_in_the_engines_own_words() {
             Exit::SourceUnusable,
         ),
     ] {
-        let fixture = Fixture::new();
+        let fixture = start();
         let when = When::path(TRANSFERS).method("POST").always();
-        fixture.engine.api().fault(when, fault(status, detail));
+        fixture.source.api().fault(when, fault(status, detail));
         let run = fixture.command().run();
         assert_eq!(
             run.code(),
@@ -119,8 +106,8 @@ fn refusals_end_it_in_the_engines_own_words() {
 
 #[test]
 fn a_creation_whose_answer_is_lost_is_not_repeated_blindly() {
-    let fixture = Fixture::new();
-    let api = fixture.engine.api();
+    let fixture = start();
+    let api = fixture.source.api();
     api.fault(
         When::path(TRANSFERS).method("POST"),
         Fault::NoAnswer(Cut::Reset),
@@ -128,22 +115,22 @@ fn a_creation_whose_answer_is_lost_is_not_repeated_blindly() {
     let run = fixture.command().run();
     fixture.ended(&run, Exit::Success);
     fixture.disk.assert_on(&fixture.target());
-    assert_eq!(fixture.engine.transfers().0, 1, "{}", run.output());
+    assert_eq!(fixture.source.transfers().0, 1, "{}", run.output());
 }
 
 #[test]
 fn a_transfer_that_the_engine_cancels_is_replaced_and_the_copy_starts_over() {
-    let fixture = Fixture::new();
-    let server = fixture.engine.data();
+    let fixture = start();
+    let server = fixture.source.data();
     let gate = Gate::new();
     server.fault(request(2), Fault::stall(100, &gate));
     let running = fixture.command().spawn();
     server.wait_for_held(1);
-    fixture.engine.cancel_by_system();
+    fixture.source.cancel_by_system();
     server.drop_connections();
     gate.open();
     fixture.has_copied(&running.wait());
-    assert_eq!(fixture.engine.transfers(), (2, 0));
+    assert_eq!(fixture.source.transfers(), (2, 0));
     let restarts = fixture
         .ranges()
         .iter()
@@ -160,51 +147,51 @@ fn a_transfer_that_is_paused_or_vanishes_is_replaced() {
         testkit::fake::Engine::forget_transfers,
     ];
     for event in events {
-        let fixture = Fixture::new();
-        let server = fixture.engine.data();
+        let fixture = start();
+        let server = fixture.source.data();
         let gate = Gate::new();
         server.fault(request(2), Fault::stall(100, &gate));
         let running = fixture.command().spawn();
         server.wait_for_held(1);
-        event(&fixture.engine);
+        event(&fixture.source);
         server.drop_connections();
         gate.open();
         fixture.has_copied(&running.wait());
-        assert_eq!(fixture.engine.transfers(), (2, 0));
+        assert_eq!(fixture.source.transfers(), (2, 0));
     }
 }
 
 #[test]
 fn a_transfer_that_the_engine_finalizes_by_itself_is_a_success() {
-    let fixture = Fixture::new();
-    fixture.engine.change(|knobs| knobs.auto_finalize = true);
+    let fixture = start();
+    fixture.source.change(|knobs| knobs.auto_finalize = true);
     let run = fixture.command().run();
     fixture.ended(&run, Exit::Success);
     fixture.disk.assert_on(&fixture.target());
-    assert_eq!(fixture.engine.transfers().0, 1);
+    assert_eq!(fixture.source.transfers().0, 1);
 }
 
 #[test]
 fn a_signal_while_the_creation_is_under_way() {
-    let fixture = Fixture::new();
-    let api = fixture.engine.api();
+    let fixture = start();
+    let api = fixture.source.api();
     let gate = Gate::new();
     let create = When::path(TRANSFERS).method("POST");
     api.fault(create, Fault::HoldHead(gate.clone()));
     let running = fixture.command().spawn();
     api.wait_for_held(1);
-    assert_eq!(fixture.engine.transfers(), (1, 1));
+    assert_eq!(fixture.source.transfers(), (1, 1));
     running.signal(Signal::TERM);
     gate.open();
     fixture.ended(&running.wait(), Exit::Terminated);
-    assert!(fixture.asked_for("cancel"));
+    assert!(fixture.source.asked_for("cancel"));
 }
 
 #[test]
 fn an_engine_that_restarts_when_the_copy_is_done() {
-    let fixture = Fixture::new();
-    let api = fixture.engine.api();
-    let server = fixture.engine.data();
+    let fixture = start();
+    let api = fixture.source.api();
+    let server = fixture.source.data();
     let gate = Gate::new();
     server.fault(request(1), Fault::stall(100, &gate));
     let running = fixture.command().spawn();
@@ -221,26 +208,26 @@ fn a_signal_ends_the_transfer() {
         (Signal::TERM, Exit::Terminated),
         (Signal::INT, Exit::Interrupted),
     ] {
-        let fixture = Fixture::new();
-        let server = fixture.engine.data();
+        let fixture = start();
+        let server = fixture.source.data();
         server.fault(request(1), Fault::stall(100, &Gate::new()));
         let running = fixture.command().spawn();
         server.wait_for_held(1);
-        assert_eq!(fixture.engine.transfers(), (1, 1));
+        assert_eq!(fixture.source.transfers(), (1, 1));
         running.signal(signal);
         fixture.ended(&running.wait(), exit);
-        assert!(fixture.asked_for("cancel") || fixture.asked_for("finalize"));
+        assert!(fixture.source.asked_for("cancel") || fixture.source.asked_for("finalize"));
     }
 }
 
 #[test]
 fn a_signal_while_the_disk_is_locked() {
-    let fixture = Fixture::new();
+    let fixture = start();
     fixture
-        .engine
+        .source
         .change(|knobs| "locked".clone_into(&mut knobs.disk_status));
     let running = fixture.command().spawn();
-    fixture.engine.api().wait_for_request("a try", |request| {
+    fixture.source.api().wait_for_request("a try", |request| {
         request.path() == TRANSFERS && request.method == "POST"
     });
     running.signal(Signal::TERM);

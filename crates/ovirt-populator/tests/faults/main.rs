@@ -12,3 +12,5 @@ mod data;
 mod engine;
 mod fixture;
 mod tls;
+
+testkit::mover_scenarios!(fixture::start);

@@ -178,6 +178,14 @@ impl Engine {
         (state.made, open)
     }
 
+    /// Whether the engine was asked to end a transfer in this way.
+    pub fn asked_for(&self, action: &str) -> bool {
+        let requests = self.api.requests();
+        requests
+            .iter()
+            .any(|request| request.path().ends_with(action))
+    }
+
     /// The requests for the disk's data.
     pub fn data_requests(&self) -> Vec<Request> {
         let mut requests = self.data.requests();
