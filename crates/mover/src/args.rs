@@ -233,16 +233,16 @@ pub enum Verify {
     Auto,
     /// Everything the source can state, also what it must read the disk for.
     Full,
-    /// Nothing.
+    /// No digest is compared.
     Off,
 }
 
-/// On or off.
+/// Value of a flag that is `on` or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// On.
+    /// The feature is used.
     On,
-    /// Off.
+    /// The feature is not used.
     Off,
 }
 
@@ -258,9 +258,9 @@ pub enum Check {
 /// Value of `--metrics-address`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricsAddress {
-    /// No metrics.
+    /// Metrics are not served.
     Off,
-    /// At this address.
+    /// Metrics are served at this address.
     At(SocketAddr),
 }
 

@@ -21,9 +21,9 @@ pub struct Context {
     /// How to reach servers: trust from the secrets, proxies from the environment, time limits and
     /// user agent.
     pub settings: net::Settings,
-    /// Credentials.
+    /// Keys of the secret.
     pub secrets: Arc<Secrets>,
-    /// Time.
+    /// Clock of retries and of the copy engine.
     pub clock: Arc<dyn Clock>,
     /// Cancelled when the run is asked to stop. Blocking calls take it; see [`Context::stop`] for
     /// what an asynchronous job waits on.
@@ -42,7 +42,7 @@ pub struct Context {
     pub no_progress_timeout: Duration,
     /// A controller started the process (`--cr-name` was given).
     pub started_by_controller: bool,
-    /// Of the jitter. Not the process id, which is 1 in every container.
+    /// Seed of the jitter. Not the process id, which is 1 in every container.
     seed: u64,
     target: PathBuf,
     overwrite: sink::Overwrite,
@@ -225,7 +225,7 @@ pub struct Stop {
     asked: watch::Receiver<Option<Instant>>,
 }
 
-/// Pulls a [`Stop`].
+/// Asks for the end of the run, which every clone of its [`Stop`] sees.
 #[derive(Debug)]
 pub struct StopHandle {
     cancel: Cancel,

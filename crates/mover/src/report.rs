@@ -54,7 +54,7 @@ struct Said {
     percent: f64,
 }
 
-/// One line.
+/// The values of one progress line.
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
     snapshot: Snapshot,

@@ -43,7 +43,7 @@ const OWN_CRATES: [&str; 4] = ["mover", "net", "runtime", "transfer"];
 pub struct Program {
     /// Name of the binary, such as `ovirt-populator`; with underscores, of its crate.
     pub name: &'static str,
-    /// Its version.
+    /// Version of the binary.
     pub version: &'static str,
     /// Name of its progress metric.
     pub progress_metric: &'static str,

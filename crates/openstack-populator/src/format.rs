@@ -83,7 +83,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// Offset, bytes, format.
+/// Offset of the signature, its bytes, and the format that it marks.
 const SIGNATURES: [(usize, &[u8], Format); 14] = [
     (0, b"QFI\xfb", Format::Qcow2),
     (0, b"QED\0", Format::Qed),

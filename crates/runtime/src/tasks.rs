@@ -12,13 +12,13 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks.
+    /// A set without tasks.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a task.
+    /// Starts a task under a name that reports of its panic use.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let handle = self.set.spawn(task);
         self.names.insert(handle.id(), name);

@@ -21,7 +21,7 @@ pub(super) enum Mapping {
     Unreadable,
     /// The server's first disk is there.
     Disk {
-        /// Where.
+        /// The object of Cinder that holds it.
         place: Place,
         /// How many other places the property names.
         others: usize,

@@ -11,12 +11,12 @@ use crate::path;
 /// Which of a service's endpoints to use: the secret's `availability`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Availability {
-    /// For everybody; also when the key is empty.
+    /// Endpoints for every client; also when the key is empty.
     #[default]
     Public,
-    /// From inside the cloud.
+    /// Endpoints inside the cloud.
     Internal,
-    /// For administrators.
+    /// Endpoints for administrators.
     Admin,
 }
 

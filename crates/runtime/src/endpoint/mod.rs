@@ -20,10 +20,10 @@ use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, time};
 
-/// What clients speak.
+/// Whether clients speak HTTP or HTTPS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// HTTP.
+    /// HTTP without TLS.
     Plain,
     /// HTTPS with a self-signed certificate that is made in memory and dies with the process.
     Tls {
@@ -94,7 +94,7 @@ impl Endpoint {
         self
     }
 
-    /// Where it listens.
+    /// The address and the port that the kernel gave.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
