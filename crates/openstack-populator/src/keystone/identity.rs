@@ -80,6 +80,8 @@ mod tests {
                 "http://[fd00::1]:5000/v3/auth/tokens",
             ),
             ("https://cloud/vault", "https://cloud/vault/v3/auth/tokens"),
+            ("https://cloud/v", "https://cloud/v/v3/auth/tokens"),
+            ("https://ks:5000/v3?a=b#c", "https://ks:5000/v3/auth/tokens"),
         ] {
             assert_eq!(auth_url(typed).unwrap().as_str(), expected, "{typed}");
         }
