@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "populator-controller",
         &["population", "populator-api", "contract", "runtime"],
     ),
-    ("testkit", &[]),
+    ("testkit", &["contract"]),
     ("suite", &["testkit", "contract"]),
     ("e2e", &["populator-api", "suite", "testkit"]),
     ("xtask", &["populator-api"]),

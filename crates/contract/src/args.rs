@@ -41,8 +41,10 @@ pub mod flag {
     /// Whether zero blocks inside data become holes: `on` or `off`.
     pub const DETECT_ZEROES: &str = "detect-zeroes";
     /// Longest time without a byte from the source before the run gives up.
+    pub const NO_PROGRESS_TIMEOUT: &str = "no-progress-timeout";
+    /// Former name of [`NO_PROGRESS_TIMEOUT`], an alias that `--help` hides.
     pub const PATIENCE: &str = "patience";
-    /// Longest time without a byte on one connection before it is made anew.
+    /// Longest time without a byte on one connection before it is replaced.
     pub const STALL_TIMEOUT: &str = "stall-timeout";
     /// `text` or `json`.
     pub const LOG_FORMAT: &str = "log-format";
@@ -68,7 +70,8 @@ pub mod secret {
     pub const PASSWORD: &str = "password";
     /// PEM bundle of certificate authorities that replaces the system's.
     pub const CACERT: &str = "cacert";
-    /// The same as [`CACERT`] in secrets of type TLS; `envFrom` drops keys with a dot, files do not.
+    /// The same as [`CACERT`] in secrets of type TLS; `envFrom` drops keys with a dot, files do
+    /// not.
     pub const CA_CRT: &str = "ca.crt";
     /// `true`, `1`, `false`, `0` in any case; empty or absent means false.
     pub const INSECURE_SKIP_VERIFY: &str = "insecureSkipVerify";

@@ -57,12 +57,12 @@ pub enum Exit {
     Terminated = 143,
 }
 
-/// Whether a new attempt can end differently without anybody changing anything.
+/// Whether a new attempt can end differently although nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
     /// A new attempt may succeed.
     Useful,
-    /// The same will happen again until somebody acts.
+    /// A new attempt ends in the same way until a user changes something.
     Pointless,
 }
 

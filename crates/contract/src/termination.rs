@@ -9,7 +9,7 @@ use crate::Exit;
 
 /// Limit of Kubernetes for one container's message, in bytes.
 pub const MAX_BYTES: usize = 4096;
-/// Where Kubernetes looks for the message unless told otherwise.
+/// Where Kubernetes reads the message from, unless the container names another path.
 pub const DEFAULT_PATH: &str = "/dev/termination-log";
 /// Version of the layout. Readers take any message whose version they know and ignore unknown keys.
 pub const VERSION: u32 = 1;

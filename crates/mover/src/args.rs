@@ -1,16 +1,14 @@
 //! The arguments that both movers take, in groups. Names come from [`contract::args`].
 
 use std::{
-    ffi::OsString,
-    net::{Ipv6Addr, SocketAddr},
-    num::NonZeroUsize,
-    path::PathBuf,
-    process::ExitCode,
+    ffi::OsString, net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode,
     time::Duration,
 };
 
 use clap::{ArgAction, Args, Parser, ValueEnum, builder::RangedU64ValueParser};
 use contract::{Exit, Termination, args::flag, termination};
+use runtime::{args, logging::Format};
+use tracing::Level;
 
 use crate::{duration, shell};
 
@@ -78,9 +76,9 @@ impl Arguments {
 
     /// How log lines look.
     #[must_use]
-    pub fn log_format(&self) -> LogFormat {
+    pub fn log_format(&self) -> Format {
         if self.run.json {
-            LogFormat::Json
+            Format::Json
         } else {
             self.run.log_format
         }
@@ -88,11 +86,11 @@ impl Arguments {
 
     /// How much is logged: the flag's level, raised by `-v` (debug) and `-vv` (trace).
     #[must_use]
-    pub fn log_level(&self) -> LogLevel {
+    pub fn log_level(&self) -> Level {
         let raised = match self.run.verbose {
-            0 => LogLevel::Error,
-            1 => LogLevel::Debug,
-            _ => LogLevel::Trace,
+            0 => Level::ERROR,
+            1 => Level::DEBUG,
+            _ => Level::TRACE,
         };
         self.run.log_level.max(raised)
     }
@@ -135,10 +133,11 @@ pub struct TransferArguments {
     pub detect_zeroes: Switch,
 
     /// Give up after this long without a byte from the source
-    #[arg(long = flag::PATIENCE, value_name = "DURATION", default_value = "10m", value_parser = at_least_a_second)]
-    pub patience: Duration,
+    #[arg(long = flag::NO_PROGRESS_TIMEOUT, alias = flag::PATIENCE, value_name = "DURATION", default_value = "10m",
+          value_parser = at_least_a_second)]
+    pub no_progress_timeout: Duration,
 
-    /// Make a connection anew after this long without a byte on it
+    /// Replace a connection after this long without a byte on it
     #[arg(long = flag::STALL_TIMEOUT, value_name = "DURATION", default_value = "30s", value_parser = at_least_a_second)]
     pub stall_timeout: Duration,
 }
@@ -172,15 +171,16 @@ pub struct RunArguments {
 
     /// Form of the log lines: text or json
     #[arg(long = flag::LOG_FORMAT, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
-    log_format: LogFormat,
+    log_format: Format,
 
     /// Short for --log-format=json
     #[arg(long = flag::JSON)]
     json: bool,
 
     /// Lowest level that is logged: error, warn, info, debug or trace
-    #[arg(long = flag::LOG_LEVEL, value_name = "LEVEL", default_value = "info", hide_possible_values = true)]
-    log_level: LogLevel,
+    #[arg(long = flag::LOG_LEVEL, value_name = "LEVEL", default_value = "info", hide_possible_values = true,
+          value_parser = args::log_level())]
+    log_level: Level,
 
     /// Log more: -v debug, -vv trace
     #[arg(short = 'v', action = ArgAction::Count)]
@@ -233,16 +233,16 @@ pub enum Verify {
     Auto,
     /// Everything the source can state, also what it must read the disk for.
     Full,
-    /// Nothing.
+    /// No digest is compared.
     Off,
 }
 
-/// On or off.
+/// Value of a flag that is `on` or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// On.
+    /// The feature is used.
     On,
-    /// Off.
+    /// The feature is not used.
     Off,
 }
 
@@ -255,36 +255,12 @@ pub enum Check {
     Transfer,
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// Lowest level that is logged; ordered from little to much.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum LogLevel {
-    /// Failures.
-    Error,
-    /// What somebody should look at.
-    Warn,
-    /// What happens.
-    Info,
-    /// How it happens.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
 /// Value of `--metrics-address`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricsAddress {
-    /// No metrics.
+    /// Metrics are not served.
     Off,
-    /// At this address.
+    /// Metrics are served at this address.
     At(SocketAddr),
 }
 
@@ -296,7 +272,7 @@ pub enum MetricsAddress {
 pub fn parse<P: Parser>() -> Result<P, ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     P::try_parse_from(&arguments).map_err(|error| {
-        // A closed standard error leaves nobody to tell.
+        // With standard error closed, the exit code has to do.
         let _ = error.print();
         if !error.use_stderr() {
             return Exit::Success.into();
@@ -345,18 +321,8 @@ fn parse_metrics_address(text: &str) -> Result<MetricsAddress, String> {
     if text == "off" {
         return Ok(MetricsAddress::Off);
     }
-    let address = match text.strip_prefix(':') {
-        Some(port) => port
-            .parse()
-            .ok()
-            .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
-        None => text.parse().ok(),
-    };
-    address.map(MetricsAddress::At).ok_or_else(|| {
-        format!(
-            "{text:?} is not an address; write for example :8443, [::]:8443, 127.0.0.1:8443, or off"
-        )
-    })
+    let address = args::address(text).map_err(|error| format!("{error}, or off"))?;
+    Ok(MetricsAddress::At(address))
 }
 
 #[cfg(test)]
@@ -386,15 +352,30 @@ mod tests {
         assert_eq!(arguments.transfer.connections().get(), 4);
         assert_eq!(arguments.transfer.verify, Verify::Auto);
         assert_eq!(arguments.transfer.detect_zeroes, Switch::On);
-        assert_eq!(arguments.transfer.patience, Duration::from_mins(10));
+        assert_eq!(
+            arguments.transfer.no_progress_timeout,
+            Duration::from_mins(10)
+        );
         assert_eq!(arguments.transfer.stall_timeout, Duration::from_secs(30));
         assert_eq!(arguments.run.metrics_linger, Duration::from_secs(10));
         assert_eq!(arguments.run.check, None);
-        assert_eq!(arguments.log_format(), LogFormat::Text);
-        assert_eq!(arguments.log_level(), LogLevel::Info);
+        assert_eq!(arguments.log_format(), Format::Text);
+        assert_eq!(arguments.log_level(), Level::INFO);
         assert_eq!(arguments.metrics_address(), None);
         assert_eq!(arguments.termination_log(), None);
         assert!(!arguments.started_by_controller() && !arguments.may_overwrite());
+    }
+
+    #[test]
+    fn the_former_name_of_a_flag_is_a_hidden_alias() {
+        use clap::CommandFactory;
+        let arguments = parse(&["--patience=7m"]).unwrap();
+        assert_eq!(
+            arguments.transfer.no_progress_timeout,
+            Duration::from_mins(7)
+        );
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("--no-progress-timeout") && !help.contains("--patience"));
     }
 
     #[test]
@@ -457,12 +438,12 @@ mod tests {
 
     #[test]
     fn logging() {
-        assert_eq!(parse(&["--json"]).unwrap().log_format(), LogFormat::Json);
+        assert_eq!(parse(&["--json"]).unwrap().log_format(), Format::Json);
         for (flags, level) in [
-            (&["--log-level=warn"][..], LogLevel::Warn),
-            (&["-v"], LogLevel::Debug),
-            (&["-vv"], LogLevel::Trace),
-            (&["-v", "--log-level=trace"], LogLevel::Trace),
+            (&["--log-level=warn"][..], Level::WARN),
+            (&["-v"], Level::DEBUG),
+            (&["-vv"], Level::TRACE),
+            (&["-v", "--log-level=trace"], Level::TRACE),
         ] {
             assert_eq!(parse(flags).unwrap().log_level(), level, "{flags:?}");
         }
@@ -474,7 +455,7 @@ mod tests {
             ("--connections=0", "1..=64"),
             ("--connections=65", "1..=64"),
             ("--verify=maybe", "[possible values: auto, full, off]"),
-            ("--patience=10", "ends without a unit"),
+            ("--no-progress-timeout=10", "ends without a unit"),
             ("--stall-timeout=10ms", "at least 1s"),
             ("--metrics-address=8443", "for example :8443"),
             ("--metrics-address=:99999", "for example :8443"),
@@ -504,7 +485,7 @@ mod tests {
     fn the_table_of_timers_is_right() {
         use testkit::timers::stated;
         let arguments = parse(&[]).unwrap();
-        assert_eq!(stated("patience"), [arguments.transfer.patience]);
+        assert_eq!(stated("patience"), [arguments.transfer.no_progress_timeout]);
         assert_eq!(stated("stall"), [arguments.transfer.stall_timeout]);
         assert_eq!(stated("linger"), [arguments.run.metrics_linger]);
     }

@@ -13,7 +13,7 @@ use net::{Cancel, Clock};
 use tokio::{sync::watch, time::Instant};
 use transfer::{Controls, Options, Progress, Report, Source, Verification, sink};
 
-use crate::{Arguments, Check, Environment, Failure, Secrets, Switch, Target, Verify};
+use crate::{Arguments, Check, Environment, Failure, Secrets, Switch, Target, Verify, retry};
 
 /// Controls of a job. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -21,14 +21,14 @@ pub struct Context {
     /// How to reach servers: trust from the secrets, proxies from the environment, time limits and
     /// user agent.
     pub settings: net::Settings,
-    /// Credentials.
+    /// Keys of the secret.
     pub secrets: Arc<Secrets>,
-    /// Time.
+    /// Clock of retries and of the copy engine.
     pub clock: Arc<dyn Clock>,
-    /// Pulled when the run is to end early. Blocking calls take it; see [`Context::stop`] for what
-    /// an asynchronous job waits on.
+    /// Cancelled when the run is asked to stop. Blocking calls take it; see [`Context::stop`] for
+    /// what an asynchronous job waits on.
     pub cancel: Cancel,
-    /// When and why the run is to end early.
+    /// Whether, and since when, the run is asked to stop.
     pub stop: Stop,
     /// Counters that the log and the metrics show.
     pub progress: Arc<Progress>,
@@ -39,10 +39,10 @@ pub struct Context {
     /// The user's limit of connections.
     pub connections: NonZeroUsize,
     /// Longest time without a byte from the source.
-    pub patience: Duration,
+    pub no_progress_timeout: Duration,
     /// A controller started the process (`--cr-name` was given).
     pub started_by_controller: bool,
-    /// Of the jitter. Not the process id, which is 1 in every container.
+    /// Seed of the jitter. Not the process id, which is 1 in every container.
     seed: u64,
     target: PathBuf,
     overwrite: sink::Overwrite,
@@ -50,7 +50,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context from arguments and environment; for tests, since [`crate::run`] makes the real one.
+    /// A context from arguments and environment; for tests, since [`crate::run`] makes the real
+    /// one.
     ///
     /// # Errors
     /// [`Exit::Configuration`] when secrets or proxies cannot be used.
@@ -82,7 +83,7 @@ impl Context {
             check: arguments.run.check,
             verify: arguments.transfer.verify,
             connections: arguments.transfer.connections(),
-            patience: arguments.transfer.patience,
+            no_progress_timeout: arguments.transfer.no_progress_timeout,
             started_by_controller: arguments.started_by_controller(),
             seed: RandomState::new().hash_one(arguments.owner_uid()),
             target: arguments.target.volume_path.clone(),
@@ -125,9 +126,9 @@ impl Context {
     /// Copies all of `source` to the target and syncs it, on a thread of its own.
     ///
     /// # Errors
-    /// The engine's; [`transfer::Kind::Lost`] is the caller's to heal, every other kind is the end.
-    /// [`transfer::Kind::Unusable`] for a source without bytes, before anything is written: the engine
-    /// has nothing to do then, and what was not copied would be called a copy.
+    /// The engine's; after [`transfer::Kind::Lost`] the caller may start over with a new source, every
+    /// other kind is final. [`transfer::Kind::Unusable`] for a source without bytes, before anything
+    /// is written: a copy of nothing would be reported as a success.
     pub async fn copy(
         &self,
         source: Arc<dyn Source>,
@@ -172,6 +173,24 @@ impl Context {
             .map_err(|error| Failure::new(Exit::Internal, format!("a worker failed: {error}")))
     }
 
+    /// Runs blocking code on a thread of its own, and retries it after transient errors, with
+    /// backoff, until the retry budget of the run is used up. `doing` completes the sentence
+    /// "cannot ...".
+    ///
+    /// # Errors
+    /// The first error that is not transient, [`transfer::Kind::Exhausted`] with the last error as
+    /// its cause, or [`transfer::Kind::Cancelled`].
+    pub async fn retry<T, F>(&self, doing: &'static str, code: F) -> Result<T, transfer::Error>
+    where
+        F: FnMut() -> Result<T, transfer::Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (policy, controls) = (self.options(Verification::None).retry, self.controls());
+        self.blocking(move || retry::retry(doing, &policy, &controls, code))
+            .await
+            .map_err(|failure| transfer::Error::new(transfer::Kind::Internal, failure.message()))?
+    }
+
     /// The engine's settings, with what is to be verified.
     #[must_use]
     pub fn options(&self, verification: Verification) -> Options {
@@ -180,7 +199,7 @@ impl Context {
             verification,
             detect_zeroes: self.detect_zeroes,
             retry: transfer::RetryPolicy {
-                no_progress_timeout: self.patience,
+                no_progress_timeout: self.no_progress_timeout,
                 ..transfer::RetryPolicy::default()
             },
             ..Options::default()
@@ -206,7 +225,7 @@ pub struct Stop {
     asked: watch::Receiver<Option<Instant>>,
 }
 
-/// Pulls a [`Stop`].
+/// Asks for the end of the run, which every clone of its [`Stop`] sees.
 #[derive(Debug)]
 pub struct StopHandle {
     cancel: Cancel,
@@ -244,7 +263,7 @@ impl Stop {
     pub async fn asked(&self) {
         let mut asked = self.asked.clone();
         if asked.wait_for(Option::is_some).await.is_err() {
-            // Nobody is left who could ask.
+            // The handle is gone, so a stop can no longer be asked for.
             std::future::pending::<()>().await;
         }
     }

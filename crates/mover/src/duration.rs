@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Parses a duration such as `30s`, `10m`, `1h30m`, `500ms` or `0`.
 ///
 /// Units are `ms`, `s`, `m`, `h` and `d`, each with a whole number before it. A bare number other
-/// than 0 is refused, since nobody can tell its unit.
+/// than 0 is refused, since its unit is not known.
 ///
 /// # Errors
 /// A sentence that says what is wrong and shows an example.

@@ -30,8 +30,8 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// The proxies that `http_proxy`, `https_proxy` and `no_proxy` name. As with curl, the lower-case
-    /// name wins over the upper-case one, which counts too.
+    /// The proxies that `http_proxy`, `https_proxy` and `no_proxy` name. As with curl, the
+    /// lower-case name wins over the upper-case one, which counts too.
     ///
     /// # Errors
     /// [`contract::Exit::Configuration`] when a proxy is not a URL.

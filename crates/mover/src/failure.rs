@@ -120,7 +120,7 @@ const fn of_net(kind: net::Kind) -> Exit {
     }
 }
 
-/// What somebody can do about it, in one sentence.
+/// What a user can do about it, in one sentence.
 pub(crate) const fn advice(exit: Exit) -> &'static str {
     match exit {
         Exit::Success => "",

@@ -23,15 +23,17 @@ mod environment;
 mod failure;
 mod metrics;
 mod report;
+mod retry;
 mod secrets;
 mod shell;
 mod target;
 
-pub use args::{Arguments, Check, LogFormat, LogLevel, MetricsAddress, Switch, Verify, parse};
+pub use args::{Arguments, Check, MetricsAddress, Switch, Verify, parse};
 pub use context::{Context, Stop, StopHandle};
 pub use duration::parse as parse_duration;
 pub use environment::Environment;
 pub use failure::Failure;
+pub use retry::PollBackoff;
 pub use secrets::Secrets;
 pub use shell::{Done, Program, run};
 pub use target::Target;

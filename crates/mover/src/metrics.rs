@@ -1,4 +1,4 @@
-//! The movers' metrics, read from the counters when somebody asks.
+//! The movers' metrics, read from the counters at each scrape.
 
 use std::{
     fmt,

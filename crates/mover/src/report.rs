@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
+use runtime::logging::Format;
 use tokio::time::{self, Instant, MissedTickBehavior};
 use transfer::{Phase, Rate, Snapshot};
 
-use crate::{LogFormat, duration, metrics::Shown};
+use crate::{duration, metrics::Shown};
 
-/// How often the counters are looked at.
+/// How often the counters are read.
 const TICK: Duration = Duration::from_secs(1);
 /// Before the first line: a short copy needs none.
 const FIRST: Duration = Duration::from_secs(2);
@@ -22,7 +23,7 @@ const SLOW_PACE: Duration = Duration::from_secs(30);
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Logs the progress for ever.
-pub(crate) async fn run(shown: Arc<Shown>, format: LogFormat) {
+pub(crate) async fn run(shown: Arc<Shown>, format: Format) {
     let start = Instant::now();
     let mut reporter = Reporter::default();
     let mut ticks = time::interval(TICK);
@@ -53,7 +54,7 @@ struct Said {
     percent: f64,
 }
 
-/// One line.
+/// The values of one progress line.
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
     snapshot: Snapshot,
@@ -116,10 +117,10 @@ impl Default for Reporter {
 }
 
 impl Line {
-    fn log(&self, format: LogFormat) {
+    fn log(&self, format: Format) {
         match format {
-            LogFormat::Text => tracing::info!("{}", self.text()),
-            LogFormat::Json => tracing::info!(
+            Format::Text => tracing::info!("{}", self.text()),
+            Format::Json => tracing::info!(
                 phase = self.snapshot.phase.name(),
                 percent = self.percent,
                 total_bytes = self.snapshot.total,
@@ -312,14 +313,11 @@ mod tests {
     }
 
     /// What is logged in 3 s at the start of a run.
-    async fn logged(format: LogFormat) -> String {
+    async fn logged(format: Format) -> String {
         let log = Log::default();
         let writer = log.clone();
         let settings = logging::Settings {
-            format: match format {
-                LogFormat::Text => logging::Format::Text,
-                LogFormat::Json => logging::Format::Json,
-            },
+            format,
             level: tracing::Level::INFO,
             own: &["mover"],
         };
@@ -335,11 +333,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn lines_are_for_people_or_for_programs() {
-        let text = logged(LogFormat::Text).await;
+        let text = logged(Format::Text).await;
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.ends_with(" INFO preparing\n"), "{text}");
 
-        let json: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json).await).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&logged(Format::Json).await).unwrap();
         assert_eq!(json["message"], "progress");
         assert_eq!(json["phase"], "preparing");
         assert_eq!(json["percent"], 0.0);

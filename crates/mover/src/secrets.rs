@@ -51,15 +51,12 @@ impl Secrets {
     /// # Errors
     /// [`Exit::Configuration`]; it names the key and where it was looked for.
     pub fn required(&self, key: &str) -> Result<SecretString, Failure> {
-        self.get(key).ok_or_else(|| self.missing(key))
-    }
-
-    /// The same for a key that is no secret.
-    ///
-    /// # Errors
-    /// As [`Secrets::required`].
-    pub fn required_text(&self, key: &str) -> Result<&str, Failure> {
-        self.text(key).ok_or_else(|| self.missing(key))
+        self.get(key).ok_or_else(|| {
+            Failure::new(
+                Exit::Configuration,
+                format!("the secret key {key} is missing or empty ({})", self.origin),
+            )
+        })
     }
 
     /// A yes or no: `true`, `1`, `false` or `0` in any case; empty or absent means no.
@@ -155,13 +152,6 @@ impl Secrets {
             values,
             origin: "environment".into(),
         }
-    }
-
-    fn missing(&self, key: &str) -> Failure {
-        Failure::new(
-            Exit::Configuration,
-            format!("the secret key {key} is missing or empty ({})", self.origin),
-        )
     }
 }
 

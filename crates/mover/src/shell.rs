@@ -10,24 +10,26 @@ use std::{
 
 use contract::{Exit, Termination};
 use net::SystemClock;
-use runtime::{Endpoint, Linger, Signal, Signals, Tasks, Transport, logging};
+use runtime::{
+    Endpoint, Linger, Signal, Signals, Tasks, Transport,
+    logging::{self, Format},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
     time::{self, Instant},
 };
-use tracing::Level;
 use transfer::{Digest, Phase};
 
 use crate::{
-    Arguments, Context, Environment, Failure, LogFormat, LogLevel, Stop, StopHandle, duration,
+    Arguments, Context, Environment, Failure, Stop, StopHandle, duration,
     failure::advice,
     metrics::{self, Shown},
     report,
 };
 
-/// After a signal, the process ends although the job has not: Kubernetes kills 30 s after SIGTERM,
-/// and what the job could not say by then is better said by us.
+/// After a signal, the process ends although the job has not: Kubernetes kills it 30 s after
+/// SIGTERM, and a process that is killed leaves no termination message.
 const LAST_MOMENT: Duration = Duration::from_secs(25);
 /// For answers under way at the very end; the endpoint itself takes 2 s.
 const GRACE: Duration = Duration::from_secs(3);
@@ -41,7 +43,7 @@ const OWN_CRATES: [&str; 4] = ["mover", "net", "runtime", "transfer"];
 pub struct Program {
     /// Name of the binary, such as `ovirt-populator`; with underscores, of its crate.
     pub name: &'static str,
-    /// Its version.
+    /// Version of the binary.
     pub version: &'static str,
     /// Name of its progress metric.
     pub progress_metric: &'static str,
@@ -61,8 +63,8 @@ pub enum Done {
 
 /// Runs a job as a process: logging, metrics, signals, termination message, exit code.
 ///
-/// A signal pulls the job's [`crate::Stop`]; the job then has 20 s to leave the source tidy. What it
-/// returns after that is told, and the exit code is the signal's unless it still succeeds. After
+/// A signal pulls the job's [`crate::Stop`]; the job then has 20 s to release the source. The log
+/// reports what it returns, and the exit code is the signal's unless the job still succeeds. After
 /// 25 s the process ends anyway.
 pub fn run<J, F>(
     program: &Program,
@@ -89,12 +91,12 @@ where
             executor.shutdown_timeout(Duration::from_millis(100));
             exit
         }
-        Err(error) => run.tell(Err(Failure::from_error(Exit::Internal, &error))),
+        Err(error) => run.report(Err(Failure::from_error(Exit::Internal, &error))),
     };
     exit.into()
 }
 
-/// Writes the termination message; a failure to do so is only told.
+/// Writes the termination message; a failure to do so is only a warning.
 pub(crate) fn write_termination(path: &Path, mut message: Termination) {
     let encoded = |message: &Termination| serde_json::to_vec(message).unwrap_or_default();
     message.fit(|message| encoded(message).len());
@@ -123,7 +125,7 @@ impl Run<'_> {
         let mut tasks = Tasks::new();
         let mut controls = match self.controls(&mut tasks) {
             Ok(controls) => controls,
-            Err(failure) => return self.tell(Err(failure)),
+            Err(failure) => return self.report(Err(failure)),
         };
         let (handle, stop) = Stop::new();
         let result = match self.context(environment, stop) {
@@ -139,8 +141,8 @@ impl Run<'_> {
         if let Some(linger) = &controls.linger {
             linger.begin();
         }
-        // Told before the metrics linger: whoever is in a hurry need not wait.
-        let exit = self.tell(result);
+        // Before the metrics linger, so that the result is known without that wait.
+        let exit = self.report(result);
         if let Some(linger) = controls.linger.filter(|_| copied) {
             tokio::select! {
                 _ = linger.wait(self.arguments.run.metrics_linger) => {}
@@ -178,7 +180,7 @@ impl Run<'_> {
         tasks.spawn(
             METRICS_TASK,
             endpoint.serve(async {
-                // Dropping the sender is the sign.
+                // The sender is dropped to stop the endpoint.
                 let _ = stopped.await;
             }),
         );
@@ -228,8 +230,8 @@ impl Run<'_> {
         )
     }
 
-    /// Tells how it ended, in the log and in the termination message.
-    fn tell(&self, result: Result<Done, Failure>) -> Exit {
+    /// Reports how it ended, in the log and in the termination message.
+    fn report(&self, result: Result<Done, Failure>) -> Exit {
         let elapsed = self.start.elapsed();
         let snapshot = self.shown.progress.snapshot();
         let mut termination = match result {
@@ -256,8 +258,8 @@ impl Run<'_> {
                     },
                 );
                 match self.arguments.log_format() {
-                    LogFormat::Text => tracing::info!("{message}"),
-                    LogFormat::Json => tracing::info!(
+                    Format::Text => tracing::info!("{message}"),
+                    Format::Json => tracing::info!(
                         total_bytes = snapshot.total,
                         data_bytes = snapshot.data,
                         zero_bytes = snapshot.zero,
@@ -279,10 +281,10 @@ impl Run<'_> {
                 let cause = failure.message().trim_end_matches('.');
                 let message = format!("{cause}. {}", advice(exit));
                 match self.arguments.log_format() {
-                    LogFormat::Text => {
+                    Format::Text => {
                         tracing::error!("failed (exit code {}): {message}", exit.code());
                     }
-                    LogFormat::Json => tracing::error!(
+                    Format::Json => tracing::error!(
                         exit_code = exit.code(),
                         cause,
                         advice = advice(exit),
@@ -314,6 +316,10 @@ struct Beside {
 }
 
 /// Waits for the job's end, passing signals on to it.
+///
+/// The first signal asks the job to stop; later ones are only logged. A job that fails after a
+/// signal failed because of it, so the exit code is the signal's; one that still succeeds is a
+/// success, since its data is durable.
 async fn conduct(
     mut job: JoinSet<Result<Done, Failure>>,
     signals: &mut mpsc::Receiver<Signal>,
@@ -322,6 +328,7 @@ async fn conduct(
 ) -> Result<Done, Failure> {
     let mut asked: Option<(Signal, Instant)> = None;
     let result = loop {
+        // Counts from the first signal in every round, so that later signals do not extend it.
         let last_moment = async {
             match asked {
                 Some((_, since)) => time::sleep_until(since + LAST_MOMENT).await,
@@ -345,6 +352,7 @@ async fn conduct(
                 asked = Some((signal, Instant::now()));
                 stop.pull();
             }
+            // The job is left behind: blocking code that hangs in a system call cannot be aborted.
             () = last_moment => break Err(Failure::new(
                 Exit::Internal,
                 format!(
@@ -352,6 +360,7 @@ async fn conduct(
                     LAST_MOMENT.as_secs()
                 ),
             )),
+            // Metrics and progress only observe; a disk is copied without them too.
             (name, panic) = tasks.panicked() => {
                 tracing::error!("the task {name} has failed; going on without it: {panic}");
             }
@@ -380,17 +389,8 @@ fn start_logging(program: &Program, arguments: &Arguments) {
     let mut own = OWN_CRATES.to_vec();
     own.push(&program_crate);
     logging::init(&logging::Settings {
-        format: match arguments.log_format() {
-            LogFormat::Text => logging::Format::Text,
-            LogFormat::Json => logging::Format::Json,
-        },
-        level: match arguments.log_level() {
-            LogLevel::Error => Level::ERROR,
-            LogLevel::Warn => Level::WARN,
-            LogLevel::Info => Level::INFO,
-            LogLevel::Debug => Level::DEBUG,
-            LogLevel::Trace => Level::TRACE,
-        },
+        format: arguments.log_format(),
+        level: arguments.log_level(),
         own: &own,
     });
 }

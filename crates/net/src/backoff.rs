@@ -26,13 +26,16 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The delay after `failures` failures in a row.
-    pub fn delay(self, failures: u32, random: &mut fastrand::Rng) -> Duration {
+    /// The longest delay after `failures` failures in a row: it doubles with each.
+    #[must_use]
+    pub fn bound(self, failures: u32) -> Duration {
         let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
-        self.first
-            .saturating_mul(factor)
-            .min(self.longest)
-            .mul_f64(random.f64())
+        self.first.saturating_mul(factor).min(self.longest)
+    }
+
+    /// A random part of that bound, so that clients which failed together do not come back together.
+    pub fn delay(self, failures: u32, random: &mut fastrand::Rng) -> Duration {
+        self.bound(failures).mul_f64(random.f64())
     }
 }
 

@@ -3,18 +3,34 @@
 use std::fmt::Write as _;
 
 use http::{HeaderMap, StatusCode};
+use transfer::{Error, Kind};
 use url::Url;
 
-use crate::Kind;
+/// The error for a request that got no answer, after its retries; `what` states what is missing.
+pub(crate) fn unanswered(what: String, error: net::Error) -> Error {
+    let kind = match error.kind() {
+        net::Kind::Settings => Kind::Configuration,
+        net::Kind::Certificate | net::Kind::Tls => Kind::Tls,
+        net::Kind::Protocol | net::Kind::TooLarge | net::Kind::Redirect => Kind::Protocol,
+        net::Kind::Cancelled => Kind::Cancelled,
+        net::Kind::Resolve
+        | net::Kind::Connect
+        | net::Kind::Proxy
+        | net::Kind::Stalled
+        | net::Kind::Closed => Kind::Exhausted,
+    };
+    Error::with_source(kind, what, error)
+}
 
-/// The kind of a status that means nothing in particular to the caller.
+/// The kind of a status that means nothing in particular to the caller. The retries of the request
+/// are over, so what looks transient is [`Kind::Exhausted`].
 pub(crate) fn kind_of(status: StatusCode) -> Kind {
     match status {
         StatusCode::UNAUTHORIZED => Kind::Credentials,
         StatusCode::FORBIDDEN => Kind::Permission,
         StatusCode::NOT_FOUND | StatusCode::GONE => Kind::Missing,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Kind::Unavailable,
-        status if status.is_server_error() => Kind::Unavailable,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Kind::Exhausted,
+        status if status.is_server_error() => Kind::Exhausted,
         _ => Kind::Protocol,
     }
 }

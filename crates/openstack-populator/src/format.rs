@@ -1,11 +1,11 @@
 //! What a disk's first bytes say of its format.
 //!
 //! Glance takes any bytes under `disk_format: raw`, and a virtual machine that boots from a qcow2
-//! header does not boot. So the beginning of a raw image is looked at before anything is written.
+//! header does not boot. So the first bytes of a raw image are checked before anything is written.
 
 use std::fmt;
 
-/// How many bytes of the beginning are looked at.
+/// How many of the first bytes are checked.
 pub const HEAD: usize = 1024;
 
 /// A format that its first bytes give away.
@@ -19,7 +19,8 @@ pub enum Format {
     Vmdk,
     /// `Hyper-V`, second version.
     Vhdx,
-    /// `Hyper-V` and `Virtual PC`: a dynamic or differencing disk, which begins with a copy of its footer.
+    /// `Hyper-V` and `Virtual PC`: a dynamic or differencing disk, which begins with a copy of its
+    /// footer.
     Vhd,
     /// `VirtualBox`.
     Vdi,
@@ -38,7 +39,7 @@ pub enum Format {
 impl Format {
     /// The format that `head`, the first [`HEAD`] bytes or all that there are, gives away.
     ///
-    /// A fixed-size VHD is a raw disk with a footer, and cannot be told by its head.
+    /// A fixed-size VHD is a raw disk with a footer; its head does not show it.
     #[must_use]
     pub fn of(head: &[u8]) -> Option<Self> {
         let at = |offset: usize, magic: &[u8]| {
@@ -82,7 +83,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// Offset, bytes, format.
+/// Offset of the signature, its bytes, and the format that it marks.
 const SIGNATURES: [(usize, &[u8], Format); 14] = [
     (0, b"QFI\xfb", Format::Qcow2),
     (0, b"QED\0", Format::Qed),

@@ -1,4 +1,4 @@
-//! One run: prepare the source, look at it, copy it.
+//! One run: prepare the source, check it, copy it.
 //!
 //! An image needs no release: what holds it are connections, which end with the source.
 
@@ -12,16 +12,15 @@ use contract::{
 use mover::{Context, Done, Failure, Target, Verify};
 use net::Repeat;
 use transfer::{
-    Access, ByteRange, Source, Verification,
+    Access, ByteRange, Error, Kind, Source, Verification,
     source::{Authorization, HttpSource},
 };
 
 use crate::{
-    Error, Kind, Policy,
+    Policy,
     format::HEAD,
     glance::{Glance, Hash, Image, ImageId, stated_hash},
     keystone::{Availability, Credentials, Keystone, Session, auth_url},
-    perseverance::persevere,
 };
 
 /// Which image, and how it is taken.
@@ -53,11 +52,11 @@ pub async fn run(context: Context, arguments: SourceArguments) -> Result<Done, F
     plan.must_fit(&target)?;
     let source = plan.probe(&context).await?;
     if context.check.is_some() {
-        plan.tell(&target, source.access());
+        plan.log_summary(&target, source.access());
         return Ok(Done::Checked);
     }
 
-    plan.look_at_head(&context, Arc::clone(&source)).await?;
+    plan.check_head(&context, Arc::clone(&source)).await?;
     let report = context
         .copy(source, plan.verification.clone(), &target)
         .await
@@ -87,7 +86,7 @@ async fn plan(context: &Context, arguments: &SourceArguments) -> Result<Plan, Fa
     let url = auth_url(&arguments.endpoint)?;
     let availability: Availability = secrets.text(secret::AVAILABILITY).unwrap_or("").parse()?;
     let region = secrets.text(secret::REGION_NAME).map(str::trim);
-    let retry = Repeat::Idempotent(context.patience);
+    let retry = Repeat::Idempotent(context.no_progress_timeout);
     let rest = context.rest()?;
 
     let keystone = Keystone::new(rest.clone(), url, credentials);
@@ -151,23 +150,17 @@ impl Plan {
         let url = self.glance.data_url(&self.id);
         let authorization: Arc<dyn Authorization> = Arc::clone(&self.session) as _;
         let (bytes, connections) = (self.bytes, context.connections);
-        let (policy, controls) = (
-            context.options(Verification::None).retry,
-            context.controls(),
-        );
         let source = context
-            .blocking(move || {
-                persevere("open the image's data", &policy, &controls, || {
-                    HttpSource::probe(
-                        connector.clone(),
-                        url.clone(),
-                        Arc::clone(&authorization),
-                        bytes,
-                        connections,
-                    )
-                })
+            .retry("open the image's data", move || {
+                HttpSource::probe(
+                    connector.clone(),
+                    url.clone(),
+                    Arc::clone(&authorization),
+                    bytes,
+                    connections,
+                )
             })
-            .await?
+            .await
             .map_err(|error| self.glance.explain(&self.id, error))?;
         if source.access() == Access::Ordered {
             tracing::info!(
@@ -179,38 +172,28 @@ impl Plan {
     }
 
     /// Reads the beginning before anything is written.
-    async fn look_at_head(
-        &self,
-        context: &Context,
-        source: Arc<HttpSource>,
-    ) -> Result<(), Failure> {
+    async fn check_head(&self, context: &Context, source: Arc<HttpSource>) -> Result<(), Failure> {
         let length = usize::try_from(self.bytes).map_or(HEAD, |bytes| bytes.min(HEAD));
         if self.policy == Policy::Verbatim {
             return Ok(());
         }
-        let (policy, controls) = (
-            context.options(Verification::None).retry,
-            context.controls(),
-        );
         let cancel = context.cancel.clone();
         let head = context
-            .blocking(move || {
-                persevere("read the image's beginning", &policy, &controls, || {
-                    let mut head = vec![0; length];
-                    let mut reader = source.reader(&cancel)?;
-                    reader.begin(ByteRange::new(0, length as u64))?;
-                    reader.fill(&mut head).map_err(|(_, error)| error)?;
-                    Ok(head)
-                })
+            .retry("read the image's beginning", move || {
+                let mut head = vec![0; length];
+                let mut reader = source.reader(&cancel)?;
+                reader.begin(ByteRange::new(0, length as u64))?;
+                reader.fill(&mut head).map_err(|(_, error)| error)?;
+                Ok(head)
             })
-            .await?
+            .await
             .map_err(|error| self.glance.explain(&self.id, error))?;
         warn(self.policy.judge_head(&self.image, &head)?);
         Ok(())
     }
 
-    /// The summary of a preflight.
-    fn tell(&self, target: &Target, access: Access) {
+    /// Logs the summary of a preflight.
+    fn log_summary(&self, target: &Target, access: Access) {
         tracing::info!("check: {} accepts the credentials", self.keystone);
         tracing::info!(
             "check: {} has image {}: active, {} bytes, disk_format {}",
@@ -264,7 +247,7 @@ fn verification(verify: Verify, image: &Image) -> Result<Verification, Failure> 
     }
 }
 
-/// Ends early when the run is asked to end.
+/// Fails when the run is asked to stop.
 async fn stoppable<T>(
     context: &Context,
     work: impl Future<Output = Result<T, Failure>>,
@@ -294,10 +277,4 @@ fn no_catalog() -> Error {
             secret::PROJECT_DOMAIN_NAME
         ),
     )
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::from_error(error.kind().exit(), &error)
-    }
 }

@@ -11,15 +11,13 @@
 //! Everything that decides (which request a secret makes, which endpoint fits, whether an image may
 //! be copied, which hash it must have) is a function without I/O. [`run`] does the asking.
 
-mod admission;
 mod answer;
-mod error;
 pub mod format;
 pub mod glance;
+mod image_policy;
 mod job;
 pub mod keystone;
-mod perseverance;
+mod path;
 
-pub use admission::Policy;
-pub use error::{Error, Kind};
+pub use image_policy::Policy;
 pub use job::{SourceArguments, run};

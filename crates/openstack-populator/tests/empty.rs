@@ -189,7 +189,7 @@ fn rubbish_in_the_property_is_not_repeated() {
     }
 }
 
-/// The record says 5 bytes, the data says none. Patience ends what looks like an outage.
+/// The record says 5 bytes, the data says none. The retry budget ends what looks like an outage.
 #[test]
 fn data_that_is_empty_where_the_record_states_bytes() {
     let file = format!("/v2/images/{IMAGE}/file");
@@ -214,7 +214,10 @@ fn data_that_is_empty_where_the_record_states_bytes() {
         cloud
             .glance
             .fault(When::path(&file).always(), fault.clone());
-        for start_with in [&["--patience=1s"][..], &["--patience=1s", "--verbatim"]] {
+        for start_with in [
+            &["--no-progress-timeout=1s"][..],
+            &["--no-progress-timeout=1s", "--verbatim"],
+        ] {
             let folder = tempfile::tempdir().unwrap();
             let finished = start(&cloud, &folder.path().join("disk.img"), start_with);
             let exit = finished.code().and_then(Exit::from_code);

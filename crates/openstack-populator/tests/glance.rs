@@ -11,13 +11,11 @@ mod support;
 
 use http::HeaderMap;
 use net::Repeat;
-use openstack_populator::{
-    Error, Kind,
-    glance::{Glance, Image},
-};
+use openstack_populator::glance::{Glance, Image};
 use serde_json::json;
 use support::{Cloud, IMAGE, PASSWORD, assert_discreet, rest};
 use testkit::{Fault, Reply, Server, When};
+use transfer::{Error, Kind};
 
 async fn token(cloud: &Cloud) -> HeaderMap {
     let token = cloud
@@ -62,8 +60,8 @@ async fn refusals() {
         (410, Kind::Missing, "another project"),
         (300, Kind::Protocol, "300"),
         (204, Kind::Protocol, "204"),
-        (429, Kind::Unavailable, "429"),
-        (503, Kind::Unavailable, "503"),
+        (429, Kind::Exhausted, "429"),
+        (503, Kind::Exhausted, "503"),
     ] {
         let cloud = Cloud::new(&json!({}), vec![0; 5]);
         cloud.glance.fault(

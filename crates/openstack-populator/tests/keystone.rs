@@ -10,11 +10,12 @@
 mod support;
 
 use net::Repeat;
-use openstack_populator::{Kind, keystone::Availability};
+use openstack_populator::keystone::Availability;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use support::{APPLICATION_CREDENTIAL, Cloud, PASSWORD, TOKEN, assert_discreet};
 use testkit::{Fault, Reply, Server, When};
+use transfer::Kind;
 
 fn cloud() -> Cloud {
     Cloud::new(&json!({}), vec![1; 10])
@@ -70,9 +71,9 @@ async fn refusals() {
         (300, Kind::Configuration, "identity URL"),
         (409, Kind::Protocol, "409"),
         (204, Kind::Protocol, "204"),
-        (429, Kind::Unavailable, "429"),
-        (500, Kind::Unavailable, "500"),
-        (503, Kind::Unavailable, "503"),
+        (429, Kind::Exhausted, "429"),
+        (500, Kind::Exhausted, "500"),
+        (503, Kind::Exhausted, "503"),
     ] {
         for keys in [PASSWORD, TOKEN, APPLICATION_CREDENTIAL] {
             let cloud = cloud();
@@ -209,8 +210,8 @@ async fn a_lost_answer_is_asked_for_again() {
     cloud
         .keystone
         .fault(When::any().skip(1), Fault::status(502));
-    let patience = Repeat::Idempotent(std::time::Duration::from_mins(1));
-    cloud.client(PASSWORD).authenticate(patience).await.unwrap();
+    let retry = Repeat::Idempotent(std::time::Duration::from_mins(1));
+    cloud.client(PASSWORD).authenticate(retry).await.unwrap();
     assert_eq!(cloud.tokens_given(), 3);
 }
 
@@ -223,7 +224,7 @@ async fn nobody_at_home() {
         .authenticate(Repeat::Never)
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), Kind::Unavailable, "{}", error.chain());
+    assert_eq!(error.kind(), Kind::Exhausted, "{}", error.chain());
     assert!(
         error.chain().contains(&cloud.keystone.url("")),
         "{}",

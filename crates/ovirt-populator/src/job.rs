@@ -1,4 +1,4 @@
-//! One run: look at the disk and the target, then move the disk, then leave the engine tidy.
+//! One run: check the disk and the target, copy the disk, and end the session with the engine.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ pub struct SourceArguments {
     #[arg(long = flag::DISK_ID, value_name = "UUID")]
     pub disk_id: DiskId,
 
-    /// The engine ends the transfer, and unlocks the disk, after this long without a read; an outage
-    /// that is shorter costs nothing, one that is longer makes the copy start over
+    /// The engine ends the transfer, and unlocks the disk, after this long without a read; an
+    /// outage that is shorter costs nothing, one that is longer makes the copy start over
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = inactivity)]
     pub inactivity_timeout: Duration,
 
@@ -45,7 +45,7 @@ pub struct SourceArguments {
 pub async fn run(context: Context, arguments: SourceArguments) -> Result<Done, Failure> {
     let client = client(&context, &arguments)?;
     let done = job(&context, &arguments, &client).await;
-    // The answer matters to nobody; the time that is left after a signal does.
+    // The answer is not needed; the time that is left after a signal is.
     let _ = timeout(context.stop.time_left(), client.logout()).await;
     done
 }
@@ -115,7 +115,7 @@ fn client(context: &Context, arguments: &SourceArguments) -> Result<Client, Fail
         context.rest()?,
         address,
         credentials,
-        context.patience,
+        context.no_progress_timeout,
     ))
 }
 
@@ -176,7 +176,7 @@ async fn checked(
     );
     if check == Check::Transfer {
         tracing::info!("making and ending an image transfer, which locks the disk for a moment");
-        session.rehearse().await?;
+        session.dry_run().await?;
         tracing::info!("the imageio daemon can be reached and gives the disk's data");
     }
     Ok(Done::Checked)
@@ -194,13 +194,14 @@ fn timers(context: &Context, arguments: &SourceArguments) -> Timers {
     Timers {
         inactivity: arguments.inactivity_timeout,
         locked_wait: arguments.locked_wait,
-        patience: context.patience,
+        no_progress: context.no_progress_timeout,
         ..Timers::default()
     }
 }
 
-/// Three times the engine's sign of life ([`transfer::Options::keep_alive`], 20 s) is the least, so that
-/// one that comes late does not cost the transfer; a day is more than anybody waits for a disk.
+/// At least three keep-alives of the copy engine ([`transfer::Options::keep_alive`], 20 s), so that
+/// a late one does not cost the transfer; at most a day, longer than any outage that is worth a
+/// wait.
 fn inactivity(text: &str) -> Result<Duration, String> {
     let period = parse_duration(text)?;
     let whole = period.subsec_nanos() == 0;

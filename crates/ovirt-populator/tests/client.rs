@@ -21,7 +21,7 @@ const TOKEN: &str = "/ovirt-engine/sso/oauth/token";
 const LOGOUT: &str = "/ovirt-engine/services/sso-logout";
 const TRANSFERS: &str = "/ovirt-engine/api/imagetransfers";
 const DISK: &str = "6f2b5d0e-8d6c-4f0e-9a0c-3a1b5c7d9e01";
-const NO_PATIENCE: Duration = Duration::from_millis(10);
+const NO_RETRY: Duration = Duration::from_millis(10);
 
 /// An engine that gives the tokens `t0`, `t1` and so on, and knows nothing else yet.
 fn engine() -> Server {
@@ -36,7 +36,7 @@ fn engine() -> Server {
     Server::builder().route(TOKEN, token).start()
 }
 
-fn client_with(server: &Server, patience: Duration) -> Client {
+fn client_with(server: &Server, retry_budget: Duration) -> Client {
     let settings = Settings {
         trust: Trust::Insecure,
         proxies: Proxies::none(),
@@ -52,12 +52,12 @@ fn client_with(server: &Server, patience: Duration) -> Client {
         Rest::new(&settings).unwrap(),
         address,
         credentials,
-        patience,
+        retry_budget,
     )
 }
 
 fn client(server: &Server) -> Client {
-    client_with(server, NO_PATIENCE)
+    client_with(server, NO_RETRY)
 }
 
 fn id() -> DiskId {

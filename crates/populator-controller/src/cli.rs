@@ -1,14 +1,9 @@
 //! Arguments and environment: read here, once, and nowhere else.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    net::{Ipv6Addr, SocketAddr, ToSocketAddrs},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf};
 
-use clap::{Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
-use runtime::logging;
+use clap::{Parser, Subcommand, builder::RangedU64ValueParser};
+use runtime::{args, logging};
 use tracing::Level;
 
 use population::Settings;
@@ -43,7 +38,7 @@ struct Arguments {
 
     /// Serve metrics and health over HTTP at ADDRESS:PORT or :PORT; may be given several times
     /// [default: :8080 and :8081, where Forklift listens for its two kinds]
-    #[arg(long, alias = "http-endpoint", value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, alias = "http-endpoint", value_name = "ADDRESS", value_parser = args::address)]
     metrics_address: Vec<SocketAddr>,
 
     /// Most claims of one engine or identity service that are served at a time
@@ -63,37 +58,23 @@ struct Arguments {
         default_value = "text",
         hide_possible_values = true
     )]
-    log_format: LogFormat,
+    log_format: logging::Format,
 
     /// Lowest level that is logged: error, warn, info, debug or trace
     #[arg(
         long,
         value_name = "LEVEL",
         default_value = "info",
-        hide_possible_values = true
+        hide_possible_values = true,
+        value_parser = args::log_level()
     )]
-    log_level: LogLevel,
+    log_level: Level,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Subcommands {
     /// Print the definitions of both custom resources as YAML
     Crd,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
 }
 
 /// What the process is to do.
@@ -164,31 +145,22 @@ impl Command {
         settings.max_in_flight_per_source = arguments.max_in_flight_per_source;
         // klog's 4 is what it calls debug verbosity.
         let raised = if verbosity >= 4 {
-            LogLevel::Debug
+            Level::DEBUG
         } else {
-            LogLevel::Error
+            Level::ERROR
         };
         Ok(Self::Serve(Box::new(Options {
             kubeconfig: arguments.kubeconfig,
             master: arguments.master,
             metrics_path: arguments.metrics_path,
             metrics_addresses: if arguments.metrics_address.is_empty() {
-                [8080, 8081].map(any).to_vec()
+                [8080, 8081].map(args::all_addresses).to_vec()
             } else {
                 arguments.metrics_address
             },
             workers: arguments.max_workers,
-            log_format: match arguments.log_format {
-                LogFormat::Text => logging::Format::Text,
-                LogFormat::Json => logging::Format::Json,
-            },
-            log_level: match arguments.log_level.max(raised) {
-                LogLevel::Error => Level::ERROR,
-                LogLevel::Warn => Level::WARN,
-                LogLevel::Info => Level::INFO,
-                LogLevel::Debug => Level::DEBUG,
-                LogLevel::Trace => Level::TRACE,
-            },
+            log_format: arguments.log_format,
+            log_level: arguments.log_level.max(raised),
             settings,
             warnings,
             namespace: get("POD_NAMESPACE"),
@@ -275,22 +247,6 @@ fn without_klog(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>
         }
     }
     (kept, verbosity)
-}
-
-fn any(port: u16) -> SocketAddr {
-    (Ipv6Addr::UNSPECIFIED, port).into()
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
-        return Ok(any(port));
-    }
-    // A name, such as `localhost`, counts by its first IPv4 address, as in Go's `net.Listen`.
-    let mut all: Vec<SocketAddr> = text.to_socket_addrs().into_iter().flatten().collect();
-    all.sort_by_key(SocketAddr::is_ipv6);
-    all.first().copied().ok_or_else(|| {
-        "give ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080, or :PORT".to_owned()
-    })
 }
 
 fn metrics_path(text: &str) -> Result<String, String> {

@@ -12,7 +12,8 @@ const BLOCKING: usize = 16;
 
 /// An executor with timers, sockets and signals.
 ///
-/// Ending it by dropping waits for blocking code; use [`tokio::runtime::Runtime::shutdown_timeout`].
+/// Ending it by dropping waits for blocking code; use
+/// [`tokio::runtime::Runtime::shutdown_timeout`].
 pub fn build() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)

@@ -4,6 +4,7 @@
 //! `main` calls [`logging::init`] and [`crypto::install`] once; everything else is made and passed
 //! on like any other value.
 
+pub mod args;
 pub mod crypto;
 pub mod endpoint;
 pub mod executor;

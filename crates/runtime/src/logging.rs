@@ -11,7 +11,7 @@ use tracing_subscriber::{
 };
 
 /// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Time, level, sentence, fields.
     Text,
@@ -61,7 +61,7 @@ where
     let lines = match settings.format {
         Format::Text => lines
             .with_ansi(false)
-            // Where a line comes from is of use only to whoever reads the code beside it.
+            // Only a reader of the code needs the module that a line comes from.
             .with_target(settings.level >= Level::DEBUG)
             .boxed(),
         Format::Json => lines

@@ -9,12 +9,12 @@ use tokio::signal::unix::{self, SignalKind};
 pub enum Signal {
     /// SIGTERM: an orchestrator stops the process.
     Terminate,
-    /// SIGINT: somebody pressed Ctrl-C.
+    /// SIGINT: a user pressed Ctrl-C.
     Interrupt,
 }
 
 impl Signal {
-    /// The usual name.
+    /// The POSIX name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl Signals {
         })
     }
 
-    /// The next signal.
+    /// Waits for the next signal. Cancel safe.
     pub async fn next(&mut self) -> Signal {
         tokio::select! {
             Some(()) = self.terminate.recv() => Signal::Terminate,

@@ -1,4 +1,4 @@
-//! Tasks that somebody watches.
+//! Tasks whose panics are reported.
 
 use std::{collections::HashMap, future::Future, time::Duration};
 
@@ -12,13 +12,13 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks.
+    /// A set without tasks.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a task.
+    /// Starts a task under a name that reports of its panic use.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let handle = self.set.spawn(task);
         self.names.insert(handle.id(), name);
@@ -43,8 +43,8 @@ impl Tasks {
         }
     }
 
-    /// Waits until the task of this name has ended, at most for `grace`. What is left is aborted when
-    /// the set is dropped.
+    /// Waits until the task of this name has ended, at most for `grace`. What is left is aborted
+    /// when the set is dropped.
     pub async fn ended(&mut self, name: &'static str, grace: Duration) {
         let end = async {
             while self.names.values().any(|other| *other == name) {

@@ -1,4 +1,4 @@
-//! The file that is left behind for whoever started the process.
+//! The file in which a process leaves its result for Kubernetes.
 
 use std::{fs, io, io::Write, path::Path};
 

@@ -71,8 +71,8 @@ impl Disk {
         Self::sparse(0, size, &[])
     }
 
-    /// Many tiny extents: data of 1 to `largest` granules, then a hole of 1 to `largest`, and so on.
-    /// A granule has 512 bytes.
+    /// Many tiny extents: data of 1 to `largest` granules, then a hole of 1 to `largest`, and so
+    /// on. A granule has 512 bytes.
     pub fn tiny_extents(seed: u64, size: usize, largest: u64) -> Self {
         const GRANULE: u64 = 512;
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -159,7 +159,8 @@ impl Disk {
         }
     }
 
-    /// Fails unless the file or block device begins with exactly this disk, and a file ends with it.
+    /// Fails unless the file or block device begins with exactly this disk, and a file ends with
+    /// it.
     #[track_caller]
     pub fn assert_on(&self, path: &Path) {
         let size = size_of(path);

@@ -1,8 +1,8 @@
-//! What tests need and products do not: certificates, servers that misbehave on command, disk images,
-//! block devices, and guarded processes.
+//! What tests need and products do not: certificates, servers that misbehave on command, disk
+//! images, block devices, guarded processes, and a fixture with scenarios for both movers.
 //!
-//! Nothing here sleeps. A test waits for events ([`Server::wait_for`], [`Gate`]) with a deadline that
-//! is generous and that fails with the log of what did happen.
+//! Nothing here sleeps. A test waits for events ([`Server::wait_for`], [`Gate`]) with a deadline
+//! that is generous and that fails with the log of what did happen.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +18,7 @@ pub mod fake;
 mod gate;
 pub mod image;
 pub mod loopdev;
+pub mod mover;
 pub mod pki;
 pub mod process;
 pub mod proxy;
@@ -40,7 +41,8 @@ pub use server::{
 };
 pub use volume::Volume;
 
-/// How long a test waits for an event before it fails. Generous: it passes only when something hangs.
+/// How long a test waits for an event before it fails. Generous: it passes only when something
+/// hangs.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Locks although another thread panicked: what matters then is its panic, not the poison.

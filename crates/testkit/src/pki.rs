@@ -124,7 +124,8 @@ impl Identity {
         Self::new(vec![certificate.der().clone()], &key)
     }
 
-    /// Sends only its own certificate, as a server does whose administrator forgot the intermediates.
+    /// Sends only its own certificate, as a server does whose administrator forgot the
+    /// intermediates.
     pub fn without_intermediates(mut self) -> Self {
         self.chain.truncate(1);
         self

@@ -1,7 +1,7 @@
 //! The stand-in engine: disks and users of one test, and what the engine knows about them.
 //!
-//! Tests share one engine, so each makes disks and users of its own; what it sets concerns those only.
-//! The knobs are listed in `tests/services/imageio/engine/knobs.py`.
+//! Tests share one engine, so each makes disks and users of its own; what it sets concerns those
+//! only. The knobs are listed in `tests/services/imageio/engine/knobs.py`.
 
 use std::path::{Path, PathBuf};
 
@@ -171,7 +171,7 @@ impl EngineDisk {
             .collect()
     }
 
-    /// How often somebody asked for a transfer, refusals included.
+    /// How often a transfer was requested, refusals included.
     pub fn posts(&self) -> u64 {
         self.state()["posts"].as_u64().unwrap()
     }

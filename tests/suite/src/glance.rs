@@ -58,8 +58,8 @@ impl Glance {
         image
     }
 
-    /// What Nova makes of a server that was booted from a volume: an active image of no bytes, with this property
-    /// in place of data.
+    /// What Nova makes of a server that was booted from a volume: an active image of no bytes, with
+    /// this property in place of data.
     #[track_caller]
     pub fn of_a_server(
         &self,

@@ -1,5 +1,6 @@
-//! Tests of the built binaries on real services, and what they share: the services' addresses from the
-//! environment, the stand-in engine's knobs, an image service to upload to, and the movers' command lines.
+//! Tests of the built binaries on real services, and what they share: the services' addresses from
+//! the environment, the stand-in engine's knobs, an image service to upload to, and the movers'
+//! command lines.
 //!
 //! Everything here needs `tests/services/run` around it; `make services` does that.
 

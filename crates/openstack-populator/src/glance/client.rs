@@ -5,10 +5,11 @@ use std::{fmt, str::FromStr, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use net::{Repeat, Request, Rest};
+use transfer::{Error, Kind};
 use url::Url;
 
 use super::Image;
-use crate::{Error, Kind, answer};
+use crate::{answer, path};
 
 /// How long one try may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,7 +42,7 @@ impl Glance {
     ///
     /// # Errors
     /// [`Kind::Missing`], [`Kind::Permission`], [`Kind::Credentials`] when Glance does not accept the
-    /// fresh token, [`Kind::Unavailable`], [`Kind::Tls`], [`Kind::Protocol`].
+    /// fresh token, [`Kind::Exhausted`], [`Kind::Tls`], [`Kind::Protocol`].
     pub async fn image(
         &self,
         image: &ImageId,
@@ -61,7 +62,9 @@ impl Glance {
                 retry,
             })
             .await
-            .map_err(|error| Error::network(format!("{self} does not show the image"), error))?;
+            .map_err(|error| {
+                answer::unanswered(format!("{self} does not show the image"), error)
+            })?;
 
         let request = answer::request_id(&answer.headers);
         let wrong = |kind, why: String| Error::new(kind, format!("{self} {why}{request}"));
@@ -105,28 +108,23 @@ impl Glance {
 
     /// A refusal of the data, in Glance's terms.
     #[must_use]
-    pub fn explain(&self, image: &ImageId, error: transfer::Error) -> transfer::Error {
+    pub fn explain(&self, image: &ImageId, error: Error) -> Error {
         let why = match error.kind() {
-            transfer::Kind::Permission => {
+            Kind::Permission => {
                 "forbids the download: the user's role on the project may only look at images, or the image was deactivated"
             }
-            transfer::Kind::Missing => "no longer has the image; it was deleted",
-            transfer::Kind::Unusable => {
+            Kind::Missing => "no longer has the image; it was deleted",
+            Kind::Unusable => {
                 "lists the image as active, but does not have its data: its store has lost it, or a part of it"
             }
-            transfer::Kind::Credentials => "no longer accepts the credentials",
+            Kind::Credentials => "no longer accepts the credentials",
             _ => return error,
         };
-        transfer::Error::with_source(error.kind(), format!("{self} {why} (image {image})"), error)
+        Error::with_source(error.kind(), format!("{self} {why} (image {image})"), error)
     }
 
     fn url(&self, below: &str) -> Url {
-        let mut url = self.base.clone();
-        url.set_path(&format!(
-            "{}/{below}",
-            self.base.path().trim_end_matches('/')
-        ));
-        url
+        path::join(&self.base, below)
     }
 }
 

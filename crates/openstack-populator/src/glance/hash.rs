@@ -7,7 +7,7 @@ use super::Image;
 /// What an image states of its data's hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hash {
-    /// This one.
+    /// The strongest hash that the image states.
     Stated(Digest),
     /// The MD5, since the stronger hash cannot be used for the reason given.
     Weaker(Digest, String),

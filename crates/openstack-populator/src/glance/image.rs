@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use transfer::{Error, Kind};
 
 use super::mapping::{Mapping, Place};
-use crate::{Error, Kind};
 
 /// What `GET /v2/images/{id}` says. Fields that a download does not need are not read.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -30,16 +30,16 @@ pub struct Image {
     /// Digest of the data.
     #[serde(default)]
     pub os_hash_value: Option<String>,
-    /// Everything else, of which the marks of encryption are looked at, and where the data is when it is
-    /// not here. `virtual_size` is not: Glance states none for what it cannot measure, and bytes are
-    /// copied as they are.
+    /// Everything else: properties that mark encryption, or name where the data of an image without
+    /// data is. `virtual_size` is not used: Glance states none for what it cannot measure, and
+    /// bytes are copied as they are.
     #[serde(flatten)]
     pub(super) properties: serde_json::Map<String, Value>,
 }
 
 impl Image {
-    /// The number of bytes to copy, which is not 0: an image without data is no disk, whatever its format
-    /// and whoever asks.
+    /// The number of bytes to copy, which is not 0: an image without data is no disk, in any
+    /// format.
     ///
     /// # Errors
     /// [`Kind::Unusable`] when the image is in a state that has no data, says why; or when an active
@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn data_is_copied_whatever_else_the_record_says() {
-        // A server that was booted from an image, with a volume beside it: the image holds its disk.
+        // A server that was booted from an image, with a volume beside it: the image holds its
+        // disk.
         for record in [
             json!({"status": "active", "size": 1, "block_device_mapping": r#"[{"snapshot_id": "a"}]"#}),
             json!({"status": "active", "size": 1, "virtual_size": 0}),

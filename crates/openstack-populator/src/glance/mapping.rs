@@ -1,8 +1,9 @@
 //! Where the data of an image without data is.
 //!
-//! Nova makes such an image of a server that was booted from a volume: the record is active and has a size of 0, and the
-//! property `block_device_mapping` names the snapshots that Cinder made of the server's volumes. It is a string that
-//! holds JSON, and whoever owns the image may write anything into it; so no more than ids is taken from it.
+//! Nova makes such an image of a server that was booted from a volume: the record is active and has
+//! a size of 0, and the property `block_device_mapping` names the snapshots that Cinder made of the
+//! server's volumes. It is a string that holds JSON, and the owner of the image may write anything
+//! into it; so only ids are taken from it.
 
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ pub(super) enum Mapping {
     Unreadable,
     /// The server's first disk is there.
     Disk {
-        /// Where.
+        /// The object of Cinder that holds it.
         place: Place,
         /// How many other places the property names.
         others: usize,
@@ -37,7 +38,8 @@ pub(super) enum Place {
 }
 
 impl Mapping {
-    /// Reads the property. Of several disks the one that the server boots from counts, else the first.
+    /// Reads the property. Of several disks the one that the server boots from counts, else the
+    /// first.
     pub(super) fn of(property: Option<&Value>) -> Self {
         let devices = match property {
             None | Some(Value::Null) => return Self::Absent,

@@ -3,20 +3,20 @@
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::Deserialize;
+use transfer::{Error, Kind};
 use url::Url;
 
-use super::identity::is_version;
-use crate::{Error, Kind};
+use crate::path;
 
 /// Which of a service's endpoints to use: the secret's `availability`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Availability {
-    /// For everybody; also when the key is empty.
+    /// Endpoints for every client; also when the key is empty.
     #[default]
     Public,
-    /// From inside the cloud.
+    /// Endpoints inside the cloud.
     Internal,
-    /// For administrators.
+    /// Endpoints for administrators.
     Admin,
 }
 
@@ -174,20 +174,8 @@ fn base_url(endpoint: &str) -> Result<Url, Error> {
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(refused());
     }
-    url.set_query(None);
-    url.set_fragment(None);
-    let mut path: Vec<&str> = url
-        .path()
-        .split('/')
-        .filter(|part| !part.is_empty())
-        .collect();
-    if path.last().is_some_and(|last| is_version(last)) {
-        path.pop();
-    }
-    path.push("v2");
-    let path = format!("/{}", path.join("/"));
-    url.set_path(&path);
-    Ok(url)
+    path::cut_version(&mut url);
+    Ok(path::join(&url, "v2"))
 }
 
 fn list<'a>(what: &str, names: impl IntoIterator<Item = &'a str>) -> String {

@@ -7,10 +7,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use net::{Answer, Repeat, Request, Rest};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use transfer::{Error, Kind};
 use url::Url;
 
 use super::{Catalog, Credentials};
-use crate::{Error, Kind, answer};
+use crate::answer;
 
 /// How long one try may take. Keystone hashes passwords slowly on purpose.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,17 +46,18 @@ impl Keystone {
         }
     }
 
-    /// The credentials.
+    /// The credentials that it asks with.
     #[must_use]
     pub const fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// Asks for a token. Asking twice is harmless, so a lost answer is repeated as `retry` says.
+    /// Asks for a token. The request is idempotent, so `retry` may repeat it after a lost answer.
     ///
     /// # Errors
-    /// [`Kind::Credentials`] for 401, and for 404 when it is Keystone's word on a token;
-    /// [`Kind::Configuration`] for 400 and other 404, which wrong keys and a wrong identity URL give; [`Kind::Unavailable`], [`Kind::Tls`], [`Kind::Protocol`].
+    /// [`Kind::Credentials`] for 401, and for 404 when Keystone itself says so of a token;
+    /// [`Kind::Configuration`] for 400 and other 404, which wrong keys and a wrong identity URL give;
+    /// [`Kind::Exhausted`], [`Kind::Tls`], [`Kind::Protocol`].
     pub async fn authenticate(&self, retry: Repeat) -> Result<Token, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
@@ -74,7 +76,7 @@ impl Keystone {
                 retry,
             })
             .await
-            .map_err(|error| Error::network(format!("{self} gives no token"), error))?;
+            .map_err(|error| answer::unanswered(format!("{self} gives no token"), error))?;
         self.understand(&answer)
     }
 

@@ -4,7 +4,8 @@
 //! `clientconfig`) reads them, so that a secret which works there works here:
 //!
 //! * a project, by id or by name with a domain, is the scope; else the system; else a domain
-//!   (`domainID`, `domainName`); else none is asked for, and Keystone takes the user's default project;
+//!   (`domainID`, `domainName`); else none is asked for, and Keystone takes the user's default
+//!   project;
 //! * a name needs a domain. The user's is the first of `userDomainID`/`userDomainName`,
 //!   `domainID`/`domainName`, `defaultDomain` (an id); the project's likewise, with
 //!   `projectDomainID`/`projectDomainName`;
@@ -17,8 +18,7 @@ use std::fmt;
 use contract::args::secret;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-
-use crate::{Error, Kind};
+use transfer::{Error, Kind};
 
 /// How to ask for a token. `Debug` shows the way, not who.
 #[derive(Clone)]
@@ -67,7 +67,8 @@ enum Scope {
 }
 
 impl Credentials {
-    /// Reads the keys. `key` gives the value of a key of [`contract::args::secret`]; empty is absent.
+    /// Reads the keys. `key` gives the value of a key of [`contract::args::secret`]; empty is
+    /// absent.
     ///
     /// # Errors
     /// [`Kind::Configuration`], naming the keys, when one is missing, malformed or contradicts

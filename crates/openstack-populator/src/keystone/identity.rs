@@ -1,8 +1,9 @@
 //! From the identity URL, as users type it, to the URL that gives tokens.
 
+use transfer::{Error, Kind};
 use url::Url;
 
-use crate::{Error, Kind};
+use crate::path;
 
 /// The URL of `POST /v3/auth/tokens` for an identity URL with or without `/v3`, with or without a
 /// trailing slash, and below any path (`https://cloud/identity/v3`).
@@ -34,34 +35,12 @@ pub fn auth_url(identity: &str) -> Result<Url, Error> {
             "must not carry a user or a password; they belong in the secret",
         ));
     }
-    url.set_query(None);
-    url.set_fragment(None);
-
-    let mut path: Vec<&str> = url
-        .path()
-        .split('/')
-        .filter(|part| !part.is_empty())
-        .collect();
-    match path.last() {
-        Some(&"v3") => {}
-        Some(last) if is_version(last) => {
-            return Err(refused(&format!(
-                "ends in /{last}, but only version 3 of the identity API gives tokens here; name the URL that ends in /v3"
-            )));
-        }
-        _ => path.push("v3"),
+    match path::cut_version(&mut url).as_deref() {
+        None | Some("v3") => Ok(path::join(&url, "v3/auth/tokens")),
+        Some(other) => Err(refused(&format!(
+            "ends in /{other}, but only version 3 of the identity API gives tokens here; name the URL that ends in /v3"
+        ))),
     }
-    let path = format!("/{}/auth/tokens", path.join("/"));
-    url.set_path(&path);
-    Ok(url)
-}
-
-/// Whether a path segment is an API version, `v2` or `v2.0`.
-pub(crate) fn is_version(segment: &str) -> bool {
-    segment.strip_prefix('v').is_some_and(|rest| {
-        rest.starts_with(|first: char| first.is_ascii_digit())
-            && rest.chars().all(|c| c.is_ascii_digit() || c == '.')
-    })
 }
 
 fn refused(why: &str) -> Error {
@@ -101,6 +80,8 @@ mod tests {
                 "http://[fd00::1]:5000/v3/auth/tokens",
             ),
             ("https://cloud/vault", "https://cloud/vault/v3/auth/tokens"),
+            ("https://cloud/v", "https://cloud/v/v3/auth/tokens"),
+            ("https://ks:5000/v3?a=b#c", "https://ks:5000/v3/auth/tokens"),
         ] {
             assert_eq!(auth_url(typed).unwrap().as_str(), expected, "{typed}");
         }

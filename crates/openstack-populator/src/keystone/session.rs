@@ -1,21 +1,20 @@
-//! A token that is renewed when a server no longer takes it.
+//! A token that is renewed when a server no longer accepts it.
 
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use http::HeaderMap;
 use net::Repeat;
 use tokio::runtime::Handle;
-use transfer::source::Authorization;
+use transfer::{Error, Kind, source::Authorization};
 
 use super::{Keystone, Token};
-use crate::{Error, Kind};
 
-/// The headers of the present token, and the way to the next one.
+/// The headers of the current token, and the client that gets the next one.
 ///
-/// Readers run on blocking threads, several at a time. When the token expires all of them are
-/// refused at about the same time; the first asks Keystone, the others wait for it and find that it
-/// has been done. A Keystone that does not answer is a transient error: the engine's budget decides
-/// how often renewal is tried.
+/// Readers run on blocking threads, several at a time. When the token expires, the server refuses
+/// all of them at about the same time: the first asks Keystone, the others wait for it and use its
+/// token. A Keystone that does not answer is a transient error: the engine's retry budget decides
+/// how often renewal is retried.
 #[derive(Debug)]
 pub struct Session {
     keystone: Keystone,
@@ -47,17 +46,20 @@ impl Session {
 }
 
 impl Authorization for Session {
-    fn headers(&self) -> Result<HeaderMap, transfer::Error> {
+    fn headers(&self) -> Result<HeaderMap, Error> {
         Ok(self.present())
     }
 
-    /// Must not be called on a thread that drives asynchronous tasks.
-    fn renew(&self, refused: &HeaderMap) -> Result<(), transfer::Error> {
+    /// Must not be called on a thread that drives asynchronous tasks: it blocks on one.
+    fn renew(&self, refused: &HeaderMap) -> Result<(), Error> {
         let _one_at_a_time = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another reader renewed the token while this one waited for the lock, or this reader's
+        // request was sent before the renewal. Its next try takes the new token.
         if self.present().get(TOKEN) != refused.get(TOKEN) {
             return Ok(());
         }
         tracing::info!("the token is no longer accepted; asking Keystone for a new one");
+        // One try, so that a Keystone that is down holds the lock for one time limit only.
         let headers = self
             .runtime
             .block_on(self.keystone.authenticate(Repeat::Never))
@@ -69,8 +71,14 @@ impl Authorization for Session {
 }
 
 impl Session {
-    fn explain(&self, error: Error) -> transfer::Error {
-        let kind = error.kind().in_transfer();
+    fn explain(&self, error: Error) -> Error {
+        let kind = match error.kind() {
+            // The same keys gave a token before, so they are not malformed: they no longer serve.
+            Kind::Configuration => Kind::Credentials,
+            // Only one try was made; the engine retries within its own budget.
+            Kind::Exhausted => Kind::Network,
+            kind => kind,
+        };
         let context = if error.kind() == Kind::Credentials
             && !self.keystone.credentials().outlive_a_token()
         {
@@ -78,7 +86,7 @@ impl Session {
         } else {
             "the token is no longer accepted and could not be renewed"
         };
-        transfer::Error::with_source(kind, context, error)
+        Error::with_source(kind, context, error)
     }
 }
 

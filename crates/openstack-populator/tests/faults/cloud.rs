@@ -2,61 +2,61 @@
 
 use contract::Exit;
 use testkit::{
-    Disk, Fault, Gate, Object, Reply, Volume, When,
+    Disk, Fault, Gate, Reply, When,
     fake::glance::{FILE, RECORD, TOKENS},
     process::Signal,
 };
 
-use crate::bench::Bench;
+use crate::fixture::{start, start_with};
 
 #[test]
 fn a_token_that_ends_midway_is_renewed() {
-    let bench = Bench::new();
+    let fixture = start();
     let gate = Gate::new();
-    let server = bench.glance.server();
+    let server = fixture.source.server();
     server.fault(When::path(FILE).skip(2), Fault::stall(100, &gate));
-    let running = bench.command().spawn();
+    let running = fixture.command().spawn();
     server.wait_for_held(1);
-    bench.glance.expire_tokens();
+    fixture.source.expire_tokens();
     gate.open();
-    bench.has_copied(&running.wait());
-    assert_eq!(bench.glance.tokens_issued(), 2);
+    fixture.has_copied(&running.wait());
+    assert_eq!(fixture.source.tokens_issued(), 2);
 }
 
 #[test]
 fn a_token_that_cannot_be_renewed() {
-    let bench = Bench::new();
-    let server = bench.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     server.fault(When::path(FILE).skip(2).always(), Fault::status(401));
     server.fault(When::path(TOKENS).skip(1).always(), Fault::status(401));
-    bench.fails(Exit::Credentials, &[]);
+    fixture.fails(Exit::Credentials, &[]);
 }
 
 #[test]
 fn a_server_that_refuses_every_token_does_not_loop_for_ever() {
-    let bench = Bench::new();
-    let server = bench.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     server.fault(When::path(FILE).always(), Fault::status(401));
-    bench.fails(Exit::Credentials, &[]);
-    assert!(bench.glance.tokens_issued() < 10);
+    fixture.fails(Exit::Credentials, &[]);
+    assert!(fixture.source.tokens_issued() < 10);
 }
 
 #[test]
 fn a_wrong_password_ends_at_once() {
-    let bench = Bench::new();
-    let command = bench.command().env("password", "wrong");
-    bench.fails_with(&command, Exit::Credentials, &[]);
-    assert_eq!(bench.glance.server().requests().len(), 1);
+    let fixture = start();
+    let command = fixture.command().env("password", "wrong");
+    fixture.fails_with(&command, Exit::Credentials, &[]);
+    assert_eq!(fixture.source.server().requests().len(), 1);
 }
 
 #[test]
 fn keystone_and_the_record_are_asked_again_when_they_fail() {
-    let bench = Bench::new();
-    let server = bench.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     server.fault(When::path(TOKENS), Fault::status(503));
     server.fault(When::path(RECORD), Fault::status(502));
     server.fault(When::path(FILE), Fault::status(503));
-    bench.copies();
+    fixture.copies();
 }
 
 #[test]
@@ -69,64 +69,51 @@ fn answers_that_end_it() {
         (FILE, 410, Exit::SourceMissing),
         (FILE, 204, Exit::SourceUnusable),
     ] {
-        let bench = Bench::new();
-        let server = bench.glance.server();
+        let fixture = start();
+        let server = fixture.source.server();
         server.fault(
             When::path(path).always(),
             Fault::Answer(Reply::status(status)),
         );
-        let run = bench.command().run();
+        let run = fixture.command().run();
         assert_eq!(
             run.code(),
             Some(exit.code().into()),
             "{path} {status}: {}",
             run.output()
         );
-        bench.ended(&run, exit);
+        fixture.ended(&run, exit);
     }
-}
-
-#[test]
-fn a_record_without_end_does_not_fill_the_memory() {
-    let bench = Bench::new();
-    let endless = Object::new(1 << 40, |_, buffer| buffer.fill(b' '));
-    let server = bench.glance.server();
-    server.route(RECORD, move |request| {
-        Reply::object(request, &endless).fault(Fault::UntilClose)
-    });
-    let run = bench.command().run();
-    bench.ended(&run, Exit::SourceProtocol);
-    assert!(run.peak_rss < 100 << 20, "{} bytes", run.peak_rss);
 }
 
 #[test]
 fn images_that_cannot_be_copied() {
     for status in ["queued", "saving", "deactivated", "killed"] {
-        let bench = Bench::new();
-        bench
-            .glance
+        let fixture = start();
+        fixture
+            .source
             .change(|image| status.clone_into(&mut image.status));
-        bench.fails(Exit::SourceUnusable, &[status]);
-        assert!(bench.glance.data_requests().is_empty());
-        assert!(!bench.target().exists());
+        fixture.fails(Exit::SourceUnusable, &[status]);
+        assert!(fixture.source.data_requests().is_empty());
+        assert!(!fixture.target().exists());
     }
 }
 
 #[test]
 fn a_stated_hash_that_is_wrong() {
-    let bench = Bench::new();
+    let fixture = start();
     let wrong = "ab".repeat(64);
     let stated = ("sha512".to_owned(), wrong.clone());
-    bench.glance.change(|image| image.hash = Some(stated));
-    bench.fails(Exit::HashMismatch, &[&wrong]);
+    fixture.source.change(|image| image.hash = Some(stated));
+    fixture.fails(Exit::HashMismatch, &[&wrong]);
 }
 
 #[test]
 fn a_record_that_states_another_size() {
     for size in [(5 << 20) + 776, (5 << 20) + 778, 10 << 20] {
-        let bench = Bench::new();
-        bench.glance.change(|image| image.size = Some(size));
-        bench.fails(Exit::SourceProtocol, &[]);
+        let fixture = start();
+        fixture.source.change(|image| image.size = Some(size));
+        fixture.fails(Exit::SourceProtocol, &[]);
     }
 }
 
@@ -138,46 +125,38 @@ fn qcow2() -> Disk {
 
 #[test]
 fn qcow2_that_poses_as_raw() {
-    let bench = Bench::with(qcow2());
-    bench.fails(Exit::SourceUnusable, &["qcow2"]);
-    bench.copies_with(&bench.command().arg("--verbatim").arg("--force"));
+    let fixture = start_with(qcow2());
+    fixture.fails(Exit::SourceUnusable, &["qcow2"]);
+    fixture.copies_with(&fixture.command().arg("--verbatim").arg("--force"));
 }
 
 #[test]
 fn an_image_that_is_not_raw() {
-    let bench = Bench::with(qcow2());
-    bench
-        .glance
+    let fixture = start_with(qcow2());
+    fixture
+        .source
         .change(|image| "qcow2".clone_into(&mut image.disk_format));
-    bench.fails(Exit::SourceUnusable, &["qcow2"]);
-    assert!(!bench.target().exists());
+    fixture.fails(Exit::SourceUnusable, &["qcow2"]);
+    assert!(!fixture.target().exists());
     // As Forklift's controller starts it: verbatim, and said so.
-    let forklift = bench
+    let forklift = fixture
         .command()
         .flag("cr-name", "populator")
         .flag("cr-namespace", "default")
         .flag("owner-uid", "uid")
         .flag("metrics-address", "off");
     let run = forklift.run();
-    bench.has_copied(&run);
+    fixture.has_copied(&run);
     assert!(run.output().contains("qcow2"), "{}", run.output());
 }
 
 #[test]
-fn a_full_file_system() {
-    let bench = Bench::new();
-    let volume = Volume::ext4(4 << 20);
-    let command = bench.command_to(&volume.path("disk.img"));
-    bench.fails_with(&command, Exit::TargetFull, &[]);
-}
-
-#[test]
 fn sigterm_ends_the_copy_at_once() {
-    let bench = Bench::new();
-    let server = bench.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     server.fault(When::path(FILE).skip(3), Fault::stall(100, &Gate::new()));
-    let running = bench.command().spawn();
+    let running = fixture.command().spawn();
     server.wait_for_held(1);
     running.signal(Signal::TERM);
-    bench.ended(&running.wait(), Exit::Terminated);
+    fixture.ended(&running.wait(), Exit::Terminated);
 }

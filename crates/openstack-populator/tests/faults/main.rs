@@ -1,5 +1,5 @@
-//! The built mover against a cloud that fails on command, over TLS. Every run ends in equal bytes, or
-//! in the right error by its name.
+//! The built mover against a cloud that fails on command, over TLS. Every run ends in equal bytes,
+//! or in the right error by its name.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,8 +8,10 @@
     reason = "a test fails by panicking"
 )]
 
-mod bench;
 mod cloud;
 mod data;
+mod fixture;
 mod proxy;
 mod tls;
+
+testkit::mover_scenarios!(fixture::start);

@@ -3,7 +3,7 @@
 use contract::Exit;
 use testkit::Proxy;
 
-use crate::bench::Bench;
+use crate::fixture::start;
 
 const USER: &str = "proxy-user";
 const PASSWORD: &str = "proxy-pass-word";
@@ -12,16 +12,16 @@ const BASIC: &str = "cHJveHktdXNlcjpwcm94eS1wYXNzLXdvcmQ=";
 
 #[test]
 fn everything_goes_through_the_proxy() {
-    let bench = Bench::new();
+    let fixture = start();
     let proxy = Proxy::with_credentials(BASIC);
     let address = proxy.server().address();
     let with_user = format!("http://{USER}:{PASSWORD}@{address}");
-    let run = bench.command().env("HTTPS_PROXY", with_user).run();
-    bench.has_copied(&run);
+    let run = fixture.command().env("HTTPS_PROXY", with_user).run();
+    fixture.has_copied(&run);
     assert!(!run.output().contains(PASSWORD), "{}", run.output());
     let tunnels = proxy.server().requests();
     assert!(tunnels.len() >= 2, "{tunnels:?}");
-    let target = bench.glance.server().address().to_string();
+    let target = fixture.source.server().address().to_string();
     assert!(
         tunnels
             .iter()
@@ -31,38 +31,38 @@ fn everything_goes_through_the_proxy() {
 
 #[test]
 fn a_host_that_needs_no_proxy() {
-    let bench = Bench::new();
+    let fixture = start();
     let proxy = Proxy::start();
-    let command = bench.command().env("HTTPS_PROXY", proxy.url());
-    let port = bench.glance.server().address().port();
+    let command = fixture.command().env("HTTPS_PROXY", proxy.url());
+    let port = fixture.source.server().address().port();
     for exception in ["127.0.0.1".to_owned(), format!("127.0.0.1:{port}")] {
-        bench.copies_with(&command.clone().env("NO_PROXY", exception).arg("--force"));
+        fixture.copies_with(&command.clone().env("NO_PROXY", exception).arg("--force"));
     }
     assert!(proxy.server().requests().is_empty());
-    bench.copies_with(&command.env("NO_PROXY", "127.0.0.1:1").arg("--force"));
+    fixture.copies_with(&command.env("NO_PROXY", "127.0.0.1:1").arg("--force"));
     assert!(!proxy.server().requests().is_empty());
 }
 
 #[test]
 fn a_proxy_that_wants_credentials() {
-    let bench = Bench::new();
+    let fixture = start();
     let proxy = Proxy::with_credentials(BASIC);
     let address = proxy.server().address();
     let wrong = format!("http://{USER}:wrong-word@{address}");
-    let run = bench.command().env("HTTPS_PROXY", wrong).run();
-    let message = bench.ended(&run, Exit::Configuration).message;
+    let run = fixture.command().env("HTTPS_PROXY", wrong).run();
+    let message = fixture.ended(&run, Exit::Configuration).message;
     assert!(message.contains("407"), "{message}");
     assert!(!run.output().contains("wrong-word"), "{}", run.output());
-    assert!(bench.glance.server().requests().is_empty());
+    assert!(fixture.source.server().requests().is_empty());
 }
 
 #[test]
 fn a_proxy_that_refuses() {
-    let bench = Bench::new();
+    let fixture = start();
     let proxy = Proxy::start();
     proxy.refuse_with(403);
-    let command = bench.command().env("HTTPS_PROXY", proxy.url());
-    let command = command.flag("patience", "2s");
-    bench.fails_with(&command, Exit::SourceUnavailable, &["proxy"]);
-    assert!(bench.glance.server().requests().is_empty());
+    let command = fixture.command().env("HTTPS_PROXY", proxy.url());
+    let command = command.flag("no-progress-timeout", "2s");
+    fixture.fails_with(&command, Exit::SourceUnavailable, &["proxy"]);
+    assert!(fixture.source.server().requests().is_empty());
 }

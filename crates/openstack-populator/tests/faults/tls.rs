@@ -7,82 +7,25 @@ use std::{
 };
 
 use contract::Exit;
-use testkit::{
-    ConnectionFault, Cut, Reply, Server,
-    fake::Glance,
-    pki::{Authority, Identity, LOCAL},
-};
+use testkit::{ConnectionFault, Cut, Reply, Server, pki::LOCAL};
 
-use crate::bench::Bench;
-
-/// The bench with another identity of the server, and with what the secret calls its CA.
-fn bench(identity: &Identity, cacert: &str) -> (Bench, testkit::Command) {
-    let mut bench = Bench::new();
-    bench.glance = Glance::start(&bench.disk, Some(identity.server_config()));
-    let command = bench.command().env("cacert", cacert);
-    (bench, command)
-}
-
-#[test]
-fn certificates_that_nobody_should_trust() {
-    let authority = Authority::new("authority");
-    let other = Authority::new("another");
-    for (identity, cacert) in [
-        (other.server(LOCAL), authority.pem()),
-        (authority.server(&["glance.example"]), authority.pem()),
-        (authority.expired(LOCAL), authority.pem()),
-        (authority.not_yet_valid(LOCAL), authority.pem()),
-        (Identity::self_signed(LOCAL), authority.pem()),
-        (
-            authority
-                .intermediate("i")
-                .server(LOCAL)
-                .without_intermediates(),
-            authority.pem(),
-        ),
-    ] {
-        let (bench, command) = bench(&identity, &cacert);
-        bench.fails_with(&command, Exit::Tls, &["certificate"]);
-        assert!(bench.glance.server().requests().is_empty());
-        let insecure = command.env("insecureSkipVerify", "true");
-        bench.copies_with(&insecure);
-    }
-}
-
-#[test]
-fn certificates_to_be_trusted() {
-    let authority = Authority::new("authority");
-    let bundle = format!("{}{}", Authority::new("another").pem(), authority.pem());
-    let (own, small) = (
-        Identity::self_signed(LOCAL),
-        Identity::self_signed_authority(LOCAL),
-    );
-    let (own_pem, small_pem) = (own.pem(), small.pem());
-    for (identity, cacert) in [
-        (authority.intermediate("i").server(LOCAL), bundle),
-        (own, own_pem),
-        (small, small_pem),
-    ] {
-        let (bench, command) = bench(&identity, &cacert);
-        bench.copies_with(&command);
-    }
-}
+use crate::fixture::start;
 
 #[test]
 fn a_system_without_authorities() {
-    let bench = Bench::new();
-    let command = bench
+    let fixture = start();
+    let command = fixture
         .command()
         .env("cacert", "")
         .env("SSL_CERT_FILE", "/nonexistent")
         .env("SSL_CERT_DIR", "/nonexistent");
-    bench.fails_with(&command, Exit::Configuration, &["`cacert`"]);
-    assert!(bench.glance.server().requests().is_empty());
+    fixture.fails_with(&command, Exit::Configuration, &["`cacert`"]);
+    assert!(fixture.source.server().requests().is_empty());
 }
 
 #[test]
 fn a_server_without_tls() {
-    let bench = Bench::new();
+    let fixture = start();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/v3", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -92,14 +35,19 @@ fn a_server_without_tls() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
-    let command = bench.command_with(&url, &bench.target());
-    bench.fails_with(&command, Exit::Tls, &["http or https"]);
+    let command = fixture.command_without_source(&fixture.target());
+    let secret = fixture.source.secret().into_iter();
+    let command = secret
+        .fold(command, |command, (key, value)| command.env(key, value))
+        .flag("endpoint", url)
+        .flag("image-id", testkit::fake::glance::IMAGE);
+    fixture.fails_with(&command, Exit::Tls, &["http or https"]);
 }
 
 #[test]
 fn handshakes_that_are_cut_are_tried_again() {
-    let bench = Bench::new();
-    let server = bench.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     let faults = [
         ConnectionFault::AbortHandshake(Cut::Reset),
         ConnectionFault::AbortHandshake(Cut::Fin),
@@ -110,24 +58,24 @@ fn handshakes_that_are_cut_are_tried_again() {
     for (number, fault) in faults.into_iter().enumerate() {
         server.connection_fault(number + 1, fault);
     }
-    bench.copies();
+    fixture.copies();
 }
 
 #[test]
 fn a_redirect_to_another_host_carries_no_credentials() {
-    let bench = Bench::new();
-    let config = bench.authority.server(LOCAL).server_config();
+    let fixture = start();
+    let config = fixture.authority.server(LOCAL).server_config();
     let elsewhere = Server::builder()
         .tls(config)
-        .object("/blob", bench.disk.object())
+        .object("/blob", fixture.disk.object())
         .start();
     let location = elsewhere.url("/blob?signature=1");
     let file = testkit::fake::glance::FILE;
-    bench
-        .glance
+    fixture
+        .source
         .server()
         .route(file, move |_| Reply::redirect(302, &location));
-    bench.copies();
+    fixture.copies();
     let requests = elsewhere.requests();
     assert!(requests.len() > 2);
     for request in requests {
@@ -138,42 +86,27 @@ fn a_redirect_to_another_host_carries_no_credentials() {
 
 #[test]
 fn a_redirect_from_https_to_http_is_refused() {
-    let bench = Bench::new();
+    let fixture = start();
     let elsewhere = Server::builder()
-        .object("/blob", bench.disk.object())
+        .object("/blob", fixture.disk.object())
         .start();
     let location = elsewhere.url("/blob");
     let file = testkit::fake::glance::FILE;
-    bench
-        .glance
+    fixture
+        .source
         .server()
         .route(file, move |_| Reply::redirect(302, &location));
-    bench.fails(Exit::SourceProtocol, &[]);
+    fixture.fails(Exit::SourceProtocol, &[]);
     assert!(elsewhere.requests().is_empty());
 }
 
 #[test]
-fn the_password_does_not_follow_a_redirect() {
-    let bench = Bench::new();
-    let config = bench.authority.server(LOCAL).server_config();
-    let elsewhere = Server::builder().tls(config).start();
-    let location = elsewhere.url("/v3/auth/tokens");
-    let tokens = testkit::fake::glance::TOKENS;
-    let server = bench.glance.server();
-    server.route(tokens, move |_| Reply::redirect(307, &location));
-    let run = bench.command().run();
-    assert_ne!(run.code(), Some(0), "{}", run.output());
-    let told = |request: &testkit::Request| request.text().contains("password");
-    assert!(!elsewhere.requests().iter().any(told));
-}
-
-#[test]
 fn redirects_in_a_circle() {
-    let bench = Bench::new();
-    let server = bench.glance.server();
+    let fixture = start();
+    let server = fixture.source.server();
     let file = testkit::fake::glance::FILE;
     let location = server.url(file);
     server.route(file, move |_| Reply::redirect(302, &location));
-    bench.fails(Exit::SourceProtocol, &["redirect"]);
-    assert!(bench.glance.data_requests().len() < 50);
+    fixture.fails(Exit::SourceProtocol, &["redirect"]);
+    assert!(fixture.source.data_requests().len() < 50);
 }

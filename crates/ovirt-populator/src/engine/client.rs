@@ -26,7 +26,7 @@ const CALL: Duration = Duration::from_secs(30);
 /// For the call that makes a transfer: the engine locks the disk, prepares it on a host and starts
 /// its export before it answers, and waits for the host up to 180 s (`vdsTimeout`).
 const CREATE: Duration = Duration::from_mins(5);
-/// For the logout, which nobody needs to wait for.
+/// For the logout, whose answer the run does not need.
 const LOGOUT: Duration = Duration::from_secs(5);
 
 /// User and password. `Debug` shows neither.
@@ -49,20 +49,25 @@ pub struct Client {
     rest: Rest,
     address: Address,
     credentials: Credentials,
-    /// For calls that may be repeated without harm, in all.
-    patience: Duration,
+    /// For all tries of a call that may be repeated without harm.
+    retry_budget: Duration,
     token: Mutex<Option<SecretString>>,
 }
 
 impl Client {
     /// A client; nothing is sent yet.
     #[must_use]
-    pub fn new(rest: Rest, address: Address, credentials: Credentials, patience: Duration) -> Self {
+    pub fn new(
+        rest: Rest,
+        address: Address,
+        credentials: Credentials,
+        retry_budget: Duration,
+    ) -> Self {
         Self {
             rest,
             address,
             credentials,
-            patience,
+            retry_budget,
             token: Mutex::new(None),
         }
     }
@@ -96,7 +101,7 @@ impl Client {
         Ok(token.insert(self.new_token().await?).clone())
     }
 
-    /// `POST /ovirt-engine/sso/oauth/token`. Errors are told by the body, since old engines answer
+    /// `POST /ovirt-engine/sso/oauth/token`. The body shows an error, since old engines answer
     /// 200 to a wrong password.
     async fn new_token(&self) -> Result<SecretString, Error> {
         #[derive(Deserialize)]
@@ -113,13 +118,13 @@ impl Client {
             .append_pair("username", self.credentials.user.expose_secret())
             .append_pair("password", self.credentials.password.expose_secret())
             .finish();
-        // A token that nobody received is not missed: this POST may be repeated.
+        // Idempotent: a token whose answer was lost is never used.
         let answer = self
             .post_form(
                 self.address.token(),
                 form,
                 CALL,
-                Repeat::Idempotent(self.patience),
+                Repeat::Idempotent(self.retry_budget),
             )
             .await
             .map_err(|error| unsent(DOING, &error, Effect::None))?;
@@ -248,7 +253,7 @@ impl Client {
         self.call(doing, call).await
     }
 
-    /// An action on a transfer. Doing it twice is the same as once.
+    /// An action on a transfer. It is idempotent.
     async fn act(&self, id: &TransferId, action: &str) -> Result<(), Error> {
         let doing = format!("{action} the image transfer {id}");
         let call = Call {
@@ -293,7 +298,11 @@ impl Engine for Client {
     async fn disk(&self, id: &DiskId) -> Result<Disk, Error> {
         let doing = format!("look up the disk {id}");
         let answer = self
-            .get(&doing, &["disks", id.as_str()], Repeat::Safe(self.patience))
+            .get(
+                &doing,
+                &["disks", id.as_str()],
+                Repeat::Safe(self.retry_budget),
+            )
             .await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Err(Error::new(

@@ -12,8 +12,8 @@ use super::{Error, Kind, model::Scalar};
 /// Longest part of the engine's words that is repeated, in characters.
 const LONGEST: usize = 500;
 
-/// What of a 409 goes by without anybody's help (`validateImageTransfer` of the engine; the last one
-/// is of 4.3).
+/// Words of a 409 that is transient (`validateImageTransfer` of the engine; the last one is of
+/// 4.3).
 const PASSING: [&str; 4] = [
     "disks are locked",
     "is being transferred",
@@ -21,8 +21,8 @@ const PASSING: [&str; 4] = [
     "disk is locked",
 ];
 
-/// What of a 409 stays until somebody acts, told first because aliases and VM names, which users
-/// choose, stand beside these words.
+/// Words of a 409 that lasts until an administrator acts. They are searched first, because names
+/// that users choose, of disks and VMs, stand beside them and may hold the words of [`PASSING`].
 const LASTING: [&str; 3] = ["is plugged to", "storage domain's status", "no active host"];
 
 /// Whether a request changes something at the engine.

@@ -46,14 +46,14 @@ impl FromStr for DiskId {
     }
 }
 
-/// A disk.
+/// What the engine states of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// Its alias, for people.
     pub name: String,
     /// Virtual size in bytes.
     pub size: u64,
-    /// State.
+    /// Whether it is free, locked or illegal.
     pub status: DiskStatus,
     /// `image`, `lun`, `cinder` or `managed_block_storage`.
     pub storage_type: String,
@@ -93,8 +93,8 @@ impl Disk {
     }
 
     /// What the engine keeps on this disk for itself. No virtual machine can have such a disk
-    /// (`DiskOperationsValidator` of the engine, `AttachDiskToVm`), so that the id is a mistake. An ISO
-    /// image can be one's wish, and the disk of the hosted engine's own machine is a disk.
+    /// (`DiskOperationsValidator` of the engine, `AttachDiskToVm`), so the id is a mistake. An ISO
+    /// image may be wanted, and the disk of the hosted engine's own machine is a disk.
     fn engines_own(&self) -> Option<&'static str> {
         match self.content_type.as_str() {
             "ovf_store" => Some("descriptions of virtual machines"),
@@ -111,13 +111,13 @@ impl Disk {
 /// State of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskStatus {
-    /// Free.
+    /// No operation holds it.
     Ok,
-    /// Something works on it.
+    /// An operation, such as an image transfer, holds it.
     Locked,
-    /// Broken.
+    /// An operation has failed and left it unusable.
     Illegal,
-    /// A word that is new to us.
+    /// A status that this version does not know.
     Other(String),
 }
 
@@ -219,14 +219,14 @@ impl fmt::Display for TransferId {
     }
 }
 
-/// An image transfer.
+/// What the engine states of an image transfer.
 #[derive(Debug, Clone)]
 pub struct ImageTransfer {
-    /// Its id.
+    /// Id of the transfer, which names it in paths.
     pub id: TransferId,
-    /// Its state.
+    /// Phase that the engine last reported.
     pub phase: Phase,
-    /// The disk, when the engine says it.
+    /// Id of the disk, where the engine states it.
     pub disk: Option<String>,
     /// `download` or `upload`.
     pub direction: Option<String>,
@@ -236,16 +236,16 @@ pub struct ImageTransfer {
     pub timeout_policy: Option<String>,
     /// Seconds without a read after which the engine ends it.
     pub inactivity_timeout: Option<u64>,
-    /// The host's daemon; there once the ticket is.
+    /// URL at the host's daemon; absent until the engine has made the ticket.
     pub transfer_url: Option<Ticket>,
-    /// The same through the engine's machine.
+    /// URL of the same ticket at the proxy on the engine's machine.
     pub proxy_url: Option<Ticket>,
 }
 
-/// What is asked of the engine.
+/// A request for an image transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTransfer {
-    /// The disk.
+    /// Disk to download.
     pub disk: DiskId,
     /// Seconds without a read after which the engine ends it; never 0, which makes the daemon's
     /// connections unusable.

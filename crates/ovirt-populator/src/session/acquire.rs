@@ -3,14 +3,13 @@
 use std::{collections::HashSet, time::Duration};
 
 use contract::Exit;
-use mover::Failure;
+use mover::{Failure, PollBackoff};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    DataPath, Ended, Session,
+    AttemptEnd, DataPath, Session,
     phase::{Ending, Opening, ending, opening},
     stopped,
-    timers::Pauses,
 };
 use crate::engine::{DiskStatus, Engine, Error, ImageTransfer, Kind, NewTransfer, TransferId};
 
@@ -24,17 +23,17 @@ enum Recovered {
     Held(String),
 }
 
-/// What waits for whom, since when.
+/// Since when the engine has refused or not answered, and when the log last said so.
 #[derive(Default)]
-struct Waits {
-    busy: Option<Instant>,
-    unreachable: Option<Instant>,
-    told: Option<Instant>,
+struct WaitState {
+    busy_since: Option<Instant>,
+    unreachable_since: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// Makes a transfer and waits until data can be read from it.
-    pub(super) async fn acquire(&self) -> Result<ImageTransfer, Ended> {
+    pub(super) async fn acquire(&self) -> Result<ImageTransfer, AttemptEnd> {
         let created = self.create().await?;
         let id = created.id.clone();
         tracing::info!(
@@ -50,9 +49,10 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         ready
     }
 
-    /// Asks for a transfer until there is one. Where it ends without, what a lost answer may have made
-    /// is looked for once more.
-    async fn create(&self) -> Result<ImageTransfer, Ended> {
+    /// Asks for a transfer until there is one. If the wait ends without one, searches once more for
+    /// what a lost answer may have made.
+    async fn create(&self) -> Result<ImageTransfer, AttemptEnd> {
+        // Taken before the first POST: only a transfer that is missing here can be this run's.
         let known = self.unless_stopped(self.transfers_of_disk()).await?;
         let known: Option<HashSet<TransferId>> = known
             .ok()
@@ -65,48 +65,46 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         created
     }
 
-    /// Asks again and again, but never blindly after an answer was lost.
+    /// Retries the POST with backoff, but never blindly after an answer was lost.
     async fn ask(
         &self,
         known: Option<&HashSet<TransferId>>,
         lost: &mut bool,
-    ) -> Result<ImageTransfer, Ended> {
-        let mut waits = Waits::default();
-        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_locked_poll);
+    ) -> Result<ImageTransfer, AttemptEnd> {
+        let mut waits = WaitState::default();
+        let mut backoff = PollBackoff::new(self.timers.poll, self.timers.longest_locked_poll);
         loop {
-            if *lost {
-                match self.unless_stopped(self.recover(known)).await? {
-                    Ok(Recovered::Ours(transfer)) => {
-                        tracing::info!(transfer = %transfer.id, "found the transfer whose answer was lost");
-                        return Ok(*transfer);
-                    }
-                    Ok(Recovered::Free) => {}
-                    Ok(Recovered::Held(why)) => {
-                        let error = Error::new(Kind::Busy, why);
-                        let left = self.wait_or_fail(error, &mut waits).await?;
-                        self.pause(pauses.next().min(left)).await?;
-                        continue;
-                    }
-                    Err(error) => {
-                        let left = self.wait_or_fail(error, &mut waits).await?;
-                        self.pause(pauses.next().min(left)).await?;
-                        continue;
-                    }
+            // The POST is not idempotent: each one that arrives makes a transfer. After a lost
+            // answer the engine may already have a transfer of this run. The engine refuses a
+            // second POST while the first transfer locks the disk, and nothing reads from that
+            // transfer. So the POST is repeated only when nothing holds the disk.
+            let recovered = if *lost {
+                self.unless_stopped(self.recover(known)).await?
+            } else {
+                Ok(Recovered::Free)
+            };
+            let error = match recovered {
+                Ok(Recovered::Ours(transfer)) => {
+                    tracing::info!(transfer = %transfer.id, "found the transfer whose answer was lost");
+                    return Ok(*transfer);
                 }
-            }
-            let error = match self.post(lost).await? {
-                Ok(transfer) => return Ok(transfer),
+                Ok(Recovered::Held(why)) => Error::new(Kind::Busy, why),
                 Err(error) => error,
+                Ok(Recovered::Free) => match self.post(lost).await? {
+                    Ok(transfer) => return Ok(transfer),
+                    Err(error) => error,
+                },
             };
             *lost |= error.kind() == Kind::AnswerLost;
+            // The last delay ends at the limit: the run uses all of its time, and no more.
             let left = self.wait_or_fail(error, &mut waits).await?;
-            self.pause(pauses.next().min(left)).await?;
+            self.pause(backoff.next_delay().min(left)).await?;
         }
     }
 
-    /// One request for a transfer. When the run is to end early while it is under way, its answer is
-    /// waited for a little, since only the answer says what is to be cancelled.
-    async fn post(&self, lost: &mut bool) -> Result<Result<ImageTransfer, Error>, Ended> {
+    /// One request for a transfer. If the run is asked to stop meanwhile, it waits a little for the
+    /// answer, since only the answer names the transfer to cancel.
+    async fn post(&self, lost: &mut bool) -> Result<Result<ImageTransfer, Error>, AttemptEnd> {
         if self.stop.is_asked() {
             return Err(stopped());
         }
@@ -130,7 +128,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         Err(stopped())
     }
 
-    /// Gives up what a request without an answer may have made, as far as it can be told to be ours.
+    /// Gives up what a request without an answer may have made, if it is certainly ours.
     async fn abandon_unknown(&self, known: Option<&HashSet<TransferId>>) {
         let limit = self.timers.call.min(self.stop.time_left());
         let recovered = timeout(limit, self.recover(known)).await;
@@ -145,35 +143,46 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         );
     }
 
-    /// Tells why there is nothing yet, and for how long that may go on; fails when it has lasted too
-    /// long or cannot heal.
-    async fn wait_or_fail(&self, error: Error, waits: &mut Waits) -> Result<Duration, Ended> {
+    /// Logs why there is no transfer yet and returns the time that is left; fails when that time is
+    /// used up or the error is not transient.
+    ///
+    /// An engine that refuses answers, which ends an outage: the next outage gets the whole limit.
+    /// The limit for a locked disk counts from the first refusal, outages included.
+    async fn wait_or_fail(
+        &self,
+        error: Error,
+        waits: &mut WaitState,
+    ) -> Result<Duration, AttemptEnd> {
         let now = Instant::now();
         let (since, limit) = match error.kind() {
             Kind::Busy => {
-                waits.unreachable = None;
-                (*waits.busy.get_or_insert(now), self.timers.locked_wait)
+                waits.unreachable_since = None;
+                (
+                    *waits.busy_since.get_or_insert(now),
+                    self.timers.locked_wait,
+                )
             }
-            Kind::Unreachable | Kind::AnswerLost => {
-                (*waits.unreachable.get_or_insert(now), self.timers.patience)
-            }
+            Kind::Unreachable | Kind::AnswerLost => (
+                *waits.unreachable_since.get_or_insert(now),
+                self.timers.no_progress,
+            ),
             _ => return Err(error.into()),
         };
         let spent = now - since;
         if spent >= limit {
             let failure = Failure::from(error);
-            return Err(Ended::Failed(
+            return Err(AttemptEnd::Failed(
                 failure.context(format!("gave up after {} s", spent.as_secs())),
             ));
         }
         // Once at first, then twice a minute.
         let quiet = waits
-            .told
-            .is_some_and(|told| now - told < Duration::from_secs(30));
+            .logged_at
+            .is_some_and(|logged_at| now - logged_at < Duration::from_secs(30));
         if quiet {
             return Ok(limit.saturating_sub(spent));
         }
-        waits.told = Some(now);
+        waits.logged_at = Some(now);
         let holders = if error.kind() == Kind::Busy {
             self.holders().await
         } else {
@@ -214,8 +223,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 
     /// Looks for the transfer of a request whose answer was lost.
     ///
-    /// Ours is the one transfer of the disk that was not there before the request and is exactly
-    /// what was asked for. Without a list from before, none can be told from somebody else's.
+    /// Ours is the one transfer of the disk that did not exist before the request and is exactly
+    /// what was asked for. Without a list from before, it cannot be distinguished from another
+    /// client's.
     async fn recover(&self, known: Option<&HashSet<TransferId>>) -> Result<Recovered, Error> {
         let held = match self.transfers_of_disk().await {
             Ok(transfers) => transfers,
@@ -254,23 +264,23 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     }
 
     /// Waits until the ticket is there.
-    async fn ready(&self, mut transfer: ImageTransfer) -> Result<ImageTransfer, Ended> {
+    async fn ready(&self, mut transfer: ImageTransfer) -> Result<ImageTransfer, AttemptEnd> {
         let since = Instant::now();
-        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_poll);
+        let mut backoff = PollBackoff::new(self.timers.poll, self.timers.longest_poll);
         loop {
             let has_url = transfer.transfer_url.is_some() || transfer.proxy_url.is_some();
             match opening(&transfer.phase) {
                 Opening::Ready if has_url => return Ok(transfer),
                 Opening::Ready | Opening::Wait => {}
                 Opening::Lost => {
-                    return Err(Ended::Lost(format!(
+                    return Err(AttemptEnd::Lost(format!(
                         "the engine put it into phase {} before data could be read",
                         transfer.phase
                     )));
                 }
             }
             if since.elapsed() >= self.timers.begin {
-                return Err(Ended::Failed(Failure::new(
+                return Err(AttemptEnd::Failed(Failure::new(
                     Exit::SourceUnavailable,
                     format!(
                         "the image transfer {} is still in phase {} after {} s",
@@ -280,13 +290,13 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     ),
                 )));
             }
-            self.pause(pauses.next()).await?;
+            self.pause(backoff.next_delay()).await?;
             let looked = self
                 .unless_stopped(self.engine.transfer(&transfer.id))
                 .await?;
             match looked {
                 Ok(Some(seen)) => transfer = seen,
-                Ok(None) => return Err(Ended::Lost("the engine has forgotten it".into())),
+                Ok(None) => return Err(AttemptEnd::Lost("the engine has forgotten it".into())),
                 Err(error) if error.kind() == Kind::Unreachable => {
                     tracing::warn!(
                         error = error.chain(),

@@ -1,4 +1,4 @@
-//! The way of the bytes, as the session sees it.
+//! The data path, as the session sees it.
 
 use std::{
     future::Future,
@@ -25,31 +25,31 @@ pub trait DataPath: Send + Sync {
         size: u64,
     ) -> impl Future<Output = Result<Self::Source, Error>> + Send;
 
-    /// Copies everything. Fails with [`Kind::Lost`] soon after `gone` was told, and ends soon after
+    /// Copies everything. Fails with [`Kind::Lost`] soon after `lost` was set, and ends soon after
     /// the run is asked to stop. No connection is left open when it returns.
     fn copy(
         &self,
         source: Self::Source,
-        gone: Gone,
+        lost: TransferLost,
     ) -> impl Future<Output = Result<Report, Error>> + Send;
 
     /// Bytes received so far, over all copies.
     fn received(&self) -> u64;
 }
 
-/// Word from the engine that the transfer is gone, for a reader whose host is silent.
+/// Set once the engine reports that the transfer is lost, for a reader whose host is silent.
 #[derive(Debug, Clone, Default)]
-pub struct Gone(Arc<OnceLock<String>>);
+pub struct TransferLost(Arc<OnceLock<String>>);
 
-impl Gone {
-    /// Says it, and why. Only the first time counts.
-    pub fn say(&self, why: String) {
-        // An earlier word is as good as this one.
+impl TransferLost {
+    /// Marks the transfer as lost, with the reason. Only the first call counts.
+    pub fn set(&self, why: String) {
+        // An earlier reason is as good as this one.
         let _ = self.0.set(why);
     }
 
     /// # Errors
-    /// [`Kind::Lost`] once it was said.
+    /// [`Kind::Lost`] once it was set.
     pub fn check(&self) -> Result<(), Error> {
         match self.0.get() {
             Some(why) => Err(Error::new(Kind::Lost, why.clone())),
@@ -61,11 +61,11 @@ impl Gone {
 /// The data path of the product: imageio to the mover's target.
 #[derive(Debug)]
 pub struct Imageio<'a> {
-    /// Controls.
+    /// Settings and controls of the run.
     pub context: &'a Context,
-    /// Makes connections.
+    /// Makes the connections for data.
     pub connector: net::Connector,
-    /// What to compare.
+    /// What to compare with the daemon's checksum.
     pub verification: Verification,
     /// What is written; `None` when nothing is to be copied.
     pub target: Option<&'a Target>,
@@ -83,13 +83,13 @@ impl DataPath for Imageio<'_> {
             .map_err(|failure| Error::new(Kind::Internal, failure.message()))?
     }
 
-    async fn copy(&self, source: ImageioSource, gone: Gone) -> Result<Report, Error> {
+    async fn copy(&self, source: ImageioSource, lost: TransferLost) -> Result<Report, Error> {
         let Some(target) = self.target else {
             return Err(Error::new(Kind::Internal, "there is no target to copy to"));
         };
         let guarded = Arc::new(Guarded {
             inner: source,
-            gone,
+            lost,
         });
         self.context
             .copy(guarded, self.verification.clone(), target)
@@ -101,12 +101,12 @@ impl DataPath for Imageio<'_> {
     }
 }
 
-/// A source that fails for good once its transfer is gone. The engine of the copy asks for a new
-/// reader after every fault, which is where it hears of it.
+/// A source that fails for good once its transfer is lost. The copy engine asks for a new reader
+/// after every fault, and gets the error there.
 #[derive(Debug)]
 struct Guarded<S> {
     inner: S,
-    gone: Gone,
+    lost: TransferLost,
 }
 
 impl<S: Source> Source for Guarded<S> {
@@ -119,12 +119,12 @@ impl<S: Source> Source for Guarded<S> {
     }
 
     fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, Error> {
-        self.gone.check()?;
+        self.lost.check()?;
         self.inner.extents(range)
     }
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
-        self.gone.check()?;
+        self.lost.check()?;
         self.inner.reader(cancel)
     }
 
@@ -133,7 +133,7 @@ impl<S: Source> Source for Guarded<S> {
     }
 
     fn checksum(&self, algorithm: Algorithm, cancel: &Cancel) -> Result<String, Error> {
-        self.gone.check()?;
+        self.lost.check()?;
         self.inner.checksum(algorithm, cancel)
     }
 }

@@ -4,11 +4,11 @@
 //! ```text
 //! acquire -> open -> copy -> finish
 //!    |         |       |        |
-//!    +---------+-------+--------+--> abandon, and for a lost transfer: once more from the start
+//!    +---------+-------+--------+--> abandon; a lost transfer starts over with a new one
 //! ```
 //!
-//! A lost transfer means a new one *and a new copy*: between two transfers the disk was unlocked, so
-//! that bytes which were read before may be older than those read after.
+//! A lost transfer means a new one *and a new copy*: the disk was unlocked between the two, so
+//! bytes that were read before may be older than those read after.
 
 mod acquire;
 mod data;
@@ -19,39 +19,38 @@ mod timers;
 use std::{pin::pin, time::Duration};
 
 use contract::Exit;
-use mover::{Failure, Stop};
+use mover::{Failure, PollBackoff, Stop};
 use tokio::time::{Instant, sleep, timeout};
 use transfer::{Report, source::Ticket};
 
-pub use data::{DataPath, Gone, Imageio};
+pub use data::{DataPath, Imageio, TransferLost};
 pub use timers::Timers;
 
 use crate::engine::{DiskId, Engine, Error, ImageTransfer, Kind, TransferId};
-use timers::Pauses;
 
-/// One run's dealings with one disk.
+/// One run's session with the engine about one disk.
 #[derive(Debug)]
 pub struct Session<'a, E, D> {
-    /// The engine.
+    /// The client of the engine.
     pub engine: &'a E,
-    /// What reads and writes.
+    /// The data path, which reads a ticket and writes the target.
     pub data: &'a D,
-    /// The disk.
+    /// The disk that is copied.
     pub disk: DiskId,
     /// Its size in bytes.
     pub size: u64,
-    /// Time limits.
+    /// The session's time limits.
     pub timers: Timers,
-    /// The end that comes from outside.
+    /// Says when the run is asked to stop.
     pub stop: Stop,
 }
 
 /// How an attempt ends without success.
 #[derive(Debug)]
-enum Ended {
-    /// The transfer is gone; a new one may serve.
+enum AttemptEnd {
+    /// The transfer is lost; a new one may succeed.
     Lost(String),
-    /// The run is over.
+    /// The run has failed.
     Failed(Failure),
 }
 
@@ -60,21 +59,21 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// this run is left open unless the engine cannot be reached, which the log says.
     ///
     /// # Errors
-    /// When the run is stopped, or a failure does not heal within its time.
+    /// When the run is stopped, an error is not transient, or its retry budget is used up.
     pub async fn run(&self) -> Result<Report, Failure> {
         let mut moved = Instant::now();
         for attempt in 1.. {
             let received = self.data.received();
             let why = match self.attempt().await {
                 Ok(report) => return Ok(report),
-                Err(Ended::Failed(failure)) => return Err(failure),
-                Err(Ended::Lost(why)) => why,
+                Err(AttemptEnd::Failed(failure)) => return Err(failure),
+                Err(AttemptEnd::Lost(why)) => why,
             };
             if self.data.received() != received {
                 moved = Instant::now();
             }
             let spent = moved.elapsed();
-            if attempt >= self.timers.attempts || spent >= self.timers.patience {
+            if attempt >= self.timers.attempts || spent >= self.timers.no_progress {
                 return Err(Failure::new(
                     Exit::SourceUnavailable,
                     format!(
@@ -101,10 +100,10 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     ///
     /// # Errors
     /// As [`Session::run`], but a lost transfer is not replaced.
-    pub async fn rehearse(&self) -> Result<(), Failure> {
+    pub async fn dry_run(&self) -> Result<(), Failure> {
         let failed = |ended| match ended {
-            Ended::Failed(failure) => failure,
-            Ended::Lost(why) => Failure::new(
+            AttemptEnd::Failed(failure) => failure,
+            AttemptEnd::Lost(why) => Failure::new(
                 Exit::SourceUnavailable,
                 format!(
                     "the image transfer of the disk {} was lost: {why}",
@@ -118,7 +117,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         opened.map(drop).map_err(failed)
     }
 
-    async fn attempt(&self) -> Result<Report, Ended> {
+    async fn attempt(&self) -> Result<Report, AttemptEnd> {
         let transfer = self.acquire().await?;
         let outcome = match self.copy(&transfer).await {
             Ok(report) => self.finish(&transfer.id).await.map(|()| report),
@@ -132,7 +131,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 
     /// Opens the source at the host's daemon or, where that cannot be reached or is not trusted,
     /// through the engine's proxy.
-    async fn open(&self, transfer: &ImageTransfer) -> Result<D::Source, Ended> {
+    async fn open(&self, transfer: &ImageTransfer) -> Result<D::Source, AttemptEnd> {
         let ways: Vec<(&str, &Ticket)> = [
             ("the host's imageio daemon", &transfer.transfer_url),
             ("the engine's imageio proxy", &transfer.proxy_url),
@@ -141,14 +140,14 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         .filter_map(|(name, ticket)| Some((name, ticket.as_ref()?)))
         .collect();
         let since = Instant::now();
-        let mut pauses = Pauses::new(self.timers.poll, self.timers.longest_locked_poll);
+        let mut backoff = PollBackoff::new(self.timers.poll, self.timers.longest_locked_poll);
         loop {
-            let mut heals = false;
-            let mut told = Vec::new();
+            let mut transient = false;
+            let mut reasons = Vec::new();
             let mut last = None;
             for (name, ticket) in &ways {
                 let opened = self.data.open((*ticket).clone(), self.size);
-                let error = match self.letting_go(opened).await? {
+                let error = match self.or_stop(opened).await? {
                     Ok(source) => {
                         tracing::info!(transfer = %transfer.id, ticket = ?ticket, "reading from {name}");
                         return Ok(source);
@@ -157,62 +156,61 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 };
                 match error.kind() {
                     transfer::Kind::Network | transfer::Kind::Stalled | transfer::Kind::Busy => {
-                        heals = true;
+                        transient = true;
                     }
                     transfer::Kind::Tls => {}
                     _ => return Err(of_copy(error)),
                 }
                 tracing::warn!(transfer = %transfer.id, error = error.chain(), "cannot read from {name}");
-                told.push(format!("{name}: {}", error.chain()));
+                reasons.push(format!("{name}: {}", error.chain()));
                 last = Some(error);
             }
             let spent = since.elapsed();
             let Some(last) = last else {
-                return Err(Ended::Failed(Failure::new(
+                return Err(AttemptEnd::Failed(Failure::new(
                     Exit::SourceProtocol,
                     format!("the image transfer {} has no URL to read from", transfer.id),
                 )));
             };
-            if !heals || spent >= self.timers.patience {
-                return Err(Ended::Failed(Failure::new(
+            if !transient || spent >= self.timers.no_progress {
+                return Err(AttemptEnd::Failed(Failure::new(
                     Failure::from(last).exit(),
-                    told.join("; "),
+                    reasons.join("; "),
                 )));
             }
-            self.pause(pauses.next()).await?;
+            self.pause(backoff.next_delay()).await?;
             self.still_alive(&transfer.id).await?;
         }
     }
 
-    /// Reads everything, with an eye on the transfer: a host that is gone for good cannot say that
-    /// the engine has ended the transfer.
-    async fn copy(&self, transfer: &ImageTransfer) -> Result<Report, Ended> {
+    /// Reads everything, and polls the transfer meanwhile: a host that does not come back cannot
+    /// report that the engine has ended the transfer.
+    async fn copy(&self, transfer: &ImageTransfer) -> Result<Report, AttemptEnd> {
         let source = self.open(transfer).await?;
-        let gone = Gone::default();
+        let lost = TransferLost::default();
         let watch = async {
             loop {
                 sleep(self.timers.watch).await;
-                if let Err(Ended::Lost(why)) = self.still_alive(&transfer.id).await {
-                    gone.say(why);
+                if let Err(AttemptEnd::Lost(why)) = self.still_alive(&transfer.id).await {
+                    lost.set(why);
                     return std::future::pending::<()>().await;
                 }
             }
         };
-        let copy = self.letting_go(self.data.copy(source, gone.clone()));
+        let copy = self.or_stop(self.data.copy(source, lost.clone()));
         tokio::select! {
             copied = copy => copied?.map_err(of_copy),
-            () = watch => Err(Ended::Lost("the engine ended it".into())),
+            () = watch => Err(AttemptEnd::Lost("the engine ended it".into())),
         }
     }
 
-    async fn still_alive(&self, id: &TransferId) -> Result<(), Ended> {
+    async fn still_alive(&self, id: &TransferId) -> Result<(), AttemptEnd> {
         match self.engine.transfer(id).await {
-            Ok(Some(transfer)) if !phase::is_alive(&transfer.phase) => Err(Ended::Lost(format!(
-                "the engine has it in phase {}",
-                transfer.phase
-            ))),
-            // Engines before 4.4.7 forget a transfer as soon as it is finished; whether data can be
-            // read is then for the daemon to say.
+            Ok(Some(transfer)) if !phase::is_alive(&transfer.phase) => Err(AttemptEnd::Lost(
+                format!("the engine has it in phase {}", transfer.phase),
+            )),
+            // Engines before 4.4.7 forget a transfer as soon as it is finished; the daemon then
+            // decides whether data can be read.
             Ok(_) => Ok(()),
             Err(error) => {
                 tracing::debug!(error = error.chain(), "the phase is not known");
@@ -221,9 +219,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         }
     }
 
-    /// Waits for blocking work that looks at the stop by itself; when asked to stop, for a bounded
-    /// time, since a hung disk must not keep the source locked.
-    async fn letting_go<T>(&self, work: impl Future<Output = T>) -> Result<T, Ended> {
+    /// Waits for blocking work that ends by itself after a stop; from the stop on for a bounded
+    /// time, since a target that hangs must not keep the source's disk locked.
+    async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, AttemptEnd> {
         let mut work = pin!(work);
         tokio::select! {
             biased;
@@ -235,13 +233,13 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             .map_err(|_| stopped())
     }
 
-    /// Sleeps, or fails when the run is to end early.
-    async fn pause(&self, period: Duration) -> Result<(), Ended> {
+    /// Sleeps, or fails when the run is asked to stop.
+    async fn pause(&self, period: Duration) -> Result<(), AttemptEnd> {
         self.unless_stopped(sleep(period)).await
     }
 
-    /// Does work that can be dropped at any moment, unless the run is to end early.
-    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Ended> {
+    /// Does work that can be dropped at any moment, or fails when the run is asked to stop.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, AttemptEnd> {
         tokio::select! {
             biased;
             () = self.stop.asked() => Err(stopped()),
@@ -250,18 +248,18 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     }
 }
 
-fn stopped() -> Ended {
-    Ended::Failed(Failure::new(Exit::Terminated, "stopped from outside"))
+fn stopped() -> AttemptEnd {
+    AttemptEnd::Failed(Failure::new(Exit::Terminated, "stopped from outside"))
 }
 
-fn of_copy(error: transfer::Error) -> Ended {
+fn of_copy(error: transfer::Error) -> AttemptEnd {
     if error.kind() == transfer::Kind::Lost {
-        return Ended::Lost(error.chain());
+        return AttemptEnd::Lost(error.chain());
     }
-    Ended::Failed(error.into())
+    AttemptEnd::Failed(error.into())
 }
 
-impl From<Error> for Ended {
+impl From<Error> for AttemptEnd {
     fn from(error: Error) -> Self {
         if error.kind() == Kind::Lost {
             return Self::Lost(error.chain());

@@ -7,9 +7,9 @@ use crate::engine::Phase;
 pub enum Opening {
     /// Data can be read.
     Ready,
-    /// The engine is still at it.
+    /// The engine still prepares it.
     Wait,
-    /// It has come to an end before a byte was read.
+    /// It ended before a byte was read.
     Lost,
 }
 
@@ -62,17 +62,18 @@ pub const fn is_alive(phase: &Phase) -> bool {
 pub enum Closing {
     /// Ask the engine to finalize.
     Finalize,
-    /// It is at it, asked by us or by itself.
+    /// It finalizes already, at our request or on its own.
     Wait,
-    /// It is done.
+    /// The transfer is finished.
     Done,
-    /// It ended otherwise while the last bytes were on their way.
+    /// It ended in another way while the last bytes were in flight.
     Lost,
 }
 
-/// What to do with a transfer that has served.
+/// What to do with a transfer whose data has been copied.
 ///
-/// A transfer that was paused or cancelled is not finalized: the engine would take it for a success.
+/// A transfer that was paused or cancelled is not finalized: the engine would take it for a
+/// success.
 #[must_use]
 pub const fn closing(phase: &Phase) -> Closing {
     match phase {
@@ -94,12 +95,12 @@ pub const fn closing(phase: &Phase) -> Closing {
     }
 }
 
-/// After a failure, or when the run is to end early.
+/// After a failure, or when the run is asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// Ask the engine to cancel.
     Cancel,
-    /// It comes to its end without us. A cancellation now would turn a success into a failure.
+    /// It ends without us. A cancellation now would turn a success into a failure.
     Nothing,
 }
 

@@ -1,36 +1,40 @@
 //! Ending a transfer, well or otherwise, so that the disk is unlocked.
 
 use contract::Exit;
-use mover::Failure;
+use mover::{Failure, PollBackoff};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    DataPath, Ended, Session,
+    AttemptEnd, DataPath, Session,
     phase::{Closing, Ending, closing, ending},
     stopped,
-    timers::Pauses,
 };
 use crate::engine::{DiskStatus, Engine, Error, Kind, TransferId};
 
-/// What one look at a transfer that is being finished has shown.
+/// What one poll of a transfer that is being finalized has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
-    /// It is over, and the disk unlocked.
+    /// It has ended, and the disk is unlocked.
     Finished,
-    /// The engine works on it.
+    /// The engine has accepted the request and works on it.
     Accepted,
-    /// Nothing new.
+    /// The poll gave no news.
     Nothing,
 }
 
 impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// Finalizes, and waits until the engine has finished. All data connections are closed by now:
-    /// the engine cannot take away a ticket that is in use.
-    pub(super) async fn finish(&self, id: &TransferId) -> Result<(), Ended> {
+    /// the engine cannot remove a ticket that is in use.
+    ///
+    /// Every step begins with the phase that the engine shows, and finalizes only when that phase
+    /// asks for it. So a step is idempotent: after a lost answer the next one finds out whether the
+    /// engine accepted the request.
+    pub(super) async fn finish(&self, id: &TransferId) -> Result<(), AttemptEnd> {
         let since = Instant::now();
-        let mut pauses = Pauses::new(self.timers.first_poll, self.timers.longest_poll);
+        let mut backoff = PollBackoff::new(self.timers.first_poll, self.timers.longest_poll);
         let mut accepted = false;
         loop {
+            // A step is two calls: the phase, then the action or the state of the disk.
             match timeout(self.timers.call * 2, self.finish_step(id)).await {
                 Ok(Ok(Seen::Finished)) => {
                     tracing::info!(transfer = %id, "the image transfer is finished; the disk is unlocked");
@@ -40,6 +44,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 Ok(Ok(Seen::Nothing)) | Err(_) => {}
                 Ok(Err(ended)) => return Err(ended),
             }
+            // A stop does not end the wait at once: every byte is in place, and a finalize that the
+            // engine has accepted makes this run a success. Without it the disk would stay locked,
+            // so the step is repeated for as long as the stop leaves time.
             if self.stop.is_asked() {
                 if accepted {
                     tracing::info!(
@@ -54,7 +61,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 }
             }
             if since.elapsed() >= self.timers.finish {
-                return Err(Ended::Failed(Failure::new(
+                return Err(AttemptEnd::Failed(Failure::new(
                     Exit::SourceUnavailable,
                     format!(
                         "every byte is in place, but the engine has not finished the image transfer \
@@ -64,24 +71,24 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 )));
             }
             tokio::select! {
-                () = sleep(pauses.next()) => {}
+                () = sleep(backoff.next_delay()) => {}
                 () = self.stop.asked(), if !self.stop.is_asked() => {}
             }
         }
     }
 
-    async fn finish_step(&self, id: &TransferId) -> Result<Seen, Ended> {
+    async fn finish_step(&self, id: &TransferId) -> Result<Seen, AttemptEnd> {
         let transfer = match self.engine.transfer(id).await {
             Ok(Some(transfer)) => transfer,
             // Forgotten, as engines before 4.4.7 do at once and others after minutes.
             Ok(None) => return self.finished_by_disk().await,
-            Err(error) => return heals(error),
+            Err(error) => return ignore_transient(error),
         };
         match closing(&transfer.phase) {
             Closing::Done => return Ok(Seen::Finished),
             Closing::Wait => return Ok(Seen::Accepted),
             Closing::Lost => {
-                return Err(Ended::Lost(format!(
+                return Err(AttemptEnd::Lost(format!(
                     "the engine had it in phase {} before it was finalized",
                     transfer.phase
                 )));
@@ -90,12 +97,13 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         }
         match self.engine.finalize(id).await {
             Ok(()) => Ok(Seen::Accepted),
-            Err(error) => heals(error),
+            Err(error) => ignore_transient(error),
         }
     }
 
-    /// Whether a transfer that the engine has forgotten ended well: the disk says so.
-    async fn finished_by_disk(&self) -> Result<Seen, Ended> {
+    /// Whether a transfer that the engine has forgotten ended well: the status of the disk shows
+    /// it.
+    async fn finished_by_disk(&self) -> Result<Seen, AttemptEnd> {
         match self.engine.disk(&self.disk).await {
             Ok(disk) if disk.status == DiskStatus::Ok => Ok(Seen::Finished),
             Ok(disk) if disk.status == DiskStatus::Illegal => {
@@ -103,19 +111,21 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 Ok(Seen::Nothing)
             }
             Ok(_) => Ok(Seen::Accepted),
-            Err(error) => heals(error),
+            Err(error) => ignore_transient(error),
         }
     }
 
-    /// Gives a transfer up: has its cancellation accepted, unless it comes to its end without that.
-    /// Tries for a bounded time and tells how it went; never fails.
+    /// Gives a transfer up: has its cancellation accepted, unless it ends without one. Retries for
+    /// a bounded time, logs the outcome, and never fails.
     pub(super) async fn abandon(&self, id: &TransferId) {
         let since = Instant::now();
+        // After a stop, the process ends when the stop's time is over, whatever this transfer
+        // needs.
         let left = || {
             let ours = self.timers.end.saturating_sub(since.elapsed());
             ours.min(self.stop.time_left())
         };
-        let mut pauses = Pauses::new(self.timers.poll, self.timers.poll * 2);
+        let mut backoff = PollBackoff::new(self.timers.poll, self.timers.poll * 2);
         loop {
             let outcome = timeout(left().min(self.timers.call), self.abandon_step(id)).await;
             match outcome {
@@ -130,7 +140,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     tracing::warn!(transfer = %id, "the engine does not answer; trying again");
                 }
             }
-            let pause = pauses.next();
+            let pause = backoff.next_delay();
             if left() <= pause {
                 break;
             }
@@ -160,8 +170,9 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     }
 }
 
-/// What an error means while the end of a transfer is waited for: nothing, as long as it can heal.
-fn heals(error: Error) -> Result<Seen, Ended> {
+/// A transient error while the session waits for the end of a transfer changes nothing: it polls
+/// again. Every other error ends the attempt.
+fn ignore_transient(error: Error) -> Result<Seen, AttemptEnd> {
     match error.kind() {
         Kind::Unreachable | Kind::AnswerLost | Kind::Busy => {
             tracing::warn!(

@@ -11,7 +11,7 @@ pub struct Timers {
     /// together, so that what a crashed run left behind is waited out.
     pub locked_wait: Duration,
     /// Without an answer from the engine, and without a byte over several transfers.
-    pub patience: Duration,
+    pub no_progress: Duration,
     /// From the answer to the creation until data can be read.
     pub begin: Duration,
     /// From the last byte until the engine says that the transfer is finished. The engine applies
@@ -19,18 +19,18 @@ pub struct Timers {
     pub finish: Duration,
     /// To have a cancellation accepted.
     pub end: Duration,
-    /// For the answer to a creation, and for the copy to let go, when the run is to end early.
+    /// For the answer to a creation, and for the copy to end, after the run was asked to stop.
     pub in_flight: Duration,
-    /// Between two looks at a transfer that is being finalized, at first: with nothing else to do on
-    /// its host, that takes a moment only.
+    /// First delay of the backoff while a transfer is being finalized: on an idle host, that takes
+    /// only a moment.
     pub first_poll: Duration,
-    /// Between two looks at a phase, at first.
+    /// First delay of the backoff while the session polls a phase or retries on a locked disk.
     pub poll: Duration,
-    /// Between two looks at a phase, at most.
+    /// Longest delay of the backoff while the session polls a phase.
     pub longest_poll: Duration,
-    /// Between two tries on a locked disk, at most.
+    /// Longest delay of the backoff on a locked disk.
     pub longest_locked_poll: Duration,
-    /// Between two looks at the phase while data is read.
+    /// Between two polls of the phase while data is read.
     pub watch: Duration,
     /// One call while a transfer is being ended.
     pub call: Duration,
@@ -43,7 +43,7 @@ impl Default for Timers {
         Self {
             inactivity: Duration::from_mins(2),
             locked_wait: Duration::from_mins(5),
-            patience: Duration::from_mins(10),
+            no_progress: Duration::from_mins(10),
             begin: Duration::from_mins(5),
             finish: Duration::from_mins(5),
             end: Duration::from_secs(20),
@@ -56,28 +56,6 @@ impl Default for Timers {
             call: Duration::from_secs(5),
             attempts: 5,
         }
-    }
-}
-
-/// Pauses that grow by half from one to the next, up to a limit.
-#[derive(Debug)]
-pub(super) struct Pauses {
-    next: Duration,
-    longest: Duration,
-}
-
-impl Pauses {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        Self {
-            next: first.min(longest),
-            longest,
-        }
-    }
-
-    pub(super) fn next(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = (pause + pause / 2).min(self.longest);
-        pause
     }
 }
 
@@ -96,21 +74,12 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_their_limit() {
-        let mut pauses = Pauses::new(Duration::from_secs(1), Duration::from_secs(3));
-        let millis: Vec<_> = std::iter::repeat_with(|| pauses.next().as_millis())
-            .take(5)
-            .collect();
-        assert_eq!(millis, [1000, 1500, 2250, 3000, 3000]);
-    }
-
-    #[test]
     fn the_table_of_timers_is_right() {
         let timers = Timers::default();
         for (name, stated) in [
             ("inactivity *T*", vec![timers.inactivity]),
             ("locked wait", vec![timers.locked_wait]),
-            ("patience", vec![timers.patience]),
+            ("patience", vec![timers.no_progress]),
             ("transfer begins", vec![timers.begin]),
             ("finalize", vec![timers.finish]),
             ("tidying up", vec![timers.end]),

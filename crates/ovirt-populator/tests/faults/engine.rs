@@ -3,12 +3,12 @@
 use contract::Exit;
 use serde_json::json;
 use testkit::{
-    Cut, Fault, Gate, Object, Reply, When,
+    Cut, Fault, Gate, Reply, When,
     fake::engine::{TOKEN, TRANSFERS},
     process::Signal,
 };
 
-use crate::bench::{Bench, request};
+use crate::fixture::{request, start};
 
 fn fault(status: u16, detail: &str) -> Fault {
     let body = json!({"reason": "Operation Failed", "detail": detail});
@@ -17,70 +17,57 @@ fn fault(status: u16, detail: &str) -> Fault {
 
 #[test]
 fn a_session_that_ends_midway_is_renewed() {
-    let bench = Bench::new();
-    let server = bench.engine.data();
+    let fixture = start();
+    let server = fixture.source.data();
     let gate = Gate::new();
     server.fault(request(1), Fault::stall(100, &gate));
-    let running = bench.command().spawn();
+    let running = fixture.command().spawn();
     server.wait_for_held(1);
-    bench.engine.expire_tokens();
+    fixture.source.expire_tokens();
     gate.open();
-    bench.has_copied(&running.wait());
+    fixture.has_copied(&running.wait());
 }
 
 #[test]
 fn a_wrong_password_ends_at_once() {
-    let bench = Bench::new();
-    let command = bench.command().env("password", "wrong");
-    bench.fails_with(&command, Exit::Credentials, &[]);
-    let requests = bench.engine.api().requests();
+    let fixture = start();
+    let command = fixture.command().env("password", "wrong");
+    fixture.fails_with(&command, Exit::Credentials, &[]);
+    let requests = fixture.source.api().requests();
     assert_eq!(requests.iter().filter(|it| it.path() == TOKEN).count(), 1);
 }
 
 #[test]
 fn phases_that_take_their_time() {
-    let bench = Bench::new();
-    bench
-        .engine
+    let fixture = start();
+    fixture
+        .source
         .change(|knobs| knobs.first_phases = vec!["initializing", "initializing"]);
-    bench.copies();
+    fixture.copies();
 }
 
 #[test]
 fn a_locked_disk_is_waited_for() {
-    let bench = Bench::new();
-    let api = bench.engine.api();
+    let fixture = start();
+    let api = fixture.source.api();
     let locked = "[Cannot transfer Virtual Disk: The following disks are locked: disk1. Please try \
                   again in a few minutes.]";
     api.fault(
         When::path(TRANSFERS).method("POST").times(2),
         fault(409, locked),
     );
-    bench.copies();
+    fixture.copies();
 }
 
 #[test]
 fn a_disk_that_stays_locked() {
-    let bench = Bench::new();
-    bench
-        .engine
+    let fixture = start();
+    fixture
+        .source
         .change(|knobs| "locked".clone_into(&mut knobs.disk_status));
-    let command = bench.command().flag("locked-wait", "1s");
-    bench.fails_with(&command, Exit::SourceBusy, &["locked"]);
-    assert!(bench.engine.data().requests().is_empty());
-}
-
-#[test]
-fn an_answer_without_end_does_not_fill_the_memory() {
-    let bench = Bench::new();
-    let endless = Object::new(1 << 40, |_, buffer| buffer.fill(b' '));
-    let disks = "/ovirt-engine/api/disks";
-    bench.engine.api().route(disks, move |request| {
-        Reply::object(request, &endless).fault(Fault::UntilClose)
-    });
-    let run = bench.command().run();
-    bench.ended(&run, Exit::SourceProtocol);
-    assert!(run.peak_rss < 100 << 20, "{} bytes", run.peak_rss);
+    let command = fixture.command().flag("locked-wait", "1s");
+    fixture.fails_with(&command, Exit::SourceBusy, &["locked"]);
+    assert!(fixture.source.data().requests().is_empty());
 }
 
 #[test]
@@ -102,10 +89,10 @@ fn refusals_end_it_in_the_engines_own_words() {
             Exit::SourceUnusable,
         ),
     ] {
-        let bench = Bench::new();
+        let fixture = start();
         let when = When::path(TRANSFERS).method("POST").always();
-        bench.engine.api().fault(when, fault(status, detail));
-        let run = bench.command().run();
+        fixture.source.api().fault(when, fault(status, detail));
+        let run = fixture.command().run();
         assert_eq!(
             run.code(),
             Some(exit.code().into()),
@@ -113,38 +100,38 @@ fn refusals_end_it_in_the_engines_own_words() {
             run.output()
         );
         let words = detail.trim_matches(['[', ']']);
-        assert!(bench.ended(&run, exit).message.contains(words));
+        assert!(fixture.ended(&run, exit).message.contains(words));
     }
 }
 
 #[test]
 fn a_creation_whose_answer_is_lost_is_not_repeated_blindly() {
-    let bench = Bench::new();
-    let api = bench.engine.api();
+    let fixture = start();
+    let api = fixture.source.api();
     api.fault(
         When::path(TRANSFERS).method("POST"),
         Fault::NoAnswer(Cut::Reset),
     );
-    let run = bench.command().run();
-    bench.ended(&run, Exit::Success);
-    bench.disk.assert_on(&bench.target());
-    assert_eq!(bench.engine.transfers().0, 1, "{}", run.output());
+    let run = fixture.command().run();
+    fixture.ended(&run, Exit::Success);
+    fixture.disk.assert_on(&fixture.target());
+    assert_eq!(fixture.source.transfers().0, 1, "{}", run.output());
 }
 
 #[test]
 fn a_transfer_that_the_engine_cancels_is_replaced_and_the_copy_starts_over() {
-    let bench = Bench::new();
-    let server = bench.engine.data();
+    let fixture = start();
+    let server = fixture.source.data();
     let gate = Gate::new();
     server.fault(request(2), Fault::stall(100, &gate));
-    let running = bench.command().spawn();
+    let running = fixture.command().spawn();
     server.wait_for_held(1);
-    bench.engine.cancel_by_system();
+    fixture.source.cancel_by_system();
     server.drop_connections();
     gate.open();
-    bench.has_copied(&running.wait());
-    assert_eq!(bench.engine.transfers(), (2, 0));
-    let restarts = bench
+    fixture.has_copied(&running.wait());
+    assert_eq!(fixture.source.transfers(), (2, 0));
+    let restarts = fixture
         .ranges()
         .iter()
         .filter(|(first, _)| *first == 0)
@@ -160,59 +147,59 @@ fn a_transfer_that_is_paused_or_vanishes_is_replaced() {
         testkit::fake::Engine::forget_transfers,
     ];
     for event in events {
-        let bench = Bench::new();
-        let server = bench.engine.data();
+        let fixture = start();
+        let server = fixture.source.data();
         let gate = Gate::new();
         server.fault(request(2), Fault::stall(100, &gate));
-        let running = bench.command().spawn();
+        let running = fixture.command().spawn();
         server.wait_for_held(1);
-        event(&bench.engine);
+        event(&fixture.source);
         server.drop_connections();
         gate.open();
-        bench.has_copied(&running.wait());
-        assert_eq!(bench.engine.transfers(), (2, 0));
+        fixture.has_copied(&running.wait());
+        assert_eq!(fixture.source.transfers(), (2, 0));
     }
 }
 
 #[test]
 fn a_transfer_that_the_engine_finalizes_by_itself_is_a_success() {
-    let bench = Bench::new();
-    bench.engine.change(|knobs| knobs.auto_finalize = true);
-    let run = bench.command().run();
-    bench.ended(&run, Exit::Success);
-    bench.disk.assert_on(&bench.target());
-    assert_eq!(bench.engine.transfers().0, 1);
+    let fixture = start();
+    fixture.source.change(|knobs| knobs.auto_finalize = true);
+    let run = fixture.command().run();
+    fixture.ended(&run, Exit::Success);
+    fixture.disk.assert_on(&fixture.target());
+    assert_eq!(fixture.source.transfers().0, 1);
 }
 
 #[test]
 fn a_signal_while_the_creation_is_under_way() {
-    let bench = Bench::new();
-    let api = bench.engine.api();
+    let fixture = start();
+    let api = fixture.source.api();
     let gate = Gate::new();
     let create = When::path(TRANSFERS).method("POST");
     api.fault(create, Fault::HoldHead(gate.clone()));
-    let running = bench.command().spawn();
+    let running = fixture.command().spawn();
     api.wait_for_held(1);
-    assert_eq!(bench.engine.transfers(), (1, 1));
+    assert_eq!(fixture.source.transfers(), (1, 1));
     running.signal(Signal::TERM);
     gate.open();
-    bench.ended(&running.wait(), Exit::Terminated);
-    assert!(bench.asked_for("cancel"));
+    fixture.ended(&running.wait(), Exit::Terminated);
+    assert!(fixture.source.asked_for("cancel"));
 }
 
 #[test]
 fn an_engine_that_restarts_when_the_copy_is_done() {
-    let bench = Bench::new();
-    let api = bench.engine.api();
-    let server = bench.engine.data();
+    let fixture = start();
+    let api = fixture.source.api();
+    let server = fixture.source.data();
     let gate = Gate::new();
     server.fault(request(1), Fault::stall(100, &gate));
-    let running = bench.command().spawn();
+    let running = fixture.command().spawn();
     server.wait_for_held(1);
     let html = Reply::text(503, "<html>Service Unavailable</html>");
     api.fault(When::path(TRANSFERS).times(3), Fault::Answer(html));
     gate.open();
-    bench.has_copied(&running.wait());
+    fixture.has_copied(&running.wait());
 }
 
 #[test]
@@ -221,28 +208,28 @@ fn a_signal_ends_the_transfer() {
         (Signal::TERM, Exit::Terminated),
         (Signal::INT, Exit::Interrupted),
     ] {
-        let bench = Bench::new();
-        let server = bench.engine.data();
+        let fixture = start();
+        let server = fixture.source.data();
         server.fault(request(1), Fault::stall(100, &Gate::new()));
-        let running = bench.command().spawn();
+        let running = fixture.command().spawn();
         server.wait_for_held(1);
-        assert_eq!(bench.engine.transfers(), (1, 1));
+        assert_eq!(fixture.source.transfers(), (1, 1));
         running.signal(signal);
-        bench.ended(&running.wait(), exit);
-        assert!(bench.asked_for("cancel") || bench.asked_for("finalize"));
+        fixture.ended(&running.wait(), exit);
+        assert!(fixture.source.asked_for("cancel") || fixture.source.asked_for("finalize"));
     }
 }
 
 #[test]
 fn a_signal_while_the_disk_is_locked() {
-    let bench = Bench::new();
-    bench
-        .engine
+    let fixture = start();
+    fixture
+        .source
         .change(|knobs| "locked".clone_into(&mut knobs.disk_status));
-    let running = bench.command().spawn();
-    bench.engine.api().wait_for_request("a try", |request| {
+    let running = fixture.command().spawn();
+    fixture.source.api().wait_for_request("a try", |request| {
         request.path() == TRANSFERS && request.method == "POST"
     });
     running.signal(Signal::TERM);
-    bench.ended(&running.wait(), Exit::Terminated);
+    fixture.ended(&running.wait(), Exit::Terminated);
 }

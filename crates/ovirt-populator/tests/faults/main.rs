@@ -8,7 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
-mod bench;
 mod data;
 mod engine;
+mod fixture;
 mod tls;
+
+testkit::mover_scenarios!(fixture::start);

@@ -3,14 +3,14 @@
 use contract::Exit;
 use ovirt_populator::engine::{DiskStatus, Kind, Phase};
 
-use crate::double::{Bench, Create, Look};
+use crate::fakes::{Create, Fixture, Look};
 
 #[tokio::test(start_paused = true)]
 async fn one_transfer_is_made_read_and_finalized() {
-    let bench = Bench::new();
-    bench.run().await.unwrap();
-    assert_eq!(bench.engine.changes(), ["create", "finalize t0"]);
-    assert_eq!(bench.engine.phase(0), Phase::FinishedSuccess);
+    let fixture = Fixture::new();
+    fixture.run().await.unwrap();
+    assert_eq!(fixture.engine.changes(), ["create", "finalize t0"]);
+    assert_eq!(fixture.engine.phase(0), Phase::FinishedSuccess);
 }
 
 #[tokio::test(start_paused = true)]
@@ -23,21 +23,21 @@ async fn a_slow_start_is_waited_for() {
         Look::Is(Phase::Other("preparing".into())),
         Look::Is(Phase::Transferring),
     ];
-    let bench = Bench::new()
+    let fixture = Fixture::new()
         .creates([Create::Makes(Phase::Initializing, 100)])
         .looks(looks);
-    bench.run().await.unwrap();
-    assert_eq!(bench.engine.changes(), ["create", "finalize t0"]);
+    fixture.run().await.unwrap();
+    assert_eq!(fixture.engine.changes(), ["create", "finalize t0"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_start_without_end_is_given_up_and_cancelled() {
-    let bench = Bench::new().creates([Create::Makes(Phase::Initializing, 0)]);
-    let failure = bench.run().await.unwrap_err();
+    let fixture = Fixture::new().creates([Create::Makes(Phase::Initializing, 0)]);
+    let failure = fixture.run().await.unwrap_err();
     assert_eq!(failure.exit(), Exit::SourceUnavailable);
     assert!(failure.message().contains("initializing"), "{failure}");
-    assert_eq!(bench.engine.changes(), ["create", "cancel t0"]);
-    assert!((300..320).contains(&bench.engine.elapsed()));
+    assert_eq!(fixture.engine.changes(), ["create", "cancel t0"]);
+    assert!((300..320).contains(&fixture.engine.elapsed()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -47,44 +47,44 @@ async fn an_end_before_the_start_makes_a_new_transfer() {
         (Phase::CancelledSystem, false),
         (Phase::FinishedFailure, false),
     ] {
-        let bench = Bench::new().creates([Create::Makes(phase.clone(), 0)]);
-        bench.run().await.unwrap();
+        let fixture = Fixture::new().creates([Create::Makes(phase.clone(), 0)]);
+        fixture.run().await.unwrap();
         let mut expected = vec!["create", "create", "finalize t1"];
         if cancelled {
             expected.insert(1, "cancel t0");
         }
-        assert_eq!(bench.engine.changes(), expected, "{phase}");
+        assert_eq!(fixture.engine.changes(), expected, "{phase}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_locked_disk_is_waited_for_and_nobody_is_cancelled() {
     let busy = Create::Refuses(Kind::Busy, "The following disks are locked: disk1");
-    let bench = Bench::new().creates(vec![busy; 8]);
-    bench.engine.foreign(
+    let fixture = Fixture::new().creates(vec![busy; 8]);
+    fixture.engine.foreign(
         Phase::Transferring,
         "download",
-        bench.timers.inactivity.as_secs(),
+        fixture.timers.inactivity.as_secs(),
     );
-    bench.run().await.unwrap();
-    assert_eq!(bench.engine.count("create"), 9);
-    assert_eq!(bench.engine.count("cancel t0"), 0);
-    assert_eq!(bench.engine.phase(0), Phase::Transferring);
+    fixture.run().await.unwrap();
+    assert_eq!(fixture.engine.count("create"), 9);
+    assert_eq!(fixture.engine.count("cancel t0"), 0);
+    assert_eq!(fixture.engine.phase(0), Phase::Transferring);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_stays_locked_fails_with_the_engines_words() {
     let busy = Create::Refuses(Kind::Busy, "The following disks are locked: disk1");
-    let bench = Bench::new().creates(vec![busy; 1000]);
-    let failure = bench.run().await.unwrap_err();
+    let fixture = Fixture::new().creates(vec![busy; 1000]);
+    let failure = fixture.run().await.unwrap_err();
     assert_eq!(failure.exit(), Exit::SourceBusy);
     assert!(
         failure.message().contains("disks are locked: disk1"),
         "{failure}"
     );
-    let waited = bench.engine.elapsed();
+    let waited = fixture.engine.elapsed();
     assert!((300..320).contains(&waited), "{waited}");
-    assert!(bench.engine.count("create") < 40, "hammers the engine");
+    assert!(fixture.engine.count("create") < 40, "hammers the engine");
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,55 +97,58 @@ async fn what_does_not_heal_is_asked_once() {
         (Kind::Protocol, Exit::SourceProtocol),
         (Kind::Tls, Exit::Tls),
     ] {
-        let bench = Bench::new().creates([Create::Refuses(kind, "no")]);
-        assert_eq!(bench.run().await.unwrap_err().exit(), exit);
-        assert_eq!(bench.engine.changes(), ["create"]);
+        let fixture = Fixture::new().creates([Create::Refuses(kind, "no")]);
+        assert_eq!(fixture.run().await.unwrap_err().exit(), exit);
+        assert_eq!(fixture.engine.changes(), ["create"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_restarts_is_waited_for_within_the_patience() {
+async fn an_engine_that_restarts_is_waited_for_within_the_retry_budget() {
     let away = Create::Refuses(Kind::Unreachable, "connection refused");
-    let bench = Bench::new().creates(vec![away.clone(); 5]);
-    bench.run().await.unwrap();
+    let fixture = Fixture::new().creates(vec![away.clone(); 5]);
+    fixture.run().await.unwrap();
 
-    let bench = Bench::new().creates(vec![away; 1000]);
+    let fixture = Fixture::new().creates(vec![away; 1000]);
     assert_eq!(
-        bench.run().await.unwrap_err().exit(),
+        fixture.run().await.unwrap_err().exit(),
         Exit::SourceUnavailable
     );
-    assert!((600..630).contains(&bench.engine.elapsed()));
+    assert!((600..630).contains(&fixture.engine.elapsed()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_transfer_whose_answer_was_lost_is_found() {
-    let bench = Bench::new().creates([Create::MakesButLoses]);
-    bench.run().await.unwrap();
-    assert_eq!(bench.engine.changes(), ["create", "finalize t0"]);
+    let fixture = Fixture::new().creates([Create::MakesButLoses]);
+    fixture.run().await.unwrap();
+    assert_eq!(fixture.engine.changes(), ["create", "finalize t0"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_lost_is_sent_again_once_the_disk_is_seen_free() {
-    let bench = Bench::new().creates([Create::Loses]);
-    bench.run().await.unwrap();
-    assert_eq!(bench.engine.changes(), ["create", "create", "finalize t0"]);
-    let log = bench.engine.state().log.clone();
+    let fixture = Fixture::new().creates([Create::Loses]);
+    fixture.run().await.unwrap();
+    assert_eq!(
+        fixture.engine.changes(),
+        ["create", "create", "finalize t0"]
+    );
+    let log = fixture.engine.state().log.clone();
     let first = log.iter().position(|call| call == "create").unwrap();
     assert_eq!(log[first + 1..first + 4], ["list", "disk", "create"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_list_from_before_nothing_is_taken_for_ours() {
-    let bench = Bench::new().creates([Create::MakesButLoses]);
-    bench.engine.state().lists.extend([Kind::Unreachable]);
-    bench
+    let fixture = Fixture::new().creates([Create::MakesButLoses]);
+    fixture.engine.state().lists.extend([Kind::Unreachable]);
+    fixture
         .engine
         .state()
         .disks
         .extend(vec![DiskStatus::Locked; 3]);
-    let failure = bench.run().await.unwrap_err();
+    let failure = fixture.run().await.unwrap_err();
     assert_eq!(failure.exit(), Exit::SourceBusy);
-    assert_eq!(bench.engine.changes(), ["create"]);
+    assert_eq!(fixture.engine.changes(), ["create"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,42 +158,45 @@ async fn transfers_of_others_are_never_taken_for_ours() {
         (false, "upload", 120),
         (false, "download", 60),
     ] {
-        let bench = Bench::new().creates([Create::Loses]);
+        let fixture = Fixture::new().creates([Create::Loses]);
         if before {
-            bench
+            fixture
                 .engine
                 .foreign(Phase::Transferring, direction, inactivity);
         }
-        let session = bench.session();
+        let session = fixture.session();
         let mut run = std::pin::pin!(session.run());
         if !before {
             // Appears between the list and the look for ours.
             let second = std::time::Duration::from_millis(500);
             assert!(tokio::time::timeout(second, &mut run).await.is_err());
-            bench
+            fixture
                 .engine
                 .foreign(Phase::Transferring, direction, inactivity);
         }
         let failure = run.await.unwrap_err();
         assert_eq!(failure.exit(), Exit::SourceBusy);
         assert!(failure.message().contains("t0"), "{failure}");
-        assert_eq!(bench.engine.changes(), ["create"]);
+        assert_eq!(fixture.engine.changes(), ["create"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_the_right_to_list_the_disk_tells() {
-    let bench = Bench::new().creates([Create::MakesButLoses]);
-    bench
+    let fixture = Fixture::new().creates([Create::MakesButLoses]);
+    fixture
         .engine
         .state()
         .lists
         .extend(vec![Kind::Permission; 100]);
-    bench
+    fixture
         .engine
         .state()
         .disks
         .extend([DiskStatus::Locked, DiskStatus::Locked, DiskStatus::Ok]);
-    bench.run().await.unwrap();
-    assert_eq!(bench.engine.changes(), ["create", "create", "finalize t1"]);
+    fixture.run().await.unwrap();
+    assert_eq!(
+        fixture.engine.changes(),
+        ["create", "create", "finalize t1"]
+    );
 }

@@ -8,6 +8,6 @@
 
 mod acquire;
 mod copy;
-mod double;
+mod fakes;
 mod release;
 mod stop;

@@ -3,7 +3,7 @@
 use contract::Exit;
 use ovirt_populator::engine::{DiskStatus, Kind, Phase};
 
-use crate::double::{Bench, Copy, Look};
+use crate::fakes::{Copy, Fixture, Look};
 
 #[tokio::test(start_paused = true)]
 async fn a_transfer_that_the_engine_finalized_by_itself_is_done() {
@@ -11,30 +11,33 @@ async fn a_transfer_that_the_engine_finalized_by_itself_is_done() {
         vec![Phase::FinishedSuccess],
         vec![Phase::FinalizingSuccess, Phase::FinalizingSuccess],
     ] {
-        let bench = Bench::new().looks(phases.into_iter().map(Look::Is));
-        bench.run().await.unwrap();
-        assert_eq!(bench.engine.changes(), ["create"]);
+        let fixture = Fixture::new().looks(phases.into_iter().map(Look::Is));
+        fixture.run().await.unwrap();
+        assert_eq!(fixture.engine.changes(), ["create"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_forgotten_transfer_is_done_when_the_disk_is_free() {
-    let bench = Bench::new().looks([Look::Is(Phase::Transferring), Look::Forgotten]);
-    bench
+    let fixture = Fixture::new().looks([Look::Is(Phase::Transferring), Look::Forgotten]);
+    fixture
         .engine
         .state()
         .disks
         .extend([DiskStatus::Locked, DiskStatus::Locked, DiskStatus::Ok]);
-    bench.run().await.unwrap();
-    assert_eq!(bench.engine.changes(), ["create", "finalize t0"]);
-    assert_eq!(bench.engine.count("disk"), 3);
+    fixture.run().await.unwrap();
+    assert_eq!(fixture.engine.changes(), ["create", "finalize t0"]);
+    assert_eq!(fixture.engine.count("disk"), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_is_illegal_afterwards_is_a_failure() {
-    let bench = Bench::new().looks([Look::Forgotten]);
-    bench.engine.state().disks.extend([DiskStatus::Illegal]);
-    assert_eq!(bench.run().await.unwrap_err().exit(), Exit::SourceUnusable);
+    let fixture = Fixture::new().looks([Look::Forgotten]);
+    fixture.engine.state().disks.extend([DiskStatus::Illegal]);
+    assert_eq!(
+        fixture.run().await.unwrap_err().exit(),
+        Exit::SourceUnusable
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -44,60 +47,60 @@ async fn an_end_that_is_no_success_starts_over() {
         Phase::CancelledSystem,
         Phase::PausedSystem,
     ] {
-        let bench = Bench::new().looks([Look::Is(phase.clone())]);
-        bench.run().await.unwrap();
-        assert_eq!(bench.engine.count("finalize t0"), 0, "{phase}");
-        assert_eq!(bench.engine.count("finalize t1"), 1, "{phase}");
+        let fixture = Fixture::new().looks([Look::Is(phase.clone())]);
+        fixture.run().await.unwrap();
+        assert_eq!(fixture.engine.count("finalize t0"), 0, "{phase}");
+        assert_eq!(fixture.engine.count("finalize t1"), 1, "{phase}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_is_away_at_the_end_is_asked_again() {
-    let bench = Bench::new().looks([
+    let fixture = Fixture::new().looks([
         Look::Silent(Kind::Unreachable),
         Look::Hangs(60),
         Look::Is(Phase::Transferring),
     ]);
-    bench
+    fixture
         .engine
         .state()
         .finalizes
         .extend([Kind::Unreachable, Kind::Busy]);
-    bench.run().await.unwrap();
-    assert_eq!(bench.engine.count("finalize t0"), 3);
-    assert_eq!(bench.engine.phase(0), Phase::FinishedSuccess);
+    fixture.run().await.unwrap();
+    assert_eq!(fixture.engine.count("finalize t0"), 3);
+    assert_eq!(fixture.engine.phase(0), Phase::FinishedSuccess);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_end_without_end_is_a_failure_after_its_time() {
-    let bench = Bench::new().looks(vec![Look::Is(Phase::FinalizingSuccess); 1000]);
-    let failure = bench.run().await.unwrap_err();
+    let fixture = Fixture::new().looks(vec![Look::Is(Phase::FinalizingSuccess); 1000]);
+    let failure = fixture.run().await.unwrap_err();
     assert_eq!(failure.exit(), Exit::SourceUnavailable);
     assert!(
         failure.message().contains("every byte is in place"),
         "{failure}"
     );
-    let spent = bench.engine.elapsed();
+    let spent = fixture.engine.elapsed();
     assert!((300..330).contains(&spent), "{spent}");
     // It was accepted: a cancellation would turn the success around.
-    assert_eq!(bench.engine.changes(), ["create"]);
+    assert_eq!(fixture.engine.changes(), ["create"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancellation_is_tried_until_it_is_accepted() {
-    let bench = Bench::new()
+    let fixture = Fixture::new()
         .copies([Copy::Ends(0, Some(transfer::Kind::TargetIo))])
         .looks([Look::Silent(Kind::Unreachable), Look::Hangs(60)]);
-    bench
+    fixture
         .engine
         .state()
         .cancels
         .extend([Kind::Unreachable, Kind::AnswerLost]);
-    let failure = bench.run().await.unwrap_err();
+    let failure = fixture.run().await.unwrap_err();
     assert_eq!(failure.exit(), Exit::TargetIo);
-    assert_eq!(bench.engine.count("cancel t0"), 3);
-    assert_eq!(bench.engine.phase(0), Phase::FinishedFailure);
-    assert!(bench.engine.elapsed() <= 21);
+    assert_eq!(fixture.engine.count("cancel t0"), 3);
+    assert_eq!(fixture.engine.phase(0), Phase::FinishedFailure);
+    assert!(fixture.engine.elapsed() <= 21);
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,10 +114,10 @@ async fn what_ends_by_itself_is_not_cancelled() {
         Phase::CancelledSystem,
         Phase::CancelledUser,
     ] {
-        let bench = Bench::new()
+        let fixture = Fixture::new()
             .copies([Copy::Ends(0, Some(transfer::Kind::TargetIo))])
             .looks([Look::Is(phase)]);
-        bench.run().await.unwrap_err();
-        assert_eq!(bench.engine.changes(), ["create"]);
+        fixture.run().await.unwrap_err();
+        assert_eq!(fixture.engine.changes(), ["create"]);
     }
 }

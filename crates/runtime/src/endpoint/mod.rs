@@ -20,10 +20,10 @@ use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, time};
 
-/// What clients speak.
+/// Whether clients speak HTTP or HTTPS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// HTTP.
+    /// HTTP without TLS.
     Plain,
     /// HTTPS with a self-signed certificate that is made in memory and dies with the process.
     Tls {
@@ -86,14 +86,15 @@ impl Endpoint {
         self
     }
 
-    /// Answers at `/readyz`: 200 while `ready` is true, 503 otherwise. Without it there is no `/readyz`.
+    /// Answers at `/readyz`: 200 while `ready` is true, 503 otherwise. Without it there is no
+    /// `/readyz`.
     #[must_use]
     pub fn with_readiness(mut self, ready: watch::Receiver<bool>) -> Self {
         self.ready = Some(ready);
         self
     }
 
-    /// Where it listens.
+    /// The address and the port that the kernel gave.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -123,7 +124,7 @@ impl Endpoint {
     }
 }
 
-/// Waits at the end of a process, so that somebody learns how it ended.
+/// Waits at the end of a process, so that a last scrape learns how it ended.
 #[derive(Debug, Clone)]
 pub struct Linger(Arc<LastScrape>);
 
@@ -153,7 +154,7 @@ struct LastScrape {
 impl LastScrape {
     /// Runs `encode` as one scrape.
     fn scrape<T>(&self, encode: impl FnOnce() -> T) -> T {
-        // Looked at before the values are read: a scrape that began earlier does not count.
+        // Read before the values are: a scrape that began earlier does not count.
         let is_last = self.values_are_final.load(Ordering::Acquire);
         let encoded = encode();
         if is_last {

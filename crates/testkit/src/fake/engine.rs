@@ -169,13 +169,21 @@ impl Engine {
         lock(&self.state).transfers.clear();
     }
 
-    /// How many transfers were made, and how many of them nobody has begun to end.
+    /// How many transfers were made, and how many of them were neither finalized nor cancelled.
     pub fn transfers(&self) -> (usize, usize) {
         let state = lock(&self.state);
         let ending = |phase: &str| phase.starts_with("fin") || phase.starts_with("cancelled");
         let open = state.transfers.iter().filter(|it| !ending(it.phase));
         let open = open.count();
         (state.made, open)
+    }
+
+    /// Whether the engine was asked to end a transfer in this way.
+    pub fn asked_for(&self, action: &str) -> bool {
+        let requests = self.api.requests();
+        requests
+            .iter()
+            .any(|request| request.path().ends_with(action))
     }
 
     /// The requests for the disk's data.

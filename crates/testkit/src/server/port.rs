@@ -11,7 +11,7 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 /// A port of this machine, bound for as long as the value lives.
 ///
 /// The holder never listens. With `SO_REUSEADDR` on both sides, listeners can be made and closed on
-/// the same port, while the kernel gives it to nobody else.
+/// the same port, while the kernel gives it to no other socket.
 pub(super) struct Port {
     _holder: OwnedFd,
     address: SocketAddr,

@@ -167,8 +167,8 @@ fn an_endpoint_that_leads_nowhere() {
         (secret::REGION_NAME, "RegionMixed"),
         (secret::AVAILABILITY, "admin"),
     ];
-    let command =
-        openstack_bare(&image.id, &variable("KEYSTONE_URL"), &target).arg("--patience=1s");
+    let command = openstack_bare(&image.id, &variable("KEYSTONE_URL"), &target)
+        .arg("--no-progress-timeout=1s");
     let run = with(command, &[&fork()[..], &keys].concat()).run();
     assert_failure(&run, Exit::SourceUnavailable, &["127.0.0.1:9"]);
 }
@@ -256,7 +256,8 @@ fn scopes_of_an_administrator() {
     ];
     let keystone = variable("KEYSTONE_URL");
     downloads(&image, &disk, &keystone, &[&admin[..], &project].concat());
-    // Keystone gives these tokens and a catalog; Glance shows no image to a token without a project.
+    // Keystone gives these tokens and a catalog; Glance shows no image to a token without a
+    // project.
     for scope in [
         (secret::DOMAIN_NAME, "Default"),
         (secret::DOMAIN_ID, "default"),

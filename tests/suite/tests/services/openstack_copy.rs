@@ -141,7 +141,7 @@ fn proxies_are_honoured_and_exempted() {
     let source = Glance::default().image(folder.path(), &disk);
     let target = folder.path().join("target");
     let proxied = openstack(&source, &target).env("http_proxy", "http://127.0.0.1:9");
-    let run = proxied.clone().flag(flag::PATIENCE, "1s").run();
+    let run = proxied.clone().flag(flag::NO_PROGRESS_TIMEOUT, "1s").run();
     assert_exit(&run, Exit::SourceUnavailable);
     let run = proxied.env("no_proxy", "127.0.0.1").run();
     assert_exit(&run, Exit::Success);

@@ -60,8 +60,9 @@ fn an_image_without_data() {
     assert_failure(&run, Exit::SourceUnusable, &["queued"]);
 }
 
-/// What Nova makes of a server that was booted from a volume, and an upload of nothing: active both, and Glance states
-/// the right hash of no bytes. This Glance takes none of another format than raw.
+/// What Nova makes of a server that was booted from a volume, and an upload of nothing: active
+/// both, and Glance states the right hash of no bytes. This Glance takes none of another format
+/// than raw.
 #[test]
 fn an_active_image_without_a_byte_is_no_disk() {
     const SNAPSHOT: &str = "9df0a5f6-5a70-4bd7-8e5d-2e2a2e7b1c11";
@@ -136,7 +137,7 @@ fn a_blob_that_is_lost() {
     let image = Glance::default().image(folder.path(), &Disk::random(3, mib(1)));
     image.lose_blob();
     let run = openstack(&image, &folder.path().join("target"))
-        .flag(flag::PATIENCE, "2s")
+        .flag(flag::NO_PROGRESS_TIMEOUT, "2s")
         .run();
     assert_failure(&run, Exit::SourceUnusable, &[&image.id]);
 }
@@ -147,7 +148,7 @@ fn a_blob_that_is_too_short() {
     let image = Glance::default().image(folder.path(), &Disk::random(4, mib(8)));
     image.truncate_blob(3 * MIB);
     let run = openstack(&image, &folder.path().join("target"))
-        .flag(flag::PATIENCE, "2s")
+        .flag(flag::NO_PROGRESS_TIMEOUT, "2s")
         .run();
     let code = run.code().and_then(Exit::from_code);
     // However often it is asked for, the rest does not come.
@@ -189,7 +190,8 @@ fn a_token_that_expires_on_the_way() {
     let (folder, disk) = (folder(), Disk::random(6, mib(56)));
     let image = Glance::default().image(folder.path(), &disk);
     let target = folder.path().join("target");
-    // Tokens live for 10 s, and this takes 14 s; longer when another test reads slowly at the same time.
+    // Tokens live for 10 s, and this takes 14 s; longer when another test reads slowly at the same
+    // time.
     let run = suite::mover::openstack_bare(&image.id, &variable("KEYSTONE_SHORT_URL"), &target)
         .flag(flag::CONNECTIONS, "1")
         .env("username", "fork")

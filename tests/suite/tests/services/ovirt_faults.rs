@@ -80,7 +80,8 @@ fn the_content_changed_between_two_transfers() {
             .first()
             .is_some_and(|phase| phase == "finished_failure")
     });
-    // Unlocked in between, so somebody may write. The export of the new transfer reads the new file.
+    // Unlocked in between, so another client may write. The export of the new transfer reads the
+    // new file.
     let other = folder.path().join("other");
     after.write_to(&other);
     let late = source.phases().len() > 1;

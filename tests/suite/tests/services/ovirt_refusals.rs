@@ -186,7 +186,7 @@ fn an_engine_that_is_not_there() {
     let source = engine.raw_disk(folder.path(), &Disk::random(2, mib(1)));
     let target = folder.path().join("target");
     let run = ovirt(&source, &engine.user(), &target)
-        .flag(flag::PATIENCE, "1s")
+        .flag(flag::NO_PROGRESS_TIMEOUT, "1s")
         .env("url", "")
         .env("https_proxy", "http://127.0.0.1:9")
         .run();

@@ -1,6 +1,8 @@
 //! Whether an image's bytes may be written: by what its record says, and by how they begin.
 
-use crate::{Error, Kind, format::Format, glance::Image};
+use transfer::{Error, Kind};
+
+use crate::{format::Format, glance::Image};
 
 /// What to do with bytes that are not a raw disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +11,7 @@ pub enum Policy {
     RawOnly,
     /// Write them as they are, and warn: what Forklift's own populator does without a word.
     Forklift,
-    /// Write them as they are; somebody asked for it.
+    /// Write them as they are, as the user asked.
     Verbatim,
 }
 

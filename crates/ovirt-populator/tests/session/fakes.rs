@@ -15,7 +15,7 @@ use ovirt_populator::{
         Disk, DiskId, DiskStatus, Engine, Error, ImageTransfer, Kind, NewTransfer, Phase,
         TransferId,
     },
-    session::{DataPath, Gone, Session, Timers},
+    session::{DataPath, Session, Timers, TransferLost},
 };
 use tokio::time::{Instant, sleep};
 use transfer::{Report, source::Ticket};
@@ -63,12 +63,12 @@ pub(crate) struct State {
 }
 
 #[derive(Debug)]
-pub(crate) struct Double {
+pub(crate) struct FakeEngine {
     state: Mutex<State>,
     start: Instant,
 }
 
-impl Double {
+impl FakeEngine {
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::default(),
@@ -105,7 +105,7 @@ impl Double {
         self.state().transfers[index].phase.clone()
     }
 
-    /// A transfer of somebody else.
+    /// A transfer of another client.
     pub(crate) fn foreign(&self, phase: Phase, direction: &str, inactivity: u64) {
         let mut state = self.state();
         let mut transfer = transfer(state.transfers.len(), phase, inactivity);
@@ -147,7 +147,7 @@ fn index(id: &TransferId) -> usize {
     id.0[1..].parse().unwrap()
 }
 
-impl Engine for Double {
+impl Engine for FakeEngine {
     async fn disk(&self, _id: &DiskId) -> Result<Disk, Error> {
         let mut state = self.note("disk");
         let held = state.transfers.iter().any(|one| !one.phase.is_finished());
@@ -270,11 +270,11 @@ pub(crate) enum Copy {
     /// Runs for ever, whatever happens.
     Hangs,
     /// Gets no byte, and ends when it hears that the transfer is gone.
-    UntilGone,
+    UntilLost,
 }
 
 #[derive(Debug)]
-pub(crate) struct DataDouble {
+pub(crate) struct FakeData {
     pub(crate) opens: Mutex<VecDeque<transfer::Kind>>,
     pub(crate) copies: Mutex<VecDeque<Copy>>,
     pub(crate) opened: AtomicU64,
@@ -282,7 +282,7 @@ pub(crate) struct DataDouble {
     stop: Stop,
 }
 
-impl DataPath for DataDouble {
+impl DataPath for FakeData {
     type Source = ();
 
     async fn open(&self, _ticket: Ticket, size: u64) -> Result<(), transfer::Error> {
@@ -294,7 +294,7 @@ impl DataPath for DataDouble {
         }
     }
 
-    async fn copy(&self, (): (), gone: Gone) -> Result<Report, transfer::Error> {
+    async fn copy(&self, (): (), lost: TransferLost) -> Result<Report, transfer::Error> {
         let copy = self.copies.lock().unwrap().pop_front();
         let failed = |kind| Err(transfer::Error::new(kind, format!("{kind:?} in copy")));
         match copy.unwrap_or(Copy::Ends(SIZE, None)) {
@@ -316,9 +316,9 @@ impl DataPath for DataDouble {
                 failed(transfer::Kind::Cancelled)
             }
             Copy::Hangs => std::future::pending().await,
-            Copy::UntilGone => loop {
+            Copy::UntilLost => loop {
                 sleep(Duration::from_secs(1)).await;
-                gone.check()?;
+                lost.check()?;
             },
         }
     }
@@ -330,20 +330,20 @@ impl DataPath for DataDouble {
 
 /// Everything that a session needs.
 #[derive(Debug)]
-pub(crate) struct Bench {
-    pub(crate) engine: Double,
-    pub(crate) data: DataDouble,
+pub(crate) struct Fixture {
+    pub(crate) engine: FakeEngine,
+    pub(crate) data: FakeData,
     pub(crate) handle: StopHandle,
     stop: Stop,
     pub(crate) timers: Timers,
 }
 
-impl Bench {
+impl Fixture {
     pub(crate) fn new() -> Self {
         let (handle, stop) = Stop::new();
         Self {
-            engine: Double::new(),
-            data: DataDouble {
+            engine: FakeEngine::new(),
+            data: FakeData {
                 opens: Mutex::default(),
                 copies: Mutex::default(),
                 opened: AtomicU64::new(0),
@@ -376,7 +376,7 @@ impl Bench {
         self
     }
 
-    pub(crate) fn session(&self) -> Session<'_, Double, DataDouble> {
+    pub(crate) fn session(&self) -> Session<'_, FakeEngine, FakeData> {
         Session {
             engine: &self.engine,
             data: &self.data,

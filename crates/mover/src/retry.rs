@@ -1,10 +1,41 @@
-//! Repeats what fails in a way that heals, before the engine takes over.
+//! The backoff of a client that polls, and the retry of blocking calls.
+
+use std::time::Duration;
 
 use transfer::{Controls, Error, Kind, RetryPolicy};
 
-/// Calls `attempt` until it succeeds, fails for good, or `policy` is spent. `doing` completes the
-/// sentence "cannot ...".
-pub(crate) fn persevere<T>(
+/// Delays between polls, which grow by half from the first to the longest one, without end. They have no jitter: one
+/// client polls one service.
+#[derive(Debug)]
+pub struct PollBackoff {
+    next: Duration,
+    longest: Duration,
+}
+
+impl PollBackoff {
+    /// From `first` up to `longest`.
+    #[must_use]
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            next: first.min(longest),
+            longest,
+        }
+    }
+
+    /// The delay before the next poll.
+    pub fn next_delay(&mut self) -> Duration {
+        let delay = self.next;
+        self.next = (delay + delay / 2).min(self.longest);
+        delay
+    }
+}
+
+/// Calls `attempt` until it succeeds, fails with an error that is not transient, or has used up the
+/// budget of `policy`. `doing` completes the sentence "cannot ...".
+///
+/// A `Retry-After` of the server takes the place of the backoff's delay. A try that would begin
+/// after the end of the budget is not waited for.
+pub(crate) fn retry<T>(
     doing: &str,
     policy: &RetryPolicy,
     controls: &Controls,
@@ -13,7 +44,6 @@ pub(crate) fn persevere<T>(
     let (clock, cancel) = (&controls.clock, &controls.cancel);
     let mut random = fastrand::Rng::with_seed(controls.seed);
     let start = clock.now();
-    let mut delay = policy.backoff.first;
     let mut tries = 0;
     loop {
         let error = match attempt() {
@@ -21,11 +51,14 @@ pub(crate) fn persevere<T>(
             result => return result,
         };
         tries += 1;
-        let pause = error
-            .retry_after()
-            .unwrap_or_else(|| delay.mul_f64(0.5 + random.f64() / 2.0));
+        // At least half of the bound: unlike the engine's workers, nothing else goes on meanwhile.
+        let backoff = || {
+            let bound = policy.backoff.bound(tries);
+            bound.mul_f64(0.5 + random.f64() / 2.0)
+        };
+        let delay = error.retry_after().unwrap_or_else(backoff);
         let spent = clock.now().saturating_sub(start);
-        if tries >= policy.tries || spent.saturating_add(pause) > policy.no_progress_timeout {
+        if tries >= policy.tries || spent.saturating_add(delay) > policy.no_progress_timeout {
             return Err(Error::with_source(
                 Kind::Exhausted,
                 format!(
@@ -38,24 +71,20 @@ pub(crate) fn persevere<T>(
         tracing::warn!(
             error = error.chain(),
             "cannot {doing}; trying again in {:.1} s",
-            pause.as_secs_f64()
+            delay.as_secs_f64()
         );
-        if clock.wait(pause, cancel) {
+        if clock.wait(delay, cancel) {
             return Err(Error::new(
                 Kind::Cancelled,
                 format!("stopped while trying to {doing}"),
             ));
         }
-        delay = delay.saturating_mul(2).min(policy.backoff.longest);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{Arc, Mutex},
-        time::Duration,
-    };
+    use std::sync::{Arc, Mutex};
 
     use net::{Cancel, Clock};
 
@@ -85,9 +114,9 @@ mod tests {
         }
     }
 
-    fn policy(patience: u64) -> RetryPolicy {
+    fn budget(seconds: u64) -> RetryPolicy {
         RetryPolicy {
-            no_progress_timeout: Duration::from_secs(patience),
+            no_progress_timeout: Duration::from_secs(seconds),
             ..RetryPolicy::default()
         }
     }
@@ -100,7 +129,7 @@ mod tests {
     fn ends_with_the_first_success() {
         let controls = controls();
         let mut left = 3;
-        let result = persevere("x", &policy(600), &controls, || {
+        let result = retry("x", &budget(600), &controls, || {
             left -= 1;
             if left == 0 { Ok("done") } else { Err(busy()) }
         });
@@ -111,9 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_when_the_patience_is_spent_and_not_before() {
+    fn gives_up_when_the_budget_is_spent_and_not_before() {
         let controls = controls();
-        let error = persevere("x", &policy(600), &controls, || Err::<(), _>(busy())).unwrap_err();
+        let error = retry("x", &budget(600), &controls, || Err::<(), _>(busy())).unwrap_err();
         assert_eq!(error.kind(), Kind::Exhausted);
         assert!(error.chain().contains("503"), "{}", error.chain());
         let waited = controls.clock.now().as_secs();
@@ -124,7 +153,7 @@ mod tests {
     fn keeps_to_what_the_server_asks() {
         let controls = controls();
         let mut first = true;
-        persevere("x", &policy(600), &controls, || {
+        retry("x", &budget(600), &controls, || {
             if std::mem::take(&mut first) {
                 return Err(busy().after(Some(Duration::from_secs(77))));
             }
@@ -138,7 +167,7 @@ mod tests {
     fn a_permanent_error_ends_at_once() {
         let controls = controls();
         let mut tries = 0;
-        let error = persevere("x", &policy(600), &controls, || {
+        let error = retry("x", &budget(600), &controls, || {
             tries += 1;
             Err::<(), _>(Error::new(Kind::Missing, "404"))
         })
@@ -147,10 +176,19 @@ mod tests {
     }
 
     #[test]
-    fn stops_when_it_is_told_to() {
+    fn stops_when_it_is_cancelled() {
         let controls = controls();
         controls.cancel.cancel();
-        let error = persevere("x", &policy(600), &controls, || Err::<(), _>(busy())).unwrap_err();
+        let error = retry("x", &budget(600), &controls, || Err::<(), _>(busy())).unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
+    }
+
+    #[test]
+    fn polls_slow_down_to_their_limit() {
+        let mut backoff = PollBackoff::new(Duration::from_secs(1), Duration::from_secs(3));
+        let millis: Vec<_> = std::iter::repeat_with(|| backoff.next_delay().as_millis())
+            .take(5)
+            .collect();
+        assert_eq!(millis, [1000, 1500, 2250, 3000, 3000]);
     }
 }

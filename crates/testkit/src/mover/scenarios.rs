@@ -1,0 +1,205 @@
+//! Faults that every mover must survive, or report by the right exit code.
+//!
+//! [`crate::mover_scenarios!`] makes a test of each. `start` gives a new [`Fixture`].
+
+#![allow(
+    missing_docs,
+    reason = "a scenario's name is the sentence that it proves"
+)]
+
+use contract::Exit;
+
+use super::{Fixture, Source};
+use crate::{
+    Cut, Fault, Gate, Object, Reply, Request, Server, Volume,
+    pki::{Authority, Identity, LOCAL},
+};
+
+/// Makes a test of each scenario, from a function that gives a new [`Fixture`].
+#[macro_export]
+macro_rules! mover_scenarios {
+    ($start:path) => {
+        $crate::mover_scenarios! { $start:
+            a_cut_body_is_continued_where_it_ended,
+            resets_and_answers_that_never_come,
+            a_stall_is_ended_and_the_rest_asked_for_again,
+            a_range_that_is_not_the_one_asked_for_is_never_written,
+            a_server_that_stays_busy_exhausts_the_retry_budget,
+            a_server_that_is_gone_for_a_while,
+            a_full_file_system,
+            every_fault_at_once_on_several_connections,
+            certificates_that_nobody_should_trust,
+            certificates_to_be_trusted,
+            the_password_does_not_follow_a_redirect,
+            an_answer_without_end_does_not_fill_the_memory,
+        }
+    };
+    ($start:path: $($scenario:ident,)*) => {$(
+        #[test]
+        fn $scenario() {
+            $crate::mover::scenarios::$scenario($start);
+        }
+    )*};
+}
+
+pub fn a_cut_body_is_continued_where_it_ended<S: Source>(start: fn() -> Fixture<S>) {
+    let fixture = start();
+    let server = fixture.source.data();
+    server.fault(S::request(0), Fault::cut(1000, Cut::Fin));
+    server.fault(S::request(1), Fault::cut(513, Cut::Orderly));
+    server.fault(S::request(3), Fault::cut(0, Cut::Fin));
+    assert_eq!(fixture.copies().retries, 3);
+    let ranges = fixture.ranges();
+    assert_eq!((ranges[0].0, ranges[1].0, ranges[2].0), (0, 1000, 1513));
+    assert_eq!(ranges[4], ranges[3]);
+}
+
+pub fn resets_and_answers_that_never_come<S: Source>(start: fn() -> Fixture<S>) {
+    let fixture = start();
+    let server = fixture.source.data();
+    server.fault(S::request(0), Fault::cut(100_000, Cut::Reset));
+    server.fault(S::request(1), Fault::NoAnswer(Cut::Fin));
+    server.fault(S::request(2), Fault::NoAnswer(Cut::Reset));
+    assert_eq!(fixture.copies().retries, 3);
+}
+
+pub fn a_stall_is_ended_and_the_rest_asked_for_again<S: Source>(start: fn() -> Fixture<S>) {
+    let fixture = start();
+    let server = fixture.source.data();
+    server.fault(S::request(0), Fault::stall(70_000, &Gate::new()));
+    server.fault(S::request(2), Fault::HoldHead(Gate::new()));
+    let command = fixture.command().flag("stall-timeout", "1s");
+    assert_eq!(fixture.copies_with(&command).retries, 2);
+    assert_eq!(fixture.ranges()[1].0, 70_000);
+}
+
+pub fn a_range_that_is_not_the_one_asked_for_is_never_written<S: Source>(
+    start: fn() -> Fixture<S>,
+) {
+    for lie in [
+        Fault::Shift(512),
+        Fault::Header("Content-Range", "bytes 0-99/1000000".to_owned()),
+        Fault::Header("Content-Range", "nonsense".to_owned()),
+        Fault::Total(5 << 20),
+        Fault::ContentLength(512),
+        Fault::IgnoreRange,
+    ] {
+        let fixture = start();
+        let server = fixture.source.data();
+        server.fault(S::request(1).always(), lie.clone());
+        let run = fixture.command().run();
+        let protocol = Some(Exit::SourceProtocol.code().into());
+        assert_eq!(run.code(), protocol, "{lie:?}: {}", run.output());
+        fixture.ended(&run, Exit::SourceProtocol);
+    }
+}
+
+pub fn a_server_that_stays_busy_exhausts_the_retry_budget<S: Source>(start: fn() -> Fixture<S>) {
+    for busy in [Fault::status(503), Fault::retry_after(503, 1)] {
+        let fixture = start();
+        fixture.source.data().fault(S::request(1).always(), busy);
+        let command = fixture.command().flag("no-progress-timeout", "2s");
+        fixture.fails_with(&command, Exit::SourceUnavailable, &["503"]);
+    }
+}
+
+pub fn a_server_that_is_gone_for_a_while<S: Source>(start: fn() -> Fixture<S>) {
+    let fixture = start();
+    let server = fixture.source.data();
+    let gate = Gate::new();
+    server.fault(S::request(1), Fault::stall(10, &gate));
+    let running = fixture.command().flag("log-level", "debug").spawn();
+    server.wait_for_held(1);
+    server.refuse();
+    server.drop_connections();
+    gate.open();
+    running.wait_for_line("refused");
+    server.listen();
+    fixture.has_copied(&running.wait());
+}
+
+pub fn a_full_file_system<S: Source>(start: fn() -> Fixture<S>) {
+    let fixture = start();
+    let volume = Volume::ext4(4 << 20);
+    let command = fixture.command_to(&volume.path("disk.img"));
+    fixture.fails_with(&command, Exit::TargetFull, &[]);
+}
+
+pub fn every_fault_at_once_on_several_connections<S: Source>(start: fn() -> Fixture<S>) {
+    let fixture = start();
+    let server = fixture.source.data();
+    server.fault(S::request(0), Fault::cut(77, Cut::Fin));
+    server.fault(S::request(1), Fault::cut(1_048_576, Cut::Reset));
+    server.fault(S::request(2), Fault::status(502));
+    server.fault(S::request(3), Fault::NoAnswer(Cut::Orderly));
+    server.fault(S::request(4), Fault::Close);
+    server.fault(S::request(5), Fault::retry_after(503, 0));
+    server.fault(S::request(6), Fault::Chunked(10_000));
+    let command = fixture.command_to(&fixture.target());
+    fixture.copies_with(&command.flag("connections", "4"));
+}
+
+pub fn certificates_that_nobody_should_trust<S: Source>(start: fn() -> Fixture<S>) {
+    let authority = Authority::new("authority");
+    for identity in [
+        Authority::new("another").server(LOCAL),
+        authority.server(&["source.example"]),
+        authority.expired(LOCAL),
+        authority.not_yet_valid(LOCAL),
+        Identity::self_signed(LOCAL),
+        authority
+            .intermediate("i")
+            .server(LOCAL)
+            .without_intermediates(),
+    ] {
+        let fixture = start().with_identity(&identity);
+        let command = fixture.command().env("cacert", authority.pem());
+        fixture.fails_with(&command, Exit::Tls, &["certificate"]);
+        assert!(fixture.source.control().requests().is_empty());
+        fixture.copies_with(&command.env("insecureSkipVerify", "1"));
+    }
+}
+
+pub fn certificates_to_be_trusted<S: Source>(start: fn() -> Fixture<S>) {
+    let authority = Authority::new("authority");
+    let bundle = format!("{}{}", Authority::new("another").pem(), authority.pem());
+    let (own, small) = (
+        Identity::self_signed(LOCAL),
+        Identity::self_signed_authority(LOCAL),
+    );
+    let (own_pem, small_pem) = (own.pem(), small.pem());
+    for (identity, cacert) in [
+        (authority.intermediate("i").server(LOCAL), bundle),
+        (own, own_pem),
+        (small, small_pem),
+    ] {
+        let fixture = start().with_identity(&identity);
+        fixture.copies_with(&fixture.command().env("cacert", cacert));
+    }
+}
+
+pub fn the_password_does_not_follow_a_redirect<S: Source>(start: fn() -> Fixture<S>) {
+    let fixture = start();
+    let config = fixture.authority.server(LOCAL).server_config();
+    let elsewhere = Server::builder().tls(config).start();
+    let location = elsewhere.url(S::LOGIN);
+    let control = fixture.source.control();
+    control.route(S::LOGIN, move |_| Reply::redirect(307, &location));
+    let run = fixture.command().run();
+    assert_ne!(run.code(), Some(0), "{}", run.output());
+    let told = |request: &Request| {
+        request.text().contains("password") || request.header("authorization").is_some()
+    };
+    assert!(!elsewhere.requests().iter().any(told));
+}
+
+pub fn an_answer_without_end_does_not_fill_the_memory<S: Source>(start: fn() -> Fixture<S>) {
+    let fixture = start();
+    let endless = Object::new(1 << 40, |_, buffer| buffer.fill(b' '));
+    fixture.source.control().route(S::RECORD, move |request| {
+        Reply::object(request, &endless).fault(Fault::UntilClose)
+    });
+    let run = fixture.command().run();
+    fixture.ended(&run, Exit::SourceProtocol);
+    assert!(run.peak_rss < 100 << 20, "{} bytes", run.peak_rss);
+}
