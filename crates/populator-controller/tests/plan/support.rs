@@ -332,7 +332,7 @@ pub(crate) fn replaced(case: &mut Case) {
     let Origin::Ovirt { disk, .. } = &mut source.origin else {
         panic!("{source:?}");
     };
-    *disk = OTHER_DISK.to_owned();
+    OTHER_DISK.clone_into(disk);
 }
 
 pub(crate) fn claim() -> Claim {
