@@ -29,7 +29,7 @@ pub fn rebind(volume: &Volume, from: &str, claim: &Claim, disk: Option<&str>) ->
         patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
     }
     let mut annotate = |name, value| {
-        patch.push(json!({"op": "add", "path": annotation_path(name), "value": value}))
+        patch.push(json!({"op": "add", "path": annotation_path(name), "value": value}));
     };
     annotate(key::POPULATED_FROM, populator.as_str());
     annotate(key::POPULATED_FOR, &claim.uid);

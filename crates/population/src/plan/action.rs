@@ -66,7 +66,7 @@ pub enum Action {
     /// Give the volume to the claim: [`crate::objects::patch::rebind`].
     RebindVolume {
         /// The volume, as it was seen; its version is a precondition.
-        volume: Volume,
+        volume: Box<Volume>,
         /// UID of the temporary claim that it belongs to, a precondition.
         from: String,
         /// The disk or image that it holds, when the pod says so.

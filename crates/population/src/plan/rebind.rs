@@ -44,7 +44,7 @@ pub(super) fn next(world: &World, temporary: &TemporaryClaim, pod: &Pod) -> Plan
         Reason::Rebinding,
         format!("giving the volume {id} to the claim"),
         [Action::RebindVolume {
-            volume: volume.clone(),
+            volume: Box::new(volume.clone()),
             from: temporary.uid.clone(),
             disk: objects::disk_argument(pod).map(str::to_owned),
         }],

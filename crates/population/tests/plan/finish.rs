@@ -215,7 +215,7 @@ fn got_another(case: &mut PlanCase) {
     case.world.claim.phase = ClaimPhase::Bound;
     case.world.claim.volume = Some("other".to_owned());
     let volume = case.volume();
-    volume.name = "other".to_owned();
+    "other".clone_into(&mut volume.name);
     belongs_to_the_claim(volume);
 }
 

@@ -338,7 +338,7 @@ pub(crate) fn replaced(case: &mut PlanCase) {
     let DiskLocation::Ovirt { disk, .. } = &mut populator.location else {
         panic!("{populator:?}");
     };
-    *disk = OTHER_DISK.to_owned();
+    OTHER_DISK.clone_into(disk);
 }
 
 pub(crate) fn claim() -> Claim {

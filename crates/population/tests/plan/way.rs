@@ -50,7 +50,7 @@ fn apply(case: &mut PlanCase, action: Action) {
         }
         Action::RebindVolume { volume, from, disk } => {
             let seen = world.volume.as_mut().unwrap();
-            assert_eq!(*seen, volume);
+            assert_eq!(*seen, *volume);
             assert_eq!(seen.claim.as_ref().unwrap().uid, from);
             seen.claim = Some(reference(&world.claim));
             seen.populated_from = Some("vms/disk".to_owned());

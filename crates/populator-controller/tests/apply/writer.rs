@@ -62,7 +62,7 @@ fn actions() -> Vec<Action> {
             reason: DeleteReason::Populated,
         },
         Action::RebindVolume {
-            volume: volume(),
+            volume: Box::new(volume()),
             from: "t".to_owned(),
             disk: None,
         },
