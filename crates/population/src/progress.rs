@@ -25,8 +25,8 @@ pub struct Bytes {
 }
 
 impl Measured {
-    /// Parses the answer of the pod that fills the claim with this UID; `None` when another pod answered,
-    /// or the text holds no progress.
+    /// Parses the answer of the pod that fills the claim with this UID; `None` when another pod
+    /// answered, or the text holds no progress.
     #[must_use]
     pub fn from_text(text: &str, claim_uid: &str) -> Option<Self> {
         let value = |name: &str, label: &str| {

@@ -10,7 +10,8 @@ pub mod variable {
     pub const OVIRT_IMAGE: &str = "OVIRT_POPULATOR_IMAGE";
     /// Image of the OpenStack mover. Without it the kind is not served.
     pub const OPENSTACK_IMAGE: &str = "OPENSTACK_POPULATOR_IMAGE";
-    /// Image of a mover that this project lacks: claims of `VSphereXcopyVolumePopulator` are refused.
+    /// Image of a mover that this project lacks: claims of `VSphereXcopyVolumePopulator` are
+    /// refused.
     pub const XCOPY_IMAGE: &str = "VSPHERE_COPY_OFFLOAD_POPULATOR_IMAGE";
     /// Limit on the claims that are served at a time.
     pub const MAX_IN_FLIGHT: &str = "MAX_POPULATOR_INFLIGHT";
@@ -85,7 +86,8 @@ impl Default for Settings {
             memory: ContainerResources::new("512Mi", "1Gi"),
             proxy: BTreeMap::new(),
             max_in_flight: 20,
-            // What an engine's hosts and a Glance serve at full speed; the rest would only share it.
+            // What an engine's hosts and a Glance serve at full speed; the rest would only share
+            // it.
             max_in_flight_per_source: 10,
             retry: Retry {
                 most: 3,
@@ -99,8 +101,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The settings in an environment, and a warning for each value that is ignored. `get` returns the
-    /// value of a variable.
+    /// The settings in an environment, and a warning for each value that is ignored. `get` returns
+    /// the value of a variable.
     pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
         let mut warnings = Vec::new();
         // An empty name means that there is none; an empty number is a mistake.
@@ -120,7 +122,8 @@ impl Settings {
         }
         if name_of(variable::XCOPY_IMAGE).is_some() {
             warnings.push(format!(
-                "{} is set, but this controller does not serve VSphereXcopyVolumePopulator: its claims are refused",
+                "{} is set, but this controller does not serve VSphereXcopyVolumePopulator: its \
+                 claims are refused",
                 variable::XCOPY_IMAGE
             ));
         }

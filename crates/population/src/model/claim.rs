@@ -37,7 +37,8 @@ pub struct Claim {
     /// Forklift's labels, which are copied to the temporary claim.
     pub labels: BTreeMap<String, String>,
 
-    /// Storage class; `Some("")` means no provisioning, `None` the default class, present or future.
+    /// Storage class; `Some("")` means no provisioning, `None` the default class, present or
+    /// future.
     pub class: Option<String>,
     /// Access modes, as Kubernetes writes them (`ReadWriteOnce`).
     pub access_modes: Vec<String>,

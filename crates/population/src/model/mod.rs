@@ -1,7 +1,8 @@
 //! What the cluster shows, as plain values.
 //!
-//! Each value holds what decisions need and nothing else, so that caches stay small and tests describe a
-//! whole cluster in a few lines. Pure functions (`from_object`) convert Kubernetes objects into them.
+//! Each value holds what decisions need and nothing else, so that caches stay small and tests
+//! describe a whole cluster in a few lines. Pure functions (`from_object`) convert Kubernetes
+//! objects into them.
 
 mod claim;
 mod node;

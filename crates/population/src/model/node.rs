@@ -63,9 +63,9 @@ impl Nodes {
         }
     }
 
-    /// Whether it is known that no node will meet one of these terms: none does, and they name certain
-    /// nodes. A zone without nodes may get one at any moment, from an autoscaler that waits for a pod to
-    /// need it.
+    /// Whether it is known that no node will meet one of these terms: none does, and they name
+    /// certain nodes. A zone without nodes may get one at any moment, from an autoscaler that waits
+    /// for a pod to need it.
     #[must_use]
     pub fn none_will_meet(&self, terms: &[NodeTerm]) -> bool {
         self.none_meets(terms) && !terms.iter().any(NodeTerm::is_wide)

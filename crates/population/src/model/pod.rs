@@ -23,8 +23,8 @@ pub struct Pod {
     pub created: Timestamp,
     /// End of its grace period, for a pod that is being deleted.
     pub terminating: Option<Timestamp>,
-    /// Whether it is being deleted without waiting for its node (`kubectl delete --force`, or the pod
-    /// garbage collector).
+    /// Whether it is being deleted without waiting for its node (`kubectl delete --force`, or the
+    /// pod garbage collector).
     pub forced: bool,
     /// Index of our finalizer among the pod's, for one whose result is still held.
     pub finalizer: Option<usize>,

@@ -32,8 +32,8 @@ pub struct TemporaryClaim {
     pub lost_pod: Option<LostPod>,
 }
 
-/// A pod whose node does not answer, as an annotation of the temporary claim records it: the pod itself may
-/// disappear, by the pod garbage collector or by force, and continue to write.
+/// A pod whose node does not answer, as an annotation of the temporary claim records it: the pod
+/// itself may disappear, by the pod garbage collector or by force, and continue to write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostPod {
     /// UID of the pod.

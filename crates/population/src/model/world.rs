@@ -4,10 +4,11 @@ use super::{Claim, Nodes, Pod, PopulatorSpec, StorageClass, TemporaryClaim, Volu
 
 /// What the cluster shows about one claim.
 ///
-/// Some parts may be older than others: each comes from a watch of its own. Every action therefore carries
-/// the UID or the resource version that it was decided on, and is planned again when that has changed. The
-/// observer must guarantee one thing: if there is a pod and no temporary claim, it has read the latter
-/// from the API server, since the absence of the claim means that the pod is deleted.
+/// Some parts may be older than others: each comes from a watch of its own. Every action therefore
+/// carries the UID or the resource version that it was decided on, and is planned again when that
+/// has changed. The observer must guarantee one thing: if there is a pod and no temporary claim, it
+/// has read the latter from the API server, since the absence of the claim means that the pod is
+/// deleted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct World {
     /// The claim that is to be populated: the target.
@@ -24,8 +25,8 @@ pub struct World {
     pub pod: Option<Pod>,
     /// The newest warning event about the pod, for one that does not start.
     pub pod_warning: Option<String>,
-    /// The volume that the claim names; if it names none, the volume that refers to the claim; if there is
-    /// none, the volume that the temporary claim names.
+    /// The volume that the claim names; if it names none, the volume that refers to the claim; if
+    /// there is none, the volume that the temporary claim names.
     pub volume: Option<Volume>,
     /// The nodes of the cluster, if they may be read.
     pub nodes: Nodes,
@@ -80,7 +81,8 @@ impl World {
             .filter(|pod| pod.owners.contains(&self.claim.uid))
     }
 
-    /// Whether the volume's `claimRef` refers to the claim already: the one irrevocable step is done.
+    /// Whether the volume's `claimRef` refers to the claim already: the one irrevocable step is
+    /// done.
     #[must_use]
     pub fn is_rebound(&self) -> bool {
         let bound_to = self

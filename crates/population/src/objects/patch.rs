@@ -1,16 +1,17 @@
 //! Patches of single fields, each bound to the object that it was decided on.
 //!
-//! The API server rejects a merge patch that names a UID for another object of the same name. A JSON patch
-//! can also test the values that it replaces.
+//! The API server rejects a merge patch that names a UID for another object of the same name. A
+//! JSON patch can also test the values that it replaces.
 
 use populator_api::names::{RESULT_FINALIZER, annotation as key, label};
 use serde_json::{Value, json};
 
 use crate::model::{Claim, LastFailure, LostPod, Volume};
 
-/// JSON patch of a volume that holds `disk`: gives it to `claim`, if it has the resource version that was seen
-/// and still belongs to the claim with the UID `from`. It is one write, so that the volume belongs to a claim
-/// at every moment, and never to the target without the proof of what it holds.
+/// JSON patch of a volume that holds `disk`: gives it to `claim`, if it has the resource version
+/// that was seen and still belongs to the claim with the UID `from`. It is one write, so that the
+/// volume belongs to a claim at every moment, and never to the target without the proof of what it
+/// holds.
 #[must_use]
 pub fn rebind(volume: &Volume, from: &str, claim: &Claim, disk: Option<&str>) -> Value {
     let populator = format!("{}/{}", claim.populator_namespace(), claim.reference.name);
@@ -29,7 +30,7 @@ pub fn rebind(volume: &Volume, from: &str, claim: &Claim, disk: Option<&str>) ->
         patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
     }
     let mut annotate = |name, value| {
-        patch.push(json!({"op": "add", "path": annotation_path(name), "value": value}))
+        patch.push(json!({"op": "add", "path": annotation_path(name), "value": value}));
     };
     annotate(key::POPULATED_FROM, populator.as_str());
     annotate(key::POPULATED_FOR, &claim.uid);
@@ -71,7 +72,8 @@ pub fn forget_failures(claim_uid: &str) -> Value {
     }}})
 }
 
-/// Merge patch of a temporary claim: records the pod whose node does not answer, or removes the record.
+/// Merge patch of a temporary claim: records the pod whose node does not answer, or removes the
+/// record.
 pub fn node_lost(temporary_uid: &str, lost: Option<&LostPod>) -> serde_json::Result<Value> {
     let lost = lost.map(serde_json::to_string).transpose()?;
     Ok(json!({"metadata": {"uid": temporary_uid, "annotations": {(key::NODE_LOST): lost}}}))

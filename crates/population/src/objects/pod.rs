@@ -31,8 +31,9 @@ const SECRET_MODE: i32 = 0o440;
 /// In seconds: the mover ends its image transfer within 25 s of the signal.
 const GRACE_SECONDS: i64 = 30;
 
-/// The pod for `claim`, or `None` when its kind is not served. `pin` is the only node that it may run on. It
-/// becomes an affinity and not a node name, so that the scheduler still checks taints and resources.
+/// The pod for `claim`, or `None` when its kind is not served. `pin` is the only node that it may
+/// run on. It becomes an affinity and not a node name, so that the scheduler still checks taints
+/// and resources.
 #[must_use]
 pub fn pod(
     claim: &Claim,
@@ -105,8 +106,8 @@ pub fn disk_argument(pod: &model::Pod) -> Option<&str> {
         .or_else(|| pod.argument(flag::IMAGE_ID))
 }
 
-/// The flags that say where the disk is, with their values. A pod whose flags differ was created for an
-/// older version of the resource.
+/// The flags that say where the disk is, with their values. A pod whose flags differ was created
+/// for an older version of the resource.
 #[must_use]
 pub fn disk_arguments(location: &DiskLocation) -> [(&'static str, &str); 3] {
     match location {

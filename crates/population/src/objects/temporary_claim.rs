@@ -11,8 +11,8 @@ use populator_api::names::{self, annotation as key, label};
 use super::owned_by;
 use crate::model::{Claim, VolumeMode};
 
-/// The temporary claim for `claim`. `node` is the node that its volume is provisioned for, if the storage
-/// class waits for a consumer.
+/// The temporary claim for `claim`. `node` is the node that its volume is provisioned for, if the
+/// storage class waits for a consumer.
 ///
 /// It requests exactly what the target requests; Kubernetes would not bind a volume that differs.
 #[must_use]

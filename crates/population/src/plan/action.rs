@@ -6,8 +6,8 @@ use populator_api::names::event as name;
 use super::event::Event;
 use crate::model::{LastFailure, LostPod, Volume};
 
-/// One write, with all that it needs, and the preconditions by which the API server rejects it when the
-/// cluster has changed since the plan.
+/// One write, with all that it needs, and the preconditions by which the API server rejects it when
+/// the cluster has changed since the plan.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Create the temporary claim. If it exists already, that is no success: plan again with it.
@@ -67,7 +67,7 @@ pub enum Action {
     /// Give the volume to the claim: [`crate::objects::patch::rebind`].
     RebindVolume {
         /// The volume as it was seen; its resource version is a precondition.
-        volume: Volume,
+        volume: Box<Volume>,
         /// UID of the temporary claim that it belongs to, a precondition.
         from: String,
         /// The disk or image that the volume holds, if the pod's arguments name it.

@@ -52,14 +52,15 @@ pub(super) fn next(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Pla
         }
     };
     // Before the step itself. Adoption, because without the label the watches show nothing of what
-    // follows; the record, because a pod must not be deleted before it is noted that it may still write.
+    // follows; the record, because a pod must not be deleted before it is noted that it may still
+    // write.
     let first = adopt_claim.into_iter().chain(adopt_pod).chain(record);
     plan.actions.splice(0..0, first);
     plan
 }
 
-/// A pod that was lost with its node may still write to the volume, so no other pod may. Once the lost
-/// pod has disappeared, the next attempt gets a volume of its own.
+/// A pod that was lost with its node may still write to the volume, so no other pod may. Once the
+/// lost pod has disappeared, the next attempt gets a volume of its own.
 fn contested(temporary: &TemporaryClaim, pod: Option<&Pod>) -> Option<Plan> {
     let lost = temporary.lost_pod.as_ref()?;
     if pod.is_some_and(|pod| pod.uid == lost.pod) {
@@ -78,8 +79,8 @@ fn contested(temporary: &TemporaryClaim, pod: Option<&Pod>) -> Option<Plan> {
     Some(plan)
 }
 
-/// The temporary claim is being deleted, by a user or another controller. Kubernetes keeps it until its
-/// pod is gone; then the population restarts.
+/// The temporary claim is being deleted, by a user or another controller. Kubernetes keeps it until
+/// its pod is gone; then the population restarts.
 fn recreated(pod: Option<&Pod>) -> Plan {
     let message = "the temporary claim is being deleted; its pod is deleted too, and the population \
                    restarts";
@@ -94,7 +95,8 @@ fn lost(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
     let owner = volume.and_then(|volume| volume.claim.as_ref());
     if owner.is_some_and(|owner| owner.uid == temporary.uid) {
         // Claims and volumes come from watches of their own. A claim is lost after a rebind, whose
-        // change of the volume is then still to be seen; deleting anything now could release the volume.
+        // change of the volume is then still to be seen; deleting anything now could release the
+        // volume.
         return Plan::wait(Reason::Rebinding, "waiting to see the volume's new owner");
     }
     let pod = world.own_pod();
@@ -134,8 +136,8 @@ fn without_pod(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
         Ok(populator) => populator,
         Err(plan) => return *plan,
     };
-    // A pod for a volume that it cannot reach, or that is being deleted, would only fail: these come
-    // before the backoff, which would delay nothing but the news.
+    // A pod for a volume that it cannot reach, or that is being deleted, would only fail: these
+    // come before the backoff, which would delay nothing but the news.
     if let Some(plan) = stranded(situation, temporary, None) {
         return plan;
     }
@@ -155,8 +157,8 @@ fn without_pod(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
             return Plan::wait(Reason::Retrying, &failure.message).requeue_after(left);
         }
     }
-    // The volume is provisioned for the selected node, so the pod is pinned to it. A node that is gone
-    // is no pin: `stranded` has found that other nodes reach the volume.
+    // The volume is provisioned for the selected node, so the pod is pinned to it. A node that is
+    // gone is no pin: `stranded` has found that other nodes reach the volume.
     let node = temporary.selected_node.as_deref();
     let pin = node.filter(|node| !world.nodes.lacks(node));
     match objects::pod(claim, populator, temporary, pin, settings) {
@@ -182,8 +184,8 @@ fn with_pod(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) ->
         return Plan::act(Reason::Clearing, message, Vec::from_iter(delete_pod(pod)));
     }
     let other_disk = proof::disk_beside_pods(world, pod);
-    // Before the node and the deletion: a copy that is complete is used even if its pod is deleted or
-    // its node is lost afterwards.
+    // Before the node and the deletion: a copy that is complete is used even if its pod is deleted
+    // or its node is lost afterwards.
     if pod.phase == PodPhase::Succeeded && other_disk.is_none() && proof::says_complete(pod) {
         return rebind::next(world, temporary, pod);
     }
@@ -207,8 +209,8 @@ fn with_pod(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) ->
     }
 }
 
-/// The resource was replaced while its disk was copied. The copy is of no use, and is never given to the
-/// claim.
+/// The resource was replaced while its disk was copied. The copy is of no use, and is never given
+/// to the claim.
 fn source_changed(pod: &Pod, disk: &str) -> Plan {
     let message = format!(
         "the resource now names the disk {disk}, and the pod copied {}; the pod is deleted, and the copy \
@@ -220,8 +222,8 @@ fn source_changed(pod: &Pod, disk: &str) -> Plan {
     plan
 }
 
-/// The pod terminates, because a user deleted it or the cluster needs its place: preempted, evicted,
-/// drained. None of that is a failed attempt.
+/// The pod terminates, because a user deleted it or the cluster needs its place: preempted,
+/// evicted, drained. None of that is a failed attempt.
 fn leaving(pod: &Pod) -> Plan {
     match &pod.evicted {
         Some(why) => {
@@ -244,7 +246,8 @@ fn node_lost(situation: &Situation<'_>, pod: &Pod) -> Option<Plan> {
     let node = pod.node.as_deref().unwrap_or_default();
     let name = &pod.name;
     if hold::is_given_up(situation, pod) {
-        // Only the pod is deleted here. Once it has disappeared, its record on the temporary claim makes
+        // Only the pod is deleted here. Once it has disappeared, its record on the temporary claim
+        // makes
         // `contested` drop the volume.
         let message = format!(
             "the pod {name} is given up with its node {node}, which does not answer; its volume is dropped \
@@ -289,7 +292,7 @@ fn stranded(
         node: node.to_owned(),
     });
     let message = format!(
-        "the node {node} disappeared before the volume was provisioned; the scheduler chooses another one"
+        "the node {node} is gone, and had no volume yet; the scheduler chooses another one"
     );
     // The action that clears the choice emits the same event when it has succeeded.
     let event = (clear.is_none()).then(|| Event::warning(name::NODE_GONE, &message));
@@ -305,8 +308,8 @@ fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
     if let Some(plan) = stranded(situation, temporary, Some(pod)) {
         return plan;
     }
-    // Without its resource the pod is left as it is: Forklift deletes the resource when it needs it no
-    // more, and a pod that was created with it can still finish.
+    // Without its resource the pod is left as it is: Forklift deletes the resource when it needs it
+    // no more, and a pod that was created with it can still finish.
     let populator = world
         .populator
         .found()
@@ -363,8 +366,8 @@ fn why_pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod)
     }
 }
 
-/// What is left of `delay` after `since`. A time far in the future comes from a wrong clock, and must
-/// not block a claim.
+/// What is left of `delay` after `since`. A time far in the future comes from a wrong clock, and
+/// must not block a claim.
 fn remaining(since: Timestamp, delay: Duration, now: Timestamp) -> Duration {
     let passed = now.duration_since(since);
     match Duration::try_from(passed) {

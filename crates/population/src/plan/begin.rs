@@ -19,8 +19,8 @@ const GRANT_RECHECK: Duration = Duration::from_secs(30);
 
 /// Why the claim is not populated, whatever was created for it so far.
 ///
-/// First what the claim itself asks for, then objects of others that are in the way: a claim that is not
-/// served at all needs no name of its own.
+/// First what the claim itself asks for, then objects of others that are in the way: a claim that
+/// is not served at all needs no name of its own.
 pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
     let world = situation.world;
     let claim = &world.claim;
@@ -52,7 +52,9 @@ pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
     if claim.has_selector {
         return refuse(
             Reason::ClaimUnsupported,
-            "spec.selector is set; a claim that is to be populated gets a new volume, not one by its labels".to_owned(),
+            "spec.selector is set; a claim that is to be populated gets a new volume, not one by its \
+             labels"
+                .to_owned(),
         );
     }
     if let Some(found) = &world.temporary
@@ -85,8 +87,8 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
     let world = situation.world;
     let claim = &world.claim;
     if let Some(pod) = world.own_pod() {
-        // Whatever it wrote is gone with the claim that it wrote to. Not even its success counts: the
-        // next temporary claim has the same name, and an empty volume.
+        // Whatever it wrote is gone with the claim that it wrote to. Not even its success counts:
+        // the next temporary claim has the same name, and an empty volume.
         let message =
             "the temporary claim is gone; its pod is deleted too, and the population restarts";
         return Plan::act(Reason::Clearing, message, Vec::from_iter(delete_pod(pod)));

@@ -31,7 +31,8 @@ impl Event {
         Self::new(EventType::Normal, reason, message)
     }
 
-    /// An event that the owner or an administrator should act on. A message that is too long is cut.
+    /// An event that the owner or an administrator should act on. A message that is too long is
+    /// cut.
     #[must_use]
     pub fn warning(reason: &'static str, message: &str) -> Self {
         Self::new(EventType::Warning, reason, message)

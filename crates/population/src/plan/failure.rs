@@ -25,8 +25,8 @@ pub struct FailureClass {
 
 /// The next step after the pod has failed.
 ///
-/// A pod that another one replaces is deleted at once: Forklift polls every three seconds and takes a
-/// failed pod for the end of the migration. The pod of a permanent failure is kept for its log.
+/// A pod that another one replaces is deleted at once: Forklift polls every three seconds and takes
+/// a failed pod for the end of the migration. The pod of a permanent failure is kept for its log.
 pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
     let attempts = &situation.world.claim.attempts;
     let most = situation.settings.retry.most;
@@ -43,18 +43,18 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
         }
         Err(_) => return permanent(failure),
     };
-    // Before the class of the failure: a corrected resource, or a requested retry, justifies another
-    // attempt after a permanent failure too.
+    // Before the class of the failure: a corrected resource, or a requested retry, justifies
+    // another attempt after a permanent failure too.
     if outdated::is_outdated(&situation.world.claim, populator, pod) {
-        // A permanent failure has given the slot up. Until the claim has another one, the pod stays for
-        // its log.
+        // A permanent failure has given the slot up. Until the claim has another one, the pod stays
+        // for its log.
         let slot = if failure.is_transient {
             SlotUse::Resume
         } else {
             SlotUse::Acquire
         };
-        // The failures are forgotten first: only the pod shows that a new attempt was requested, and once
-        // it is gone the next attempt would wait for the old backoff.
+        // The failures are forgotten first: only the pod shows that a new attempt was requested,
+        // and once it is gone the next attempt would wait for the old backoff.
         let actions: Vec<Action> = [Action::ForgetFailures]
             .into_iter()
             .chain(delete_pod(pod))
@@ -106,14 +106,16 @@ impl FailureClass {
     /// The failure by the best source: the mover's termination message, its exit code, the kubelet.
     #[must_use]
     pub fn of(pod: &Pod) -> Self {
-        // Before any exit code: the mover ends with one when the node stops it, and is not to blame.
+        // Before any exit code: the mover ends with one when the node stops it, and is not to
+        // blame.
         if let Some(why) = &pod.evicted {
             return Self::transient(format!("the node ended the pod: {why}"));
         }
         if pod.phase == PodPhase::Succeeded {
             return Self::transient(
                 "the pod ended with exit code 0 and did not report that the disk is complete, so its volume \
-                 is not used; check that the controller's settings name the image of a populator of this release"
+                 is not used; check that the controller's settings name the image of a populator of this \
+                 release"
                     .to_owned(),
             );
         }
@@ -155,7 +157,8 @@ fn exit_of(ended: &Ended) -> Option<(Exit, String)> {
     if let Some(termination) = termination {
         return Some((termination.exit, termination.message));
     }
-    // Other programs, and Go's run time, end with 1 and 2 as well: without a message they prove nothing.
+    // Other programs, and Go's run time, end with 1 and 2 as well: without a message they prove
+    // nothing.
     let exit = Exit::from_code(ended.exit_code).filter(|exit| exit.code() > Exit::Usage.code())?;
     Some((exit, "the mover ended without a message".to_owned()))
 }

@@ -15,8 +15,8 @@ use crate::model::{ClaimPhase, Volume, World};
 /// Requeue of a claim whose volume is not seen to belong to it: that volume may not be watched.
 const RECHECK: Duration = Duration::from_mins(1);
 
-/// The claim is being deleted: nothing is created, and a running pod is deleted. The garbage collector
-/// deletes the rest with the claim that owns it.
+/// The claim is being deleted: nothing is created, and a running pod is deleted. The garbage
+/// collector deletes the rest with the claim that owns it.
 pub(super) fn terminating(world: &World) -> Plan {
     Plan::act(
         Reason::Terminating,
@@ -31,8 +31,8 @@ pub(super) fn bound(world: &World) -> Plan {
     let name = claim.volume.as_deref().unwrap_or_default();
     match claim.phase {
         ClaimPhase::Lost => return lost(name),
-        // Kubernetes writes the volume's name before the phase. Any of these shows that the name comes
-        // from a binding and not from the user.
+        // Kubernetes writes the volume's name before the phase. Any of these shows that the name
+        // comes from a binding and not from the user.
         ClaimPhase::Pending
             if claim.bind_completed
                 || world.own_temporary().is_some()
@@ -49,8 +49,8 @@ pub(super) fn bound(world: &World) -> Plan {
         }
         ClaimPhase::Bound => {}
     }
-    // Claims and volumes come from watches of their own: what the volume holds is known once it is seen
-    // to belong to the claim, and not before.
+    // Claims and volumes come from watches of their own: what the volume holds is known once it is
+    // seen to belong to the claim, and not before.
     if !world.is_rebound() {
         let message = format!("bound; waiting to see that the volume {name} belongs to the claim");
         return Plan::wait(Reason::Rebinding, message).requeue_after(RECHECK);
@@ -71,8 +71,8 @@ fn populated(world: &World, volume: &Volume) -> Plan {
             "the claim holds the disk {held}, which the resource named before; it now names {wanted}, which \
              needs a new claim"
         );
-        // A warning only while the work is being cleaned up. Afterwards the claim belongs to its user, and
-        // an event every half hour would be noise.
+        // A warning only while the work is being cleaned up. Afterwards the claim belongs to its
+        // user, and an event every half hour would be noise.
         plan = match world.own_temporary() {
             Some(_) => Plan::warn(event::SOURCE_CHANGED, Reason::SourceChanged, message),
             None => Plan::wait(Reason::SourceChanged, message),
@@ -82,12 +82,12 @@ fn populated(world: &World, volume: &Volume) -> Plan {
         return plan;
     };
     if temporary.volume.is_some() && temporary.volume != world.claim.volume {
-        // A second one, created after the first was deleted by force. Its volume belongs to no target, so
-        // all of it can be dropped.
+        // A second one, created after the first was deleted by force. Its volume belongs to no
+        // target, so all of it can be dropped.
         plan.actions = drop_all(world);
     } else if temporary.phase == ClaimPhase::Lost && !temporary.terminating {
-        // Not before it is lost: until then its deletion would release the volume. Kubernetes keeps the
-        // deleted claim until its pod is gone, and the pod stays for its log.
+        // Not before it is lost: until then its deletion would release the volume. Kubernetes keeps
+        // the deleted claim until its pod is gone, and the pod stays for its log.
         plan.actions = vec![delete_claim(temporary, DeleteReason::Populated)];
     }
     plan
@@ -104,8 +104,8 @@ fn elsewhere(world: &World, name: &str) -> Plan {
     };
     let message = if temporary.volume == world.claim.volume {
         format!(
-            "another controller or an administrator gave the volume {name} to the claim before it was filled, \
-             and it does not hold the disk; delete the claim and create it again"
+            "another controller or an administrator gave the volume {name} to the claim before it was \
+             filled, and it does not hold the disk; delete the claim and create it again"
         )
     } else {
         format!(

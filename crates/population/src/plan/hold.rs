@@ -1,9 +1,9 @@
 //! What must outlive a pod: its result, and the danger that it still writes.
 //!
-//! Our finalizer keeps a deleted pod until the controller has seen its end and acted on it, so that neither
-//! a cleaner of finished pods nor an outage of this controller loses a copy. A pod whose node does not
-//! answer is recorded on the temporary claim: whatever becomes of the pod, no other one may write to that
-//! volume.
+//! Our finalizer keeps a deleted pod until the controller has seen its end and acted on it, so that
+//! neither a cleaner of finished pods nor an outage of this controller loses a copy. A pod whose
+//! node does not answer is recorded on the temporary claim: whatever becomes of the pod, no other
+//! one may write to that volume.
 
 use jiff::SignedDuration;
 
@@ -30,13 +30,14 @@ pub(super) fn is_out_of_sight(situation: &Situation<'_>, pod: &Pod) -> bool {
         }
 }
 
-/// Whether the pod's end will never be reported: it was deleted by force, or the pod garbage collector
-/// declared it failed.
+/// Whether the pod's end will never be reported: it was deleted by force, or the pod garbage
+/// collector declared it failed.
 pub(super) fn is_given_up(situation: &Situation<'_>, pod: &Pod) -> bool {
     is_out_of_sight(situation, pod) && (pod.forced || pod.phase == PodPhase::Failed)
 }
 
-/// Whether a pod that terminates should be gone by now. Its node may answer to others and hang all the same.
+/// Whether a pod that terminates should be gone by now. Its node may answer to others and hang all
+/// the same.
 fn is_late(situation: &Situation<'_>, pod: &Pod) -> bool {
     pod.terminating
         .is_some_and(|until| situation.now.duration_since(until) > LATE)
@@ -77,8 +78,8 @@ pub(super) fn release(situation: &Situation<'_>) -> Option<Action> {
     })
 }
 
-/// Whether the pod's end matters: another pod may follow on the same volume, or the volume may be given to
-/// the claim.
+/// Whether the pod's end matters: another pod may follow on the same volume, or the volume may be
+/// given to the claim.
 fn is_awaited(situation: &Situation<'_>, pod: &Pod) -> bool {
     let world = situation.world;
     let claim = &world.claim;
@@ -94,7 +95,8 @@ fn is_awaited(situation: &Situation<'_>, pod: &Pod) -> bool {
     match pod.phase {
         // The same plan counts the failure first, or keeps the pod for its log.
         PodPhase::Failed => false,
-        // Until the rebind is seen: with the pod gone, nothing would prove that the volume is complete.
+        // Until the rebind is seen: with the pod gone, nothing would prove that the volume is
+        // complete.
         PodPhase::Succeeded => {
             rebind::is_open(world, temporary)
                 && proof::says_complete(pod)

@@ -1,8 +1,9 @@
 //! What to do next about one claim.
 //!
 //! [`plan()`] is a function of its arguments: it decides, and [`Action`]s say what is to be done.
-//! Nothing is kept from one call to the next. The phase of a claim follows from what the cluster shows,
-//! so that planning again repairs a crash between any two actions, and every action is idempotent.
+//! Nothing is kept from one call to the next. The phase of a claim follows from what the cluster
+//! shows, so that planning again repairs a crash between any two actions, and every action is
+//! idempotent.
 //!
 //! The life of a claim, top to bottom; each call takes at most one step:
 //!
@@ -42,7 +43,8 @@ use populator_api::{GROUP, Reason};
 use self::types::Situation;
 use crate::{Settings, model::World};
 
-/// Decides the next step for the claim in `world`; `None` when its data source is of another API group.
+/// Decides the next step for the claim in `world`; `None` when its data source is of another API
+/// group.
 #[must_use]
 pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Option<Plan> {
     let claim = &world.claim;
@@ -54,20 +56,21 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Option<Plan> 
         settings,
         now,
     };
-    // From what cannot be changed any more to what can: a later branch may create and delete objects
-    // only because all earlier ones have ruled out that the claim is deleted, bound or about to be.
+    // From what cannot be changed any more to what can: a later branch may create and delete
+    // objects only because all earlier ones have ruled out that the claim is deleted, bound or
+    // about to be.
     let mut plan = if claim.terminating {
         finish::terminating(world)
     } else if claim.volume.is_some() {
         // Before the refusals: a claim that was bound is cleaned up whatever its settings say now.
         finish::bound(world)
     } else if world.is_rebound() {
-        // Only Kubernetes has something left to do. Nothing is deleted before the claim is bound, since
-        // what is seen of the volume and of the claims may differ in age.
+        // Only Kubernetes has something left to do. Nothing is deleted before the claim is bound,
+        // since what is seen of the volume and of the claims may differ in age.
         rebind::under_way(world)
     } else if let Some(refused) = begin::refusal(&situation) {
-        // Also when there is a temporary claim: the work stops where it is, and nothing is lost if the
-        // cause of the refusal goes away.
+        // Also when there is a temporary claim: the work stops where it is, and nothing is lost if
+        // the cause of the refusal goes away.
         refused
     } else if let Some(temporary) = world.own_temporary() {
         attempt::next(&situation, temporary)
@@ -85,8 +88,8 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Option<Plan> 
     Some(plan)
 }
 
-/// Whether a claim that has its temporary claim, and this reason, holds its slot. A claim that failed for
-/// good, waits for its resource or is rebinding moves no bytes and needs none.
+/// Whether a claim that has its temporary claim, and this reason, holds its slot. A claim that
+/// failed for good, waits for its resource or is rebinding moves no bytes and needs none.
 const fn holds_slot(reason: Reason) -> bool {
     matches!(
         reason,

@@ -1,7 +1,7 @@
 //! What proves that a claim has its disk: `docs/adr/0008-what-proves-success.md`.
 //!
-//! Existence proves nothing. A volume may have been filled for another claim, a pod that ended with 0 may
-//! have copied another disk, and an image that is no populator ends with 0 as well.
+//! Existence proves nothing. A volume may have been filled for another claim, a pod that ended with
+//! 0 may have copied another disk, and an image that is no populator ends with 0 as well.
 
 use contract::{Exit, Termination, termination};
 
@@ -10,8 +10,8 @@ use crate::{
     objects,
 };
 
-/// Whether the pod was created for an earlier temporary claim. Forklift's pods do not carry its UID; one
-/// that had ended before the temporary claim was created has filled another volume.
+/// Whether the pod was created for an earlier temporary claim. Forklift's pods do not carry its
+/// UID; one that had ended before the temporary claim was created has filled another volume.
 pub(super) fn is_of_another(temporary: &TemporaryClaim, pod: &Pod) -> bool {
     match (&pod.temporary_claim, &pod.ended) {
         (Some(uid), _) => *uid != temporary.uid,
@@ -20,8 +20,8 @@ pub(super) fn is_of_another(temporary: &TemporaryClaim, pod: &Pod) -> bool {
     }
 }
 
-/// The disk that the resource names, if it is not `disk`. A resource that is gone or terminates proves
-/// nothing: Forklift deletes it while the last steps are under way.
+/// The disk that the resource names, if it is not `disk`. A resource that is gone or terminates
+/// proves nothing: Forklift deletes it while the last steps are under way.
 pub(super) fn other_disk<'a>(
     populator: &'a Lookup<PopulatorSpec>,
     disk: Option<&str>,
@@ -40,9 +40,9 @@ pub(super) fn disk_beside_pods<'a>(world: &'a World, pod: &Pod) -> Option<&'a st
     other_disk(&world.populator, objects::disk_argument(pod))
 }
 
-/// Whether the pod that ended with 0 reports that all of its disk is in place and durable. Pods that
-/// Forklift's controller created run Forklift's populators, which report nothing: their exit code is all
-/// there is.
+/// Whether the pod that ended with 0 reports that all of its disk is in place and durable. Pods
+/// that Forklift's controller created run Forklift's populators, which report nothing: their exit
+/// code is all there is.
 pub(super) fn says_complete(pod: &Pod) -> bool {
     let message = pod.ended.as_ref().map(|ended| ended.message.trim());
     let report = message.and_then(|message| serde_json::from_str::<Termination>(message).ok());
@@ -59,10 +59,10 @@ pub(super) fn says_complete(pod: &Pod) -> bool {
 
 /// The claim's volume, if what it holds is this claim's disk.
 ///
-/// A volume of ours carries the claim's UID, from the write that gave it to the claim. For one of Forklift's
-/// controller three things must agree: it names the claim's resource, it is not older than the claim (a
-/// recycled volume of `Retain` is older, and so is one of an earlier claim to the same resource), and
-/// Kubernetes did not choose it.
+/// A volume of ours carries the claim's UID, from the write that gave it to the claim. For one of
+/// Forklift's controller three things must agree: it names the claim's resource, it is not older
+/// than the claim (a recycled volume of `Retain` is older, and so is one of an earlier claim to the
+/// same resource), and Kubernetes did not choose it.
 pub(super) fn populated_volume(world: &World) -> Option<&Volume> {
     let claim = &world.claim;
     let volume = world.volume.as_ref()?;
@@ -87,7 +87,8 @@ fn is_by_forklift(world: &World, volume: &Volume) -> bool {
     let claim = &world.claim;
     let from = format!("{}/{}", claim.populator_namespace(), claim.reference.name);
     let temporary = populator_api::names::temporary_claim(&claim.uid);
-    // Forklift's controller gives the volume to the claim when the pod has succeeded, and not before.
+    // Forklift's controller gives the volume to the claim when the pod has succeeded, and not
+    // before.
     let is_filling = world
         .own_pod()
         .is_some_and(|pod| pod.phase != PodPhase::Succeeded);

@@ -1,7 +1,7 @@
 //! Giving the filled volume to the claim.
 //!
-//! The volume's `claimRef` moves from the temporary claim to the target in one write, so that it refers to
-//! a claim that exists at every moment: see `docs/adr/0006-plan-is-pure.md`.
+//! The volume's `claimRef` moves from the temporary claim to the target in one write, so that it
+//! refers to a claim that exists at every moment: see `docs/adr/0006-plan-is-pure.md`.
 
 use populator_api::{Reason, names::event as name};
 
@@ -45,14 +45,15 @@ pub(super) fn next(world: &World, temporary: &TemporaryClaim, pod: &Pod) -> Plan
         Reason::Rebinding,
         format!("giving the volume {id} to the claim"),
         [Action::RebindVolume {
-            volume: volume.clone(),
+            volume: Box::new(volume.clone()),
             from: temporary.uid.clone(),
             disk: objects::disk_argument(pod).map(str::to_owned),
         }],
     )
 }
 
-/// Whether the volume can still become the claim's. If it cannot, the only way out is another attempt.
+/// Whether the volume can still become the claim's. If it cannot, the only way out is another
+/// attempt.
 pub(super) fn is_open(world: &World, temporary: &TemporaryClaim) -> bool {
     let volume_is_own = world.volume.as_ref().is_none_or(|volume| {
         let owner = volume.claim.as_ref();

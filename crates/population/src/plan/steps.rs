@@ -43,8 +43,8 @@ pub(super) fn drop_running(world: &World) -> Vec<Action> {
     drop_with(world, running)
 }
 
-/// Deletes the pod also when it has ended: it would keep the temporary claim and its volume for as long
-/// as the claim exists.
+/// Deletes the pod also when it has ended: it would keep the temporary claim and its volume for as
+/// long as the claim exists.
 pub(super) fn drop_all(world: &World) -> Vec<Action> {
     drop_with(world, world.own_pod())
 }

@@ -24,7 +24,8 @@ pub struct Plan {
     pub status: Status,
     /// Plan again after this long, even if nothing changes by then.
     pub requeue_after: Option<Duration>,
-    /// What it needs of the limits on concurrency. Without a slot, [`Plan::deferred`] is done instead.
+    /// What it needs of the limits on concurrency. Without a slot, [`Plan::deferred`] is done
+    /// instead.
     pub slot: Option<SlotUse>,
 }
 
@@ -42,9 +43,9 @@ pub struct Status {
 pub enum SlotUse {
     /// It has a slot: bytes move, or are about to.
     Held,
-    /// It can create its pod, or delete a failed one, at once. Between two attempts it still holds its
-    /// slot. After a permanent failure, or while something it needs was missing, it gave the slot up
-    /// and needs another one.
+    /// It can create its pod, or delete a failed one, at once. Between two attempts it still holds
+    /// its slot. After a permanent failure, or while something it needs was missing, it gave the
+    /// slot up and needs another one.
     Resume,
     /// It can create its temporary claim at once, and needs a slot for that.
     Acquire,

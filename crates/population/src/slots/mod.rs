@@ -1,10 +1,11 @@
 //! Slots: the limits on how many claims are served at a time, in all and of one source.
 //!
-//! A claim holds a slot from the moment its temporary claim is created until its pod has ended for good: while
-//! its volume is provisioned, while its pod starts (also one that cannot, since it may at any moment), while
-//! bytes move, and through the backoff between attempts. A claim that waits for a consumer or for something
-//! that users must create, or that has failed permanently, holds no slot and is not queued; it is queued when
-//! it can continue. What a claim needs is part of its plan.
+//! A claim holds a slot from the moment its temporary claim is created until its pod has ended for
+//! good: while its volume is provisioned, while its pod starts (also one that cannot, since it may
+//! at any moment), while bytes move, and through the backoff between attempts. A claim that waits
+//! for a consumer or for something that users must create, or that has failed permanently, holds no
+//! slot and is not queued; it is queued when it can continue. What a claim needs is part of its
+//! plan.
 
 mod queue;
 
@@ -65,24 +66,24 @@ impl Request {
     }
 }
 
-/// Decides for every claim of `requests` whether it may continue. `admitted` are claims that were admitted
-/// before and whose objects may not be seen yet: they hold a slot whatever is seen.
+/// Decides for every claim of `requests` whether it may continue. `admitted` are claims that were
+/// admitted before and whose objects may not be seen yet: they hold a slot whatever is seen.
 ///
-/// Claims are admitted by age. A claim whose source is full is skipped, so that it blocks no claim of
-/// another source.
+/// Claims are admitted by age. A claim whose source is full is skipped, so that it blocks no claim
+/// of another source.
 #[must_use]
 pub fn admit(
     requests: &[Request],
     admitted: &BTreeSet<String>,
     settings: &Settings,
 ) -> BTreeMap<String, Admission> {
-    // Holders come first and are never refused: a limit that was lowered, or a count that was too low, stops
-    // new work and interrupts none.
+    // Holders come first and are never refused: a limit that was lowered, or a count that was too
+    // low, stops new work and interrupts none.
     let (holders, mut waiting): (Vec<_>, Vec<_>) = requests
         .iter()
         .partition(|request| request.usage == SlotUse::Held || admitted.contains(&request.uid));
-    // The UID makes the order of claims with one age the same in every decision: none of them is admitted
-    // in one and queued in the next.
+    // The UID makes the order of claims with one age the same in every decision: none of them is
+    // admitted in one and queued in the next.
     waiting.sort_by_key(|request| (request.created, &request.uid));
 
     let mut served = holders.len();
@@ -99,8 +100,8 @@ pub fn admit(
         .collect();
     for request in waiting {
         let of_source = served_of.entry(&request.server).or_default();
-        // The source's limit is checked first, so that a claim that is blocked there is not counted among
-        // those that wait for the controller.
+        // The source's limit is checked first, so that a claim that is blocked there is not counted
+        // among those that wait for the controller.
         let (ahead, limit, full) = if *of_source >= settings.max_in_flight_per_source {
             let ahead = ahead_of.entry(&request.server).or_default();
             (ahead, settings.max_in_flight_per_source, Full::Source)

@@ -7,15 +7,15 @@ use crate::{Settings, plan::SlotUse};
 
 /// Which claims hold a slot, which are queued, and which were admitted.
 ///
-/// It is filled from the cluster after a start, and updated by each reconcile. An admitted claim keeps its slot
-/// until the watches show that it holds one or needs none: a late watch cannot admit more claims than there
-/// are slots.
+/// It is filled from the cluster after a start, and updated by each reconcile. An admitted claim
+/// keeps its slot until the watches show that it holds one or needs none: a late watch cannot admit
+/// more claims than there are slots.
 #[derive(Debug, Default)]
 pub struct Slots {
     requests: BTreeMap<String, Request>,
     admitted: BTreeSet<String>,
     /// The admitted claims that have created their temporary claim, which the watches will show.
-    begun: BTreeSet<String>,
+    started: BTreeSet<String>,
 }
 
 /// The decision about one claim, and what follows for others.
@@ -28,8 +28,8 @@ pub struct Decision {
 }
 
 impl Slots {
-    /// Counts what a claim needs after a start, and admits none. A claim that has its temporary claim and no
-    /// pod may get one at any moment, from the previous leader: it holds a slot.
+    /// Counts what a claim needs after a start, and admits none. A claim that has its temporary
+    /// claim and no pod may get one at any moment, from the previous leader: it holds a slot.
     pub fn count(&mut self, claim_uid: &str, request: Option<Request>) {
         self.update(claim_uid, request, SlotUse::Held);
     }
@@ -45,12 +45,12 @@ impl Slots {
                 }
                 if request.usage == SlotUse::Held {
                     self.admitted.remove(claim_uid);
-                    self.begun.remove(claim_uid);
+                    self.started.remove(claim_uid);
                 }
                 self.requests.insert(claim_uid.to_owned(), request);
             }
             // The watches do not show its temporary claim yet.
-            None if self.begun.contains(claim_uid) => {}
+            None if self.started.contains(claim_uid) => {}
             None => self.forget(claim_uid),
         }
     }
@@ -73,14 +73,14 @@ impl Slots {
     }
 
     /// The claim has created its temporary claim.
-    pub fn began(&mut self, claim_uid: &str) {
+    pub fn started(&mut self, claim_uid: &str) {
         if self.admitted.contains(claim_uid) {
-            self.begun.insert(claim_uid.to_owned());
+            self.started.insert(claim_uid.to_owned());
         }
     }
 
-    /// The claim is gone, or its temporary claim was rejected (a quota, a policy) and others may use its slot
-    /// until it is reconciled again; returns the claims that are to be reconciled.
+    /// The claim is gone, or its temporary claim was rejected (a quota, a policy) and others may
+    /// use its slot until it is reconciled again; returns the claims that are to be reconciled.
     pub fn leave(&mut self, claim_uid: &str, settings: &Settings) -> Vec<String> {
         self.forget(claim_uid);
         self.admit(settings).1
@@ -102,7 +102,7 @@ impl Slots {
     fn forget(&mut self, claim_uid: &str) {
         self.requests.remove(claim_uid);
         self.admitted.remove(claim_uid);
-        self.begun.remove(claim_uid);
+        self.started.remove(claim_uid);
     }
 
     fn admit(&mut self, settings: &Settings) -> (BTreeMap<String, Admission>, Vec<String>) {
@@ -163,7 +163,7 @@ mod tests {
         let decision = slots.decide("a", request("a", SlotUse::Acquire), &settings());
         assert!(admitted(&decision));
         assert_eq!(decision.trigger, ["b"]);
-        slots.began("a");
+        slots.started("a");
         // A late watch shows the claim as it was, or as one that needs no slot.
         for late in [request("a", SlotUse::Acquire), None] {
             assert!(admitted(&slots.decide("a", late, &settings())));
@@ -180,7 +180,7 @@ mod tests {
     fn a_claim_that_leaves_admits_the_next_one() {
         let mut slots = with_three_waiting();
         slots.decide("a", request("a", SlotUse::Acquire), &settings());
-        slots.began("a");
+        slots.started("a");
         slots.decide("a", request("a", SlotUse::Held), &settings());
         let decision = slots.decide("a", None, &settings());
         assert_eq!(decision.trigger, ["c"]);

@@ -50,7 +50,7 @@ fn apply(case: &mut PlanCase, action: Action) {
         }
         Action::RebindVolume { volume, from, disk } => {
             let seen = world.volume.as_mut().unwrap();
-            assert_eq!(*seen, volume);
+            assert_eq!(*seen, *volume);
             assert_eq!(seen.claim.as_ref().unwrap().uid, from);
             seen.claim = Some(reference(&world.claim));
             seen.populated_from = Some("vms/disk".to_owned());
@@ -150,8 +150,8 @@ fn reference(claim: &Claim) -> ClaimReference {
     }
 }
 
-/// Plans and acts until nothing is left to do, and gives what was done. With `crash`, the controller dies
-/// after the first action of each plan.
+/// Plans and acts until nothing is left to do, and gives what was done. With `crash`, the
+/// controller dies after the first action of each plan.
 fn drive(case: &mut PlanCase, crash: bool) -> Vec<String> {
     let mut done = Vec::new();
     for _ in 0..100 {
