@@ -318,6 +318,9 @@ fn the_temporary_claim_is_for_the_chosen_node() {
     assert_eq!(node_of(&case), None);
 }
 
+/// A name, what the cluster shows, and the actions that need no slot.
+type Case = (&'static str, fn() -> PlanCase, &'static [&'static str]);
+
 #[test]
 fn a_full_controller_creates_nothing_and_ends_nothing() {
     let again: fn() -> PlanCase = || {
@@ -335,7 +338,6 @@ fn a_full_controller_creates_nothing_and_ends_nothing() {
         limit: 5,
         full: Full::Source,
     };
-    type Case = (&'static str, fn() -> PlanCase, &'static [&'static str]);
     let cases: [Case; 4] = [
         ("fresh", fresh, &[]),
         ("begun", begun, &[]),
