@@ -1,10 +1,13 @@
-//! The decisions of the controller: what to do next about a claim, as functions from values to values.
+//! The decisions of the controller: what to do next about a claim, as functions from values to
+//! values.
 //!
-//! [`model`] has what the cluster shows, as plain values. [`plan()`] decides the next step of one claim from them, with
-//! [`objects`] as they are to be, and says whether it needs a slot; [`slots`] admits or defers. [`status`] sums up for a
-//! populator resource how its claims stand, with the [`progress`] that their pods report.
+//! [`model`] has what the cluster shows, as plain values. [`plan()`] decides from them the next
+//! step of one claim, with the [`objects`] to create, and which slot that step needs; [`slots`]
+//! admits or defers it. [`status`] summarises for a populator resource the state of its claims,
+//! with the [`progress`] that their pods report.
 //!
-//! Nothing here has a client, a clock or chance in it, and cargo holds that: the crate depends on none.
+//! Nothing here has a client, a clock or randomness in it. Cargo guarantees that: the crate depends
+//! on none.
 
 pub mod model;
 pub mod objects;

@@ -1,32 +1,32 @@
-//! What a pod's metrics say, from their text.
+//! Progress of a pod, parsed from the text of its metrics.
 
 use contract::metrics::{
     COPIED_BYTES, OPENSTACK_PROGRESS, OVIRT_PROGRESS, OWNER_UID, RATE, SOURCE_BYTES,
 };
 
-/// How far a pod is.
+/// Progress of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measured {
-    /// Percent that is in place, rounded down: 100 means all of it.
+    /// Percent of the source that is in place, rounded down: 100 means all of it.
     pub percent: u8,
-    /// The same in bytes. Forklift's own movers do not say.
+    /// The same in bytes. Forklift's own movers do not report it.
     pub bytes: Option<Bytes>,
 }
 
-/// How far a pod is, in bytes.
+/// Progress of a pod in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes {
     /// Bytes of the source that are in place.
     pub copied: u64,
-    /// Size of the source.
+    /// Size of the source, in bytes.
     pub size: u64,
-    /// Bytes that came into place in a second.
+    /// Bytes per second that come into place.
     pub rate: u64,
 }
 
 impl Measured {
-    /// Reads the answer of the pod that fills the claim with this UID; `None` when it is another pod's, or
-    /// none at all.
+    /// Parses the answer of the pod that fills the claim with this UID; `None` when another pod
+    /// answered, or the text holds no progress.
     #[must_use]
     pub fn from_text(text: &str, claim_uid: &str) -> Option<Self> {
         let value = |name: &str, label: &str| {
@@ -38,18 +38,17 @@ impl Measured {
             .into_iter()
             .find_map(|name| value(name, &owner))?;
         let copied_metric = format!("{COPIED_BYTES}_total");
-        let copied = |kind: &str| value(&copied_metric, &format!("kind=\"{kind}\""));
-        let bytes = || {
-            Some(Bytes {
-                copied: whole(copied("data")? + copied("zero")?)?,
-                // 0 stands for "not known yet".
-                size: whole(value(SOURCE_BYTES, "")?).filter(|size| *size > 0)?,
-                rate: whole(value(RATE, "")?)?,
-            })
-        };
+        let data = value(&copied_metric, "kind=\"data\"");
+        let zero = value(&copied_metric, "kind=\"zero\"");
+        let copied = data.zip(zero).and_then(|(data, zero)| whole(data + zero));
+        // 0 means that the size is not known yet.
+        let size = value(SOURCE_BYTES, "").and_then(whole);
+        let size = size.filter(|size| *size > 0);
+        let rate = value(RATE, "").and_then(whole);
+        let bytes = copied.zip(size).zip(rate);
         Some(Self {
             percent: u8::try_from(whole(percent)?.min(100)).ok()?,
-            bytes: bytes(),
+            bytes: bytes.map(|((copied, size), rate)| Bytes { copied, size, rate }),
         })
     }
 }
@@ -73,7 +72,7 @@ impl<'a> Sample<'a> {
             let (name, value) = line.split_once(' ')?;
             (name, "", value)
         };
-        // Whatever follows the value is a time.
+        // A timestamp may follow the value.
         let value = value.split_whitespace().next()?.parse().ok()?;
         Some(Self {
             name,

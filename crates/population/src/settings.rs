@@ -10,19 +10,20 @@ pub mod variable {
     pub const OVIRT_IMAGE: &str = "OVIRT_POPULATOR_IMAGE";
     /// Image of the OpenStack mover. Without it the kind is not served.
     pub const OPENSTACK_IMAGE: &str = "OPENSTACK_POPULATOR_IMAGE";
-    /// Image of a mover that we do not have: claims of `VSphereXcopyVolumePopulator` are refused.
+    /// Image of a mover that this project lacks: claims of `VSphereXcopyVolumePopulator` are
+    /// refused.
     pub const XCOPY_IMAGE: &str = "VSPHERE_COPY_OFFLOAD_POPULATOR_IMAGE";
-    /// Most claims that are served at a time.
+    /// Limit on the claims that are served at a time.
     pub const MAX_IN_FLIGHT: &str = "MAX_POPULATOR_INFLIGHT";
-    /// Limit of a pod's CPU.
+    /// Limit of a pod's CPU, as a quantity.
     pub const CPU_LIMIT: &str = "POPULATOR_CONTAINER_LIMITS_CPU";
-    /// Limit of a pod's memory.
+    /// Limit of a pod's memory, as a quantity.
     pub const MEMORY_LIMIT: &str = "POPULATOR_CONTAINER_LIMITS_MEMORY";
-    /// Request of a pod's CPU.
+    /// Request of a pod's CPU, as a quantity.
     pub const CPU_REQUEST: &str = "POPULATOR_CONTAINER_REQUESTS_CPU";
-    /// Request of a pod's memory.
+    /// Request of a pod's memory, as a quantity.
     pub const MEMORY_REQUEST: &str = "POPULATOR_CONTAINER_REQUESTS_MEMORY";
-    /// Handed on to the pods as they are.
+    /// Proxy variables, which are copied to the pods unchanged.
     pub const PROXY: [&str; 6] = [
         "HTTP_PROXY",
         "HTTPS_PROXY",
@@ -41,39 +42,39 @@ const LEAST_MEMORY: &str = "32Mi";
 pub struct Settings {
     /// Image of each mover; a kind without one is not served.
     pub images: BTreeMap<Kind, String>,
-    /// CPU of a pod.
+    /// CPU request and limit of a pod.
     pub cpu: ContainerResources,
-    /// Memory of a pod.
+    /// Memory request and limit of a pod.
     pub memory: ContainerResources,
     /// Proxy variables for the pods.
     pub proxy: BTreeMap<String, String>,
-    /// Most claims that are served at a time.
+    /// Limit on the claims that are served at a time.
     pub max_in_flight: usize,
-    /// Most claims of one engine or identity service that are served at a time.
+    /// The same limit for the claims of one engine or identity service.
     pub max_in_flight_per_source: usize,
-    /// Attempts after a failure that may heal.
+    /// Attempts after a transient failure.
     pub retry: Retry,
-    /// A pod that has not started for so long is reported.
+    /// A pod that has not started for this long is reported.
     pub stuck_after: Duration,
 }
 
-/// What a container asks of one resource, and what it gets at most.
+/// Request and limit of a container for one resource, as quantities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerResources {
-    /// What the scheduler sets aside.
+    /// What the scheduler reserves.
     pub request: String,
-    /// What the node allows.
+    /// What the node allows at most.
     pub limit: String,
 }
 
-/// Attempts after a failure that may heal.
+/// Attempts after a transient failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     /// How many pods may follow the first. Forklift stops at 3.
     pub most: u32,
-    /// The pause before the first of them; it doubles with each.
+    /// Backoff before the first of them; it doubles with each.
     pub first_pause: Duration,
-    /// The longest pause.
+    /// Longest backoff.
     pub longest_pause: Duration,
 }
 
@@ -85,25 +86,26 @@ impl Default for Settings {
             memory: ContainerResources::new("512Mi", "1Gi"),
             proxy: BTreeMap::new(),
             max_in_flight: 20,
-            // What an engine's hosts and a Glance serve at full speed; the rest would only share it.
+            // What an engine's hosts and a Glance serve at full speed; the rest would only share
+            // it.
             max_in_flight_per_source: 10,
             retry: Retry {
                 most: 3,
                 first_pause: Duration::from_secs(10),
                 longest_pause: Duration::from_mins(5),
             },
-            // With the time that an event takes to be read, within a minute.
+            // The report follows within a minute, including the time to read the pod's events.
             stuck_after: Duration::from_secs(45),
         }
     }
 }
 
 impl Settings {
-    /// The settings in an environment, and a warning for each value that is ignored. `get` looks a
-    /// variable up.
+    /// The settings in an environment, and a warning for each value that is ignored. `get` returns
+    /// the value of a variable.
     pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
         let mut warnings = Vec::new();
-        // An empty name is none; an empty number is a mistake, like any other that cannot be read.
+        // An empty name means that there is none; an empty number is a mistake.
         let name_of = |variable: &str| get(variable).filter(|value| !value.trim().is_empty());
         let mut settings = Self::default();
 
@@ -120,7 +122,8 @@ impl Settings {
         }
         if name_of(variable::XCOPY_IMAGE).is_some() {
             warnings.push(format!(
-                "{} is set, but VSphereXcopyVolumePopulator is not served by this controller: its claims are refused",
+                "{} is set, but this controller does not serve VSphereXcopyVolumePopulator: its \
+                 claims are refused",
                 variable::XCOPY_IMAGE
             ));
         }
@@ -162,7 +165,7 @@ impl ContainerResources {
         }
     }
 
-    /// Replaces what is set and makes sense.
+    /// Replaces the values that are set and valid.
     fn read(
         &mut self,
         get: impl Fn(&str) -> Option<String>,
@@ -193,7 +196,7 @@ impl ContainerResources {
 }
 
 impl Retry {
-    /// The pause before the pod that follows this many failures.
+    /// Backoff before the pod that follows this many failures.
     #[must_use]
     pub fn pause(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);
@@ -275,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_is_not_served_is_told() {
+    fn a_kind_that_is_not_served_is_reported() {
         let (_, warnings) = read(&[
             (variable::OVIRT_IMAGE, "a"),
             (variable::OPENSTACK_IMAGE, "b"),
             (variable::XCOPY_IMAGE, "c"),
         ]);
         assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].contains("VSphereXcopyVolumePopulator is not served"));
+        assert!(warnings[0].contains("does not serve VSphereXcopyVolumePopulator"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is written into a populator resource, from how its claims stand.
+//! The status of a populator resource, summarised from the states of its claims.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -10,26 +10,28 @@ use crate::{
     progress::{Bytes, Measured},
 };
 
-/// 100 is said of what is populated and bound, and of nothing else.
+/// Upper limit of a progress in percent: only a claim that is populated and bound has 100.
 const ALMOST: i32 = 99;
-/// More claims than these are counted and not named in a condition's message.
+/// The message of a condition names this many claims, and counts the others.
 const MOST_NAMED: usize = 20;
 
-/// A claim that the resource feeds.
+/// A claim that is populated from the resource.
 #[derive(Debug, Clone, Copy)]
 pub struct Served<'a> {
-    /// The claim.
+    /// The claim, for its name and UID.
     pub claim: &'a Claim,
-    /// How it stands.
+    /// State of the claim, from its last plan.
     pub status: &'a Status,
-    /// What its pod says; nothing where it is not running, or cannot be asked.
+    /// Progress of its pod; `None` if the pod does not run, or does not answer.
     pub measured: Option<Measured>,
 }
 
-/// The status of the resource with this generation, of which `previous` was written before.
+/// The status of the resource with this generation. `previous` is the status that was written
+/// before.
 ///
-/// A claim's progress never falls, since a new attempt begins at 0 and the user has not lost anything but
-/// time. Nor does it fall when the pod cannot be asked; it just says nothing of bytes and rate then.
+/// The progress of a claim never falls: a new attempt starts at 0, but a user who sees less than
+/// before looks for an error. Nor does it fall while the pod does not answer; then only bytes and
+/// rate are missing.
 #[must_use]
 pub fn summarise(
     claims: &[Served<'_>],
@@ -41,61 +43,77 @@ pub fn summarise(
         .iter()
         .map(|served| entry(served, previous))
         .collect();
-    let worst = claims
-        .iter()
-        .map(|served| served.status.reason)
-        .min_by_key(|reason| reason.class());
-    let worst = worst.unwrap_or(Reason::NoClaim);
-    let has = |standing| {
-        claims
-            .iter()
-            .any(|served| served.status.reason.class() == standing)
-    };
-    // What was said of a pod that is gone holds when all is well.
+    // One reason stands for all claims: the classes are in order of urgency, failed first and done
+    // last.
+    let reasons = || claims.iter().map(|served| served.status.reason);
+    let worst = reasons()
+        .min_by_key(|reason| reason.class())
+        .unwrap_or(Reason::NoClaim);
+    let has = |class| reasons().any(|reason| reason.class() == class);
     let done = worst.class() == ReasonClass::Done;
-    let message = message(claims);
-    let condition = |condition: ConditionType, holds: bool| {
+    let conditions = [
+        (ConditionType::Ready, done),
+        (ConditionType::Progressing, has(ReasonClass::Progressing)),
+        (ConditionType::Failed, has(ReasonClass::Failed)),
+    ]
+    .map(|(type_, holds)| {
         let status = if holds { "True" } else { "False" };
-        let mut before = previous.conditions.iter();
-        let unchanged = before.find(|old| old.type_ == condition.as_str() && old.status == status);
         Condition {
-            type_: condition.as_str().to_owned(),
+            type_: type_.as_str().to_owned(),
             status: status.to_owned(),
             reason: worst.to_string(),
-            message: message.clone(),
+            message: message(claims),
             observed_generation: generation,
-            last_transition_time: unchanged
-                .map_or(Time(now), |old| old.last_transition_time.clone()),
+            last_transition_time: last_transition(previous, type_, status).unwrap_or(Time(now)),
         }
-    };
-    let bytes_of = |served: &Served<'_>| served.measured?.bytes;
-    let all: Option<Vec<Bytes>> = claims.iter().map(bytes_of).collect();
-    let all = all.filter(|list| !list.is_empty());
-    let sum = |field: fn(&Bytes) -> u64| {
-        let sum = all.as_ref()?.iter().map(field).fold(0, u64::saturating_add);
-        i64::try_from(sum).ok()
-    };
-    let rates = claims
-        .iter()
-        .filter(|served| served.status.reason == Reason::Copying)
-        .filter_map(|served| Some(bytes_of(served)?.rate));
-    let rate = rates.reduce(u64::saturating_add);
+    });
+    let bytes = total_bytes(claims).or_else(|| {
+        // The pods of populated claims are gone, and what was written of them is final.
+        let known = (previous.transferred_bytes, previous.total_bytes);
+        done.then_some(known)
+    });
+    let (transferred_bytes, total_bytes) = bytes.unwrap_or_default();
 
     PopulatorStatus {
         progress: PopulatorStatus::progress_of(entries.iter().map(|entry| entry.progress)),
         observed_generation: generation,
-        conditions: vec![
-            condition(ConditionType::Ready, done),
-            condition(ConditionType::Progressing, has(ReasonClass::Progressing)),
-            condition(ConditionType::Failed, has(ReasonClass::Failed)),
-        ],
-        transferred_bytes: sum(|bytes| bytes.copied)
-            .or(previous.transferred_bytes.filter(|_| done)),
-        total_bytes: sum(|bytes| bytes.size).or(previous.total_bytes.filter(|_| done)),
-        rate: rate.map(per_second),
+        conditions: conditions.into(),
+        transferred_bytes,
+        total_bytes,
+        rate: total_rate(claims).map(per_second),
         last_error: last_error(claims, previous, worst),
         claims: entries,
     }
+}
+
+/// When the condition got this status, if it had it before.
+fn last_transition(previous: &PopulatorStatus, type_: ConditionType, status: &str) -> Option<Time> {
+    let unchanged = previous
+        .conditions
+        .iter()
+        .find(|old| old.type_ == type_.as_str() && old.status == status)?;
+    Some(unchanged.last_transition_time.clone())
+}
+
+/// Copied and total bytes of all claims. A sum over some of them would fall and rise with the pods
+/// that answer, so one claim without bytes leaves both unknown.
+fn total_bytes(claims: &[Served<'_>]) -> Option<(Option<i64>, Option<i64>)> {
+    let all: Option<Vec<Bytes>> = claims.iter().map(|served| served.measured?.bytes).collect();
+    let all = all.filter(|list| !list.is_empty())?;
+    let sum = |field: fn(&Bytes) -> u64| {
+        let sum = all.iter().map(field).fold(0, u64::saturating_add);
+        i64::try_from(sum).ok()
+    };
+    Some((sum(|bytes| bytes.copied), sum(|bytes| bytes.size)))
+}
+
+/// Bytes per second of the claims that copy; `None` if none of them reports a rate.
+fn total_rate(claims: &[Served<'_>]) -> Option<u64> {
+    claims
+        .iter()
+        .filter(|served| served.status.reason == Reason::Copying)
+        .filter_map(|served| Some(served.measured?.bytes?.rate))
+        .reduce(u64::saturating_add)
 }
 
 fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
@@ -104,21 +122,13 @@ fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
         status,
         measured,
     } = served;
-    let mut before = previous.claims.iter();
-    let before = before
-        .find(|old| old.uid == claim.uid)
+    let known = previous.claims.iter().find(|old| old.uid == claim.uid);
+    let before = known
         .and_then(|old| Some(old.progress?.min(ALMOST)))
-        // Forklift's definition keeps nothing but the sum, of usually one claim; not of one that has not begun to copy.
-        .or_else(|| {
-            let is_new = status.reason == Reason::Provisioning
-                || status.reason.class() == ReasonClass::Waiting;
-            let sum = previous.progress.as_deref();
-            let sum = sum.filter(|_| previous.claims.is_empty() && !is_new);
-            Some(sum?.parse::<i32>().ok()?.clamp(0, ALMOST))
-        });
+        .or_else(|| forklifts_progress(status.reason, previous));
     let progress = match status.reason {
         Reason::Populated => Some(100),
-        // What the claim holds is nothing of the disk that the resource names.
+        // The claim holds another disk, and nothing of the one that the resource names.
         Reason::SourceChanged => Some(0),
         _ => measured
             .map(|measured| i32::from(measured.percent).min(ALMOST))
@@ -133,20 +143,36 @@ fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
     }
 }
 
+/// The progress before, if Forklift's definition has kept nothing but the one of the resource. It
+/// is taken for that of the claim, since a resource usually has one, but not if the claim has not
+/// started to copy.
+fn forklifts_progress(reason: Reason, previous: &PopulatorStatus) -> Option<i32> {
+    let is_new = reason == Reason::Provisioning || reason.class() == ReasonClass::Waiting;
+    let progress = previous.progress.as_deref()?;
+    (previous.claims.is_empty() && !is_new)
+        .then(|| progress.parse::<i32>().ok())
+        .flatten()
+        .map(|progress| progress.clamp(0, ALMOST))
+}
+
+/// One message for all conditions: the state of each claim.
 fn message(claims: &[Served<'_>]) -> String {
-    let one = |served: &Served<'_>| {
-        let Status { reason, message } = served.status;
-        let name = &served.claim.name;
-        if message.is_empty() {
-            format!("{name}: {reason}")
-        } else {
-            format!("{name}: {message}")
-        }
-    };
     if claims.is_empty() {
         return "no claim refers to this resource".to_owned();
     }
-    let named: Vec<String> = claims.iter().take(MOST_NAMED).map(one).collect();
+    let named: Vec<String> = claims
+        .iter()
+        .take(MOST_NAMED)
+        .map(|served| {
+            let Status { reason, message } = served.status;
+            let name = &served.claim.name;
+            if message.is_empty() {
+                format!("{name}: {reason}")
+            } else {
+                format!("{name}: {message}")
+            }
+        })
+        .collect();
     let rest = match claims.len().saturating_sub(MOST_NAMED) {
         0 => String::new(),
         rest => format!("; and {rest} more"),
@@ -154,19 +180,19 @@ fn message(claims: &[Served<'_>]) -> String {
     format!("{}{rest}", named.join("; "))
 }
 
-/// What went wrong last is kept until all is well, so that it can be read while the next attempt runs.
+/// The last error is kept until every claim is populated, so that it can be read while the next
+/// attempt runs.
 fn last_error(claims: &[Served<'_>], previous: &PopulatorStatus, worst: Reason) -> Option<String> {
-    let is_wrong = |served: &&Served<'_>| {
-        let reason = served.status.reason;
-        reason.class() == ReasonClass::Failed
-            || matches!(
-                reason,
-                Reason::Retrying | Reason::PodStuck | Reason::NodeLost
-            )
-    };
     let now = claims
         .iter()
-        .filter(is_wrong)
+        .filter(|served| {
+            let reason = served.status.reason;
+            reason.class() == ReasonClass::Failed
+                || matches!(
+                    reason,
+                    Reason::Retrying | Reason::PodStuck | Reason::NodeLost
+                )
+        })
         .min_by_key(|served| served.status.reason.class());
     let now = now.map(|served| format!("{}: {}", served.claim.name, served.status.message));
     now.or_else(|| previous.last_error.clone())

@@ -118,7 +118,7 @@ fn pods_that_failed() {
 }
 
 #[test]
-fn an_eviction_is_told_by_a_condition_too() {
+fn a_condition_reports_an_eviction_too() {
     let object = json!({
         "metadata": {"name": "p", "uid": "u"},
         "status": {"phase": "Failed", "conditions": [
@@ -132,7 +132,7 @@ fn an_eviction_is_told_by_a_condition_too() {
 }
 
 #[test]
-fn a_phase_that_nobody_knows_is_no_end() {
+fn an_unknown_phase_is_no_end() {
     for (phase, expected) in [
         ("Unknown", PodPhase::Running),
         ("Running", PodPhase::Running),
@@ -214,7 +214,7 @@ fn storage_classes() {
     assert_eq!(class(Value::Null), Binding::Immediate);
 }
 
-/// What says whether a pod's end was seen, and whether its result is still held.
+/// The fields that show whether a pod's end was seen, and whether its result is still held.
 #[test]
 fn the_end_of_a_pod() {
     let pod = |change: fn(&mut Value)| {
@@ -247,7 +247,7 @@ fn the_end_of_a_pod() {
 }
 
 #[test]
-fn a_volume_says_whose_disk_it_holds() {
+fn a_volume_names_the_disk_that_it_holds() {
     let object = json!({
         "metadata": {
             "name": "pv-1", "resourceVersion": "7", "creationTimestamp": "2026-01-01T00:00:00Z",

@@ -1,4 +1,4 @@
-//! The objects that are made, to the last field: others look for them by name, label and argument.
+//! The objects that are created, to the last field: others find them by name, label and argument.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 const CLAIM: &str = "c1a10000-0000-4000-8000-000000000000";
 const TEMPORARY: &str = "7e300000-0000-4000-8000-000000000000";
 
-/// A claim as Forklift makes it: block, waiting for a consumer.
+/// A claim as Forklift creates it: block, waiting for a consumer.
 fn forklifts_claim() -> Value {
     json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
@@ -109,7 +109,7 @@ fn settings() -> Settings {
 fn assert_is(object: &impl serde::Serialize, golden: &str) {
     let object = serde_json::to_value(object).unwrap();
     let golden: Value = serde_json::from_str(golden).unwrap_or_default();
-    assert!(object == golden, "this is what is made:\n{object:#}");
+    assert!(object == golden, "this is what is created:\n{object:#}");
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn failures_are_kept_on_the_claim_and_read_back() {
     assert_eq!(attempts.recreations, 2);
     assert_eq!(attempts.last_failure, Some(failure));
 
-    // What somebody else wrote there is no failure, and no panic.
+    // A value that another program wrote there is no failure, and no panic.
     let mut object = plain_claim();
     object["metadata"]["annotations"] =
         json!({"recreations": "many", "forklift.konveyor.io/last-failure": "{"});

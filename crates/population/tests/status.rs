@@ -1,4 +1,4 @@
-//! What a populator resource says of its claims.
+//! The status of a populator resource for its claims.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use jiff::Timestamp;
@@ -150,7 +150,7 @@ fn progress_is_the_least_and_never_falls() {
     assert_eq!(
         (unknown.transferred_bytes, unknown.rate.as_deref()),
         (None, None),
-        "nothing stale is sold as fresh"
+        "no old number is shown as a new one"
     );
 
     let done = of(
@@ -284,7 +284,7 @@ fn the_last_error_is_kept_until_all_is_well() {
     assert_eq!(well.last_error, None);
 }
 
-/// 100 is said of a claim that holds the disk, and taken back when it does not.
+/// Only a claim that holds the disk has 100, and it loses that when it does not.
 #[test]
 fn what_is_not_there_any_more_is_not_100() {
     let done = of(&[(Reason::Populated, "", None)], &none(), 0);

@@ -5,7 +5,7 @@ use kube::CustomResourceExt;
 
 use crate::{OpenstackVolumePopulator, OvirtVolumePopulator};
 
-/// A definition could not be written as YAML.
+/// A definition could not be serialised as YAML.
 #[derive(Debug)]
 pub struct YamlError(Box<dyn std::error::Error + Send + Sync>);
 
@@ -21,7 +21,7 @@ impl std::error::Error for YamlError {
     }
 }
 
-/// Both definitions.
+/// The definitions of both kinds.
 #[must_use]
 pub fn all() -> [CustomResourceDefinition; 2] {
     [OvirtVolumePopulator::crd(), OpenstackVolumePopulator::crd()]
@@ -29,7 +29,7 @@ pub fn all() -> [CustomResourceDefinition; 2] {
 
 /// One definition as a YAML document, as it is in `manifests/crds`.
 pub fn to_yaml(definition: &CustomResourceDefinition) -> Result<String, YamlError> {
-    // By way of JSON, which leaves out what is not set and keeps one order.
+    // Through JSON, which omits fields that are not set and keeps one order.
     let value = serde_json::to_value(definition).map_err(|error| YamlError(error.into()))?;
     serde_saphyr::to_string(&value).map_err(|error| YamlError(error.into()))
 }

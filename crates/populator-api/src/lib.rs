@@ -1,7 +1,8 @@
 //! The custom resources that users write, and the Kubernetes names that others read.
 //!
-//! Nothing in here talks to an API server. What Forklift relies on (names of temporary objects, labels,
-//! annotations, event reasons, the form of `status.progress`) is spelled in this crate and nowhere else.
+//! Nothing here talks to an API server. The names that Forklift relies on (temporary objects,
+//! labels, annotations, event reasons, the form of `status.progress`) are defined in this crate and
+//! nowhere else.
 
 pub mod definitions;
 pub mod names;

@@ -1,13 +1,15 @@
-//! Names, labels, annotations and event reasons that Forklift's Migration Controller, CDI, Velero and
-//! service meshes look for.
+//! Names, labels, annotations and event reasons that Forklift's Migration Controller, CDI, Velero
+//! and service meshes look for.
 
-/// Name of the temporary claim for the claim with this UID. Forklift asks for exactly this name.
+/// Name of the temporary claim for the claim with this UID. Forklift looks it up by exactly this
+/// name.
 #[must_use]
 pub fn temporary_claim(claim_uid: &str) -> String {
     format!("prime-{claim_uid}")
 }
 
-/// Name of the populator pod for the claim with this UID. Forklift asks for exactly this name.
+/// Name of the populator pod for the claim with this UID. Forklift looks it up by exactly this
+/// name.
 #[must_use]
 pub fn pod(claim_uid: &str) -> String {
     format!("populate-{claim_uid}")
@@ -22,36 +24,37 @@ pub const TARGET_VOLUME: &str = "target";
 /// The user and group that own a virtual machine's disk in `KubeVirt`.
 pub const QEMU_ID: i64 = 107;
 
-/// Finalizer of a populator pod: its end has not been taken account of yet. As of a Job's pods, nothing that deletes
-/// finished pods (a cleaner, a drain, the pod garbage collector) takes the result away unread
+/// Finalizer of a populator pod whose end the controller has not acted on yet. As with a Job's
+/// pods, whatever deletes finished pods (a cleaner, a drain, the pod garbage collector) cannot
+/// remove the result before it is read
 /// (<https://kubernetes.io/docs/concepts/workloads/controllers/job/#job-tracking-with-finalizers>).
 pub const RESULT_FINALIZER: &str = "forklift.konveyor.io/populator-result";
 
-/// Labels.
+/// Labels of claims, pods and temporary claims.
 pub mod label {
-    /// The migration, by UID.
+    /// UID of the migration.
     pub const MIGRATION: &str = "migration";
-    /// The migration plan, by UID.
+    /// UID of the migration plan.
     pub const PLAN: &str = "plan";
-    /// The source virtual machine.
+    /// Identifier of the source virtual machine.
     pub const VM_ID: &str = "vmID";
-    /// The oVirt disk.
+    /// UUID of the oVirt disk.
     pub const DISK_ID: &str = "diskID";
-    /// The OpenStack image.
+    /// UUID of the OpenStack image.
     pub const IMAGE_ID: &str = "imageID";
     /// On the pod: the claim's name, when it is a valid label value.
     pub const CLAIM_NAME: &str = "pvcName";
-    /// On the pod and the temporary claim: UID of the claim. What is ours is watched by this label;
-    /// Forklift's objects lack it until they are adopted.
+    /// On the pod and the temporary claim: UID of the claim. Watches select our objects by this
+    /// label; Forklift's objects lack it until they are adopted.
     pub const POPULATED_CLAIM: &str = "forklift.konveyor.io/populated-claim";
-    /// On the temporary claim, `true`: no back-up of it.
+    /// On the temporary claim, `true`: Velero does not back it up.
     pub const VELERO_EXCLUDE: &str = "velero.io/exclude-from-backup";
-    /// On the pod, `false`: no proxy of Istio beside it, which would never end. (An annotation of the same
-    /// name is read by older versions.)
+    /// On the pod, `false`: Istio adds no sidecar, which would never end. (Older versions read an
+    /// annotation of the same name.)
     pub const ISTIO_INJECT: &str = "sidecar.istio.io/inject";
 
-    /// Whether `value` can be a label's value: at most 63 characters, letters, digits, `-`, `_`, `.`,
-    /// beginning and ending with a letter or a digit
+    /// Whether `value` can be a label's value: at most 63 characters, letters, digits, `-`, `_`,
+    /// `.`, beginning and ending with a letter or a digit
     /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>).
     #[must_use]
     pub fn is_valid_value(value: &str) -> bool {
@@ -65,12 +68,12 @@ pub mod label {
     }
 }
 
-/// Annotations.
+/// Annotations of claims, pods, temporary claims and volumes.
 pub mod annotation {
-    /// On a claim of Forklift's: marks a disk. Never copied to the temporary claim, which Forklift
-    /// would take for a disk.
+    /// On a claim of Forklift's: marks a disk. Never copied to the temporary claim, since Forklift
+    /// would take that for a disk.
     pub const DISK_SOURCE: &str = "forklift.konveyor.io/disk-source";
-    /// On a claim: service account for the populator pod.
+    /// On a claim: name of the service account for the populator pod.
     pub const SERVICE_ACCOUNT: &str = "forklift.konveyor.io/serviceAccount";
     /// On a claim: Forklift converts afterwards and needs the image's bytes as they are.
     pub const REQUIRES_CONVERSION: &str = "forklift.konveyor.io/requires-conversion";
@@ -82,14 +85,15 @@ pub mod annotation {
     pub const POPULATED_FOR: &str = "forklift.konveyor.io/populated-for";
     /// On a volume, at the rebind: the disk or image that it holds.
     pub const POPULATED_DISK: &str = "forklift.konveyor.io/populated-disk";
-    /// On the temporary claim, as JSON: the pod whose node does not answer. While it is there, the pod may write to the
-    /// volume after it has disappeared from the API server.
+    /// On the temporary claim, as JSON: the pod whose node does not answer. While it is set, that
+    /// pod may write to the volume even after it has disappeared from the API server.
     pub const NODE_LOST: &str = "forklift.konveyor.io/node-lost";
-    /// On a claim: Kubernetes has written its volume, and its phase follows.
+    /// On a claim: Kubernetes has bound it to its volume; its phase follows.
     pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
-    /// On a volume that Kubernetes chose for a claim, as opposed to one that a provisioner or a populator gave to it.
+    /// On a volume: Kubernetes chose it for its claim; no provisioner or populator gave it to the
+    /// claim.
     pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
-    /// On a claim: how often its pod was made anew.
+    /// On a claim: how often its pod was recreated.
     pub const RECREATIONS: &str = "recreations";
     /// On a claim: bind at once, although the storage class waits for a consumer.
     pub const BIND_IMMEDIATELY: &str = "forklift.konveyor.io/bind-immediately";
@@ -99,45 +103,46 @@ pub mod annotation {
     pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
     /// On a claim of an in-tree storage class: the CSI driver that serves it.
     pub const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
-    /// On the pod: secondary networks.
+    /// On the pod: list of secondary networks.
     pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
-    /// On the pod: the secondary network that it was made for, which [`NETWORKS`] tells only until admission adds others.
+    /// On the pod: the secondary network that the resource named when the pod was created.
+    /// [`NETWORKS`] does not show it once admission webhooks have added others.
     pub const TRANSFER_NETWORK: &str = "forklift.konveyor.io/transfer-network";
-    /// On the pod, `disabled`: no proxy of Linkerd beside it.
+    /// On the pod, `disabled`: Linkerd adds no sidecar.
     pub const LINKERD_INJECT: &str = "linkerd.io/inject";
-    /// On a claim, any value that is new: try once more after a permanent failure. On the pod: the value that
-    /// it was made for.
+    /// On a claim: a new value requests another attempt after a permanent failure. On the pod: the
+    /// value when it was created.
     pub const RETRY: &str = "forklift.konveyor.io/retry";
-    /// On a claim: the attempt that failed last, as JSON; it makes the count in [`RECREATIONS`] exact, and
-    /// the pause before the next attempt survive a restart.
+    /// On a claim: the last failed attempt, as JSON. It keeps the count in [`RECREATIONS`] exact,
+    /// and the backoff before the next attempt across a restart.
     pub const LAST_FAILURE: &str = "forklift.konveyor.io/last-failure";
-    /// On the pod: UID of the temporary claim that it was made for, so that its success is not taken for
-    /// that of a later one of the same name.
+    /// On the pod: UID of the temporary claim that it was created for, so that its success does not
+    /// count for a later claim of the same name.
     pub const TEMPORARY_CLAIM: &str = "forklift.konveyor.io/temporary-claim";
 }
 
 /// Reasons of events on claims.
 pub mod event {
-    /// The pod was made.
+    /// The pod was created.
     pub const CREATED: &str = "PopulatorCreated";
-    /// The pod could not be made.
+    /// The pod could not be created.
     pub const CREATION_ERROR: &str = "PopulatorCreationError";
-    /// The temporary claim could not be made, or is not ours.
+    /// The temporary claim could not be created, or another one has its name.
     pub const CLAIM_CREATION_ERROR: &str = "PopulatorPVCCreationError";
-    /// The population failed for good.
+    /// The population failed permanently.
     pub const FAILED: &str = "PopulatorFailed";
-    /// The claim is populated.
+    /// The claim is populated and bound.
     pub const FINISHED: &str = "PopulatorFinished";
-    /// How far it is.
+    /// Another quarter of the disk is in place.
     pub const PROGRESS: &str = "PopulatorProgress";
-    /// The claim waits for its turn.
+    /// The claim waits for a slot.
     pub const THROTTLED: &str = "PopulatorThrottled";
 
     // The reasons above are Forklift's; those below are ours.
 
-    /// An attempt failed in a way that may heal, and another one follows.
+    /// An attempt failed in a way that may pass, and it is retried.
     pub const RETRYING: &str = "PopulatorRetrying";
-    /// The claim waits for something that others make.
+    /// The claim waits for something that a user must create.
     pub const WAITING: &str = "PopulatorWaiting";
     /// The claim cannot be populated as it is.
     pub const REFUSED: &str = "PopulatorRefused";
@@ -147,7 +152,7 @@ pub mod event {
     pub const NODE_LOST: &str = "PopulatorNodeLost";
     /// The resource names another disk than the one that was copied.
     pub const SOURCE_CHANGED: &str = "PopulatorSourceChanged";
-    /// The node that a volume was to be made for does not exist any more.
+    /// The node that a volume was to be provisioned for no longer exists.
     pub const NODE_GONE: &str = "PopulatorNodeGone";
 }
 

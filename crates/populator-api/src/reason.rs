@@ -1,4 +1,4 @@
-//! Why a claim is where it is.
+//! Reasons: the state of a claim in one word.
 
 use std::fmt;
 
@@ -15,11 +15,12 @@ pub enum Reason {
     StorageClassMissing,
     /// The storage class waits for a consumer.
     WaitingForConsumer,
-    /// The source, or the whole controller, serves as many claims as it may.
+    /// The claim waits for a slot: the source, or the whole controller, serves as many claims as
+    /// its limit allows.
     Throttled,
     /// The claim holds the disk that the resource named before, and not the one that it names now.
     SourceChanged,
-    /// Something that is in the way is being deleted.
+    /// An object that is in the way is being deleted.
     Clearing,
     /// The claim is being deleted.
     Terminating,
@@ -28,23 +29,24 @@ pub enum Reason {
     Provisioning,
     /// The pod has not started yet.
     PodPending,
-    /// The pod has not started for so long that somebody should look.
+    /// The pod has not started for so long that the user or an administrator should look for the
+    /// cause.
     PodStuck,
     /// Bytes are moving.
     Copying,
-    /// The last attempt failed in a way that may heal; another one follows.
+    /// The last attempt failed in a way that may pass; it is retried.
     Retrying,
     /// The pod's node does not answer.
     NodeLost,
     /// The volume is being bound to the claim.
     Rebinding,
 
-    /// Populated and bound.
+    /// The claim is populated and bound.
     Populated,
 
-    /// The claim asks for what cannot be populated: a volume by name, or by a selector.
+    /// The claim cannot be populated, since it asks for a volume by name or by a selector.
     ClaimUnsupported,
-    /// The storage class has no provisioner that makes empty volumes on request.
+    /// The storage class has no provisioner that creates empty volumes on request.
     StorageClassUnsupported,
     /// The controller does not serve this kind.
     KindUnsupported,
@@ -52,13 +54,13 @@ pub enum Reason {
     ReferenceNotGranted,
     /// The populator resource cannot be read.
     ResourceInvalid,
-    /// An object with the name of the pod or the temporary claim belongs to somebody else.
+    /// An object with the name of the pod or the temporary claim belongs to another owner.
     NameTaken,
-    /// The claim, or the populated volume, was bound by somebody else.
+    /// Another controller or an administrator bound the claim, or the populated volume.
     BoundElsewhere,
     /// The volume disappeared.
     VolumeLost,
-    /// The volume can be reached from a node only that does not exist any more.
+    /// The volume can be reached only from a node that no longer exists.
     NodeGone,
 
     /// A secret key or a setting is missing or malformed.
@@ -85,20 +87,20 @@ pub enum Reason {
     VolumeFull,
     /// Writing to the volume failed.
     VolumeIoError,
-    /// The last attempt failed in a way that may heal, and it was the last one.
+    /// Every attempt failed in a way that may pass, and there are no more attempts.
     RetriesExhausted,
 }
 
-/// What a [`Reason`] means for the claim: it decides the conditions.
+/// What a [`Reason`] means for the claim. The class decides the conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ReasonClass {
-    /// Somebody has to act, and nothing will happen before.
+    /// Nothing happens until the user or an administrator acts.
     Failed,
-    /// Nothing is wrong, and nothing can be done yet.
+    /// Nothing is wrong, and the controller waits for something else to happen first.
     Waiting,
-    /// On its way.
+    /// Work is under way.
     Progressing,
-    /// Populated and bound.
+    /// The claim is populated and bound.
     Done,
 }
 
@@ -145,7 +147,7 @@ impl Reason {
         Self::RetriesExhausted,
     ];
 
-    /// What the reason means for the claim.
+    /// The class of the reason.
     #[must_use]
     pub const fn class(self) -> ReasonClass {
         match self {
@@ -191,7 +193,7 @@ impl Reason {
     }
 }
 
-/// The word in the API.
+/// The word that the API uses, as serde writes it.
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(formatter)

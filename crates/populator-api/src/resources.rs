@@ -1,7 +1,7 @@
 //! The two kinds: what a user writes, and what the API server checks.
 //!
-//! Descriptions end up in `kubectl explain`, messages of rules in the answer to `kubectl apply`: both are
-//! for the person who typed the resource.
+//! `kubectl explain` shows the descriptions, and the answer to `kubectl apply` the messages of the
+//! rules: both are written for the person who typed the resource.
 #![allow(
     clippy::duplicated_attributes,
     reason = "two short names of one kind, and columns of the same type, are no duplicates"
@@ -44,7 +44,7 @@ use crate::PopulatorStatus;
         name = "Rate",
         type_ = "string",
         json_path = ".status.rate",
-        description = "How fast it moves"
+        description = "Rate of the copy"
     ),
     printcolumn(
         name = "Ready",
@@ -81,8 +81,8 @@ pub struct OvirtVolumePopulatorSpec {
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("must be a URL such as https://engine.example.org"))]
     pub engine_url: String,
 
-    /// Name of the secret, in the claim's namespace, with the keys user, password, cacert or ca.crt, and
-    /// insecureSkipVerify.
+    /// Name of the secret, in the claim's namespace, with the keys user, password, cacert or
+    /// ca.crt, and insecureSkipVerify.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("must be the name of a secret in the claim's namespace, not its content"))]
     pub engine_secret_name: String,
@@ -90,10 +90,10 @@ pub struct OvirtVolumePopulatorSpec {
     /// UUID of the disk. Immutable.
     #[schemars(length(max = 36))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$')").message("must be the UUID of a disk, as the engine shows it"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: make a new OvirtVolumePopulator for another disk"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: create a new OvirtVolumePopulator for another disk"))]
     pub disk_id: String,
 
-    /// Secondary network over which the disk travels: namespace and name of a
+    /// Secondary network over which the disk is copied: namespace and name of a
     /// NetworkAttachmentDefinition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("has(self.name) && self.name != ''").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]
@@ -123,7 +123,7 @@ pub struct OvirtVolumePopulatorSpec {
         name = "Rate",
         type_ = "string",
         json_path = ".status.rate",
-        description = "How fast it moves"
+        description = "Rate of the copy"
     ),
     printcolumn(
         name = "Ready",
@@ -168,10 +168,10 @@ pub struct OpenstackVolumePopulatorSpec {
     /// UUID of the image. Immutable.
     #[schemars(length(max = 36))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$')").message("must be the UUID of an image, as Glance shows it"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: make a new OpenstackVolumePopulator for another image"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: create a new OpenstackVolumePopulator for another image"))]
     pub image_id: String,
 
-    /// Secondary network over which the image travels: namespace and name of a
+    /// Secondary network over which the image is copied: namespace and name of a
     /// NetworkAttachmentDefinition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("has(self.name) && self.name != ''").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]

@@ -1,4 +1,4 @@
-//! What the controller says of a populator resource.
+//! The status that the controller writes to a populator resource.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::Reason;
 
-/// Status of both kinds.
+/// Status of a populator resource.
 #[derive(Serialize, Deserialize, Debug, Clone, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PopulatorStatus {
-    /// Percent that is in place, a plain integer from 0 to 100 as a string; the least of all claims.
-    /// Readers parse it strictly.
+    /// Percent of the disk that is in place, a plain integer from 0 to 100 as a string; the least
+    /// of all claims. Readers parse it strictly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
 
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready, Progressing and Failed.
+    /// The conditions Ready, Progressing and Failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -37,16 +37,16 @@ pub struct PopulatorStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_bytes: Option<i64>,
 
-    /// How fast it moves, over all claims, for people: `118 MiB/s`.
+    /// Rate of the copy, over all claims, for people: `118 MiB/s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
 
-    /// The last thing that went wrong, and what to do.
+    /// The last error, and what to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
 
-/// One claim that a resource feeds.
+/// A claim that is populated from the resource.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimStatus {
@@ -54,33 +54,33 @@ pub struct ClaimStatus {
     pub uid: String,
     /// Name of the claim.
     pub name: String,
-    /// Percent that is in place; absent while it is unknown.
+    /// Percent of the disk that is in place; absent while it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<i32>,
-    /// Why the claim is where it is, in one word.
+    /// State of the claim, in one word.
     // A plain string for the API server: a controller that knows one reason more than the installed
     // definition would otherwise have its whole status refused.
     #[schemars(with = "String")]
     pub reason: Reason,
-    /// The same in a sentence.
+    /// State of the claim, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// Types of conditions.
+/// Types of conditions of a populator resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConditionType {
     /// Every claim is populated and bound.
     Ready,
-    /// Some claim is on its way.
+    /// At least one claim is being populated.
     Progressing,
-    /// Some claim failed for good and waits for somebody to act.
+    /// At least one claim failed permanently and waits for the user or an administrator.
     Failed,
 }
 
 impl PopulatorStatus {
-    /// [`Self::progress`] for these percentages: the least of them, where unknown counts as 0; `None`
-    /// without any.
+    /// [`Self::progress`] for these percentages: the least of them, where unknown counts as 0;
+    /// `None` for no percentages.
     #[must_use]
     pub fn progress_of(claims: impl IntoIterator<Item = Option<i32>>) -> Option<String> {
         claims
@@ -92,7 +92,7 @@ impl PopulatorStatus {
 }
 
 impl ConditionType {
-    /// The word in the API.
+    /// The word that the API uses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

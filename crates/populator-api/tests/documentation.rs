@@ -1,4 +1,4 @@
-//! The documentation and the alerts tell every reason, every event and every annotation.
+//! The documentation and the alerts name every reason, every event and every annotation.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,19 +39,19 @@ fn constants(module: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn every_reason_has_one_row_with_where_it_stands() {
+fn every_reason_has_one_row_with_its_class() {
     let rows = rows();
     for reason in Reason::ALL {
         let word = format!("`{reason}`");
         let of_reason: Vec<_> = rows.iter().filter(|row| row[0] == word).collect();
         assert_eq!(of_reason.len(), 1, "{reason}: {of_reason:?}");
-        let stands = match reason.class() {
+        let class = match reason.class() {
             ReasonClass::Failed => "failed",
             ReasonClass::Waiting => "waiting",
             ReasonClass::Progressing => "on its way",
             ReasonClass::Done => "done",
         };
-        assert_eq!(of_reason[0][1], stands, "{reason}");
+        assert_eq!(of_reason[0][1], class, "{reason}");
         assert!(!of_reason[0][2].is_empty(), "{reason}");
         if reason.class() == ReasonClass::Failed {
             assert!(!of_reason[0][3].is_empty(), "{reason}: what to do?");
@@ -72,7 +72,7 @@ fn every_event_has_one_row() {
 }
 
 #[test]
-fn every_annotation_that_a_user_may_set_is_told() {
+fn every_annotation_that_a_user_may_set_is_documented() {
     use populator_api::names::annotation as key;
     for name in [
         key::BIND_IMMEDIATELY,

@@ -14,10 +14,11 @@ use population::Settings;
 )]
 /// Populates claims from oVirt disks and OpenStack images
 ///
-/// Claims refer by dataSourceRef to an OvirtVolumePopulator or an OpenstackVolumePopulator. Images of the
-/// populators, their resources and the number of claims at a time come from the environment:
+/// Claims refer by dataSourceRef to an OvirtVolumePopulator or an OpenstackVolumePopulator. Images
+/// of the populators, their resources and the number of claims at a time come from the environment:
 /// OVIRT_POPULATOR_IMAGE, OPENSTACK_POPULATOR_IMAGE, MAX_POPULATOR_INFLIGHT,
-/// POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, and the proxy variables, which the pods get too.
+/// POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, and the proxy variables, which the pods get
+/// too.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "populator-controller", version, max_term_width = 100)]
 struct Arguments {
@@ -41,17 +42,17 @@ struct Arguments {
     #[arg(long, alias = "http-endpoint", value_name = "ADDRESS", value_parser = args::address)]
     metrics_address: Vec<SocketAddr>,
 
-    /// Most claims of one engine or identity service that are served at a time
+    /// Limit on the claims of one engine or identity service that are served at a time
     #[arg(long, value_name = "N", default_value_t = 10,
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     max_in_flight_per_source: usize,
 
-    /// Claims that are looked at at a time, each with a few short requests
+    /// Claims that are reconciled at a time, each with a few short requests
     #[arg(long, value_name = "N", default_value_t = 10,
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000))]
     max_workers: usize,
 
-    /// Form of the log lines: text or json
+    /// Format of the log: text or json
     #[arg(
         long,
         value_name = "FORMAT",
@@ -77,7 +78,7 @@ enum Subcommands {
     Crd,
 }
 
-/// What the process is to do.
+/// The command that the process runs.
 #[derive(Debug)]
 pub enum Command {
     /// Print the definitions of the custom resources.
@@ -86,7 +87,7 @@ pub enum Command {
     Serve(Box<Options>),
 }
 
-/// How to serve.
+/// Options of the command that serves claims.
 #[derive(Debug)]
 pub struct Options {
     /// Kubeconfig file, if one was named.
@@ -95,21 +96,21 @@ pub struct Options {
     pub master: Option<http::Uri>,
     /// Path of the metrics.
     pub metrics_path: String,
-    /// Where metrics and health are served.
+    /// Addresses at which metrics and health are served.
     pub metrics_addresses: Vec<SocketAddr>,
-    /// Claims that are looked at at a time.
+    /// Claims that are reconciled at a time.
     pub workers: usize,
-    /// Form of the log lines.
+    /// Format of the log.
     pub log_format: logging::Format,
     /// Lowest level that is logged.
     pub log_level: Level,
-    /// What the installation decides.
+    /// Images, resources and limits, as the installation sets them.
     pub settings: Settings,
-    /// One sentence for each value of the environment that is ignored.
+    /// One sentence for each value of the environment that is ignored, to be logged.
     pub warnings: Vec<String>,
-    /// Namespace of the process's pod, where its lease is; `None` outside of a cluster.
+    /// Namespace of the process's pod, which holds its lease; `None` outside of a cluster.
     pub namespace: Option<String>,
-    /// Who this process is among its replicas.
+    /// Name of this process among its replicas: the holder of the lease.
     pub identity: String,
 }
 
@@ -117,8 +118,8 @@ impl Command {
     /// The command that this process was started with.
     ///
     /// # Errors
-    /// What is wrong with the arguments, ready to be printed; also for `--help` and `--version`, which
-    /// [`clap::Error::use_stderr`] tells apart.
+    /// What is wrong with the arguments, ready to be printed. `--help` and `--version` are errors
+    /// too, which [`clap::Error::use_stderr`] distinguishes.
     pub fn of_process() -> Result<Self, clap::Error> {
         let environment = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -126,7 +127,8 @@ impl Command {
         Self::parse(std::env::args_os(), &environment.collect())
     }
 
-    /// The same of given arguments, the first of which is the program's name, and environment.
+    /// The same for given arguments, of which the first is the program's name, and a given
+    /// environment.
     ///
     /// # Errors
     /// As for [`Self::of_process`].
@@ -143,7 +145,7 @@ impl Command {
         let (mut settings, warnings) = Settings::from_environment(get);
         let get = |name: &str| get(name).filter(|value| !value.trim().is_empty());
         settings.max_in_flight_per_source = arguments.max_in_flight_per_source;
-        // klog's 4 is what it calls debug verbosity.
+        // klog calls the verbosity 4 debug.
         let raised = if verbosity >= 4 {
             Level::DEBUG
         } else {
@@ -172,8 +174,8 @@ impl Command {
     }
 }
 
-/// Flags of klog that have a value, and those that need none. Forklift's Deployment, and whoever is used to
-/// Go's controllers, may pass them.
+/// Flags of klog with a value, and below those without. Forklift's Deployment, and users of Go
+/// controllers, may pass them.
 const KLOG_VALUES: [&str; 9] = [
     "v",
     "vmodule",
@@ -195,8 +197,8 @@ const KLOG_SWITCHES: [&str; 7] = [
     "add_dir_header",
 ];
 
-/// Flags that Forklift's controller has, too: there an empty value means the same as none, and a Deployment may
-/// pass one.
+/// Flags that Forklift's controller has too. There an empty value means the same as none, and a
+/// Deployment may pass one.
 const MAY_BE_EMPTY: [&str; 5] = [
     "kubeconfig",
     "master",
@@ -205,8 +207,8 @@ const MAY_BE_EMPTY: [&str; 5] = [
     "http-endpoint",
 ];
 
-/// The arguments in our parser's form: Go takes long flags with one dash, too. klog's flags are dropped;
-/// what remains of them is the verbosity.
+/// The arguments in the form that clap parses: Go accepts long flags with one dash too. klog's
+/// flags are dropped; only the verbosity is used.
 fn without_klog(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, u32) {
     let mut verbosity = 0;
     let mut kept = Vec::new();
@@ -220,7 +222,7 @@ fn without_klog(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (bare, None),
         };
-        // Beside the dashes: klog spells its flags with either.
+        // klog accepts dashes and underscores within a name.
         let plain = name.replace('-', "_");
         let mut is_empty = || match &value {
             Some(value) => value.is_empty(),
@@ -231,7 +233,7 @@ fn without_klog(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>
         } else if KLOG_SWITCHES.contains(&plain.as_str())
             || (MAY_BE_EMPTY.contains(&name) && is_empty())
         {
-            // None of it is for our parser.
+            // clap gets none of these.
         } else if KLOG_VALUES.contains(&plain.as_str()) {
             let next = || arguments.next()?.into_string().ok();
             let value = value.or_else(next);
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn gos_forms_are_taken() {
+    fn gos_forms_are_accepted() {
         for arguments in [
             &[
                 "--kubeconfig=/k",
@@ -343,7 +345,7 @@ mod tests {
         assert_eq!((found.kubeconfig, found.master), (None, None));
         assert_eq!(found.metrics_path, plain.metrics_path);
         assert_eq!(found.metrics_addresses, plain.metrics_addresses);
-        // Of a flag that only we have, it is a mistake.
+        // For a flag that Forklift lacks, it is a mistake.
         assert!(parse(&["--max-workers="], &[]).is_err());
     }
 
@@ -398,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_taken_in_every_form() {
+    fn addresses_are_accepted_in_every_form() {
         let of = |value: &str| options(&["--http-endpoint", value], &[]).metrics_addresses;
         assert_eq!(of(":9090"), ["[::]:9090".parse().unwrap()]);
         assert_eq!(of("127.0.0.1:1"), ["127.0.0.1:1".parse().unwrap()]);

@@ -1,9 +1,9 @@
-//! One replica at a time: leader election by a Lease
+//! Leader election by a Lease, so that one replica serves at a time
 //! (<https://kubernetes.io/docs/concepts/architecture/leases/>).
 //!
-//! It saves work and noise, and nothing depends on it: every write is bound to what it was decided on, so that
-//! two replicas that overlap do no harm (`docs/adr/0006-plan-is-pure.md`). Where leases may not be written,
-//! as under Forklift's role, the process serves without.
+//! It saves work and duplicate events, and nothing depends on it: every write is bound to what it
+//! was decided on, so two replicas that overlap do no harm (`docs/adr/0006-plan-is-pure.md`). Where
+//! the process may not write leases, as under Forklift's role, it serves without one.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -17,29 +17,30 @@ use tokio::time::{self, Instant};
 
 /// Name of the lease.
 pub const NAME: &str = "populator-controller";
-/// A lease that nobody renews for so long is free.
+/// A lease that is not renewed for this long is free.
 const VALID_FOR: Duration = Duration::from_secs(15);
-/// A leader that could not renew for so long stops, well before another one may begin.
+/// A leader that could not renew the lease for this long stops. The rest of [`VALID_FOR`] is for
+/// writes under way and for clocks that run at different speeds.
 const GIVE_UP: Duration = Duration::from_secs(10);
-/// Between two looks at the lease.
+/// Between two reads of the lease, or two renewals: two may fail before [`GIVE_UP`].
 const PACE: Duration = Duration::from_secs(4);
 
-/// What became of the attempt to lead.
+/// Result of a candidacy.
 #[derive(Debug)]
 pub enum Candidacy {
     /// This process leads, until [`Leadership::lost`].
     Leading(Box<Leadership>),
-    /// Leases may not be read or written here.
+    /// The process may not read or write leases here.
     Forbidden,
 }
 
-/// A candidate.
+/// A candidate for the lease.
 pub struct Election {
     api: Api<Lease>,
     identity: String,
 }
 
-/// This process leads.
+/// The lease that this process holds.
 #[derive(Debug)]
 pub struct Leadership {
     election: Election,
@@ -47,8 +48,9 @@ pub struct Leadership {
     renewed: Instant,
 }
 
-/// What a candidate has seen of the lease. Its age is measured by our clock from the moment when it was
-/// seen to change, so that a leader whose clock is wrong is not deposed.
+/// The version of the lease that a candidate has seen, and since when. The age of the lease is
+/// measured by our clock from the moment when its version changed, and not by the time in it: a
+/// leader whose clock is wrong keeps its lease.
 struct Seen {
     version: Option<String>,
     at: Instant,
@@ -61,7 +63,7 @@ impl Debug for Election {
 }
 
 impl Election {
-    /// A candidate of this name for the lease in a namespace.
+    /// A candidate with this identity for the lease in a namespace.
     #[must_use]
     pub fn new(client: Client, namespace: &str, identity: String) -> Self {
         Self {
@@ -70,15 +72,17 @@ impl Election {
         }
     }
 
-    /// Waits until this process leads, or knows that it cannot ask.
+    /// Waits until this process leads, or learns that it may not.
     pub async fn win(self) -> Candidacy {
         let mut seen: Option<Seen> = None;
-        let mut told = None;
+        let mut logged = None;
         loop {
-            // Before the request: what counts is when others may have seen it at the earliest.
-            let asked = Instant::now();
+            // Before the request: others may have seen the new lease at any time after this.
+            let start = Instant::now();
             let Ok(outcome) = time::timeout(GIVE_UP, self.attempt(&mut seen)).await else {
-                tracing::warn!("the lease {NAME} cannot be had: the API server does not answer");
+                tracing::warn!(
+                    "the lease {NAME} cannot be acquired: the API server does not answer"
+                );
                 continue;
             };
             match outcome {
@@ -87,29 +91,30 @@ impl Election {
                     return Candidacy::Leading(Box::new(Leadership {
                         election: self,
                         held: *held,
-                        renewed: asked,
+                        renewed: start,
                     }));
                 }
                 Ok(Attempt::Held(by)) => {
-                    if told.as_ref() != Some(&by) {
+                    if logged.as_ref() != Some(&by) {
                         tracing::info!("{by} leads; {} stands by", self.identity);
-                        told = Some(by);
+                        logged = Some(by);
                     }
                 }
                 Err(kube::Error::Api(status)) if status.code == 403 => return Candidacy::Forbidden,
-                Err(error) => tracing::warn!("the lease {NAME} cannot be had: {error}"),
+                Err(error) => tracing::warn!("the lease {NAME} cannot be acquired: {error}"),
             }
             time::sleep(pace()).await;
         }
     }
 
-    fn sync(&self, lease: &Lease) -> bool {
+    fn is_held(&self, lease: &Lease) -> bool {
         let spec = lease.spec.as_ref();
         spec.and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity)
     }
 
     async fn attempt(&self, seen: &mut Option<Seen>) -> kube::Result<Attempt> {
-        // Another one that is quicker makes the version that we saw old: then it holds it.
+        // 409: another replica was faster. The version that we saw is the precondition of our
+        // write.
         let won = |result: kube::Result<Lease>| match result {
             Ok(lease) => Ok(Attempt::Won(Box::new(lease))),
             Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -139,7 +144,8 @@ impl Election {
             .and_then(|seconds| u64::try_from(seconds).ok());
         let valid_for = valid_for.map_or(VALID_FOR, Duration::from_secs);
         match holder {
-            // Our own name from before a crash: a pod's name is not given twice.
+            // A lease with our own identity is from before a crash and is taken at once: no other
+            // pod gets the same name at the same time.
             Some(holder) if holder != self.identity && age < valid_for => Ok(Attempt::Held(holder)),
             _ => {
                 let mine = lease_of(Some(&lease), Some(&self.identity));
@@ -159,8 +165,8 @@ impl Leadership {
     pub async fn lost(&mut self) -> String {
         loop {
             time::sleep(pace()).await;
-            // Others may begin when they have seen no change for long enough, so that an answer that does not
-            // come is as bad as a refusal.
+            // Others take the lease when they have seen no change for long enough. So the time for
+            // all retries together is limited, and a missing answer counts like a refusal.
             let left = GIVE_UP.saturating_sub(self.renewed.elapsed());
             match time::timeout(left, self.renew()).await {
                 Ok(Ok(())) => {}
@@ -169,7 +175,7 @@ impl Leadership {
                 }
                 Ok(Err(error)) if self.renewed.elapsed() < GIVE_UP => {
                     tracing::warn!(
-                        "the lease {NAME} cannot be renewed, and is tried again: {error}"
+                        "the lease {NAME} cannot be renewed, and the renewal is retried: {error}"
                     );
                 }
                 Ok(Err(error)) => return format!("the lease {NAME} could not be renewed: {error}"),
@@ -186,9 +192,11 @@ impl Leadership {
     async fn renew(&mut self) -> kube::Result<()> {
         match self.replace().await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                // Another replica's write, or one of ours whose answer was lost on its way.
+                // Either another replica took the lease, or our last write arrived and its answer
+                // was lost. The holder tells which; without this check a lost answer would end the
+                // leadership.
                 match self.election.api.get(NAME).await? {
-                    lease if self.election.sync(&lease) => self.held = lease,
+                    lease if self.election.is_held(&lease) => self.held = lease,
                     _ => return Err(kube::Error::Api(status)),
                 }
                 self.replace().await
@@ -200,40 +208,40 @@ impl Leadership {
     async fn replace(&mut self) -> kube::Result<()> {
         let mine = lease_of(Some(&self.held), Some(&self.election.identity));
         let parameters = PostParams::default();
-        // Before the request: what counts is when others may have seen the change at the earliest.
-        let asked = Instant::now();
+        // Before the request: others may have seen the change at any time after this.
+        let start = Instant::now();
         self.held = self.election.api.replace(NAME, &parameters, &mine).await?;
-        self.renewed = asked;
+        self.renewed = start;
         Ok(())
     }
 
-    /// Gives the lease up, so that the next leader need not wait until it is out of date.
+    /// Releases the lease, so that the next leader need not wait until it expires.
     pub async fn release(self) {
         let free = lease_of(Some(&self.held), None);
         let parameters = PostParams::default();
         let replace = self.election.api.replace(NAME, &parameters, &free);
         match time::timeout(Duration::from_secs(2), replace).await {
-            Ok(Ok(_)) => tracing::info!("{} has given up the lease {NAME}", self.election.identity),
-            // It gets old by itself.
-            Ok(Err(error)) => tracing::info!("the lease {NAME} was not given up: {error}"),
-            Err(_) => tracing::info!("the lease {NAME} was not given up in time"),
+            Ok(Ok(_)) => tracing::info!("{} has released the lease {NAME}", self.election.identity),
+            // It expires by itself.
+            Ok(Err(error)) => tracing::info!("the lease {NAME} was not released: {error}"),
+            Err(_) => tracing::info!("the lease {NAME} was not released in time"),
         }
     }
 }
 
-/// With chance in it, so that candidates do not ask in step.
+/// [`PACE`] with jitter, so that candidates do not write at the same time.
 fn pace() -> Duration {
     PACE.mul_f64(0.75 + 0.5 * fastrand::f64())
 }
 
-/// The lease with this holder, in the place of `before`; its version is the precondition.
+/// The lease with this holder, to replace `before`, whose resource version is the precondition.
 fn lease_of(before: Option<&Lease>, holder: Option<&str>) -> Lease {
     let now = MicroTime(Timestamp::now());
     let spec = before
         .and_then(|lease| lease.spec.clone())
         .unwrap_or_default();
-    let goes_on = spec.holder_identity.as_deref() == holder;
-    let turns = spec.lease_transitions.unwrap_or_default();
+    let is_same = spec.holder_identity.as_deref() == holder;
+    let transitions = spec.lease_transitions.unwrap_or_default();
     Lease {
         metadata: match before {
             Some(lease) => lease.metadata.clone(),
@@ -243,17 +251,17 @@ fn lease_of(before: Option<&Lease>, holder: Option<&str>) -> Lease {
             },
         },
         spec: Some(LeaseSpec {
-            acquire_time: if goes_on {
+            acquire_time: if is_same {
                 spec.acquire_time
             } else {
                 Some(now.clone())
             },
             holder_identity: holder.map(str::to_owned),
             lease_duration_seconds: i32::try_from(VALID_FOR.as_secs()).ok(),
-            lease_transitions: Some(if goes_on {
-                turns
+            lease_transitions: Some(if is_same {
+                transitions
             } else {
-                turns.saturating_add(1)
+                transitions.saturating_add(1)
             }),
             renew_time: Some(now),
             ..LeaseSpec::default()

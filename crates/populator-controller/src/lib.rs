@@ -1,8 +1,9 @@
 //! The controller: populates claims from oVirt disks and OpenStack images.
 //!
-//! Data flows one way. [`observe`] watches the cluster and puts the world of one claim together, as plain values. The crate
-//! `population` decides the next step from them. [`apply`] does it, and reports it in events and in the status of populator
-//! resources. [`reconcile`] is the loop around these three.
+//! Data flows one way. [`observe`] watches the cluster and assembles the world of one claim from
+//! plain values. The crate `population` decides the next step from it. [`apply`] takes the step and
+//! reports it in events. [`reconcile`] is the loop around these three. [`status`] is a second loop:
+//! it writes the status of populator resources.
 
 pub mod apply;
 pub mod cli;

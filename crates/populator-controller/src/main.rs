@@ -1,4 +1,4 @@
-//! Thin entry point.
+//! Entry point: reads arguments and environment, installs the log, and returns the exit code.
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Ok(Command::Serve(options)) => serve(*options),
         Ok(Command::Definitions) => print_definitions(),
         Err(error) => {
-            // A closed standard error leaves nobody to tell.
+            // If standard error is closed, there is no way to report it.
             let _ = error.print();
             if error.use_stderr() {
                 Exit::Usage.into()
@@ -40,7 +40,7 @@ fn serve(options: Options) -> ExitCode {
         }
     };
     let outcome = executor.block_on(run::run(options));
-    // Dropping would wait for a blocked thread.
+    // Dropping the executor would wait for a blocked thread.
     executor.shutdown_timeout(Duration::from_millis(100));
     match outcome {
         Ok(()) => Exit::Success.into(),

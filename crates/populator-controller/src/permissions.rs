@@ -1,5 +1,5 @@
-//! What the process may do here: asked once, so that what is missing is told once and clearly, and not found
-//! out by failing again and again.
+//! Permissions of the process: learned once at the start, so that a missing one is reported once
+//! and clearly, and is not found by requests that fail again and again.
 
 use std::time::Duration;
 
@@ -9,20 +9,21 @@ use k8s_openapi::api::authorization::v1::{
 use kube::{Api, Client, api::PostParams};
 use tokio::time;
 
-/// Rights without which there is less service, but service: Forklift's role grants none of them.
+/// The optional permissions, without which some features are missing. Forklift's role grants none
+/// of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permissions {
-    /// To watch nodes.
+    /// List and watch nodes.
     pub nodes: bool,
-    /// To read pods' logs.
+    /// Read pods' logs.
     pub logs: bool,
-    /// To read `ReferenceGrant`s.
+    /// List `ReferenceGrant`s.
     pub grants: bool,
 }
 
-/// Tries to ask the API server, which may be starting itself.
+/// Attempts to reach the API server, which may be starting too.
 const TRIES: u32 = 5;
-/// Between two tries.
+/// Between two attempts.
 const PAUSE: Duration = Duration::from_secs(2);
 
 struct Question {
@@ -33,10 +34,10 @@ struct Question {
 }
 
 impl Permissions {
-    /// Asks the API server (`SelfSubjectAccessReview`, which everybody may create).
+    /// Asks the API server (`SelfSubjectAccessReview`, which every account may create by default).
     ///
     /// # Errors
-    /// The API server does not answer, several times in a row.
+    /// The API server did not answer, [`TRIES`] times in a row.
     pub async fn learn(client: &Client) -> kube::Result<Self> {
         let question = |verb, group, resource, subresource| Question {
             verb,
@@ -56,18 +57,19 @@ impl Permissions {
         })
     }
 
-    /// A sentence for each right that is missing: what is lesser then.
+    /// A sentence for each missing permission: what does not work without it.
     #[must_use]
     pub fn warnings(&self) -> Vec<&'static str> {
         let missing = [
             (
                 self.nodes,
-                "nodes may not be read: a node that is gone or does not answer is not noticed, and a claim that waits \
-                 for it goes on waiting",
+                "nodes may not be read: a node that is gone or does not answer is not noticed, and a claim \
+                 that waits for it continues to wait",
             ),
             (
                 self.logs,
-                "pods' logs may not be read: the progress of a pod whose metrics cannot be reached is unknown",
+                "pods' logs may not be read: the progress of a pod whose metrics cannot be \
+                 reached is unknown",
             ),
             (
                 self.grants,
@@ -98,12 +100,15 @@ async fn ask(client: &Client, question: Question) -> kube::Result<bool> {
     loop {
         match api.create(&PostParams::default(), &review).await {
             Ok(answer) => return Ok(answer.status.is_some_and(|status| status.allowed)),
-            // A cluster that lets nobody ask. All of these can be done without, and a watch that is refused
-            // for ever would keep the others from being served.
+            // The cluster does not let this account ask. Every one of these permissions is
+            // optional, while a watch that is refused for ever would delay the first reconcile for
+            // ever.
             Err(kube::Error::Api(status)) if status.code == 403 => return Ok(false),
             Err(error) if tries == TRIES => return Err(error),
             Err(error) => {
-                tracing::warn!("the API server does not answer, and is asked again: {error}");
+                tracing::warn!(
+                    "the API server does not answer, and the request is retried: {error}"
+                );
                 tries += 1;
                 time::sleep(PAUSE).await;
             }

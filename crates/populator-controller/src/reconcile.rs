@@ -28,28 +28,28 @@ use population::{
     slots::{Admission, Request, Slots},
 };
 
-/// A claim that is not bound is reconciled this often although nothing happens: a missed change does no lasting
-/// harm, and events that still hold are repeated before the cluster forgets them.
+/// A claim that is not bound is reconciled this often even if nothing changes: a missed change does
+/// no lasting harm, and events that are still true are renewed before the API server deletes them.
 const RESYNC: Duration = Duration::from_mins(10);
 /// Backoff after the first failed reconcile of a claim; it doubles with each.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest backoff.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
-/// Between two pods for one claim: where something deletes pods as soon as they exist, the API server must not be
-/// kept busy with them.
+/// Between two pods for one claim: if something deletes pods as soon as they exist, this bounds the
+/// load on the API server.
 const POD_BACKOFF: Duration = Duration::from_secs(10);
-/// For the reconciles under way at the end. Each consists of a few short writes.
+/// Time for the reconciles under way at the end. Each consists of a few short writes.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Reconciles claims: observe, plan, apply.
 ///
-/// The price of this shape: a claim takes as many reconciles as it has steps, and each reads all it needs from
-/// the cache again. In return no state is kept between them that a restart could lose.
+/// The price of this shape: a claim takes as many reconciles as it has steps, and each reads all it
+/// needs from the cache again. In return no state is kept between them that a restart could lose.
 #[derive(Debug)]
 pub struct Controller {
     /// Reads what the cluster shows.
     pub observer: Arc<Observer>,
-    /// Does what is decided.
+    /// Applies the actions of plans.
     pub writer: Writer,
     /// Reports to owners of claims, by events.
     pub recorder: Arc<Recorder>,
@@ -59,7 +59,7 @@ pub struct Controller {
     pub slots: Mutex<Slots>,
     /// When each claim's last pod was created, for [`POD_BACKOFF`].
     pub pods: Mutex<HashMap<String, Instant>>,
-    /// What the installation decides.
+    /// Images, resources and limits, as the installation sets them.
     pub settings: Settings,
     /// The controller's own metrics.
     pub telemetry: Telemetry,
@@ -77,14 +77,16 @@ struct Outcome {
 }
 
 impl Controller {
-    /// Counts the claims that hold a slot, before the first one is admitted.
+    /// Counts the claims that hold a slot, before the first one is admitted: a restart must not
+    /// admit more claims than there are slots.
     pub fn count_slots(&self) {
         let now = Timestamp::now();
         let cache = self.observer.cache();
         let mut slots = self.slots();
         for uid in cache.all_claims() {
             let world = cache.world(&uid).map(|mut world| {
-                // A claim that has begun had its grant, and counts; its reconcile asks for the grant again.
+                // Grants are not cached. A claim with a temporary claim had its grant, and counts;
+                // its reconcile reads the grant again.
                 if world.grant == Grant::Missing && world.own_temporary().is_some() {
                     world.grant = Grant::Given;
                 }
@@ -98,8 +100,8 @@ impl Controller {
         }
     }
 
-    /// Reconciles the claims that `triggers` names, and those that are requeued, until `stop` ends, with a concurrency of
-    /// at most `workers`. One claim is never reconciled twice at a time.
+    /// Reconciles the claims that `triggers` names, and those that are requeued, until `stop` ends,
+    /// with a concurrency of at most `workers`. No claim is reconciled twice at a time.
     pub async fn run(
         self: Arc<Self>,
         triggers: impl Stream<Item = String>,
@@ -110,8 +112,9 @@ impl Controller {
             message,
             run_at: Instant::now(),
         };
-        // Not bounded by its type, but by its use: at most one request for each claim that is reconciled, and one for
-        // each that it triggers.
+        // Not bounded by its type, but by its use: at most one request for each claim that is
+        // reconciled, and one for each claim that it triggers. A bounded channel could block the
+        // loop that drains it.
         let (own, own_requests) = mpsc::unbounded();
         let requests = stream::select(triggers.map(now), own_requests);
         let mut queue = std::pin::pin!(scheduler(requests));
@@ -129,7 +132,8 @@ impl Controller {
                     busy.remove(&claim);
                     let requeue = |message: String, delay: Duration| {
                         // The receiver lives as long as this loop.
-                        let _ = own.unbounded_send(ScheduleRequest { message, run_at: Instant::now() + delay });
+                        let run_at = Instant::now() + delay;
+                        let _ = own.unbounded_send(ScheduleRequest { message, run_at });
                     };
                     for triggered in outcome.trigger {
                         requeue(triggered, Duration::ZERO);
@@ -147,8 +151,11 @@ impl Controller {
                         requeue(claim, delay);
                     }
                 }
-                // A busy claim stays in the queue: what changed while it is reconciled is seen by the next reconcile.
-                Some(claim) = async { queue.as_mut().hold_unless(|claim| !busy.contains(claim)).next().await },
+                // A busy claim stays in the queue, and is not dropped: the reconcile under way may
+                // have read the cache before the change that triggered this one.
+                Some(claim) = async {
+                    queue.as_mut().hold_unless(|claim| !busy.contains(claim)).next().await
+                },
                     if running.len() < workers =>
                 {
                     busy.insert(claim.clone());
@@ -161,7 +168,9 @@ impl Controller {
         }
         let rest = async { while running.join_next().await.is_some() {} };
         if time::timeout(GRACE, rest).await.is_err() {
-            tracing::warn!("some steps did not end in time; the next start repeats them");
+            tracing::warn!(
+                "some reconciles did not end in time; the next start repeats their steps"
+            );
         }
     }
 
@@ -178,7 +187,7 @@ impl Controller {
     /// Takes the next step of one claim.
     async fn step(&self, claim_uid: &str) -> Outcome {
         let now = Timestamp::now();
-        // Observe: from the cache, with questions to the API server where the cache cannot know.
+        // Observe: from the cache, with live reads where the cache cannot know.
         let world = match self.observer.world(claim_uid, &self.settings, now).await {
             Ok(Some(world)) => world,
             Ok(None) => return self.forget(claim_uid).await,
@@ -203,14 +212,16 @@ impl Controller {
             Admission::Admitted => plan,
             Admission::Queued(queued) => plan.map(|plan| plan.deferred(&queued)),
         };
-        // Apply: writes to the API server, each bound to what it was decided on.
+        // Apply: writes to the API server, each bound to the state that it was decided on.
         if let Some(plan) = plan {
             self.apply(&world, plan, &mut outcome, now).await;
         }
         outcome
     }
 
-    /// The claim is gone. Its pods that are on their way out are released, since nothing is expected of them.
+    /// The claim is gone. Its terminating pods are released, since their results no longer matter.
+    /// Others are left: the garbage collector deletes them, unless the cache does not show their
+    /// claim yet.
     async fn forget(&self, claim_uid: &str) -> Outcome {
         self.recorder.forget(claim_uid);
         self.status.remove(claim_uid);
@@ -237,10 +248,12 @@ impl Controller {
         };
         self.recorder.sync(claim, &plan.events, now).await;
         let mut status = plan.status;
-        // Emitted after the actions: a slow event must not keep a failed pod standing, which Forklift takes for the end.
+        // Emitted after the actions: a slow event must not delay the deletion of a failed pod,
+        // which Forklift takes for the end of the migration.
         let mut done = Vec::new();
         for action in &plan.actions {
             let creates_pod = matches!(action, Action::CreatePod(_));
+            // The rest of the plan waits too: later actions rely on the earlier ones.
             if creates_pod && let Some(left) = self.pod_backoff(&claim.uid) {
                 outcome.requeue_after = Some(left);
                 break;
@@ -256,7 +269,7 @@ impl Controller {
                 Action::CreatePod(_) => {
                     self.pods().insert(claim.uid.clone(), Instant::now());
                 }
-                Action::CreateTemporaryClaim(_) => self.slots().began(&claim.uid),
+                Action::CreateTemporaryClaim(_) => self.slots().started(&claim.uid),
                 Action::DeleteTemporaryClaim {
                     reason: DeleteReason::Populated,
                     ..
@@ -278,7 +291,7 @@ impl Controller {
         }
     }
 
-    /// The population of the claim has ended, if it had begun.
+    /// Counts the end of a population that had started.
     fn count_end(&self, world: &World, ended: Ended, now: Timestamp) {
         if let Some(temporary) = world.own_temporary() {
             let time = now.duration_since(temporary.created).unsigned_abs();
@@ -286,8 +299,9 @@ impl Controller {
         }
     }
 
-    /// The claim's status after an action that was not done. What the API server rejects (a quota, a policy) is reported
-    /// to the claim's owner; the rest is the controller's own trouble.
+    /// The claim's status after an action that failed. A rejection by the API server (a quota, a
+    /// policy) is reported to the claim's owner, who can act on it; any other failure is retried in
+    /// silence.
     async fn on_rejected(
         &self,
         world: &World,
@@ -302,6 +316,7 @@ impl Controller {
             return status;
         };
         if matches!(action, Action::CreateTemporaryClaim(_)) {
+            // A claim that cannot start must not keep others from starting.
             let trigger = self.slots().leave(&claim.uid, &self.settings);
             outcome.trigger.extend(trigger);
         }
@@ -309,7 +324,7 @@ impl Controller {
         tracing::warn!(
             claim = claim.name,
             namespace = claim.namespace,
-            "refused by the API server: {message}"
+            "rejected by the API server: {message}"
         );
         if let Some(reason) = action.failure_reason() {
             let event = Event::warning(reason, &message);
@@ -337,10 +352,11 @@ impl Controller {
     }
 }
 
-/// The task that ended, and what follows. A panic is a fault of the controller; the claim is reconciled again.
+/// The task that ended, and its outcome. A panic is a fault of the controller; the claim is
+/// reconciled again.
 fn unfold(ended: Result<(Id, Outcome), JoinError>) -> (Id, Outcome) {
     ended.unwrap_or_else(|error| {
-        tracing::error!("a reconcile was cut short: {error}");
+        tracing::error!("a reconcile panicked: {error}");
         let outcome = Outcome {
             requeue_after: Some(LONGEST_BACKOFF),
             ..Outcome::default()
@@ -349,8 +365,8 @@ fn unfold(ended: Result<(Id, Outcome), JoinError>) -> (Id, Outcome) {
     })
 }
 
-/// The backoff after so many failures in a row, with jitter so that claims that failed together do not come back
-/// together.
+/// The backoff after this many failures in a row, with jitter so that claims that failed together
+/// are not retried together.
 fn backoff(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let backoff = FIRST_BACKOFF

@@ -1,4 +1,4 @@
-//! The process put together, from the start to the end.
+//! The process, from its start to its end: what runs, in which order it starts, and what ends it.
 
 use std::{
     path::Path,
@@ -31,17 +31,17 @@ use crate::{
 };
 use population::slots::Slots;
 
-/// Changes that are on their way to the loop. More than that wait in the watches.
+/// Triggers that are buffered for the loop. Beyond that the watches wait.
 const TRIGGERS: usize = 1024;
-/// For an answer, or the next part of it. kube ends each watch after 290 s and begins it anew.
+/// For an answer, or the next part of it. kube ends each watch after 290 s and restarts it.
 const READ_TIMEOUT: Duration = Duration::from_secs(295);
-/// How often gauges are brought up to date that nobody's step moves.
+/// Pace of the gauges that no reconcile updates.
 const MEASURE: Duration = Duration::from_secs(10);
 
 /// Serves claims until a signal comes, the lease is lost or a task fails.
 ///
 /// # Errors
-/// The process cannot begin, or must not go on; the message says why.
+/// The process cannot start, or must not continue; the message says why.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     for warning in &options.warnings {
         tracing::warn!("{warning}");
@@ -55,7 +55,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let config = config(&options).await?;
     let namespace = options.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).context("the API server's client cannot be made")?;
+    let client =
+        Client::try_from(config).context("the client of the API server cannot be created")?;
     let served = async {
         let permissions = Permissions::learn(&client)
             .await
@@ -70,8 +71,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             Candidacy::Leading(leadership) => Some(leadership),
             Candidacy::Forbidden => {
                 tracing::warn!(
-                    "leases may not be written in the namespace {namespace}: there is no election. Replicas that overlap do \
-                     each other's work, and no harm"
+                    "leases may not be written in the namespace {namespace}: there is no election. Replicas \
+                     that overlap repeat each other's work, and do no harm"
                 );
                 None
             }
@@ -92,17 +93,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (stop, is_stopped) = watch::channel(());
     let until_stopped = async move {
         let mut is_stopped = is_stopped;
-        // An error says that the sender is gone, which means the same.
+        // An error means that the sender is gone, which is a stop as well.
         let _ = is_stopped.changed().await;
     };
     let mut work = std::pin::pin!(controller.serve(until_stopped));
     let end = tokio::select! {
-        () = &mut work => anyhow::bail!("the loop has ended by itself"),
+        () = &mut work => anyhow::bail!("the reconcile loop has ended by itself"),
         signal = signals.next() => Ok(signal),
         why = lost(leadership.as_deref_mut()) => Err(why),
         (name, panic) = tasks.panicked() => Err(format!("the task {name} failed: {panic}")),
     };
-    // What is under way is finished while the lease is still ours.
+    // Reconciles under way end while the lease is still held, so that the next leader starts from
+    // their result.
     drop(stop);
     work.await;
     match end {
@@ -117,7 +119,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
 }
 
-/// Why this process leads no more; never ends without an election.
+/// Why this process lost the lease; never ends without an election.
 async fn lost(leadership: Option<&mut Leadership>) -> String {
     match leadership {
         Some(leadership) => leadership.lost().await,
@@ -125,13 +127,14 @@ async fn lost(leadership: Option<&mut Leadership>) -> String {
     }
 }
 
-/// Where the API server is and who we are: as told, then as pods are told, then as people are.
+/// Address and credentials for the API server: from the flags, from the pod's service account, or
+/// from a user's kubeconfig.
 async fn config(options: &Options) -> anyhow::Result<Config> {
     let mut config = match &options.kubeconfig {
         Some(path) => from_file(path)
             .await
             .with_context(|| format!("--kubeconfig={} cannot be used", path.display()))?,
-        // Not in the order of `infer`, which prefers a kubeconfig, but in client-go's, and so Forklift's.
+        // In the order of client-go, and so of Forklift; `infer` alone prefers a kubeconfig.
         None => match Config::incluster() {
             Ok(config) => config,
             Err(_) => Config::infer().await.context(
@@ -142,7 +145,7 @@ async fn config(options: &Options) -> anyhow::Result<Config> {
     if let Some(master) = &options.master {
         config.cluster_url = master.clone();
     }
-    // Longer than the API server lets a watch last, so that only a silent server is given up.
+    // Longer than a watch lasts, so that only a silent server times out.
     config.read_timeout = Some(READ_TIMEOUT);
     Ok(config)
 }
@@ -222,16 +225,19 @@ fn start(
             all
         };
         let number = triggers.open(all).await;
-        tracing::info!(claims = number, "the cluster is known");
+        tracing::info!(
+            claims = number,
+            "the first lists are complete; all claims are reconciled"
+        );
     });
 
     let log = permissions.logs.then(|| LogReader::new(client.clone()));
-    let scraper = Scraper::new().context("pods cannot be asked for their metrics")?;
+    let scraper = Scraper::new().context("the client for pods' metrics cannot be created")?;
     let poller = Poller::new(scraper, log);
-    let (pods, states) = (Arc::clone(&observer), Arc::clone(&status));
+    let (pods, writer) = (Arc::clone(&observer), Arc::clone(&status));
     tasks.spawn(
         "progress",
-        progress::run(poller, pods, states, telemetry.clone()),
+        progress::run(poller, pods, writer, telemetry.clone()),
     );
 
     let measured = Arc::clone(&status);

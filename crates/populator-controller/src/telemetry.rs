@@ -14,12 +14,12 @@ use prometheus_client::{
 
 use population::model::Kind;
 
-/// From a small test disk to a large one over a slow line: 1 s to about 6 days.
+/// Buckets in seconds, from a small test disk to a large one over a slow line: 1 s to about 6 days.
 const OPERATION: [f64; 18] = [
     1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0,
     28_800.0, 57_600.0, 86_400.0, 172_800.0, 518_400.0,
 ];
-/// A few short requests.
+/// Buckets in seconds for a few short requests.
 const RECONCILE: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// How a population ended.
@@ -28,7 +28,7 @@ pub enum Ended {
     /// The claim is populated and bound.
     #[allow(non_camel_case_types, reason = "the label's value is a contract")]
     success,
-    /// It failed for good.
+    /// The claim failed permanently.
     #[allow(non_camel_case_types, reason = "the label's value is a contract")]
     failure,
 }
@@ -63,7 +63,7 @@ struct Write {
     resource: &'static str,
 }
 
-/// The metrics, to be moved by whoever knows. Clones share their values.
+/// The metrics. Clones share their values, so that each part of the controller updates its own.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
     operations: Family<ByResult, Histogram>,
@@ -82,7 +82,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// All at their beginning, and registered in a registry.
+    /// The metrics at their initial values, and the registry that exposes them.
     #[must_use]
     pub fn new(version: &'static str) -> (Self, Registry) {
         let telemetry = Self {
@@ -104,7 +104,7 @@ impl Telemetry {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         telemetry.started.set(since_epoch.as_secs_f64());
-        // Both results from the start, so that a rate is 0 and not absent.
+        // Both results from the start, so that a rate is 0 instead of absent.
         for result in [Ended::success, Ended::failure] {
             drop(telemetry.operations.get_or_create(&ByResult { result }));
         }
@@ -140,34 +140,34 @@ impl Telemetry {
         let ours = all.sub_registry_with_prefix("populator_controller");
         ours.register(
             "queue_depth",
-            "Claims that wait for their turn to be served",
+            "Claims that wait for a slot",
             self.queue.clone(),
         );
         ours.register_with_unit(
             "reconcile",
-            "Time of one look at a claim, with the step that followed",
+            "Time of one reconcile of a claim",
             Unit::Seconds,
             self.reconciles.clone(),
         );
         ours.register(
             "reconcile_errors",
-            "Looks that could not do their step, by the kind of the cause",
+            "Reconciles that failed, by the kind of the cause",
             self.reconcile_errors.clone(),
         );
         ours.register_with_unit(
             "phase",
-            "Time that claims stood where they stood, by reason",
+            "Time that claims had a reason, by reason",
             Unit::Seconds,
             self.phases.clone(),
         );
         ours.register(
             "failures",
-            "Claims that came to stand failed, by reason",
+            "Claims that failed permanently, by reason",
             self.failures.clone(),
         );
         ours.register_with_unit(
             "copied",
-            "Bytes that pods said were in place, by the source's kind",
+            "Bytes that pods reported as copied, by the kind of their source",
             Unit::Bytes,
             self.copied.clone(),
         );
@@ -176,11 +176,7 @@ impl Telemetry {
             "Requests to the API server that write",
             self.writes.clone(),
         );
-        ours.register(
-            "claims",
-            "Claims, by the reason where they stand",
-            self.claims.clone(),
-        );
+        ours.register("claims", "Claims, by reason", self.claims.clone());
         ours.register(
             "leader",
             "1 while this process serves claims, 0 while it stands by",
@@ -194,13 +190,13 @@ impl Telemetry {
         all
     }
 
-    /// A population ended, so long after its temporary claim was made.
+    /// A population ended, this long after its temporary claim was created.
     pub fn ended(&self, result: Ended, after: Duration) {
         let operations = self.operations.get_or_create(&ByResult { result });
         operations.observe(after.as_secs_f64());
     }
 
-    /// A claim stood somewhere for so long.
+    /// A claim had a reason for this long, and has another one now.
     pub fn left(&self, reason: Reason, time: Duration) {
         let reason = ReasonLabel(reason);
         self.phases
@@ -208,24 +204,24 @@ impl Telemetry {
             .observe(time.as_secs_f64());
     }
 
-    /// A claim came to stand failed.
+    /// A claim failed permanently.
     pub fn failed(&self, reason: Reason) {
         let reason = ReasonLabel(reason);
         self.failures.get_or_create(&ByReason { reason }).inc();
     }
 
-    /// More bytes are in place.
+    /// Pods have copied more bytes.
     pub fn copied(&self, kind: Kind, bytes: u64) {
         let kind = kind.name();
         self.copied.get_or_create(&ByKind { kind }).inc_by(bytes);
     }
 
-    /// A request was made that writes.
+    /// A request that writes was sent.
     pub fn wrote(&self, verb: &'static str, resource: &'static str) {
         self.writes.get_or_create(&Write { verb, resource }).inc();
     }
 
-    /// A look at a claim took so long; `error` is the kind of what was in the way of its step.
+    /// A reconcile took this long; `error` is the kind of its failure.
     pub fn reconciled(&self, time: Duration, error: Option<&'static str>) {
         self.reconciles.observe(time.as_secs_f64());
         if let Some(kind) = error {
@@ -233,13 +229,13 @@ impl Telemetry {
         }
     }
 
-    /// How many claims hold a place, and wait for one.
+    /// How many claims hold a slot, and how many wait for one.
     pub fn slots(&self, held: usize, waiting: usize) {
         self.in_flight.set(i64::try_from(held).unwrap_or(i64::MAX));
         self.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
-    /// How many claims stand where.
+    /// How many claims have each reason.
     pub fn claims(&self, reasons: impl Fn(Reason) -> usize) {
         for reason in Reason::ALL {
             let count = i64::try_from(reasons(reason)).unwrap_or(i64::MAX);
@@ -248,12 +244,12 @@ impl Telemetry {
         }
     }
 
-    /// Whether this process serves claims.
+    /// Whether this process is the leader.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
 
-    /// Reads the size of the process (`/proc/self/statm`, proc(5)); a failure leaves the last value.
+    /// Measures the resident memory (`/proc/self/statm`, proc(5)); a failure leaves the last value.
     pub fn measure_memory(&self) {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
         let pages = statm

@@ -1,4 +1,4 @@
-//! What the watches show, and which claims are to be looked at because of it.
+//! What the watches show, and which claims it triggers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
@@ -81,7 +81,7 @@ fn two_claims() -> Cache {
 }
 
 #[test]
-fn each_object_wakes_the_claim_that_it_is_about() {
+fn each_object_triggers_the_claim_that_it_is_about() {
     let mut cache = two_claims();
     assert_eq!(cache.claims(apply(temporary("a", "one"))), of(&["one"]));
     assert_eq!(cache.pods(apply(pod("b", "two"))), of(&["two"]));
@@ -99,7 +99,7 @@ fn each_object_wakes_the_claim_that_it_is_about() {
 }
 
 #[test]
-fn what_is_not_ours_is_neither_kept_nor_looked_at() {
+fn what_is_not_ours_is_neither_cached_nor_reconciled() {
     let mut cache = Cache::default();
     let mut other = claim("a", "c", "one");
     other["spec"]["dataSourceRef"]["apiGroup"] = json!("forklift.cdi.kubevirt.io");
@@ -111,7 +111,7 @@ fn what_is_not_ours_is_neither_kept_nor_looked_at() {
 }
 
 #[test]
-fn a_claim_made_anew_under_its_old_name_is_another_one() {
+fn a_claim_recreated_under_its_old_name_is_another_one() {
     let mut cache = two_claims();
     assert_eq!(
         cache.claims(apply(claim("a", "c", "three"))),
@@ -127,7 +127,7 @@ fn a_claim_made_anew_under_its_old_name_is_another_one() {
 }
 
 #[test]
-fn a_resource_wakes_the_claims_of_its_namespace_that_refer_to_it() {
+fn a_resource_triggers_the_claims_of_its_namespace_that_refer_to_it() {
     let mut cache = two_claims();
     let of_kind = |cache: &mut Cache, event| cache.resources(Kind::Ovirt, event);
     let found = apply::<DynamicObject>(resource("a", &spec()));
@@ -135,10 +135,14 @@ fn a_resource_wakes_the_claims_of_its_namespace_that_refer_to_it() {
     assert!(cache.world("one").unwrap().populator.found().is_some());
     assert_eq!(cache.world("two").unwrap().populator, Lookup::Missing);
 
-    let mut told = resource("a", &spec());
-    told["status"] = json!({"progress": "42"});
-    told["metadata"]["generation"] = json!(2);
-    assert_eq!(of_kind(&mut cache, apply(told)), of(&[]), "our own status");
+    let mut written = resource("a", &spec());
+    written["status"] = json!({"progress": "42"});
+    written["metadata"]["generation"] = json!(2);
+    assert_eq!(
+        of_kind(&mut cache, apply(written)),
+        of(&[]),
+        "our own status"
+    );
     let name = PopulatorRef {
         kind: Kind::Ovirt,
         namespace: "a".to_owned(),
@@ -179,7 +183,7 @@ fn a_malformed_resource_is_its_own_trouble() {
 }
 
 #[test]
-fn classes_and_nodes_wake_the_claims_that_are_not_bound() {
+fn classes_and_nodes_trigger_the_claims_that_are_not_bound() {
     let mut cache = two_claims();
     let mut bound = claim("b", "c", "two");
     bound["spec"]["volumeName"] = json!("v");

@@ -66,7 +66,7 @@ fn samples(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_is_told_with_its_labels() {
+fn every_metric_is_documented_with_its_labels() {
     let samples = samples(&exposed());
     assert!(samples.len() > 10, "{samples:?}");
     for sample in samples {
@@ -120,7 +120,7 @@ fn the_definitions_of_the_manifests_are_those_that_it_prints() {
 }
 
 #[test]
-fn durations_are_told_apart_up_to_days() {
+fn durations_are_distinguished_up_to_days() {
     let samples = exposed();
     for name in [
         "volume_populator_operation_seconds",
@@ -137,7 +137,7 @@ fn durations_are_told_apart_up_to_days() {
 }
 
 #[test]
-fn every_flag_is_told() {
+fn every_flag_is_documented() {
     let help = printed("--help");
     let words = help.split_whitespace();
     let flags: BTreeSet<&str> = words

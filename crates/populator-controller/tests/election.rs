@@ -122,7 +122,7 @@ async fn one_leads_and_the_other_takes_over_when_it_dies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_given_up_is_free_at_once() {
+async fn a_lease_that_is_released_is_free_at_once() {
     let server = Server::default();
     win(server.candidate("a")).await.release().await;
     let start = Instant::now();
@@ -131,10 +131,10 @@ async fn a_lease_that_is_given_up_is_free_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_finds_the_lease_taken_stops() {
+async fn a_leader_that_finds_the_lease_taken_stops() {
     let server = Server::default();
     let mut first = win(server.candidate("a")).await;
-    // Somebody else wrote it, although it was valid.
+    // Another replica wrote it, although it was valid.
     let other = json!({"metadata": {"name": "populator-controller", "resourceVersion": "77"},
                        "spec": {"holderIdentity": "b"}});
     *server.lease.lock().unwrap() = Some(other);
@@ -176,7 +176,7 @@ async fn a_renewal_whose_answer_was_lost_does_not_cost_the_lease() {
     let server = Server::default();
     let mut first = win(server.candidate("a")).await;
     server.loses_answer.store(true, Ordering::Relaxed);
-    assert!(timeout(LONG, first.lost()).await.is_err(), "it goes on");
+    assert!(timeout(LONG, first.lost()).await.is_err(), "it still leads");
     assert!(!server.loses_answer.load(Ordering::Relaxed));
     assert_eq!(server.holder(), "a");
 }
@@ -235,7 +235,7 @@ async fn times_of_another_clock_mean_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_leases_are_not_allowed_it_says_so() {
+async fn where_leases_are_not_allowed_it_reports_that() {
     let client = Api::default().client(|_| refusal(403, "Forbidden", "no leases"));
     let outcome = Election::new(client, "here", "a".to_owned()).win().await;
     assert!(matches!(outcome, Candidacy::Forbidden));

@@ -14,7 +14,8 @@ use api::{Api, refusal};
 
 const LIST: &str = "GET /apis/gateway.networking.k8s.io/v1beta1/namespaces/sources/referencegrants";
 
-/// A claim in `vms` that refers to the disk `web` in `sources`, where the API server answers so to who asks for grants.
+/// A claim in `vms` that refers to the disk `web` in `sources`, where the API server answers so to
+/// who asks for grants.
 async fn learn(answer: (u16, Value)) -> kube::Result<Grant> {
     let claim = json!({
         "metadata": {"namespace": "vms", "name": "c", "uid": "u"},
@@ -93,7 +94,7 @@ async fn where_there_are_no_grants_none_is_given() {
         let grant = learn(refusal(code, reason, "no grants")).await;
         assert_eq!(grant.unwrap(), Grant::Missing);
     }
-    // It is not known, so that the claim is looked at again.
+    // It is not known, so the claim is requeued.
     let error = learn(refusal(500, "InternalError", "out of order")).await;
     assert!(error.is_err());
 }

@@ -1,4 +1,4 @@
-//! What the process may do, asked of an API server that grants this and that.
+//! Permissions of the process, from an API server that grants some of them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/api.rs"]

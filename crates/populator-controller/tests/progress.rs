@@ -40,7 +40,7 @@ fn free_port() -> u16 {
     silent(Ipv4Addr::LOCALHOST).1
 }
 
-/// Whoever connects there is left waiting, for as long as the listener lives.
+/// A client that connects there waits, for as long as the listener lives.
 fn silent(address: Ipv4Addr) -> (std::net::TcpListener, u16) {
     let listener = std::net::TcpListener::bind((address, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -93,7 +93,7 @@ fn target(address: impl Into<IpAddr>) -> ScrapeTarget {
 }
 
 #[tokio::test]
-async fn both_families_are_asked_over_https_with_a_certificate_that_nobody_signed() {
+async fn both_families_are_polled_over_https_with_a_self_signed_certificate() {
     for ip in [
         IpAddr::from(Ipv4Addr::LOCALHOST),
         IpAddr::from(Ipv6Addr::LOCALHOST),
@@ -117,7 +117,7 @@ async fn no_pod_is_an_error_and_not_a_number() {
     assert!(matches!(error, ScraperError::Unreachable(_)), "{error}");
 }
 
-/// What is said of a pod at this port that does not say how far it is.
+/// The error for a pod at this port that reports no progress.
 async fn measure(port: u16) -> ScraperError {
     let scraper = Scraper::for_port(port).unwrap();
     let measured = scraper.measure(&target(Ipv4Addr::LOCALHOST)).await;
@@ -225,7 +225,8 @@ async fn a_pod_that_answers_is_known() {
     assert_eq!(answers[0].unwrap().percent, 42);
 }
 
-/// Where the network keeps us from the pod, the API server has its log, which is not asked for often.
+/// Where the network keeps us from the pod, the API server has its log, which is not asked for
+/// often.
 #[tokio::test(start_paused = true)]
 async fn the_log_of_a_pod_that_does_not_answer_is_read_now_and_then() {
     runtime::crypto::install();
@@ -254,7 +255,7 @@ async fn the_log_of_a_pod_that_does_not_answer_is_read_now_and_then() {
     );
 }
 
-/// Between two looks at its log a pod's last word may come from its metrics, and is old then.
+/// Between two reads of its log a pod's last value may come from its metrics, and is old then.
 #[tokio::test]
 async fn what_the_metrics_said_does_not_stand_when_they_are_silent_again() {
     runtime::crypto::install();
@@ -263,20 +264,21 @@ async fn what_the_metrics_said_does_not_stand_when_they_are_silent_again() {
     let client = api::Api::default().client(move |_| (200, log.into()));
     let scraper = Scraper::for_port(port).unwrap();
     let poller = Poller::new(scraper, Some(LogReader::new(client)));
-    let (told, mut is_told) = tokio::sync::mpsc::unbounded_channel();
+    let (values, mut delivered) = tokio::sync::mpsc::unbounded_channel();
     let deliver = |_: &ScrapeTarget, measured: Option<Measured>| {
-        told.send(measured.map(|measured| measured.percent))
+        values
+            .send(measured.map(|measured| measured.percent))
             .unwrap();
     };
     let run = poller.run(|| vec![target(Ipv4Addr::LOCALHOST)], deliver);
     let story = async {
-        assert_eq!(is_told.recv().await, Some(Some(42)), "the log");
+        assert_eq!(delivered.recv().await, Some(Some(42)), "the log");
         let pod = pod_at((Ipv4Addr::LOCALHOST, port).into());
         pod.percent.set(50);
-        while is_told.recv().await != Some(Some(50)) {}
+        while delivered.recv().await != Some(Some(50)) {}
         drop(pod);
         let next = loop {
-            match is_told.recv().await {
+            match delivered.recv().await {
                 Some(Some(50)) => {}
                 next => break next,
             }
@@ -285,7 +287,7 @@ async fn what_the_metrics_said_does_not_stand_when_they_are_silent_again() {
     };
     tokio::select! {
         () = run => {}
-        told = tokio::time::timeout(Duration::from_mins(1), story) => told.unwrap(),
+        outcome = tokio::time::timeout(Duration::from_mins(1), story) => outcome.unwrap(),
     }
 }
 
@@ -301,7 +303,7 @@ async fn a_log_that_may_not_be_read_says_nothing() {
     assert_eq!(poll(poller, target(Ipv4Addr::LOCALHOST), 1).await, [None]);
 }
 
-/// A server that takes the connection and never says a word is given up. The clock moves by itself
+/// A server that takes the connection and never answers is given up. The clock moves by itself
 /// while nothing else can happen.
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_hangs_is_given_up_and_asked_less_and_less_often() {
@@ -311,7 +313,7 @@ async fn a_pod_that_hangs_is_given_up_and_asked_less_and_less_often() {
     let start = tokio::time::Instant::now();
     let answers = poll(poller, target(Ipv4Addr::LOCALHOST), 9).await;
     assert!(answers.iter().all(Option::is_none));
-    // 1, 2, 4, 8, 16, 32, 60 and 60 s, a tenth less or more, in the place of 5 each.
+    // 1, 2, 4, 8, 16, 32, 60 and 60 s, a tenth less or more, instead of 5 each.
     assert!(
         start.elapsed() > Duration::from_secs(150),
         "{:?}",
@@ -319,7 +321,7 @@ async fn a_pod_that_hangs_is_given_up_and_asked_less_and_less_often() {
     );
 }
 
-/// Nobody listens at the address of the other one, so that what is known of it, nothing, is known at once. On a
+/// No process listens at the address of the other one, so its connections are refused at once. On a
 /// clock that runs: one that jumps while nothing happens here would outrun the refusals.
 #[tokio::test]
 async fn a_pod_that_hangs_delays_no_other_one() {
@@ -328,7 +330,7 @@ async fn a_pod_that_hangs_delays_no_other_one() {
     let mut hangs = target(Ipv4Addr::new(127, 0, 0, 2));
     hangs.pod_uid = "hangs".to_owned();
     let targets = vec![hangs, target(Ipv4Addr::new(127, 0, 0, 3))];
-    let (sender, mut said) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut names) = tokio::sync::mpsc::unbounded_channel();
     let poller = Poller::new(Scraper::for_port(port).unwrap(), None);
     let run = poller.run(
         move || targets.clone(),
@@ -336,7 +338,7 @@ async fn a_pod_that_hangs_delays_no_other_one() {
     );
     let before = async {
         let mut count = 0;
-        while said.recv().await.unwrap() != "hangs" {
+        while names.recv().await.unwrap() != "hangs" {
             count += 1;
         }
         count

@@ -1,4 +1,5 @@
-//! The loop over one claim, with an API server that answers as it is told and a clock that the test moves.
+//! The loop over one claim, with an API server with scripted answers and a clock that the test
+//! moves.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/api.rs"]
@@ -70,7 +71,7 @@ fn begun() -> Cache {
     cache
 }
 
-/// The same with a pod that has failed in a way that may heal.
+/// The same with a pod that has failed in a way that may pass.
 fn failed() -> Cache {
     let mut cache = begun();
     let pod = json!({
@@ -93,7 +94,7 @@ fn failed() -> Cache {
     cache
 }
 
-/// Looks at the claim ten times a second for so long; nothing that is written is ever seen.
+/// Reconciles the claim ten times a second for this long; nothing that is written is ever seen.
 async fn reconcile(
     cache: Cache,
     seconds: u64,
@@ -131,7 +132,7 @@ fn count(asked: &[String], line: &str) -> usize {
 const PODS: &str = "/api/v1/namespaces/vms/pods";
 
 #[tokio::test(start_paused = true)]
-async fn pods_that_vanish_are_not_made_by_the_second() {
+async fn pods_that_vanish_are_not_recreated_every_second() {
     let asked = reconcile(begun(), 25, |asked| match &asked.line {
         line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no pod"),
         _ => (201, asked.body.clone()),
@@ -152,9 +153,9 @@ async fn a_failed_pod_does_not_wait_for_an_event() {
     assert_eq!(count(&asked, &deletion), 1, "{asked:?}");
 }
 
-/// Its finalizer holds nothing any more, and must not keep it from going.
+/// Its finalizer protects nothing any more, and must not keep the pod.
 #[tokio::test(start_paused = true)]
-async fn a_pod_whose_claim_is_gone_is_let_go() {
+async fn a_pod_whose_claim_is_gone_is_released() {
     let pod = |deleted: bool| {
         let mut pod = json!({
             "metadata": {

@@ -93,7 +93,7 @@ fn a_controller_that_is_asked_to_stop_gives_its_lease_up_and_leaves_the_mover_al
     keep(false);
     assert_eq!(ended.unwrap()["exitCode"], 0);
     let log = log.join().unwrap();
-    let told = format!("{old} has given up the lease");
+    let told = format!("{old} has released the lease");
     assert!(log.contains(&told), "{log}");
     cluster().wait_for("another controller leads", || {
         cluster().leader().filter(|holder| *holder != old)

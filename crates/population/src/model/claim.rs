@@ -22,111 +22,112 @@ use super::{Quantity, annotation, created, label};
 )]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
-    /// Namespace of the claim, and of all that is made for it.
+    /// Namespace of the claim, and of all objects that are created for it.
     pub namespace: String,
     /// Name of the claim.
     pub name: String,
-    /// UID of the claim; names of the objects that are made for it come from it.
+    /// UID of the claim; the objects that are created for it are named after it.
     pub uid: String,
-    /// When the claim was made.
+    /// When the claim was created.
     pub created: Timestamp,
-    /// Whether it is being deleted.
+    /// Whether the claim is being deleted.
     pub terminating: bool,
-    /// What it is to be filled from.
+    /// The populator resource to fill it from (`spec.dataSourceRef`).
     pub reference: Reference,
-    /// Forklift's labels, which the temporary claim gets too.
+    /// Forklift's labels, which are copied to the temporary claim.
     pub labels: BTreeMap<String, String>,
 
-    /// Storage class; `Some("")` means "no provisioning", `None` "whatever the default is or will be".
+    /// Storage class; `Some("")` means no provisioning, `None` the default class, present or
+    /// future.
     pub class: Option<String>,
-    /// Access modes.
+    /// Access modes, as Kubernetes writes them (`ReadWriteOnce`).
     pub access_modes: Vec<String>,
-    /// What the user asks for, by resource.
+    /// What the volume must have at least, by resource (`storage`), as quantities.
     pub requests: BTreeMap<String, String>,
-    /// What the volume may have at most, by resource.
+    /// What the volume may have at most, by resource, as quantities.
     pub limits: BTreeMap<String, String>,
-    /// Block or filesystem.
+    /// Whether the pod sees the volume as a device or as a file system.
     pub mode: VolumeMode,
-    /// Class of the volume's attributes.
+    /// Name of the `VolumeAttributesClass`.
     pub attributes_class: Option<String>,
-    /// Whether volumes are chosen by label.
+    /// Whether `spec.selector` chooses a volume by its labels.
     pub has_selector: bool,
 
-    /// The volume that the claim is bound to, or that the user asked for.
+    /// The volume that the claim is bound to, or that the user asked for by name.
     pub volume: Option<String>,
-    /// Whether Kubernetes has bound the claim to that volume; its phase follows.
+    /// Whether Kubernetes has bound the claim to that volume; the phase follows later.
     pub bind_completed: bool,
-    /// Phase of the claim.
+    /// Phase of the claim, as the binding controller of Kubernetes reports it.
     pub phase: ClaimPhase,
     /// The node that the scheduler chose for the first consumer.
     pub selected_node: Option<String>,
-    /// Whether the claim is to be bound without a consumer.
+    /// Whether an annotation asks for binding without a consumer.
     pub bind_immediately: bool,
     /// Whether a CSI driver serves the claim's in-tree storage class.
     pub migrated_to_csi: bool,
 
-    /// Service account for the pod.
+    /// Service account for the pod; `None` for the namespace's default.
     pub service_account: Option<String>,
-    /// Whether the image's bytes are wanted as they are.
+    /// Whether the image is copied without conversion, byte for byte.
     pub verbatim: bool,
-    /// Attempts that failed so far.
+    /// The attempts that have failed so far.
     pub attempts: Attempts,
-    /// A new value asks for a new attempt after a permanent failure.
+    /// The retry annotation: a new value requests another attempt after a permanent failure.
     pub retry: Option<String>,
 }
 
-/// A `dataSourceRef`.
+/// A `dataSourceRef` of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// API group; empty for the core.
+    /// API group; empty for the core group.
     pub group: String,
-    /// Kind, as it is written.
+    /// Kind, as the user wrote it; it may be unknown.
     pub kind: String,
-    /// Name.
+    /// Name of the resource.
     pub name: String,
-    /// Namespace, where it is not the claim's.
+    /// Namespace, if it is not the claim's.
     pub namespace: Option<String>,
 }
 
 /// How the volume appears in the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeMode {
-    /// A device.
+    /// The pod sees a block device.
     Block,
-    /// A file system, with the disk as a file.
+    /// The pod sees a file system, with the disk as a file in it.
     Filesystem,
 }
 
 /// Phase of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimPhase {
-    /// Not bound.
+    /// Not bound yet.
     Pending,
-    /// Bound to a volume.
+    /// Bound to its volume.
     Bound,
-    /// Bound to a volume that is gone or points elsewhere.
+    /// Was bound to a volume that is gone or refers to another claim.
     Lost,
 }
 
-/// What was tried.
+/// Failed attempts, as annotations of the claim count them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Attempts {
-    /// How often the pod was made anew because of a failure (annotation `recreations`).
+    /// How often the pod was recreated because of a failure (annotation `recreations`).
     pub recreations: u32,
-    /// The last failure that is counted in there.
+    /// The last failure that is included in that count.
     pub last_failure: Option<LastFailure>,
 }
 
 /// A failed attempt, as it is kept in an annotation of the claim while there is no pod.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastFailure {
-    /// UID of the pod, so that no failure is counted twice.
+    /// UID of the failed pod, so that no failure is counted twice.
     pub pod: String,
-    /// When it was counted; the next attempt's pause begins here.
+    /// When it was counted; the backoff before the next attempt starts here.
     pub at: Time,
-    /// Why it failed, in one word.
+    /// Why the attempt failed, in one word.
     pub reason: Reason,
-    /// Why it failed, in a sentence.
+    /// Why the attempt failed, in a sentence.
     pub message: String,
 }
 
@@ -142,7 +143,6 @@ impl Claim {
             let owned = map.unwrap_or_default().into_iter();
             owned.map(|(name, quantity)| (name, quantity.0)).collect()
         };
-        let is_true = |name| annotation(metadata, name) == Some("true");
         let labels = [label_key::MIGRATION, label_key::PLAN, label_key::VM_ID];
         let copied = |name: &str| Some((name.to_owned(), label(metadata, name)?.to_owned()));
         Some(Self {
@@ -172,13 +172,13 @@ impl Claim {
             bind_completed: annotation(metadata, key::BIND_COMPLETED).is_some(),
             phase: ClaimPhase::from_object(object),
             selected_node: annotation(metadata, key::SELECTED_NODE).map(str::to_owned),
-            bind_immediately: annotation(metadata, key::BIND_IMMEDIATELY)
-                .is_some_and(|value| value != "false")
-                || annotation(metadata, key::CDI_BIND_IMMEDIATELY)
-                    .is_some_and(|value| value != "false"),
+            bind_immediately: [key::BIND_IMMEDIATELY, key::CDI_BIND_IMMEDIATELY]
+                .into_iter()
+                .filter_map(|name| annotation(metadata, name))
+                .any(|value| value != "false"),
             migrated_to_csi: annotation(metadata, key::MIGRATED_TO).is_some(),
             service_account: annotation(metadata, key::SERVICE_ACCOUNT).map(str::to_owned),
-            verbatim: is_true(key::REQUIRES_CONVERSION),
+            verbatim: annotation(metadata, key::REQUIRES_CONVERSION) == Some("true"),
             attempts: Attempts {
                 recreations: annotation(metadata, key::RECREATIONS)
                     .and_then(|value| value.parse().ok())

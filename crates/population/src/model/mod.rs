@@ -1,7 +1,8 @@
 //! What the cluster shows, as plain values.
 //!
-//! Each value holds what decisions need and nothing else, so that caches stay small and tests can write a
-//! whole cluster down in a few lines. They are made from Kubernetes objects by pure functions.
+//! Each value holds what decisions need and nothing else, so that caches stay small and tests
+//! describe a whole cluster in a few lines. Pure functions (`from_object`) convert Kubernetes
+//! objects into them.
 
 mod claim;
 mod node;
@@ -24,7 +25,7 @@ pub use volume::{ClaimReference, Volume, VolumePhase};
 pub use world::{Grant, Lookup, World};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     let value = metadata.annotations.as_ref()?.get(key)?;
@@ -35,7 +36,7 @@ fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.labels.as_ref()?.get(key).map(String::as_str)
 }
 
-/// When the object was made; long ago for one that does not say.
+/// When the object was created; the Unix epoch for one without a time.
 fn created(metadata: &ObjectMeta) -> Timestamp {
     let created = metadata.creation_timestamp.as_ref();
     created.map_or(Timestamp::UNIX_EPOCH, |time| time.0)
@@ -43,12 +44,9 @@ fn created(metadata: &ObjectMeta) -> Timestamp {
 
 /// UIDs of the claims that own the object.
 fn owning_claims(metadata: &ObjectMeta) -> Vec<String> {
-    let is_claim = |owner: &&OwnerReference| {
-        owner.kind == "PersistentVolumeClaim" && owner.api_version == "v1"
-    };
     let owners = metadata.owner_references.iter().flatten();
     owners
-        .filter(is_claim)
+        .filter(|owner| owner.kind == "PersistentVolumeClaim" && owner.api_version == "v1")
         .map(|owner| owner.uid.clone())
         .collect()
 }

@@ -7,40 +7,40 @@ use k8s_openapi::api::core::v1 as core;
 /// The cluster's nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Nodes {
-    /// They may not be read: nothing is concluded from a node's absence.
+    /// The controller may not read nodes: nothing is concluded from a node's absence.
     Unreadable,
-    /// All of them.
+    /// All nodes of the cluster.
     Known(Arc<[Node]>),
 }
 
-/// A node.
+/// A node of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Name.
+    /// Name, to which pods and claims refer.
     pub name: String,
-    /// Labels.
+    /// Labels, which the terms of volumes select.
     pub labels: BTreeMap<String, String>,
-    /// Whether its kubelet answers.
+    /// Whether its kubelet reports that it is ready.
     pub ready: bool,
 }
 
 /// A set of requirements, all of which a node must meet. Without any, no node does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeTerm {
-    /// On labels.
+    /// Requirements on labels.
     pub labels: Vec<Requirement>,
-    /// On fields; there is one, `metadata.name`.
+    /// Requirements on fields; there is one field, `metadata.name`.
     pub fields: Vec<Requirement>,
 }
 
 /// What a label or field must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {
-    /// The label or field.
+    /// Key of the label or field.
     pub key: String,
     /// `In`, `NotIn`, `Exists`, `DoesNotExist`, `Gt` or `Lt`.
     pub operator: String,
-    /// What it is compared with.
+    /// The values that the operator compares with.
     pub values: Vec<String>,
 }
 
@@ -63,8 +63,9 @@ impl Nodes {
         }
     }
 
-    /// Whether it is known that no node will meet one of these terms: none does, and they are for certain nodes. A zone
-    /// without nodes may get one at any moment, by the hand of an autoscaler that waits for a pod to need it.
+    /// Whether it is known that no node will meet one of these terms: none does, and they name
+    /// certain nodes. A zone without nodes may get one at any moment, from an autoscaler that waits
+    /// for a pod to need it.
     #[must_use]
     pub fn none_will_meet(&self, terms: &[NodeTerm]) -> bool {
         self.none_meets(terms) && !terms.iter().any(NodeTerm::is_wide)
@@ -100,7 +101,7 @@ impl Node {
 }
 
 impl NodeTerm {
-    /// The term.
+    /// Converts a term of a node selector.
     #[must_use]
     pub fn from_object(term: &core::NodeSelectorTerm) -> Self {
         let requirements = |list: &Option<Vec<core::NodeSelectorRequirement>>| {

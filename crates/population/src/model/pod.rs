@@ -8,82 +8,82 @@ use populator_api::names::{self, annotation as key, label as label_key};
 
 use super::{annotation, created, label, owning_claims};
 
-/// An object with the name of a populator pod.
+/// A pod with the name of a populator pod.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pod {
-    /// Name.
+    /// Name of the pod.
     pub name: String,
-    /// UID.
+    /// UID of the pod.
     pub uid: String,
-    /// UIDs of the claims that own it; without the target's it is somebody else's.
+    /// UIDs of the claims that own it; without the target's among them it is not ours.
     pub owners: Vec<String>,
-    /// Whether it carries the label by which such objects are watched.
+    /// Whether it carries the label that our watches select.
     pub is_labelled: bool,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
-    /// When it is to be gone, for one that is being deleted.
+    /// End of its grace period, for a pod that is being deleted.
     pub terminating: Option<Timestamp>,
-    /// Whether it is being deleted without waiting for its node's word (`kubectl delete --force`, or the pod garbage
-    /// collector).
+    /// Whether it is being deleted without waiting for its node (`kubectl delete --force`, or the
+    /// pod garbage collector).
     pub forced: bool,
-    /// Where our finalizer stands among the pod's, for one whose result is still held.
+    /// Index of our finalizer among the pod's, for one whose result is still held.
     pub finalizer: Option<usize>,
-    /// Phase.
+    /// Phase, as the kubelet or another part of Kubernetes reports it.
     pub phase: PodPhase,
 
-    /// UID of the temporary claim that it was made for. Forklift's pods do not say.
+    /// UID of the temporary claim that it was created for. Forklift's pods do not carry it.
     pub temporary_claim: Option<String>,
-    /// The value of the claim's annotation that it was made for.
+    /// Value of the claim's retry annotation when it was created.
     pub retry: Option<String>,
-    /// Arguments of the mover.
+    /// Arguments of the mover's container.
     pub arguments: Vec<String>,
-    /// Secondary networks.
+    /// Secondary networks, as the annotation lists them.
     pub networks: Option<String>,
-    /// The one among them that it was made for. Forklift's pods do not say.
+    /// The one among them that the resource named. Forklift's pods do not carry it.
     pub transfer_network: Option<String>,
-    /// The node that it may run on only.
+    /// The only node that it may run on.
     pub pinned_to: Option<String>,
-    /// The node that it was given.
+    /// The node that the scheduler chose.
     pub node: Option<String>,
 
-    /// Where its metrics are, while it runs.
+    /// IP address, at which its metrics are served while it runs.
     pub address: Option<IpAddr>,
 
-    /// Why it has no node, for one that the scheduler cannot place.
+    /// Why the scheduler finds no node for it.
     pub unschedulable: Option<String>,
-    /// Why its container waits.
+    /// Why its container waits, in the kubelet's words.
     pub waiting: Option<String>,
-    /// Why the node ended it, or never started it.
+    /// Why the node, or the cluster, ended it or never started it.
     pub evicted: Option<String>,
-    /// Whether the pod garbage collector declared it failed, which knows nothing of what the pod does.
+    /// Whether the pod garbage collector declared it failed, without knowing what the pod does.
     pub collected: bool,
     /// How its container ended.
     pub ended: Option<Ended>,
 }
 
-/// Phase of a pod.
+/// Phase of a pod, with `Unknown` as running: it proves no end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PodPhase {
-    /// Not started.
+    /// Not started yet.
     Pending,
-    /// Running, or nobody knows.
+    /// Running, or unknown.
     Running,
-    /// Ended with 0.
+    /// Every container has ended with 0.
     Succeeded,
-    /// Ended otherwise.
+    /// A container has ended otherwise, or the pod was ended.
     Failed,
 }
 
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// Exit code.
+    /// Exit code of the process.
     pub exit_code: i32,
-    /// When, by the node's clock.
+    /// When it ended, by the node's clock.
     pub at: Option<Timestamp>,
-    /// The kubelet's word, such as `OOMKilled`.
+    /// Reason that the kubelet gives, such as `OOMKilled`.
     pub reason: String,
-    /// The termination message.
+    /// Termination message: the mover's report, or the end of its log.
     pub message: String,
 }
 
@@ -94,6 +94,7 @@ impl Pod {
         let metadata = &object.metadata;
         let spec = object.spec.as_ref();
         let status = object.status.clone().unwrap_or_default();
+        // A webhook may have added containers: only the mover's counts.
         let containers = spec
             .map(|spec| spec.containers.as_slice())
             .unwrap_or_default();
@@ -106,19 +107,15 @@ impl Pod {
             .find(|container| container.name == names::CONTAINER)
             .and_then(|container| container.state)
             .unwrap_or_default();
-        let condition = |type_: &str, value: &str| {
-            let mut conditions = status.conditions.iter().flatten();
-            let found = conditions
-                .find(|condition| condition.type_ == type_ && condition.status == value)?;
-            Some(sentence(found.reason.as_deref(), found.message.as_deref()))
-        };
-        let disruption = condition("DisruptionTarget", "True");
-        let collected = status.conditions.iter().flatten().any(|condition| {
+        let conditions = status.conditions.as_deref().unwrap_or_default();
+        let disruption = explanation(conditions, "DisruptionTarget", "True");
+        let collected = conditions.iter().any(|condition| {
             condition.type_ == "DisruptionTarget"
                 && condition.reason.as_deref() == Some("DeletionByPodGC")
         });
-        let told = status.reason.is_some() || status.message.is_some();
-        let told = told.then(|| sentence(status.reason.as_deref(), status.message.as_deref()));
+        let rejected = status.reason.is_some() || status.message.is_some();
+        let rejection =
+            rejected.then(|| sentence(status.reason.as_deref(), status.message.as_deref()));
         Some(Self {
             name: metadata.name.clone()?,
             uid: metadata.uid.clone()?,
@@ -149,11 +146,11 @@ impl Pod {
             pinned_to: spec.and_then(pin),
             node: spec.and_then(|spec| spec.node_name.clone()),
             address: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
-            unschedulable: condition("PodScheduled", "False"),
+            unschedulable: explanation(conditions, "PodScheduled", "False"),
             waiting: state
                 .waiting
                 .map(|waiting| sentence(waiting.reason.as_deref(), waiting.message.as_deref())),
-            evicted: disruption.or(told),
+            evicted: disruption.or(rejection),
             collected,
             ended: state.terminated.map(|ended| Ended {
                 exit_code: ended.exit_code,
@@ -164,7 +161,7 @@ impl Pod {
         })
     }
 
-    /// The value of one of the mover's flags, in any of the forms that Go's and our parser take.
+    /// The value of one of the mover's flags, in any form that Go's parser and ours accept.
     #[must_use]
     pub fn argument(&self, flag: &str) -> Option<&str> {
         let mut arguments = self.arguments.iter();
@@ -195,6 +192,14 @@ fn pin(spec: &core::PodSpec) -> Option<String> {
         .flat_map(|term| term.match_fields.iter().flatten());
     let name = fields.find(|field| field.key == "metadata.name" && field.operator == "In")?;
     name.values.as_ref()?.first().cloned()
+}
+
+/// What a condition of this type and status says.
+fn explanation(conditions: &[core::PodCondition], type_: &str, status: &str) -> Option<String> {
+    let found = conditions
+        .iter()
+        .find(|condition| condition.type_ == type_ && condition.status == status)?;
+    Some(sentence(found.reason.as_deref(), found.message.as_deref()))
 }
 
 fn sentence(reason: Option<&str>, message: Option<&str>) -> String {

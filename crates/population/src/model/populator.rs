@@ -7,70 +7,70 @@ use populator_api::{OpenstackVolumePopulator, OvirtVolumePopulator, names::label
 
 use super::label;
 
-/// The kinds that are served.
+/// The kinds of populator resources that this controller serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// `OvirtVolumePopulator`.
+    /// `OvirtVolumePopulator`: a disk of oVirt or RHV.
     Ovirt,
-    /// `OpenstackVolumePopulator`.
+    /// `OpenstackVolumePopulator`: an image of Glance.
     Openstack,
 }
 
 /// A populator resource: where the disk is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PopulatorSpec {
-    /// Namespace.
+    /// Namespace of the resource.
     pub namespace: String,
-    /// Name.
+    /// Name of the resource.
     pub name: String,
-    /// UID.
+    /// UID of the resource.
     pub uid: String,
-    /// Whether it is being deleted.
+    /// Whether the resource is being deleted.
     pub terminating: bool,
-    /// Forklift's labels, which the pod gets too.
+    /// Forklift's labels, which are copied to the pod.
     pub labels: BTreeMap<String, String>,
-    /// Where the disk is.
+    /// The disk, and how to reach it.
     pub location: DiskLocation,
-    /// Secondary network over which it travels.
+    /// Secondary network over which the disk is copied.
     pub network: Option<Network>,
 }
 
-/// Where the disk is.
+/// A disk, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskLocation {
     /// A disk of oVirt.
     Ovirt {
-        /// The engine.
+        /// URL of the engine.
         engine_url: String,
-        /// The secret with the credentials.
+        /// Name of the secret with the credentials.
         secret: String,
         /// UUID of the disk.
         disk: String,
     },
     /// An image of Glance.
     Openstack {
-        /// Keystone.
+        /// URL of Keystone.
         identity_url: String,
-        /// The secret with the credentials.
+        /// Name of the secret with the credentials.
         secret: String,
         /// UUID of the image.
         image: String,
     },
 }
 
-/// A `NetworkAttachmentDefinition`.
+/// Reference to a `NetworkAttachmentDefinition`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// Namespace.
+    /// Namespace of the definition.
     pub namespace: String,
-    /// Name.
+    /// Name of the definition.
     pub name: String,
 }
 
-/// A resource that cannot be used. Definitions other than ours let it pass the API server.
+/// Why a resource cannot be used. Only definitions other than ours let the API server accept it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSpec {
-    /// A field that is needed is empty.
+    /// A required field is empty.
     #[error("spec.{0} is empty; set it")]
     Empty(&'static str),
     /// The API server did not fill in the metadata.
@@ -79,7 +79,7 @@ pub enum InvalidSpec {
 }
 
 impl Kind {
-    /// Both.
+    /// Both kinds.
     pub const ALL: [Self; 2] = [Self::Ovirt, Self::Openstack];
 
     /// The kind of that name in our API group.
@@ -108,7 +108,7 @@ impl Kind {
 }
 
 impl PopulatorSpec {
-    /// An oVirt disk.
+    /// Converts a resource for an oVirt disk.
     pub fn from_ovirt(object: &OvirtVolumePopulator) -> Result<Self, InvalidSpec> {
         let spec = &object.spec;
         let location = DiskLocation::Ovirt {
@@ -119,7 +119,7 @@ impl PopulatorSpec {
         Self::new(&object.metadata, location, spec.transfer_network.as_ref())
     }
 
-    /// A Glance image.
+    /// Converts a resource for a Glance image.
     pub fn from_openstack(object: &OpenstackVolumePopulator) -> Result<Self, InvalidSpec> {
         let spec = &object.spec;
         let location = DiskLocation::Openstack {
@@ -135,13 +135,13 @@ impl PopulatorSpec {
         location: DiskLocation,
         network: Option<&ObjectReference>,
     ) -> Result<Self, InvalidSpec> {
-        let needed = |field: &Option<String>| field.clone().ok_or(InvalidSpec::Unnamed);
-        let namespace = needed(&metadata.namespace)?;
+        let required = |field: &Option<String>| field.clone().ok_or(InvalidSpec::Unnamed);
+        let namespace = required(&metadata.namespace)?;
         let labels = [label_key::MIGRATION, label_key::PLAN, label_key::VM_ID];
         let copied = |name: &str| Some((name.to_owned(), label(metadata, name)?.to_owned()));
         Ok(Self {
-            name: needed(&metadata.name)?,
-            uid: needed(&metadata.uid)?,
+            name: required(&metadata.name)?,
+            uid: required(&metadata.uid)?,
             terminating: metadata.deletion_timestamp.is_some(),
             labels: labels.into_iter().filter_map(copied).collect(),
             location,
@@ -152,7 +152,7 @@ impl PopulatorSpec {
 }
 
 impl DiskLocation {
-    /// The kind of resource that says so.
+    /// The kind of resource that describes such a disk.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -169,7 +169,7 @@ impl DiskLocation {
         }
     }
 
-    /// The disk or image.
+    /// UUID of the disk or image.
     #[must_use]
     pub fn disk(&self) -> &str {
         match self {
@@ -178,7 +178,7 @@ impl DiskLocation {
         }
     }
 
-    /// The server that is asked first. Claims of one server share a limit.
+    /// The engine or identity service, whose claims share a limit.
     #[must_use]
     pub fn url(&self) -> &str {
         match self {

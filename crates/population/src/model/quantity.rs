@@ -1,4 +1,4 @@
-//! Kubernetes' numbers with units.
+//! Quantities: Kubernetes' numbers with units.
 
 /// A number that is not negative, in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -7,9 +7,9 @@ pub struct Quantity {
 }
 
 impl Quantity {
-    /// Reads `1500m`, `0.5`, `10Gi`, `1e3` and the like
-    /// (<https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>). What is finer
-    /// than a thousandth is rounded up, as Kubernetes does.
+    /// Parses `1500m`, `0.5`, `10Gi`, `1e3` and the like
+    /// (<https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>). Digits
+    /// beyond a thousandth round up, as in Kubernetes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix('+').unwrap_or(text);
@@ -34,14 +34,14 @@ impl Quantity {
         self.thousandths.div_ceil(1000).try_into().ok()
     }
 
-    /// Whether it is 0.
+    /// Whether the number is 0.
     #[must_use]
     pub const fn is_zero(self) -> bool {
         self.thousandths == 0
     }
 }
 
-/// What a unit multiplies by, and divides by.
+/// Factor and divisor of a unit.
 fn scale(unit: &str) -> Option<(u128, u128)> {
     let binary = |power: u32| 1024_u128.checked_pow(power).map(|up| (up, 1));
     let decimal = |power: u32| 10_u128.checked_pow(power);

@@ -1,29 +1,29 @@
-//! How volumes come to be.
+//! Storage classes: how volumes are provisioned.
 
 use k8s_openapi::api::storage::v1::StorageClass as Object;
 
-/// A storage class.
+/// A storage class, as far as it decides when and by which driver volumes are provisioned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageClass {
-    /// Name.
+    /// Name of the class.
     pub name: String,
-    /// Who makes the volumes.
+    /// Name of the driver that provisions the volumes.
     pub provisioner: String,
-    /// When volumes are made.
+    /// When volumes are provisioned.
     pub binding: Binding,
 }
 
-/// When volumes are made.
+/// When volumes are provisioned (`volumeBindingMode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
-    /// As soon as there is a claim.
+    /// As soon as the claim exists.
     Immediate,
-    /// When a pod that uses the claim has got a node.
+    /// When the scheduler has chosen a node for a pod that uses the claim.
     WaitForFirstConsumer,
 }
 
 impl StorageClass {
-    /// The class, if it has a name.
+    /// Converts the object, if it has a name.
     #[must_use]
     pub fn from_object(object: &Object) -> Option<Self> {
         Some(Self {
@@ -42,7 +42,7 @@ impl StorageClass {
         self.provisioner.starts_with("kubernetes.io/")
     }
 
-    /// Whether the class has no provisioner at all: volumes are made by hand.
+    /// Whether the class has no provisioner at all: an administrator creates its volumes.
     #[must_use]
     pub fn is_static(&self) -> bool {
         self.provisioner == "kubernetes.io/no-provisioner"

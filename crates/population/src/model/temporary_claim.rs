@@ -7,38 +7,38 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClaimPhase, annotation, created, label, owning_claims};
 
-/// An object with the name of a temporary claim.
+/// A claim with the name of a temporary claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemporaryClaim {
-    /// Name.
+    /// Name of the claim.
     pub name: String,
-    /// UID.
+    /// UID of the claim.
     pub uid: String,
-    /// UIDs of the claims that own it; without the target's it is somebody else's.
+    /// UIDs of the claims that own it; without the target's among them it is not ours.
     pub owners: Vec<String>,
-    /// When it was made: the population began.
+    /// When it was created, which is when the population started.
     pub created: Timestamp,
-    /// Whether it carries the label by which such objects are watched.
+    /// Whether it carries the label that our watches select.
     pub is_labelled: bool,
     /// Whether it is being deleted.
     pub terminating: bool,
-    /// Phase.
+    /// Phase, as the binding controller of Kubernetes reports it.
     pub phase: ClaimPhase,
-    /// The volume that it is, or was, bound to.
+    /// The volume that it is bound to, or was.
     pub volume: Option<String>,
-    /// The node that its volume is made for.
+    /// The node that its volume is provisioned for.
     pub selected_node: Option<String>,
     /// The pod that may write to the volume although it has disappeared.
     pub lost_pod: Option<LostPod>,
 }
 
-/// A pod whose node does not answer, as it is kept in an annotation of the temporary claim: the pod itself may disappear,
-/// by the pod garbage collector or by force, and go on writing.
+/// A pod whose node does not answer, as an annotation of the temporary claim records it: the pod
+/// itself may disappear, by the pod garbage collector or by force, and continue to write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostPod {
     /// UID of the pod.
     pub pod: String,
-    /// Its node.
+    /// Name of its node, for messages.
     pub node: String,
 }
 

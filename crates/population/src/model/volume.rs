@@ -6,55 +6,55 @@ use populator_api::names::annotation as key;
 
 use super::{NodeTerm, annotation, created};
 
-/// A persistent volume.
+/// A persistent volume, as far as it proves whose disk it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
-    /// Name.
+    /// Name of the volume.
     pub name: String,
-    /// Version that was seen.
+    /// Resource version that was seen.
     pub resource_version: String,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
-    /// Phase.
+    /// Phase, as the binding controller of Kubernetes reports it.
     pub phase: VolumePhase,
     /// Whether it is being deleted.
     pub terminating: bool,
-    /// The claim that it belongs to.
+    /// The claim that it belongs to (`spec.claimRef`).
     pub claim: Option<ClaimReference>,
     /// Namespace and name of the populator resource that filled it.
     pub populated_from: Option<String>,
-    /// UID of the claim that it was filled for. Forklift's controller does not say.
+    /// UID of the claim that it was filled for. Forklift's controller does not write it.
     pub populated_for: Option<String>,
-    /// The disk or image that it holds. Forklift's controller does not say.
+    /// The disk or image that it holds. Forklift's controller does not write it.
     pub populated_disk: Option<String>,
-    /// Whether Kubernetes chose it for its claim, among volumes that belonged to none.
+    /// Whether Kubernetes chose it for its claim among available volumes.
     pub was_chosen: bool,
-    /// Name of the claim that it was provisioned for, where the provisioner says so
+    /// Name of the claim that it was provisioned for, if the provisioner writes it
     /// (`--extra-create-metadata` of the external-provisioner).
     pub provisioned_for: Option<String>,
-    /// Whether there is any annotation.
+    /// Whether the object has a map of annotations, to which a JSON patch can add.
     pub is_annotated: bool,
-    /// The nodes that reach it: those that one term matches; all nodes without a term.
+    /// The nodes that reach it: those that any term matches; without a term, all nodes.
     pub node_terms: Vec<NodeTerm>,
 }
 
-/// A claim, as a volume refers to it.
+/// Reference of a volume to a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimReference {
-    /// Namespace.
+    /// Namespace of the claim.
     pub namespace: String,
-    /// Name.
+    /// Name of the claim.
     pub name: String,
-    /// UID; empty for a volume that was reserved by hand.
+    /// UID of the claim; empty for a volume that an administrator reserved by name.
     pub uid: String,
 }
 
-/// Phase of a volume.
+/// Phase of a volume, as far as decisions depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumePhase {
-    /// Bound to a claim.
+    /// Bound to the claim that it refers to.
     Bound,
-    /// Anything else: being made, free, released, failed.
+    /// Pending, available, released or failed.
     Other,
 }
 

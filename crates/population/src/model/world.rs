@@ -1,60 +1,61 @@
-//! All that one decision is made from.
+//! The world of one claim: everything that a plan is decided from.
 
 use super::{Claim, Nodes, Pod, PopulatorSpec, StorageClass, TemporaryClaim, Volume};
 
 /// What the cluster shows about one claim.
 ///
-/// Parts may be older than others: each comes from a watch of its own. Every action therefore carries the
-/// UID or the version that it was decided on, and is decided anew when that has passed. One thing is asked
-/// of whoever fills this in: where there is a pod and no temporary claim, the API server is asked once more
-/// for the latter, since its absence condemns the pod.
+/// Some parts may be older than others: each comes from a watch of its own. Every action therefore
+/// carries the UID or the resource version that it was decided on, and is planned again when that
+/// has changed. The observer must guarantee one thing: if there is a pod and no temporary claim, it
+/// has read the latter from the API server, since the absence of the claim means that the pod is
+/// deleted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct World {
     /// The claim that is to be populated: the target.
     pub claim: Claim,
     /// The populator resource that it refers to.
     pub populator: Lookup<PopulatorSpec>,
-    /// Whether a reference to another namespace is granted.
+    /// Whether a `ReferenceGrant` allows a reference to another namespace.
     pub grant: Grant,
     /// The claim's storage class; `Missing` also when the claim names none.
     pub class: Lookup<StorageClass>,
-    /// The object with the name of the temporary claim, whosever it is.
+    /// The object with the name of the temporary claim, regardless of its owner.
     pub temporary: Option<TemporaryClaim>,
-    /// The object with the name of the pod, whosever it is.
+    /// The object with the name of the pod, regardless of its owner.
     pub pod: Option<Pod>,
-    /// The newest warning that others wrote about the pod, for one that does not start.
+    /// The newest warning event about the pod, for one that does not start.
     pub pod_warning: Option<String>,
-    /// The volume that the claim names. Where it names none: the one that refers to the claim; without one, that which
-    /// the temporary claim names.
+    /// The volume that the claim names; if it names none, the volume that refers to the claim; if
+    /// there is none, the volume that the temporary claim names.
     pub volume: Option<Volume>,
-    /// The cluster's nodes.
+    /// The nodes of the cluster, if they may be read.
     pub nodes: Nodes,
 }
 
-/// The outcome of looking for an object that others make.
+/// Result of a lookup of an object that users create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup<T> {
-    /// It is there.
+    /// The object exists and can be read.
     Found(T),
-    /// It is not there.
+    /// There is no such object.
     Missing,
-    /// It is there and cannot be read, for this reason.
+    /// The object exists and cannot be read, for this reason.
     Invalid(String),
 }
 
-/// Whether the claim may refer to where it refers.
+/// Whether the claim may refer to its populator resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
     /// The reference stays in the claim's namespace.
     NotNeeded,
     /// A `ReferenceGrant` in the other namespace allows it.
     Given,
-    /// None does, or there are no such objects in this cluster.
+    /// No grant allows it, or the cluster has no such objects.
     Missing,
 }
 
 impl<T> Lookup<T> {
-    /// What was found.
+    /// The object that was found.
     pub const fn found(&self) -> Option<&T> {
         match self {
             Self::Found(value) => Some(value),
@@ -67,18 +68,21 @@ impl World {
     /// The temporary claim, if it belongs to the claim.
     #[must_use]
     pub fn own_temporary(&self) -> Option<&TemporaryClaim> {
-        let owns = |found: &&TemporaryClaim| found.owners.contains(&self.claim.uid);
-        self.temporary.as_ref().filter(owns)
+        self.temporary
+            .as_ref()
+            .filter(|temporary| temporary.owners.contains(&self.claim.uid))
     }
 
     /// The pod, if it belongs to the claim.
     #[must_use]
     pub fn own_pod(&self) -> Option<&Pod> {
-        let owns = |found: &&Pod| found.owners.contains(&self.claim.uid);
-        self.pod.as_ref().filter(owns)
+        self.pod
+            .as_ref()
+            .filter(|pod| pod.owners.contains(&self.claim.uid))
     }
 
-    /// Whether the volume's reference points at the claim already: the one irrevocable step was made.
+    /// Whether the volume's `claimRef` refers to the claim already: the one irrevocable step is
+    /// done.
     #[must_use]
     pub fn is_rebound(&self) -> bool {
         let bound_to = self

@@ -1,7 +1,7 @@
-//! The objects that are made, and the patches that are sent.
+//! The objects that are created, and the patches that are sent.
 //!
-//! Forklift's Migration Controller finds these objects by name and label and reads the pod's metrics, so
-//! their form is a contract: `tests/golden` holds each as JSON.
+//! Forklift's Migration Controller finds these objects by name and label and reads the pod's
+//! metrics, so their form is a contract: `tests/golden` holds each as JSON.
 
 pub mod patch;
 mod pod;
@@ -14,9 +14,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::model::Claim;
 
-/// A reference to the claim, so that what was made for it goes when it goes.
+/// An owner reference to the claim, so that the garbage collector deletes the object with it.
 ///
-/// Without `blockOwnerDeletion`: `OpenShift` refuses that to whoever may not set finalizers on the owner.
+/// Without `blockOwnerDeletion`, which `OpenShift` forbids to accounts that may not set finalizers
+/// on the owner.
 fn owned_by(claim: &Claim) -> OwnerReference {
     OwnerReference {
         api_version: "v1".to_owned(),

@@ -1,16 +1,17 @@
 //! Patches of single fields, each bound to the object that it was decided on.
 //!
-//! A merge patch that names a UID is refused for another object of the same name. A JSON patch can also
-//! test the values that it replaces.
+//! The API server rejects a merge patch that names a UID for another object of the same name. A
+//! JSON patch can also test the values that it replaces.
 
 use populator_api::names::{RESULT_FINALIZER, annotation as key, label};
 use serde_json::{Value, json};
 
 use crate::model::{Claim, LastFailure, LostPod, Volume};
 
-/// JSON patch of a volume that holds `disk`: gives it to `claim`, if it is the version that was seen and still
-/// belongs to the claim with the UID `from`. One write, so that at no moment it belongs to no claim, and none
-/// in which it belongs to the claim without the proof of what it holds.
+/// JSON patch of a volume that holds `disk`: gives it to `claim`, if it has the resource version
+/// that was seen and still belongs to the claim with the UID `from`. It is one write, so that the
+/// volume belongs to a claim at every moment, and never to the target without the proof of what it
+/// holds.
 #[must_use]
 pub fn rebind(volume: &Volume, from: &str, claim: &Claim, disk: Option<&str>) -> Value {
     let populator = format!("{}/{}", claim.populator_namespace(), claim.reference.name);
@@ -33,12 +34,12 @@ pub fn rebind(volume: &Volume, from: &str, claim: &Claim, disk: Option<&str>) ->
     };
     annotate(key::POPULATED_FROM, populator.as_str());
     annotate(key::POPULATED_FOR, &claim.uid);
-    // Added also where it is not known: the volume of an earlier life may say something else.
+    // Added also when the disk is unknown: a recycled volume may still name another one.
     annotate(key::POPULATED_DISK, disk.unwrap_or_default());
     Value::Array(patch)
 }
 
-/// JSON patch of a claim: lets the scheduler choose again, if its choice still is `node`.
+/// JSON patch of a claim: lets the scheduler choose again, if its choice is still `node`.
 #[must_use]
 pub fn clear_selected_node(claim_uid: &str, node: &str) -> Value {
     let path = annotation_path(key::SELECTED_NODE);
@@ -49,7 +50,7 @@ pub fn clear_selected_node(claim_uid: &str, node: &str) -> Value {
     ])
 }
 
-/// Merge patch of a claim: counts a failure.
+/// Merge patch of a claim: counts a failure, and records it.
 pub fn record_failure(
     claim_uid: &str,
     recreations: u32,
@@ -62,7 +63,7 @@ pub fn record_failure(
     }}}))
 }
 
-/// Merge patch of a claim: forgets its failures, since somebody asked for a new try.
+/// Merge patch of a claim: removes its failures, since the user requested another attempt.
 #[must_use]
 pub fn forget_failures(claim_uid: &str) -> Value {
     json!({"metadata": {"uid": claim_uid, "annotations": {
@@ -71,13 +72,14 @@ pub fn forget_failures(claim_uid: &str) -> Value {
     }}})
 }
 
-/// Merge patch of a temporary claim: remembers, or forgets, the pod whose node does not answer.
+/// Merge patch of a temporary claim: records the pod whose node does not answer, or removes the
+/// record.
 pub fn node_lost(temporary_uid: &str, lost: Option<&LostPod>) -> serde_json::Result<Value> {
     let lost = lost.map(serde_json::to_string).transpose()?;
     Ok(json!({"metadata": {"uid": temporary_uid, "annotations": {(key::NODE_LOST): lost}}}))
 }
 
-/// JSON patch of a pod: takes our finalizer away, which was seen at this place in the list.
+/// JSON patch of a pod: removes our finalizer, which was seen at this index of the list.
 #[must_use]
 pub fn release_pod(pod_uid: &str, position: usize) -> Value {
     let path = format!("/metadata/finalizers/{position}");
@@ -88,13 +90,13 @@ pub fn release_pod(pod_uid: &str, position: usize) -> Value {
     ])
 }
 
-/// Merge patch of a pod that Forklift made: the label by which ours are watched.
+/// Merge patch of a pod that Forklift created: the label that our watches select.
 #[must_use]
 pub fn adopt_pod(pod_uid: &str, claim_uid: &str) -> Value {
     json!({"metadata": {"uid": pod_uid, "labels": {(label::POPULATED_CLAIM): claim_uid}}})
 }
 
-/// Merge patch of a temporary claim that Forklift made: the labels that ours have.
+/// Merge patch of a temporary claim that Forklift created: the labels that ours have.
 #[must_use]
 pub fn adopt_temporary_claim(temporary_uid: &str, claim_uid: &str) -> Value {
     json!({"metadata": {"uid": temporary_uid, "labels": {
@@ -103,7 +105,7 @@ pub fn adopt_temporary_claim(temporary_uid: &str, claim_uid: &str) -> Value {
     }}})
 }
 
-/// The annotation's place, with the escape of RFC 6901 for its slash.
+/// JSON pointer to the annotation, with the escape of RFC 6901 for its slash.
 fn annotation_path(name: &str) -> String {
     format!(
         "/metadata/annotations/{}",

@@ -20,18 +20,20 @@ use crate::{
     model::{self, Claim, DiskLocation, PopulatorSpec, TemporaryClaim, VolumeMode},
 };
 
-/// Where the secret's keys are files.
+/// Directory in which each key of the secret is a file.
 pub const SECRET_FOLDER: &str = "/etc/populator/secret";
+/// Name of the volume with the secret.
 const SECRET_VOLUME: &str = "secret";
 /// Port of the mover's metrics, in [`contract::args::METRICS_ADDRESS`].
 const METRICS_PORT: i32 = 8443;
 /// Read by owner and group only; the group is the pod's `fsGroup`.
 const SECRET_MODE: i32 = 0o440;
-/// The mover ends its image transfer within 25 s of the signal.
+/// In seconds: the mover ends its image transfer within 25 s of the signal.
 const GRACE_SECONDS: i64 = 30;
 
-/// The pod for `claim`, or `None` when its kind is not served. `pin` is the only node that it may run on;
-/// the scheduler still decides whether it may, so that taints and resources count.
+/// The pod for `claim`, or `None` when its kind is not served. `pin` is the only node that it may
+/// run on. It becomes an affinity and not a node name, so that the scheduler still checks taints
+/// and resources.
 #[must_use]
 pub fn pod(
     claim: &Claim,
@@ -55,7 +57,7 @@ pub fn pod(
             affinity: pin.map(only_on),
             automount_service_account_token: Some(false),
             containers: vec![container(claim, populator, image, settings)],
-            // One variable for each service of the namespace can exceed what a process may be given.
+            // A variable for each service of the namespace can exceed the limit of the environment.
             enable_service_links: Some(false),
             restart_policy: Some("Never".to_owned()),
             security_context: Some(PodSecurityContext {
@@ -97,15 +99,15 @@ pub fn pod(
     })
 }
 
-/// The disk or image that the mover was told to copy; nothing for a pod that does not say.
+/// The disk or image that the pod's arguments name.
 #[must_use]
 pub fn disk_argument(pod: &model::Pod) -> Option<&str> {
     pod.argument(flag::DISK_ID)
         .or_else(|| pod.argument(flag::IMAGE_ID))
 }
 
-/// The flags that say where the disk is, with their values. A pod whose flags differ was made for an
-/// older form of the resource.
+/// The flags that say where the disk is, with their values. A pod whose flags differ was created
+/// for an older version of the resource.
 #[must_use]
 pub fn disk_arguments(location: &DiskLocation) -> [(&'static str, &str); 3] {
     match location {
@@ -191,27 +193,17 @@ fn container(
         VolumeMode::Block => (Some(vec![block]), vec![secret]),
         VolumeMode::Filesystem => (None, vec![filesystem, secret]),
     };
-    let variable = |(name, value): (&String, &String)| EnvVar {
+    let environment = settings.proxy.iter().map(|(name, value)| EnvVar {
         name: name.clone(),
         value: Some(value.clone()),
         value_from: None,
-    };
-    let shares = |cpu: &str, memory: &str| {
-        let quantity = |(name, value): (&str, &str)| (name.to_owned(), Quantity(value.to_owned()));
-        Some(
-            [("cpu", cpu), ("memory", memory)]
-                .into_iter()
-                .map(quantity)
-                .collect(),
-        )
-    };
+    });
     Container {
         name: names::CONTAINER.to_owned(),
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(arguments(claim, populator)),
-        env: Some(settings.proxy.iter().map(variable).collect())
-            .filter(|list: &Vec<_>| !list.is_empty()),
+        env: Some(environment.collect()).filter(|list: &Vec<_>| !list.is_empty()),
         ports: Some(vec![ContainerPort {
             name: Some(names::METRICS_PORT.to_owned()),
             container_port: METRICS_PORT,
@@ -219,8 +211,8 @@ fn container(
             ..ContainerPort::default()
         }]),
         resources: Some(ResourceRequirements {
-            requests: shares(&settings.cpu.request, &settings.memory.request),
-            limits: shares(&settings.cpu.limit, &settings.memory.limit),
+            requests: Some(quantities(&settings.cpu.request, &settings.memory.request)),
+            limits: Some(quantities(&settings.cpu.limit, &settings.memory.limit)),
             claims: None,
         }),
         security_context: Some(SecurityContext {
@@ -232,12 +224,18 @@ fn container(
             read_only_root_filesystem: Some(true),
             ..SecurityContext::default()
         }),
-        // A mover that dies before it can say why leaves the end of its log.
+        // A mover that dies before it writes its report leaves the end of its log.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_devices: devices,
         volume_mounts: Some(mounts),
         ..Container::default()
     }
+}
+
+fn quantities(cpu: &str, memory: &str) -> BTreeMap<String, Quantity> {
+    [("cpu", cpu), ("memory", memory)]
+        .map(|(name, value)| (name.to_owned(), Quantity(value.to_owned())))
+        .into()
 }
 
 fn arguments(claim: &Claim, populator: &PopulatorSpec) -> Vec<String> {
@@ -254,7 +252,7 @@ fn arguments(claim: &Claim, populator: &PopulatorSpec) -> Vec<String> {
         (flag::OWNER_UID, claim.uid.as_str()),
         (flag::SECRET_DIR, SECRET_FOLDER),
     ];
-    // oVirt's movers always receive a raw disk.
+    // imageio always serves the disk as raw bytes, so only Glance's mover has the choice.
     let verbatim = match populator.location {
         DiskLocation::Ovirt { .. } => None,
         DiskLocation::Openstack { .. } => Some((
@@ -271,7 +269,7 @@ fn arguments(claim: &Claim, populator: &PopulatorSpec) -> Vec<String> {
         .collect()
 }
 
-/// Affinity to one node.
+/// Affinity to one node, by its name.
 fn only_on(node: &str) -> Affinity {
     let by_name = NodeSelectorRequirement {
         key: "metadata.name".to_owned(),

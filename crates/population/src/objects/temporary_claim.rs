@@ -11,10 +11,10 @@ use populator_api::names::{self, annotation as key, label};
 use super::owned_by;
 use crate::model::{Claim, VolumeMode};
 
-/// The temporary claim for `claim`. `node` is the one that its volume is made for, where the storage
-/// class waits for a consumer.
+/// The temporary claim for `claim`. `node` is the node that its volume is provisioned for, if the
+/// storage class waits for a consumer.
 ///
-/// It asks for exactly what the target asks for; a volume that differed would never be bound to it.
+/// It requests exactly what the target requests; Kubernetes would not bind a volume that differs.
 #[must_use]
 pub fn temporary_claim(claim: &Claim, node: Option<&str>) -> PersistentVolumeClaim {
     let mut labels = claim.labels.clone();

@@ -1,104 +1,105 @@
-//! What the controller can do. There is nothing else.
+//! Every write that the controller makes for a claim; there are no others.
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use populator_api::names::event as name;
 
-use super::Event;
+use super::event::Event;
 use crate::model::{LastFailure, LostPod, Volume};
 
-/// One write, with all that is needed to make it and to refuse it when it is late.
+/// One write, with all that it needs, and the preconditions by which the API server rejects it when
+/// the cluster has changed since the plan.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Make the temporary claim. That it exists already is no success: plan again with it.
+    /// Create the temporary claim. If it exists already, that is no success: plan again with it.
     CreateTemporaryClaim(Box<PersistentVolumeClaim>),
-    /// Make the pod. That it exists already is no success: plan again with it.
+    /// Create the pod. If it exists already, that is no success: plan again with it.
     CreatePod(Box<Pod>),
-    /// Give a temporary claim that Forklift made the label by which ours are watched.
+    /// Give a temporary claim that Forklift created the label that our watches select.
     AdoptTemporaryClaim {
-        /// Its name.
+        /// Name of the temporary claim.
         name: String,
-        /// Its UID, the precondition.
+        /// UID of the temporary claim, the precondition.
         uid: String,
     },
-    /// Give a pod that Forklift made the label by which ours are watched.
+    /// Give a pod that Forklift created the label that our watches select.
     AdoptPod {
-        /// Its name.
+        /// Name of the pod.
         name: String,
-        /// Its UID, the precondition.
+        /// UID of the pod, the precondition.
         uid: String,
     },
     /// Delete the pod.
     DeletePod {
-        /// Its name.
+        /// Name of the pod.
         name: String,
-        /// Its UID, the precondition.
+        /// UID of the pod, the precondition.
         uid: String,
     },
-    /// Take our finalizer from the pod: its result was taken account of, or is of no use.
+    /// Remove our finalizer from the pod, whose result was used or is of no use:
     /// [`crate::objects::patch::release_pod`].
     ReleasePod {
-        /// Its name.
+        /// Name of the pod.
         name: String,
-        /// Its UID, a precondition.
+        /// UID of the pod, a precondition.
         uid: String,
-        /// Where the finalizer stands in the list, a precondition.
+        /// Index of the finalizer in the pod's list, a precondition.
         position: usize,
     },
-    /// Remember on the temporary claim that a pod of it is on a node that does not answer, or forget it:
-    /// [`crate::objects::patch::node_lost`].
+    /// Record on the temporary claim that its pod is on a node that does not answer, or remove the
+    /// record: [`crate::objects::patch::node_lost`].
     RecordNodeLost {
         /// Name of the temporary claim.
         name: String,
-        /// Its UID, the precondition.
+        /// UID of the temporary claim, the precondition.
         uid: String,
-        /// The pod; nothing to forget it.
+        /// The pod; `None` removes the record.
         lost: Option<LostPod>,
     },
     /// Delete the temporary claim.
     DeleteTemporaryClaim {
-        /// Its name.
+        /// Name of the temporary claim.
         name: String,
-        /// Its UID, the precondition.
+        /// UID of the temporary claim, the precondition.
         uid: String,
-        /// What it means.
+        /// Why it is deleted, which decides what its owner learns.
         reason: DeleteReason,
     },
     /// Give the volume to the claim: [`crate::objects::patch::rebind`].
     RebindVolume {
-        /// The volume, as it was seen; its version is a precondition.
+        /// The volume as it was seen; its resource version is a precondition.
         volume: Box<Volume>,
         /// UID of the temporary claim that it belongs to, a precondition.
         from: String,
-        /// The disk or image that it holds, when the pod says so.
+        /// The disk or image that the volume holds, if the pod's arguments name it.
         disk: Option<String>,
     },
     /// Count a failed attempt: [`crate::objects::patch::record_failure`].
     RecordFailure {
-        /// How often the pod will have been made anew.
+        /// How often the pod will have been recreated.
         recreations: u32,
-        /// The failure.
+        /// The failure that is counted.
         failure: LastFailure,
     },
     /// Forget the failed attempts: [`crate::objects::patch::forget_failures`].
     ForgetFailures,
-    /// Let the scheduler choose a node again: [`crate::objects::patch::clear_selected_node`].
+    /// Let the scheduler choose another node: [`crate::objects::patch::clear_selected_node`].
     ClearSelectedNode {
-        /// The node that does not exist any more, a precondition.
+        /// The node that no longer exists, a precondition.
         node: String,
     },
 }
 
-/// Why a temporary claim goes.
+/// Why a temporary claim is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteReason {
-    /// The target has its volume; the work is done.
+    /// The target has its volume; the population is done.
     Populated,
-    /// Its volume is not wanted, or gone.
+    /// Its volume is of no use, or gone.
     Abandoned,
 }
 
 impl Action {
-    /// What the claim's owner is told when the action has succeeded.
+    /// The event for the claim's owner when the action has succeeded.
     #[must_use]
     pub fn announcement(&self) -> Option<Event> {
         match self {
@@ -106,7 +107,7 @@ impl Action {
                 let pod = pod.metadata.name.as_deref().unwrap_or_default();
                 Some(Event::normal(
                     name::CREATED,
-                    &format!("made the pod {pod}, which fills the volume"),
+                    &format!("created the pod {pod}, which fills the volume"),
                 ))
             }
             Self::DeleteTemporaryClaim {
@@ -143,7 +144,7 @@ impl Action {
         }
     }
 
-    /// Whether the action starts nothing, so that it is done also where there is no slot for what the plan would start.
+    /// Whether the action starts no work, so that it is done without a slot too.
     pub(super) const fn needs_no_slot(&self) -> bool {
         match self {
             Self::AdoptTemporaryClaim { .. }
@@ -161,8 +162,8 @@ impl Action {
         }
     }
 
-    /// Reason of the event with which a failure of the action is reported, where its owner can do
-    /// something about it (a quota, a policy, a missing service account).
+    /// Reason of the event that reports a rejected action, where the claim's owner can do something
+    /// about it (a quota, a policy, a missing service account).
     #[must_use]
     pub const fn failure_reason(&self) -> Option<&'static str> {
         match self {

@@ -1,19 +1,26 @@
-//! Before there is anything: whether the claim can be populated at all, and the temporary claim.
+//! The first step: whether the claim can be populated at all, and its temporary claim.
 
 use std::time::Duration;
 
 use populator_api::{GROUP, Reason, names::event as name};
 
-use super::{Action, Plan, Situation, SlotUse, finish};
+use super::{
+    action::Action,
+    steps::{delete_pod, usable_populator},
+    types::{Plan, Situation, SlotUse},
+};
 use crate::{
-    model::{Binding, Claim, Grant, Kind, Lookup, PopulatorSpec, StorageClass},
+    model::{Binding, Claim, Grant, Kind, Lookup, StorageClass},
     objects,
 };
 
-/// Grants are not watched, but asked for while a claim needs one.
-const ASK_FOR_GRANT: Duration = Duration::from_secs(30);
+/// Requeue of a claim without its grant: grants are not watched, but read while a claim needs one.
+const GRANT_RECHECK: Duration = Duration::from_secs(30);
 
-/// Why the claim is not populated, whatever was made for it so far.
+/// Why the claim is not populated, whatever was created for it so far.
+///
+/// First what the claim itself asks for, then objects of others that are in the way: a claim that
+/// is not served at all needs no name of its own.
 pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
     let world = situation.world;
     let claim = &world.claim;
@@ -40,12 +47,14 @@ pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
              use a {kind} of the claim's namespace"
         );
         let refused = Plan::warn(name::REFUSED, Reason::ReferenceNotGranted, message);
-        return Some(refused.requeue_after(ASK_FOR_GRANT));
+        return Some(refused.requeue_after(GRANT_RECHECK));
     }
     if claim.has_selector {
         return refuse(
             Reason::ClaimUnsupported,
-            "spec.selector is set; a claim that is to be populated gets a new volume, not one by its labels".to_owned(),
+            "spec.selector is set; a claim that is to be populated gets a new volume, not one by its \
+             labels"
+                .to_owned(),
         );
     }
     if let Some(found) = &world.temporary
@@ -78,10 +87,11 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
     let world = situation.world;
     let claim = &world.claim;
     if let Some(pod) = world.own_pod() {
-        // Whatever it wrote went with the claim that it wrote to.
-        let reason = pod.terminating.is_none().then(|| finish::delete_pod(pod));
-        let message = "the temporary claim is gone; its pod goes too, and the work begins anew";
-        return Plan::act(Reason::Clearing, message, Vec::from_iter(reason));
+        // Whatever it wrote is gone with the claim that it wrote to. Not even its success counts:
+        // the next temporary claim has the same name, and an empty volume.
+        let message =
+            "the temporary claim is gone; its pod is deleted too, and the population restarts";
+        return Plan::act(Reason::Clearing, message, Vec::from_iter(delete_pod(pod)));
     }
     if let Err(plan) = usable_populator(situation) {
         return *plan;
@@ -91,6 +101,7 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
         Err(plan) => return *plan,
     };
     let node = match class.binding {
+        // Such a class chooses by itself, whatever node the claim names.
         Binding::Immediate => None,
         Binding::WaitForFirstConsumer => claim.selected_node.as_deref(),
     };
@@ -114,94 +125,51 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
     let temporary = objects::temporary_claim(claim, node);
     Plan::act(
         Reason::Provisioning,
-        "making the temporary claim",
+        "creating the temporary claim",
         [Action::CreateTemporaryClaim(Box::new(temporary))],
     )
     .with_slot(SlotUse::Acquire)
 }
 
-/// The populator resource, or what to do without one: nothing is made for a resource that is gone.
-pub(super) fn usable_populator<'a>(
-    situation: &Situation<'a>,
-) -> Result<&'a PopulatorSpec, Box<Plan>> {
-    let reference = &situation.world.claim.reference;
-    match &situation.world.populator {
-        Lookup::Found(populator) if !populator.terminating => Ok(populator),
-        Lookup::Found(_) => Err(Box::new(Plan::warn(
-            name::WAITING,
-            Reason::ResourceMissing,
-            format!("the {} {} is being deleted", reference.kind, reference.name),
-        ))),
-        Lookup::Missing => Err(Box::new(Plan::warn(
-            name::WAITING,
-            Reason::ResourceMissing,
-            format!(
-                "there is no {} {}; the claim waits for it",
-                reference.kind, reference.name
-            ),
-        ))),
-        Lookup::Invalid(why) => Err(Box::new(Plan::warn(
-            name::REFUSED,
-            Reason::ResourceInvalid,
-            format!(
-                "the {} {} cannot be used: {why}",
-                reference.kind, reference.name
-            ),
-        ))),
-    }
-}
-
+/// The storage class, or the plan without one that provisions volumes for populators.
 fn usable_class<'a>(
     claim: &Claim,
     class: &'a Lookup<StorageClass>,
 ) -> Result<&'a StorageClass, Box<Plan>> {
-    let wait = |message: String| {
-        Err(Box::new(Plan::warn(
-            name::WAITING,
-            Reason::StorageClassMissing,
-            message,
-        )))
-    };
-    let refuse = |message: String| {
-        Err(Box::new(Plan::warn(
-            name::REFUSED,
-            Reason::StorageClassUnsupported,
-            message,
-        )))
-    };
-    let class = match (claim.class.as_deref(), class) {
-        (None, _) => {
-            return wait(
-                "the claim names no storage class, and there is no default; the claim waits for one".to_owned(),
-            );
-        }
-        (Some(""), _) => {
-            return refuse(
-                "the storage class is \"\", which means volumes made by hand; name a class with a provisioner".to_owned(),
-            );
-        }
-        (Some(name), Lookup::Missing) => {
-            return wait(format!(
-                "there is no storage class {name}; the claim waits for it"
-            ));
-        }
+    match (claim.class.as_deref(), class) {
+        (None, _) => wait_for_class(
+            "the claim names no storage class, and there is no default; the claim waits for one",
+        ),
+        (Some(""), _) => refuse_class(
+            "the storage class is \"\", which means volumes made by hand; name a class with a provisioner",
+        ),
+        (Some(name), Lookup::Missing) => wait_for_class(format!(
+            "there is no storage class {name}; the claim waits for it"
+        )),
         (Some(name), Lookup::Invalid(why)) => {
-            return wait(format!("the storage class {name} cannot be read: {why}"));
+            wait_for_class(format!("the storage class {name} cannot be read: {why}"))
         }
-        (Some(_), Lookup::Found(class)) => class,
-    };
-    if class.is_static() {
-        return refuse(format!(
+        (Some(_), Lookup::Found(class)) if class.is_static() => refuse_class(format!(
             "the storage class {} has no provisioner (local volumes); name a class with one",
             class.name
-        ));
+        )),
+        (Some(_), Lookup::Found(class)) if class.is_in_tree() && !claim.migrated_to_csi => {
+            refuse_class(format!(
+                "the provisioner {} of the storage class {} is built into Kubernetes and cannot populate; \
+                 name a class with a CSI driver",
+                class.provisioner, class.name
+            ))
+        }
+        (Some(_), Lookup::Found(class)) => Ok(class),
     }
-    if class.is_in_tree() && !claim.migrated_to_csi {
-        return refuse(format!(
-            "the provisioner {} of the storage class {} is built into Kubernetes and cannot populate; \
-             name a class with a CSI driver",
-            class.provisioner, class.name
-        ));
-    }
-    Ok(class)
+}
+
+fn wait_for_class<T>(message: impl Into<String>) -> Result<T, Box<Plan>> {
+    let plan = Plan::warn(name::WAITING, Reason::StorageClassMissing, message);
+    Err(Box::new(plan))
+}
+
+fn refuse_class<T>(message: impl Into<String>) -> Result<T, Box<Plan>> {
+    let plan = Plan::warn(name::REFUSED, Reason::StorageClassUnsupported, message);
+    Err(Box::new(plan))
 }

@@ -1,13 +1,13 @@
-//! What is said to the claim's owner.
+//! Events: what the owner of a claim learns from `kubectl describe`.
 
-/// The API server takes no longer messages, in bytes.
+/// The API server rejects events with a longer message, in bytes.
 const MOST_BYTES: usize = 1024;
 const CUT: &str = " [cut]";
 
 /// An event on the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Whether somebody should look.
+    /// Whether the owner has to do something.
     pub event_type: EventType,
     /// One word, from [`populator_api::names::event`].
     pub reason: &'static str,
@@ -15,23 +15,24 @@ pub struct Event {
     pub message: String,
 }
 
-/// Whether somebody should look.
+/// Type of an event, as Kubernetes writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventType {
-    /// Good to know.
+    /// Information only.
     Normal,
-    /// Somebody should look.
+    /// The owner or an administrator should act.
     Warning,
 }
 
 impl Event {
-    /// Something good to know. A message that is too long is cut.
+    /// An event for information only. A message that is too long is cut.
     #[must_use]
     pub fn normal(reason: &'static str, message: &str) -> Self {
         Self::new(EventType::Normal, reason, message)
     }
 
-    /// Something that somebody should look at. A message that is too long is cut.
+    /// An event that the owner or an administrator should act on. A message that is too long is
+    /// cut.
     #[must_use]
     pub fn warning(reason: &'static str, message: &str) -> Self {
         Self::new(EventType::Warning, reason, message)

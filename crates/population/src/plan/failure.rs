@@ -4,66 +4,81 @@ use contract::{Exit, Retry, Termination, termination};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use populator_api::{Reason, names::event as name};
 
-use super::{Action, Plan, Situation, SlotUse, begin, finish, outdated};
+use super::{
+    action::Action,
+    outdated,
+    steps::{delete_pod, usable_populator},
+    types::{Plan, Situation, SlotUse},
+};
 use crate::model::{Ended, LastFailure, Pod, PodPhase};
 
-/// What a failed pod says.
+/// The failure of a pod, as far as the next step depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureClass {
-    /// Whether another attempt, with nothing changed, can end differently.
+    /// Whether another attempt, with nothing changed, can succeed.
     pub is_transient: bool,
-    /// Why it failed, in one word.
+    /// Why the pod failed, in one word.
     pub reason: Reason,
-    /// Why it failed, in a sentence.
+    /// Why the pod failed, in a sentence.
     pub message: String,
 }
 
 /// The next step after the pod has failed.
 ///
-/// A pod that makes way for another one is deleted at once: Forklift looks every three seconds and takes
-/// a failed pod for the end of the migration. One that stays is kept for its log.
+/// A pod that another one replaces is deleted at once: Forklift polls every three seconds and takes
+/// a failed pod for the end of the migration. The pod of a permanent failure is kept for its log.
 pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
     let attempts = &situation.world.claim.attempts;
     let most = situation.settings.retry.most;
-    let verdict = FailureClass::of(pod);
-    let populator = match begin::usable_populator(situation) {
+    let failure = FailureClass::of(pod);
+    // Without its resource the claim gets no other pod, so this failure is the last word for now.
+    let populator = match usable_populator(situation) {
         Ok(populator) => populator,
-        Err(plan) if verdict.is_transient => {
+        Err(plan) if failure.is_transient => {
             let message = format!(
-                "{}; no other attempt: {}",
-                verdict.message, plan.status.message
+                "{}; no further attempt: {}",
+                failure.message, plan.status.message
             );
             return Plan::warn(name::FAILED, plan.status.reason, message);
         }
-        Err(_) => return permanent(verdict),
+        Err(_) => return permanent(failure),
     };
+    // Before the class of the failure: a corrected resource, or a requested retry, justifies
+    // another attempt after a permanent failure too.
     if outdated::is_outdated(&situation.world.claim, populator, pod) {
-        // A permanent failure has given the slot up. Until there is another one, the pod keeps its log.
-        let slot = if verdict.is_transient {
+        // A permanent failure has given the slot up. Until the claim has another one, the pod stays
+        // for its log.
+        let slot = if failure.is_transient {
             SlotUse::Resume
         } else {
             SlotUse::Acquire
         };
-        let again = [Action::ForgetFailures, finish::delete_pod(pod)];
-        return Plan::act(Reason::Retrying, "a new attempt was asked for", again).with_slot(slot);
+        // The failures are forgotten first: only the pod shows that a new attempt was requested,
+        // and once it is gone the next attempt would wait for the old backoff.
+        let actions: Vec<Action> = [Action::ForgetFailures]
+            .into_iter()
+            .chain(delete_pod(pod))
+            .collect();
+        return Plan::act(Reason::Retrying, "a new attempt was requested", actions).with_slot(slot);
     }
-    if !verdict.is_transient {
-        return permanent(verdict);
+    if !failure.is_transient {
+        return permanent(failure);
     }
 
+    // The pod may outlive the action that counted it: its UID keeps it from being counted twice.
     let counted = attempts
         .last_failure
         .as_ref()
-        .is_some_and(|failure| failure.pod == pod.uid);
+        .is_some_and(|last| last.pod == pod.uid);
     if !counted && attempts.recreations >= most {
         return permanent(FailureClass {
             reason: Reason::RetriesExhausted,
             message: format!(
                 "{}; that was attempt {}, the last one",
-                verdict.message,
+                failure.message,
                 attempts.recreations.saturating_add(1)
             ),
-            ..verdict
+            ..failure
         });
     }
     let recreations = attempts.recreations.saturating_add(u32::from(!counted));
@@ -72,45 +87,47 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
         failure: LastFailure {
             pod: pod.uid.clone(),
             at: Time(situation.now),
-            reason: verdict.reason,
-            message: verdict.message.clone(),
+            reason: failure.reason,
+            message: failure.message.clone(),
         },
     });
-    let actions: Vec<Action> = record
-        .into_iter()
-        .chain([finish::delete_pod(pod)])
-        .collect();
-    Plan::act(Reason::Retrying, verdict.message, actions)
+    // Counted before the pod is deleted: a failure that was never counted would make the number of
+    // attempts unbounded.
+    let actions: Vec<Action> = record.into_iter().chain(delete_pod(pod)).collect();
+    Plan::act(Reason::Retrying, failure.message, actions)
         .requeue_after(situation.settings.retry.pause(recreations))
 }
 
-fn permanent(verdict: FailureClass) -> Plan {
-    Plan::warn(name::FAILED, verdict.reason, verdict.message)
+fn permanent(failure: FailureClass) -> Plan {
+    Plan::warn(name::FAILED, failure.reason, failure.message)
 }
 
 impl FailureClass {
-    /// What the pod says: by the mover's own word, then by its exit code, then by the node's.
+    /// The failure by the best source: the mover's termination message, its exit code, the kubelet.
     #[must_use]
     pub fn of(pod: &Pod) -> Self {
+        // Before any exit code: the mover ends with one when the node stops it, and is not to
+        // blame.
         if let Some(why) = &pod.evicted {
-            return Self::is_transient(format!("the node ended the pod: {why}"));
+            return Self::transient(format!("the node ended the pod: {why}"));
         }
         if pod.phase == PodPhase::Succeeded {
-            return Self::is_transient(
-                "the pod ended with exit code 0 and did not report that the disk is complete, so that its volume is \
-                 not used; check that the controller's settings name the image of a populator of this release"
+            return Self::transient(
+                "the pod ended with exit code 0 and did not report that the disk is complete, so its volume \
+                 is not used; check that the controller's settings name the image of a populator of this \
+                 release"
                     .to_owned(),
             );
         }
         let Some(ended) = &pod.ended else {
-            return Self::is_transient("the pod failed without saying why".to_owned());
+            return Self::transient("the pod failed without saying why".to_owned());
         };
         let Some((exit, message)) = exit_of(ended) else {
-            return Self::is_transient(unexplained(ended));
+            return Self::transient(unexplained(ended));
         };
         let message = format!("{message} (exit code {})", exit.code());
         match exit.retry() {
-            Retry::Useful => Self::is_transient(message),
+            Retry::Useful => Self::transient(message),
             Retry::Pointless => Self {
                 is_transient: false,
                 reason: reason(exit),
@@ -119,7 +136,7 @@ impl FailureClass {
         }
     }
 
-    fn is_transient(message: String) -> Self {
+    fn transient(message: String) -> Self {
         Self {
             is_transient: true,
             reason: Reason::Retrying,
@@ -128,18 +145,20 @@ impl FailureClass {
     }
 }
 
-/// How the mover ended, if it says so.
+/// How the mover ended, if its termination message or its exit code is one of the contract's.
 fn exit_of(ended: &Ended) -> Option<(Exit, String)> {
-    let told = serde_json::from_str::<Termination>(ended.message.trim()).ok();
-    let told = told.filter(|told| {
-        told.version == termination::VERSION
-            && told.exit != Exit::Success
+    let termination = serde_json::from_str::<Termination>(ended.message.trim()).ok();
+    let termination = termination.filter(|termination| {
+        termination.version == termination::VERSION
+            && termination.exit != Exit::Success
+            // The message was written before the kernel ended the mover for another reason.
             && ended.reason != "OOMKilled"
     });
-    if let Some(told) = told {
-        return Some((told.exit, told.message));
+    if let Some(termination) = termination {
+        return Some((termination.exit, termination.message));
     }
-    // 1 and 2 are also what other programs, and Go's run time, end with: no verdict without words.
+    // Other programs, and Go's run time, end with 1 and 2 as well: without a message they prove
+    // nothing.
     let exit = Exit::from_code(ended.exit_code).filter(|exit| exit.code() > Exit::Usage.code())?;
     Some((exit, "the mover ended without a message".to_owned()))
 }
@@ -179,7 +198,7 @@ const fn reason(exit: Exit) -> Reason {
         Exit::TargetDenied | Exit::TargetExists => Reason::VolumeDenied,
         Exit::TargetFull => Reason::VolumeFull,
         Exit::TargetIo => Reason::VolumeIoError,
-        // What may heal has the reason of its last attempt.
+        // A transient failure is retried.
         Exit::Success
         | Exit::Internal
         | Exit::SourceUnavailable

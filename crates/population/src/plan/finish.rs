@@ -1,31 +1,38 @@
-//! Claims with nothing left to fill: being deleted, or bound.
+//! The last step: claims that are bound, or being deleted, and what is left to clean up.
 
 use std::time::Duration;
 
 use populator_api::{Reason, names::event};
 
-use super::{Action, DeleteReason, Plan, proof, rebind};
-use crate::model::{ClaimPhase, Pod, PodPhase, TemporaryClaim, Volume, World};
+use super::{
+    action::DeleteReason,
+    proof, rebind,
+    steps::{delete_claim, drop_all, drop_running},
+    types::Plan,
+};
+use crate::model::{ClaimPhase, Volume, World};
 
-/// How often a volume is looked at that is not seen to belong to its claim.
+/// Requeue of a claim whose volume is not seen to belong to it: that volume may not be watched.
 const RECHECK: Duration = Duration::from_mins(1);
 
-/// The claim is being deleted: nothing is made, and what runs for it ends. What has ended goes with its
-/// owner.
+/// The claim is being deleted: nothing is created, and a running pod is deleted. The garbage
+/// collector deletes the rest with the claim that owns it.
 pub(super) fn terminating(world: &World) -> Plan {
     Plan::act(
         Reason::Terminating,
         "the claim is being deleted",
-        abandon(world),
+        drop_running(world),
     )
 }
 
-/// The claim names a volume: ours, another one, or one that the user asked for.
+/// The claim names a volume: the populated one, another one, or one that the user asked for.
 pub(super) fn bound(world: &World) -> Plan {
     let claim = &world.claim;
     let name = claim.volume.as_deref().unwrap_or_default();
     match claim.phase {
         ClaimPhase::Lost => return lost(name),
+        // Kubernetes writes the volume's name before the phase. Any of these shows that the name
+        // comes from a binding and not from the user.
         ClaimPhase::Pending
             if claim.bind_completed
                 || world.own_temporary().is_some()
@@ -42,8 +49,8 @@ pub(super) fn bound(world: &World) -> Plan {
         }
         ClaimPhase::Bound => {}
     }
-    // Claims and volumes are seen by watches of their own: what the volume holds is known when it is seen to belong to the
-    // claim, and not before.
+    // Claims and volumes come from watches of their own: what the volume holds is known once it is
+    // seen to belong to the claim, and not before.
     if !world.is_rebound() {
         let message = format!("bound; waiting to see that the volume {name} belongs to the claim");
         return Plan::wait(Reason::Rebinding, message).requeue_after(RECHECK);
@@ -54,15 +61,18 @@ pub(super) fn bound(world: &World) -> Plan {
     }
 }
 
-/// The claim has its disk. What is left of the work goes.
+/// The claim has its disk. What is left of the work is deleted.
 fn populated(world: &World, volume: &Volume) -> Plan {
     let mut plan = Plan::wait(Reason::Populated, "populated and bound");
     let held = volume.populated_disk.as_deref();
     let other = held.and_then(|held| proof::other_disk(&world.populator, Some(held)));
     if let (Some(held), Some(wanted)) = (held, other) {
         let message = format!(
-            "the claim holds the disk {held}, which the resource named before; it now names {wanted}, which needs a new claim"
+            "the claim holds the disk {held}, which the resource named before; it now names {wanted}, which \
+             needs a new claim"
         );
+        // A warning only while the work is being cleaned up. Afterwards the claim belongs to its
+        // user, and an event every half hour would be noise.
         plan = match world.own_temporary() {
             Some(_) => Plan::warn(event::SOURCE_CHANGED, Reason::SourceChanged, message),
             None => Plan::wait(Reason::SourceChanged, message),
@@ -72,12 +82,13 @@ fn populated(world: &World, volume: &Volume) -> Plan {
         return plan;
     };
     if temporary.volume.is_some() && temporary.volume != world.claim.volume {
-        // Created by mistake, when the first one was torn away; the claim has what it wants.
+        // A second one, created after the first was deleted by force. Its volume belongs to no
+        // target, so all of it can be dropped.
         plan.actions = drop_all(world);
     } else if temporary.phase == ClaimPhase::Lost && !temporary.terminating {
-        // Not before it is lost: until then its deletion would release the volume. Once deleted it stays until the pod
-        // is gone, which is kept for its log.
-        plan.actions = vec![delete(temporary, DeleteReason::Populated)];
+        // Not before it is lost: until then its deletion would release the volume. Kubernetes keeps
+        // the deleted claim until its pod is gone, and the pod stays for its log.
+        plan.actions = vec![delete_claim(temporary, DeleteReason::Populated)];
     }
     plan
 }
@@ -86,61 +97,26 @@ fn populated(world: &World, volume: &Volume) -> Plan {
 fn elsewhere(world: &World, name: &str) -> Plan {
     let Some(temporary) = world.own_temporary() else {
         let message = format!(
-            "the claim is bound to the volume {name}, which was not filled for it; to have the disk, delete the claim and \
-             create it again"
+            "the claim is bound to the volume {name}, which was not filled for it; to have the disk, delete \
+             the claim and create it again"
         );
         return Plan::warn(event::REFUSED, Reason::BoundElsewhere, message);
     };
     let message = if temporary.volume == world.claim.volume {
         format!(
-            "the volume {name} was given to the claim by another hand before it was filled, and does not hold the disk; \
-             delete the claim and create it again"
+            "another controller or an administrator gave the volume {name} to the claim before it was \
+             filled, and it does not hold the disk; delete the claim and create it again"
         )
     } else {
         format!(
-            "the claim got the volume {name} while another one was being filled for it; that one is dropped"
+            "the claim got the volume {name} while another one was being filled for it; the other one is \
+             dropped"
         )
     };
-    // The volume belongs to the claim, so that the temporary claim's deletion does not release it.
+    // The volume belongs to the claim, so deleting the temporary claim does not release it.
     let mut plan = Plan::warn(event::FAILED, Reason::BoundElsewhere, message);
     plan.actions = drop_all(world);
     plan
-}
-
-/// Deletes what runs for the claim, and the temporary claim. A pod that has ended stays for its log.
-pub(super) fn abandon(world: &World) -> Vec<Action> {
-    drop_with(world, |pod| {
-        matches!(pod.phase, PodPhase::Pending | PodPhase::Running)
-    })
-}
-
-/// The same with a pod that has ended, which would keep the temporary claim and its volume for as long as the claim.
-fn drop_all(world: &World) -> Vec<Action> {
-    drop_with(world, |_| true)
-}
-
-fn drop_with(world: &World, goes: impl Fn(&Pod) -> bool) -> Vec<Action> {
-    let pod = world.own_pod();
-    let pod = pod.filter(|pod| pod.terminating.is_none() && goes(pod));
-    let temporary = world.own_temporary();
-    let temporary = temporary.filter(|temporary| !temporary.terminating);
-    let temporary = temporary.map(|temporary| delete(temporary, DeleteReason::Abandoned));
-    pod.map(delete_pod).into_iter().chain(temporary).collect()
-}
-
-pub(super) fn delete_pod(pod: &Pod) -> Action {
-    Action::DeletePod {
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
-    }
-}
-
-pub(super) fn delete(temporary: &TemporaryClaim, reason: DeleteReason) -> Action {
-    Action::DeleteTemporaryClaim {
-        name: temporary.name.clone(),
-        uid: temporary.uid.clone(),
-        reason,
-    }
 }
 
 fn lost(volume: &str) -> Plan {

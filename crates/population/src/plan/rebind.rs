@@ -1,21 +1,21 @@
 //! Giving the filled volume to the claim.
 //!
-//! The volume's reference moves from the temporary claim to the target in one write, so that it belongs
-//! to a living claim at every moment: see `docs/adr/0006-plan-is-pure.md`.
+//! The volume's `claimRef` moves from the temporary claim to the target in one write, so that it
+//! refers to a claim that exists at every moment: see `docs/adr/0006-plan-is-pure.md`.
 
 use populator_api::{Reason, names::event as name};
 
-use super::{Action, Plan};
+use super::{action::Action, types::Plan};
 use crate::{
-    model::{ClaimPhase, Pod, TemporaryClaim, Volume, VolumePhase, World},
+    model::{ClaimPhase, Pod, TemporaryClaim, VolumePhase, World},
     objects,
 };
 
-/// The pod has succeeded, by its own word too: the volume holds the disk, on stable storage.
+/// The pod has succeeded and reports a complete copy: the volume holds the disk, on stable storage.
 pub(super) fn next(world: &World, temporary: &TemporaryClaim, pod: &Pod) -> Plan {
-    let wait = |message: String| Plan::wait(Reason::Rebinding, message);
     let Some(volume) = &world.volume else {
-        return wait("waiting for the temporary claim's volume to appear".to_owned());
+        let message = "waiting for the temporary claim's volume to appear";
+        return Plan::wait(Reason::Rebinding, message);
     };
     let id = &volume.name;
     let owner = volume.claim.as_ref();
@@ -31,14 +31,15 @@ pub(super) fn next(world: &World, temporary: &TemporaryClaim, pod: &Pod) -> Plan
     }
     if volume.terminating {
         let message = format!(
-            "the volume {id} is being deleted, and its data with it; delete the pod to begin anew"
+            "the volume {id} is being deleted, and its data with it; \
+             delete the pod to restart the population"
         );
         return Plan::warn(name::FAILED, Reason::VolumeLost, message);
     }
+    // Kubernetes is still binding the two, and could overwrite the rebind.
     if volume.phase != VolumePhase::Bound || temporary.phase != ClaimPhase::Bound {
-        return wait(format!(
-            "waiting for the volume {id} to be bound to the temporary claim"
-        ));
+        let message = format!("waiting for the volume {id} to be bound to the temporary claim");
+        return Plan::wait(Reason::Rebinding, message);
     }
     Plan::act(
         Reason::Rebinding,
@@ -51,16 +52,17 @@ pub(super) fn next(world: &World, temporary: &TemporaryClaim, pod: &Pod) -> Plan
     )
 }
 
-/// Whether the volume may still become the claim's. Where it may not, the only way out is another attempt.
+/// Whether the volume can still become the claim's. If it cannot, the only way out is another
+/// attempt.
 pub(super) fn is_open(world: &World, temporary: &TemporaryClaim) -> bool {
-    let is_own = |volume: &Volume| {
+    let volume_is_own = world.volume.as_ref().is_none_or(|volume| {
         let owner = volume.claim.as_ref();
         !volume.terminating && owner.is_some_and(|owner| owner.uid == temporary.uid)
-    };
-    temporary.phase != ClaimPhase::Lost && world.volume.as_ref().is_none_or(is_own)
+    });
+    temporary.phase != ClaimPhase::Lost && volume_is_own
 }
 
-/// The volume refers to the claim; Kubernetes does the rest.
+/// The volume refers to the claim; the binding controller of Kubernetes does the rest.
 pub(super) fn under_way(world: &World) -> Plan {
     let volume = world.volume.as_ref().map(|volume| volume.name.as_str());
     let volume = volume.or(world.claim.volume.as_deref()).unwrap_or_default();

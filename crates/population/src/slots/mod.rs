@@ -1,9 +1,11 @@
 //! Slots: the limits on how many claims are served at a time, in all and of one source.
 //!
-//! A claim holds a slot from the moment its temporary claim is created until its pod has ended for good: while its volume is
-//! provisioned, while its pod starts (also one that cannot, since it may at any moment), while bytes move, and through the
-//! backoff between attempts. A claim that waits for a consumer, or for something that others must create, or that has failed
-//! permanently, holds none and is not queued; it is when it can go on. What a claim needs is part of its plan.
+//! A claim holds a slot from the moment its temporary claim is created until its pod has ended for
+//! good: while its volume is provisioned, while its pod starts (also one that cannot, since it may
+//! at any moment), while bytes move, and through the backoff between attempts. A claim that waits
+//! for a consumer or for something that users must create, or that has failed permanently, holds no
+//! slot and is not queued; it is queued when it can continue. What a claim needs is part of its
+//! plan.
 
 mod queue;
 
@@ -20,25 +22,25 @@ use crate::{
     plan::{Full, Queued, SlotUse},
 };
 
-/// What one claim needs.
+/// What one claim needs of the limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// UID of the claim.
     pub uid: String,
-    /// When the claim was created: who came first is served first.
+    /// When the claim was created: older claims are admitted first.
     pub created: Timestamp,
-    /// The server that its bytes come from, as [`server_of`] writes it.
+    /// The engine or identity service of its source, as [`server_of`] writes it.
     pub server: String,
     /// Whether it has a slot, or needs one.
     pub usage: SlotUse,
 }
 
-/// Whether a claim may do its next step.
+/// Whether a claim may take its next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// It may.
+    /// The claim has a slot, or needs none.
     Admitted,
-    /// It must wait.
+    /// The claim must wait for a slot.
     Queued(Queued),
 }
 
@@ -47,36 +49,41 @@ impl Request {
     #[must_use]
     pub fn new(world: &World, usage: SlotUse) -> Self {
         let claim = &world.claim;
-        let of_pod = |flag: &str| world.own_pod()?.argument(flag);
         let url = match &world.populator {
-            Lookup::Found(populator) => populator.location.url(),
-            Lookup::Missing | Lookup::Invalid(_) => of_pod(flag::ENGINE_URL)
-                .or_else(|| of_pod(flag::ENDPOINT))
-                .unwrap_or_default(),
+            Lookup::Found(populator) => Some(populator.location.url()),
+            // The pod of a resource that is gone still burdens its source.
+            Lookup::Missing | Lookup::Invalid(_) => world.own_pod().and_then(|pod| {
+                let engine = pod.argument(flag::ENGINE_URL);
+                engine.or_else(|| pod.argument(flag::ENDPOINT))
+            }),
         };
         Self {
             uid: claim.uid.clone(),
             created: claim.created,
-            server: server_of(url),
+            server: server_of(url.unwrap_or_default()),
             usage,
         }
     }
 }
 
-/// Decides for every claim of `requests` whether it may go on. `admitted` are claims that were admitted and
-/// may not be seen to have begun yet: they hold a slot whatever is seen.
+/// Decides for every claim of `requests` whether it may continue. `admitted` are claims that were
+/// admitted before and whose objects may not be seen yet: they hold a slot whatever is seen.
 ///
-/// Claims of one source are admitted by age. One whose source is full is passed over, so that it keeps
-/// no other one waiting.
+/// Claims are admitted by age. A claim whose source is full is skipped, so that it blocks no claim
+/// of another source.
 #[must_use]
 pub fn admit(
     requests: &[Request],
     admitted: &BTreeSet<String>,
     settings: &Settings,
 ) -> BTreeMap<String, Admission> {
-    let holds =
-        |request: &&Request| request.usage == SlotUse::Held || admitted.contains(&request.uid);
-    let (holders, mut waiting): (Vec<_>, Vec<_>) = requests.iter().partition(holds);
+    // Holders come first and are never refused: a limit that was lowered, or a count that was too
+    // low, stops new work and interrupts none.
+    let (holders, mut waiting): (Vec<_>, Vec<_>) = requests
+        .iter()
+        .partition(|request| request.usage == SlotUse::Held || admitted.contains(&request.uid));
+    // The UID makes the order of claims with one age the same in every decision: none of them is
+    // admitted in one and queued in the next.
     waiting.sort_by_key(|request| (request.created, &request.uid));
 
     let mut served = holders.len();
@@ -84,6 +91,7 @@ pub fn admit(
     for holder in &holders {
         *served_of.entry(&holder.server).or_default() += 1;
     }
+    // Two queues: claims of a full source wait for that source, the others for the controller.
     let mut ahead = 0;
     let mut ahead_of: BTreeMap<&str, usize> = BTreeMap::new();
     let mut outcome: BTreeMap<String, Admission> = holders
@@ -92,6 +100,8 @@ pub fn admit(
         .collect();
     for request in waiting {
         let of_source = served_of.entry(&request.server).or_default();
+        // The source's limit is checked first, so that a claim that is blocked there is not counted
+        // among those that wait for the controller.
         let (ahead, limit, full) = if *of_source >= settings.max_in_flight_per_source {
             let ahead = ahead_of.entry(&request.server).or_default();
             (ahead, settings.max_in_flight_per_source, Full::Source)
@@ -114,7 +124,7 @@ pub fn admit(
     outcome
 }
 
-/// What two URLs of one server have in common: scheme, host and port.
+/// Scheme, host and port of a URL, in one form for all URLs of a server.
 #[must_use]
 pub fn server_of(url: &str) -> String {
     let url = url.to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! The queue for slots as it stands: one serialised step admits claims or defers them.
+//! The state of the queue for slots: one serialised step admits claims or defers them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,53 +7,55 @@ use crate::{Settings, plan::SlotUse};
 
 /// Which claims hold a slot, which are queued, and which were admitted.
 ///
-/// It is filled from the cluster after a start, and kept true by each reconcile. A claim that was admitted holds its slot until
-/// it is seen to hold it, or to have no use for it: what the watches show late cannot admit more than there are slots.
+/// It is filled from the cluster after a start, and updated by each reconcile. An admitted claim
+/// keeps its slot until the watches show that it holds one or needs none: a late watch cannot admit
+/// more claims than there are slots.
 #[derive(Debug, Default)]
 pub struct Slots {
     requests: BTreeMap<String, Request>,
     admitted: BTreeSet<String>,
-    /// Of these, the ones that have created their temporary claim: it will be seen.
-    begun: BTreeSet<String>,
+    /// The admitted claims that have created their temporary claim, which the watches will show.
+    started: BTreeSet<String>,
 }
 
-/// What was decided about one claim, and what follows for others.
+/// The decision about one claim, and what follows for others.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether it may go on.
+    /// Whether the claim may continue.
     pub admission: Admission,
-    /// Other claims that may go on since then: they are to be reconciled.
+    /// Other claims that were admitted by this decision, to be reconciled.
     pub trigger: Vec<String>,
 }
 
 impl Slots {
-    /// Takes over what a claim was found to need after a start, and admits none. One that has begun and has no pod now may
-    /// have one in a moment, created by the previous leader: it holds a slot.
+    /// Counts what a claim needs after a start, and admits none. A claim that has its temporary
+    /// claim and no pod may get one at any moment, from the previous leader: it holds a slot.
     pub fn count(&mut self, claim_uid: &str, request: Option<Request>) {
         self.update(claim_uid, request, SlotUse::Held);
     }
 
-    /// `resumed` is what a claim that resumes counts as, unless that is known.
+    /// `resumed` is the use that [`SlotUse::Resume`] stands for if the claim is not known yet.
     fn update(&mut self, claim_uid: &str, request: Option<Request>, resumed: SlotUse) {
         match request {
             Some(mut request) => {
+                // Only the queue knows whether a claim that resumes has given its slot up.
                 if request.usage == SlotUse::Resume {
                     let known = self.requests.get(claim_uid).map(|known| known.usage);
                     request.usage = known.unwrap_or(resumed);
                 }
                 if request.usage == SlotUse::Held {
                     self.admitted.remove(claim_uid);
-                    self.begun.remove(claim_uid);
+                    self.started.remove(claim_uid);
                 }
                 self.requests.insert(claim_uid.to_owned(), request);
             }
-            // What it created has not been seen yet.
-            None if self.begun.contains(claim_uid) => {}
+            // The watches do not show its temporary claim yet.
+            None if self.started.contains(claim_uid) => {}
             None => self.forget(claim_uid),
         }
     }
 
-    /// Takes over what a claim needs, and decides whether it, and others, may go on.
+    /// Updates what a claim needs, and decides whether it, and others, may continue.
     pub fn decide(
         &mut self,
         claim_uid: &str,
@@ -64,53 +66,55 @@ impl Slots {
         let (mut outcome, mut trigger) = self.admit(settings);
         trigger.retain(|uid| uid != claim_uid);
         Decision {
-            // A claim that needs no slot is not held up by the queue.
+            // A claim without a request needs no slot.
             admission: outcome.remove(claim_uid).unwrap_or(Admission::Admitted),
             trigger,
         }
     }
 
     /// The claim has created its temporary claim.
-    pub fn began(&mut self, claim_uid: &str) {
+    pub fn started(&mut self, claim_uid: &str) {
         if self.admitted.contains(claim_uid) {
-            self.begun.insert(claim_uid.to_owned());
+            self.started.insert(claim_uid.to_owned());
         }
     }
 
-    /// The claim is gone, or could not begin (a quota, a policy) and makes way until it is reconciled again; returns
-    /// the claims that are to be reconciled.
+    /// The claim is gone, or its temporary claim was rejected (a quota, a policy) and others may
+    /// use its slot until it is reconciled again; returns the claims that are to be reconciled.
     pub fn leave(&mut self, claim_uid: &str, settings: &Settings) -> Vec<String> {
         self.forget(claim_uid);
         self.admit(settings).1
     }
 
-    /// How many hold a slot, those that were admitted included, and how many wait for one.
+    /// How many claims hold a slot, including those that were admitted, and how many wait for one.
     #[must_use]
     pub fn held_and_queued(&self) -> (usize, usize) {
-        let holds = |request: &&Request| {
-            request.usage == SlotUse::Held || self.admitted.contains(&request.uid)
-        };
-        let held = self.requests.values().filter(holds).count();
+        let held = self
+            .requests
+            .values()
+            .filter(|request| {
+                request.usage == SlotUse::Held || self.admitted.contains(&request.uid)
+            })
+            .count();
         (held, self.requests.len() - held)
     }
 
     fn forget(&mut self, claim_uid: &str) {
         self.requests.remove(claim_uid);
         self.admitted.remove(claim_uid);
-        self.begun.remove(claim_uid);
+        self.started.remove(claim_uid);
     }
 
     fn admit(&mut self, settings: &Settings) -> (BTreeMap<String, Admission>, Vec<String>) {
         let requests: Vec<Request> = self.requests.values().cloned().collect();
         let outcome = admit(&requests, &self.admitted, settings);
-        let is_new = |request: &&Request| {
-            request.usage == SlotUse::Acquire
-                && !self.admitted.contains(&request.uid)
-                && outcome.get(&request.uid) == Some(&Admission::Admitted)
-        };
         let new: Vec<String> = requests
             .iter()
-            .filter(is_new)
+            .filter(|request| {
+                request.usage == SlotUse::Acquire
+                    && !self.admitted.contains(&request.uid)
+                    && outcome.get(&request.uid) == Some(&Admission::Admitted)
+            })
             .map(|request| request.uid.clone())
             .collect();
         self.admitted.extend(new.iter().cloned());
@@ -131,7 +135,7 @@ mod tests {
         }
     }
 
-    #[allow(clippy::unnecessary_wraps, reason = "in the form in which it is noted")]
+    #[allow(clippy::unnecessary_wraps, reason = "in the form that the queue takes")]
     fn request(uid: &str, usage: SlotUse) -> Option<Request> {
         Some(Request {
             uid: uid.to_owned(),
@@ -154,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn those_that_were_let_in_hold_their_places_before_they_are_seen_to() {
+    fn admitted_claims_hold_their_slots_before_the_watches_show_it() {
         let mut slots = with_three_waiting();
         let decision = slots.decide("a", request("a", SlotUse::Acquire), &settings());
         assert!(admitted(&decision));
         assert_eq!(decision.trigger, ["b"]);
-        slots.began("a");
-        // A late watch shows the claim as it was, or as one that has no use for its place.
+        slots.started("a");
+        // A late watch shows the claim as it was, or as one that needs no slot.
         for late in [request("a", SlotUse::Acquire), None] {
             assert!(admitted(&slots.decide("a", late, &settings())));
             assert!(!admitted(&slots.decide(
@@ -173,10 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn whoever_leaves_lets_the_next_one_in() {
+    fn a_claim_that_leaves_admits_the_next_one() {
         let mut slots = with_three_waiting();
         slots.decide("a", request("a", SlotUse::Acquire), &settings());
-        slots.began("a");
+        slots.started("a");
         slots.decide("a", request("a", SlotUse::Held), &settings());
         let decision = slots.decide("a", None, &settings());
         assert_eq!(decision.trigger, ["c"]);
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_begin_makes_way_and_comes_back() {
+    fn a_claim_that_is_rejected_frees_its_slot_and_queues_again() {
         let mut slots = with_three_waiting();
         slots.decide("a", request("a", SlotUse::Acquire), &settings());
         assert_eq!(slots.leave("a", &settings()), ["c"]);
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_start_places_are_counted_before_anybody_is_let_in() {
+    fn after_a_start_slots_are_counted_before_any_claim_is_admitted() {
         let mut slots = Slots::default();
         slots.count("a", request("a", SlotUse::Acquire));
         for (uid, usage) in [("x", SlotUse::Held), ("y", SlotUse::Resume)] {
@@ -209,18 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_given_its_place_up_queues_to_go_on() {
+    fn a_claim_that_gave_its_slot_up_queues_to_resume() {
         let mut slots = Slots::default();
         let mut decide = |uid: &str, usage| slots.decide(uid, request(uid, usage), &settings());
         for uid in ["a", "b"] {
             assert!(admitted(&decide(uid, SlotUse::Acquire)));
-            // It has made its temporary claim, and then its pod.
+            // It has created its temporary claim, and then its pod.
             assert!(admitted(&decide(uid, SlotUse::Resume)));
             assert!(admitted(&decide(uid, SlotUse::Held)));
         }
-        // Between attempts.
+        // Between attempts it holds its slot.
         assert!(admitted(&decide("a", SlotUse::Resume)));
-        // It had failed for good, which made room for the others; now its secret was corrected.
+        // It had failed permanently, which freed its slot; now the user has corrected its secret.
         assert!(!admitted(&decide("c", SlotUse::Resume)));
         assert_eq!(slots.decide("a", None, &settings()).trigger, ["c"]);
         let mut decide = |uid: &str, usage| slots.decide(uid, request(uid, usage), &settings());
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_in_the_queue_is_not_held_up() {
+    fn a_claim_outside_the_queue_is_not_held_up() {
         let mut slots = with_three_waiting();
         assert!(admitted(&slots.decide("z", None, &settings())));
     }

@@ -29,7 +29,7 @@ fn from_the_temporary_claim_to_the_pod() {
             events: &[],
         },
         Row {
-            name: "the volume is being deleted: no pod is made for it",
+            name: "the volume is being deleted: no pod is created for it",
             base: provisioned,
             change: |case| case.volume().terminating = true,
             reason: Reason::Clearing,
@@ -92,7 +92,7 @@ fn from_the_temporary_claim_to_the_pod() {
             events: &[],
         },
         Row {
-            name: "not when it names another disk: the pod goes when its end was seen",
+            name: "not when it names another disk: the pod is deleted when its end was seen",
             base: running,
             change: replaced,
             reason: Reason::Clearing,
@@ -244,22 +244,22 @@ fn pods_that_do_not_start() {
 }
 
 #[test]
-fn the_best_cause_at_hand_is_told() {
+fn the_best_cause_at_hand_is_reported() {
     let mut case = pending();
     case.pod().created = ago(60);
-    let told = |case: &PlanCase| case.plan().events[0].message.clone();
-    assert!(told(&case).ends_with("does not start: its node is preparing it"));
+    let message = |case: &PlanCase| case.plan().events[0].message.clone();
+    assert!(message(&case).ends_with("does not start: its node is preparing it"));
     case.pod().waiting = Some("ContainerCreating".to_owned());
     case.world.pod_warning = Some("FailedMount: secret \"engine\" not found".to_owned());
-    assert!(told(&case).ends_with("FailedMount: secret \"engine\" not found"));
+    assert!(message(&case).ends_with("FailedMount: secret \"engine\" not found"));
     case.pod().waiting = Some("ErrImagePull: unauthorized".to_owned());
-    assert!(told(&case).ends_with("ErrImagePull: unauthorized"));
+    assert!(message(&case).ends_with("ErrImagePull: unauthorized"));
     case.pod().unschedulable = Some("Unschedulable: 0/1 nodes are available".to_owned());
-    assert!(told(&case).ends_with("0/1 nodes are available"));
+    assert!(message(&case).ends_with("0/1 nodes are available"));
 }
 
 #[test]
-fn a_pod_that_starts_slowly_is_looked_at_in_time() {
+fn a_pod_that_starts_slowly_is_requeued_in_time() {
     let mut case = pending();
     case.pod().created = ago(20);
     assert_eq!(case.plan().requeue_after, Some(Duration::from_secs(25)));
@@ -269,7 +269,7 @@ fn a_pod_that_starts_slowly_is_looked_at_in_time() {
 fn objects_that_go_away() {
     let rows: &[Row] = &[
         Row {
-            name: "the temporary claim is deleted by hand while the pod runs",
+            name: "the temporary claim is deleted by a user while the pod runs",
             base: running,
             change: |case| case.temporary().terminating = true,
             reason: Reason::Clearing,
@@ -285,7 +285,7 @@ fn objects_that_go_away() {
             events: &[],
         },
         Row {
-            name: "and its pod is on its way out",
+            name: "and its pod terminates",
             base: running,
             change: |case| {
                 case.temporary().terminating = true;
@@ -296,7 +296,7 @@ fn objects_that_go_away() {
             events: &[],
         },
         Row {
-            name: "a temporary claim on its way out gets no pod",
+            name: "a temporary claim that terminates gets no pod",
             base: provisioned,
             change: |case| case.temporary().terminating = true,
             reason: Reason::Clearing,
@@ -320,7 +320,7 @@ fn objects_that_go_away() {
             events: &[],
         },
         Row {
-            name: "the pod is deleted by hand",
+            name: "the pod is deleted by a user",
             base: running,
             change: |case| case.pod().terminating = Some(now()),
             reason: Reason::Clearing,
@@ -369,7 +369,7 @@ fn objects_that_go_away() {
             events: &[],
         },
         Row {
-            name: "the volume is gone, and somebody wants another try",
+            name: "the volume is gone, and the user requests another attempt",
             base: running,
             change: |case| {
                 case.temporary().phase = ClaimPhase::Lost;
@@ -381,7 +381,7 @@ fn objects_that_go_away() {
             events: &[],
         },
         Row {
-            name: "the temporary claim is lost by our own hand; the volume is seen as it was before",
+            name: "our rebind made the temporary claim lost; the volume is seen as it was before",
             base: rebound,
             change: |case| {
                 case.volume().phase = VolumePhase::Bound;
@@ -447,7 +447,7 @@ fn forklifts_objects_are_adopted() {
             events: &[],
         },
         Row {
-            name: "its pod before its claim: it has not started, and makes way",
+            name: "its pod before its claim: it has not started, and is deleted",
             base: unprovisioned,
             change: |case| {
                 case.world.temporary = None;

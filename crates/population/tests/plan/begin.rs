@@ -26,7 +26,7 @@ fn what_cannot_be_populated_is_refused() {
             name: "another kind of the group",
             base: fresh,
             change: |case| {
-                case.world.claim.reference.kind = "VSphereXcopyVolumePopulator".to_owned()
+                case.world.claim.reference.kind = "VSphereXcopyVolumePopulator".to_owned();
             },
             reason: Reason::KindUnsupported,
             actions: &[],
@@ -81,7 +81,7 @@ fn what_cannot_be_populated_is_refused() {
             events: &[],
         },
         Row {
-            name: "a temporary claim of somebody else",
+            name: "a temporary claim of another owner",
             base: begun,
             change: |case| case.temporary().owners = vec!["someone".to_owned()],
             reason: Reason::NameTaken,
@@ -89,7 +89,7 @@ fn what_cannot_be_populated_is_refused() {
             events: &["PopulatorPVCCreationError"],
         },
         Row {
-            name: "a pod of somebody else",
+            name: "a pod of another owner",
             base: running,
             change: |case| case.pod().owners.clear(),
             reason: Reason::NameTaken,
@@ -173,7 +173,7 @@ fn storage_classes() {
             events: &[],
         },
         Row {
-            name: "local volumes, whatever a claim says of migration",
+            name: "local volumes, whatever the claim's annotation for migration",
             base: fresh,
             change: |case| {
                 case.class().provisioner = "kubernetes.io/no-provisioner".to_owned();
@@ -184,7 +184,7 @@ fn storage_classes() {
             events: refused,
         },
         Row {
-            name: "a class that goes after the start changes nothing",
+            name: "a class that is deleted after the start changes nothing",
             base: running,
             change: |case| case.world.class = Lookup::Missing,
             reason: Reason::Copying,
@@ -218,7 +218,7 @@ fn resources() {
             name: "unreadable",
             base: fresh,
             change: |case| {
-                case.world.populator = Lookup::Invalid("spec.diskId is empty; set it".to_owned())
+                case.world.populator = Lookup::Invalid("spec.diskId is empty; set it".to_owned());
             },
             reason: Reason::ResourceInvalid,
             actions: &[],
@@ -256,7 +256,7 @@ fn consumers_and_nodes() {
             events: &[],
         },
         Row {
-            name: "the node is gone before anything was made",
+            name: "the node is gone before anything was created",
             base: late_binding,
             change: |case| case.world.claim.selected_node = Some("gone".to_owned()),
             reason: Reason::WaitingForConsumer,
@@ -301,7 +301,7 @@ fn consumers_and_nodes() {
 }
 
 #[test]
-fn the_temporary_claim_is_made_for_the_chosen_node() {
+fn the_temporary_claim_is_for_the_chosen_node() {
     let mut case = late_binding();
     case.world.claim.selected_node = Some(NODE.to_owned());
     let node_of = |case: &PlanCase| match &case.plan().actions[..] {
@@ -313,13 +313,16 @@ fn the_temporary_claim_is_made_for_the_chosen_node() {
         other => panic!("{other:?}"),
     };
     assert_eq!(node_of(&case).as_deref(), Some(NODE));
-    // An immediate class chooses by itself, whatever somebody wrote on the claim.
+    // An immediate class chooses by itself, whatever node the claim names.
     case.class().binding = population::model::Binding::Immediate;
     assert_eq!(node_of(&case), None);
 }
 
+/// A name, what the cluster shows, and the actions that need no slot.
+type Case = (&'static str, fn() -> PlanCase, &'static [&'static str]);
+
 #[test]
-fn a_full_controller_makes_nothing_and_ends_nothing() {
+fn a_full_controller_creates_nothing_and_ends_nothing() {
     let again: fn() -> PlanCase = || {
         let mut case = failed(16, "");
         case.world.claim.retry = Some("2".to_owned());
@@ -335,7 +338,7 @@ fn a_full_controller_makes_nothing_and_ends_nothing() {
         limit: 5,
         full: Full::Source,
     };
-    let cases: [(&str, fn() -> PlanCase, &[&str]); 4] = [
+    let cases: [Case; 4] = [
         ("fresh", fresh, &[]),
         ("begun", begun, &[]),
         (

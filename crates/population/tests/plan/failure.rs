@@ -11,7 +11,7 @@ use populator_api::{Reason, ReasonClass};
 
 use crate::support::{POD, PlanCase, Row, ago, check, failed, now, provisioned, words};
 
-fn told(exit: Exit) -> PlanCase {
+fn failed_with(exit: Exit) -> PlanCase {
     let message = serde_json::to_string(&Termination::new(exit, "what happened")).unwrap();
     failed(exit.code().into(), &message)
 }
@@ -26,12 +26,12 @@ fn last_failure(pod: &str, at: Timestamp) -> LastFailure {
 }
 
 #[test]
-fn the_movers_word_decides() {
+fn the_movers_message_decides() {
     for exit in Exit::ALL {
         if exit == Exit::Success {
             continue;
         }
-        let case = told(exit);
+        let case = failed_with(exit);
         let plan = case.plan();
         let verdict = FailureClass::of(case.world.pod.as_ref().unwrap());
         assert!(verdict.message.starts_with("what happened"), "{exit:?}");
@@ -57,7 +57,7 @@ fn the_movers_word_decides() {
 }
 
 #[test]
-fn without_a_word_the_exit_code_and_the_node_decide() {
+fn without_a_message_the_exit_code_and_the_node_decide() {
     for (exit_code, why, message, is_transient, contains) in [
         (20, "Error", "", false, "without a message"),
         (30, "Error", "", true, "without a message"),
@@ -105,13 +105,13 @@ fn without_a_word_the_exit_code_and_the_node_decide() {
 
 #[test]
 fn what_the_node_did_is_no_fault_of_the_mover() {
-    let mut case = told(Exit::TargetIo);
+    let mut case = failed_with(Exit::TargetIo);
     case.pod().evicted = Some("Evicted: the node was low on memory".to_owned());
     let verdict = FailureClass::of(case.world.pod.as_ref().unwrap());
     assert!(verdict.is_transient);
     assert!(verdict.message.contains("low on memory"));
 
-    let mut case = told(Exit::TargetIo);
+    let mut case = failed_with(Exit::TargetIo);
     case.pod().ended = None;
     assert!(FailureClass::of(case.world.pod.as_ref().unwrap()).is_transient);
 }
@@ -121,7 +121,7 @@ fn attempts_are_counted_once_and_bounded() {
     let rows: &[Row] = &[
         Row {
             name: "the first failure",
-            base: || told(Exit::SourceUnavailable),
+            base: || failed_with(Exit::SourceUnavailable),
             change: |_| (),
             reason: Reason::Retrying,
             actions: &["record 1", "delete pod", "release pod"],
@@ -129,7 +129,7 @@ fn attempts_are_counted_once_and_bounded() {
         },
         Row {
             name: "counted before, and the pod is still there",
-            base: || told(Exit::SourceUnavailable),
+            base: || failed_with(Exit::SourceUnavailable),
             change: |case| {
                 case.world.claim.attempts = Attempts {
                     recreations: 1,
@@ -142,7 +142,7 @@ fn attempts_are_counted_once_and_bounded() {
         },
         Row {
             name: "another pod's failure was counted before",
-            base: || told(Exit::SourceUnavailable),
+            base: || failed_with(Exit::SourceUnavailable),
             change: |case| {
                 case.world.claim.attempts = Attempts {
                     recreations: 1,
@@ -154,8 +154,8 @@ fn attempts_are_counted_once_and_bounded() {
             events: &[],
         },
         Row {
-            name: "the last one that is counted is still made good",
-            base: || told(Exit::SourceUnavailable),
+            name: "the last one that is counted is still retried",
+            base: || failed_with(Exit::SourceUnavailable),
             change: |case| {
                 case.world.claim.attempts = Attempts {
                     recreations: 3,
@@ -168,7 +168,7 @@ fn attempts_are_counted_once_and_bounded() {
         },
         Row {
             name: "the fourth pod was the last; it is kept for its log",
-            base: || told(Exit::SourceUnavailable),
+            base: || failed_with(Exit::SourceUnavailable),
             change: |case| case.world.claim.attempts.recreations = 3,
             reason: Reason::RetriesExhausted,
             actions: &["release pod"],
@@ -176,15 +176,15 @@ fn attempts_are_counted_once_and_bounded() {
         },
         Row {
             name: "the resource is gone: no other attempt",
-            base: || told(Exit::SourceUnavailable),
+            base: || failed_with(Exit::SourceUnavailable),
             change: |case| case.world.populator = Lookup::Missing,
             reason: Reason::ResourceMissing,
             actions: &["release pod"],
             events: &["PopulatorFailed"],
         },
         Row {
-            name: "the resource is gone, and it would not have healed",
-            base: || told(Exit::HashMismatch),
+            name: "the resource is gone, and a retry would not have helped",
+            base: || failed_with(Exit::HashMismatch),
             change: |case| case.world.populator = Lookup::Missing,
             reason: Reason::HashMismatch,
             actions: &["release pod"],
@@ -196,7 +196,7 @@ fn attempts_are_counted_once_and_bounded() {
 
 #[test]
 fn the_pause_is_that_of_the_failures_that_are_counted() {
-    let mut case = told(Exit::SourceUnavailable);
+    let mut case = failed_with(Exit::SourceUnavailable);
     case.world.claim.attempts = Attempts {
         recreations: 2,
         last_failure: Some(last_failure(POD, ago(0))),
@@ -208,7 +208,7 @@ fn the_pause_is_that_of_the_failures_that_are_counted() {
 
 #[test]
 fn a_failure_is_remembered_with_its_cause() {
-    let plan = told(Exit::SourceBusy).plan();
+    let plan = failed_with(Exit::SourceBusy).plan();
     let Action::RecordFailure { failure, .. } = &plan.actions[0] else {
         panic!("{plan:?}");
     };
@@ -229,7 +229,7 @@ fn a_new_try_can_be_asked_for() {
     let rows: &[Row] = &[
         Row {
             name: "by correcting the resource",
-            base: || told(Exit::Credentials),
+            base: || failed_with(Exit::Credentials),
             change: |case| {
                 case.populator().location = population::model::DiskLocation::Ovirt {
                     engine_url: "https://other.example.org".to_owned(),
@@ -243,7 +243,7 @@ fn a_new_try_can_be_asked_for() {
         },
         Row {
             name: "by another network",
-            base: || told(Exit::SourceUnavailable),
+            base: || failed_with(Exit::SourceUnavailable),
             change: |case| {
                 case.world.claim.attempts.recreations = 3;
                 case.populator().network = Some(population::model::Network {
@@ -257,7 +257,7 @@ fn a_new_try_can_be_asked_for() {
         },
         Row {
             name: "by the annotation",
-            base: || told(Exit::Credentials),
+            base: || failed_with(Exit::Credentials),
             change: |case| case.world.claim.retry = Some("2".to_owned()),
             reason: Reason::Retrying,
             actions: again,
@@ -265,7 +265,7 @@ fn a_new_try_can_be_asked_for() {
         },
         Row {
             name: "once for each value of the annotation",
-            base: || told(Exit::Credentials),
+            base: || failed_with(Exit::Credentials),
             change: |case| {
                 case.world.claim.retry = Some("2".to_owned());
                 case.pod().retry = Some("2".to_owned());
@@ -276,7 +276,7 @@ fn a_new_try_can_be_asked_for() {
         },
         Row {
             name: "not by taking the annotation away",
-            base: || told(Exit::Credentials),
+            base: || failed_with(Exit::Credentials),
             change: |case| case.pod().retry = Some("2".to_owned()),
             reason: Reason::CredentialsRefused,
             actions: &["release pod"],
@@ -284,7 +284,7 @@ fn a_new_try_can_be_asked_for() {
         },
         Row {
             name: "by deleting the pod",
-            base: || told(Exit::Credentials),
+            base: || failed_with(Exit::Credentials),
             change: |case| case.world.pod = None,
             reason: Reason::PodPending,
             actions: &["create pod"],

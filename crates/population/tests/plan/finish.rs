@@ -11,7 +11,7 @@ fn a_claim_that_is_being_deleted_takes_everything_with_it() {
     let terminating: fn(&mut PlanCase) = |case| case.world.claim.terminating = true;
     let rows: &[Row] = &[
         Row {
-            name: "fresh: nothing is made",
+            name: "fresh: nothing is created",
             base: fresh,
             change: terminating,
             reason: Reason::Terminating,
@@ -27,7 +27,7 @@ fn a_claim_that_is_being_deleted_takes_everything_with_it() {
             events: &[],
         },
         Row {
-            name: "provisioned: no pod is made",
+            name: "provisioned: no pod is created",
             base: provisioned,
             change: terminating,
             reason: Reason::Terminating,
@@ -54,7 +54,7 @@ fn a_claim_that_is_being_deleted_takes_everything_with_it() {
             events: &[],
         },
         Row {
-            name: "what is on its way out is left alone",
+            name: "what terminates is left alone",
             base: running,
             change: |case| {
                 case.world.claim.terminating = true;
@@ -66,7 +66,7 @@ fn a_claim_that_is_being_deleted_takes_everything_with_it() {
             events: &[],
         },
         Row {
-            name: "objects of somebody else are left alone",
+            name: "objects of another owner are left alone",
             base: running,
             change: |case| {
                 case.world.claim.terminating = true;
@@ -78,7 +78,7 @@ fn a_claim_that_is_being_deleted_takes_everything_with_it() {
             events: &[],
         },
         Row {
-            name: "a failed pod is not made anew",
+            name: "a failed pod is not recreated",
             base: || failed(30, ""),
             change: terminating,
             reason: Reason::Terminating,
@@ -90,7 +90,7 @@ fn a_claim_that_is_being_deleted_takes_everything_with_it() {
 }
 
 #[test]
-fn the_temporary_claim_goes_when_the_target_is_bound_and_it_is_lost() {
+fn the_temporary_claim_is_deleted_when_the_target_is_bound_and_it_is_lost() {
     let rows: &[Row] = &[
         Row {
             name: "both",
@@ -228,7 +228,7 @@ fn belongs_to_the_claim(volume: &mut Volume) {
 }
 
 #[test]
-fn a_target_that_was_bound_by_another_hand() {
+fn a_target_that_another_controller_bound() {
     let failed: &[&str] = &["PopulatorFailed"];
     let rows: &[Row] = &[
         Row {
@@ -260,7 +260,7 @@ fn a_target_that_was_bound_by_another_hand() {
             events: failed,
         },
         Row {
-            name: "before anything was made",
+            name: "before anything was created",
             base: || {
                 let mut case = provisioned();
                 case.world.temporary = None;
@@ -275,7 +275,8 @@ fn a_target_that_was_bound_by_another_hand() {
     check(rows);
 }
 
-/// The claim names its volume before it is bound: by its user's hand, or by that of Kubernetes, which sets the phase next.
+/// The claim names its volume before it is bound: by its user, or by
+/// Kubernetes, which sets the phase next.
 #[test]
 fn a_volume_that_the_user_asks_for_is_told_from_one_that_kubernetes_has_found() {
     let named: fn(&mut PlanCase) = |case| {
@@ -435,7 +436,7 @@ fn a_volume_that_is_moved_before_it_is_filled_is_no_success() {
             events: failed,
         },
         Row {
-            name: "the pod succeeded, but whoever moved the volume cannot have known",
+            name: "the pod succeeded, but who moved the volume cannot have known",
             base: succeeded,
             change: moved,
             reason: Reason::BoundElsewhere,
@@ -485,7 +486,7 @@ fn a_resource_that_names_another_disk_is_not_what_the_claim_holds() {
             events: &["PopulatorSourceChanged"],
         },
         Row {
-            name: "it is on its way out",
+            name: "it terminates",
             base: done,
             change: |case| {
                 replaced(case);
@@ -496,7 +497,7 @@ fn a_resource_that_names_another_disk_is_not_what_the_claim_holds() {
             events: &[],
         },
         Row {
-            name: "a volume that does not say which disk it holds",
+            name: "a volume that does not name its disk",
             base: done,
             change: |case| {
                 replaced(case);

@@ -100,7 +100,7 @@ fn nodes() {
             events: &[],
         },
         Row {
-            name: "no pod is made for a volume on a node that is gone",
+            name: "no pod is created for a volume on a node that is gone",
             base: provisioned,
             change: |case| local_to(case, "gone"),
             reason: Reason::NodeGone,
@@ -185,7 +185,7 @@ fn no_second_writer_follows_a_pod_whose_end_was_not_seen() {
             events: lost,
         },
         Row {
-            name: "the pod may have started, although its node never said so",
+            name: "the pod may have started, although its node never reported it",
             base: pending,
             change: |case| {
                 case.pod().node = Some(NODE.to_owned());
@@ -258,7 +258,7 @@ fn no_second_writer_follows_a_pod_whose_end_was_not_seen() {
             events: retrying,
         },
         Row {
-            name: "it is deleted by force on a node that answers, which says how it ended",
+            name: "it is deleted by force on a node that answers, which reports how it ended",
             base: running,
             change: |case| {
                 case.pod().terminating = Some(now());
@@ -292,7 +292,7 @@ fn no_second_writer_follows_a_pod_whose_end_was_not_seen() {
             events: retrying,
         },
         Row {
-            name: "another pod was made on the same volume",
+            name: "another pod was created on the same volume",
             base: running,
             change: |case| {
                 recorded(case);
@@ -318,7 +318,7 @@ fn no_second_writer_follows_a_pod_whose_end_was_not_seen() {
     check(rows);
 }
 
-/// Whoever cleans up, and whenever: a copy that is finished is used.
+/// Whatever deletes the pod, and whenever: a copy that is finished is used.
 #[test]
 fn a_finished_pod_is_held_until_its_volume_is_given_away() {
     let rebind: &[&str] = &["rebind pv-1@7"];

@@ -79,7 +79,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             events: &[],
         },
         Row {
-            name: "the volume belongs to somebody else",
+            name: "the volume belongs to another claim",
             base: succeeded,
             change: foreign,
             reason: Reason::BoundElsewhere,
@@ -87,7 +87,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             events: failed,
         },
         Row {
-            name: "the volume belongs to nobody",
+            name: "the volume belongs to no claim",
             base: succeeded,
             change: |case| case.volume().claim = None,
             reason: Reason::BoundElsewhere,
@@ -122,7 +122,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             events: &[],
         },
         Row {
-            name: "the resource that names another disk is on its way out",
+            name: "the resource that names another disk terminates",
             base: succeeded,
             change: |case| {
                 replaced(case);
@@ -162,7 +162,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             events: &[],
         },
         Row {
-            name: "the pod does not say which disk it copied",
+            name: "the pod does not name the disk that it copied",
             base: succeeded,
             change: |case| case.pod().arguments.clear(),
             reason: Reason::Clearing,
@@ -247,7 +247,7 @@ fn the_patch_names_what_it_was_decided_on() {
 }
 
 #[test]
-fn a_volume_without_annotations_gets_a_place_for_one() {
+fn a_volume_without_annotations_gets_a_map_for_them() {
     let mut case = succeeded();
     case.volume().is_annotated = false;
     let patch = population::objects::patch::rebind(
@@ -262,26 +262,26 @@ fn a_volume_without_annotations_gets_a_place_for_one() {
 
 #[test]
 fn only_the_movers_word_makes_an_end_with_0_a_success() {
-    let told = |change: fn(&mut Termination)| {
-        let mut told = Termination::new(Exit::Success, "copied");
-        told.source_bytes = Some(4096);
-        told.copied_bytes = 4096;
-        change(&mut told);
-        serde_json::to_string(&told).unwrap()
+    let report = |change: fn(&mut Termination)| {
+        let mut report = Termination::new(Exit::Success, "copied");
+        report.source_bytes = Some(4096);
+        report.copied_bytes = 4096;
+        change(&mut report);
+        serde_json::to_string(&report).unwrap()
     };
     let retried: &[&str] = &["record 1", "delete pod", "release pod"];
     let rebound: &[&str] = &["rebind pv-1@7"];
     for (message, expected) in [
-        (told(|_| ()), rebound),
+        (report(|_| ()), rebound),
         (String::new(), retried),
         ("hello world".to_owned(), retried),
-        (told(|told| told.version = 99), retried),
-        (told(|told| told.exit = Exit::TargetIo), retried),
-        (told(|told| told.copied_bytes = 4095), retried),
-        (told(|told| told.source_bytes = None), retried),
-        // What `--check` says, and an image without data.
+        (report(|report| report.version = 99), retried),
+        (report(|report| report.exit = Exit::TargetIo), retried),
+        (report(|report| report.copied_bytes = 4095), retried),
+        (report(|report| report.source_bytes = None), retried),
+        // The report of `--check`, and of an image without data.
         (
-            told(|told| (told.copied_bytes, told.source_bytes) = (0, Some(0))),
+            report(|report| (report.copied_bytes, report.source_bytes) = (0, Some(0))),
             retried,
         ),
     ] {
@@ -295,7 +295,7 @@ fn only_the_movers_word_makes_an_end_with_0_a_success() {
         }
     }
 
-    // Forklift's populators say nothing.
+    // Forklift's populators report nothing.
     let mut case = succeeded();
     let pod = case.pod();
     pod.temporary_claim = None;

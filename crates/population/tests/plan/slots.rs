@@ -31,7 +31,8 @@ fn requests(names: &[&str]) -> Vec<Request> {
     names.iter().map(request).collect()
 }
 
-/// Who may go on, and the place of everybody else: `s` for its source's queue, `c` for the controller's.
+/// The claims that may continue, and the position of the others: `s` for its source's queue, `c`
+/// for the controller's.
 fn outcome(names: &[&str], admitted: &[&str], total: usize, per_source: usize) -> Vec<String> {
     let settings = Settings {
         max_in_flight: total,
@@ -74,7 +75,7 @@ fn first_come_first_served() {
 }
 
 #[test]
-fn a_full_source_keeps_nobody_else_waiting() {
+fn a_full_source_blocks_no_other_one() {
     assert_eq!(
         outcome(&["A1", "A2", "a3", "a4", "b5"], &[], 9, 2),
         ["A1", "A2", "a3:s0", "a4:s1", "b5"]
@@ -104,7 +105,7 @@ fn an_admission_that_is_not_seen_yet_counts() {
 }
 
 #[test]
-fn equal_ages_are_told_apart_by_uid() {
+fn equal_ages_are_ordered_by_uid() {
     let mut twins = requests(&["a1", "a2"]);
     twins[0].created = twins[1].created;
     twins.reverse();
@@ -159,7 +160,7 @@ fn what_holds_a_slot() {
             Some(SlotUse::Acquire),
         ),
         (
-            "failed in a way that heals, and asked for again",
+            "failed in a way that may pass, and asked for again",
             healing,
             Some(SlotUse::Resume),
         ),
@@ -178,7 +179,7 @@ fn what_holds_a_slot() {
 }
 
 #[test]
-fn the_pod_tells_the_server_when_the_resource_is_gone() {
+fn the_pod_names_the_server_when_the_resource_is_gone() {
     let mut case = running();
     case.world.populator = Lookup::Missing;
     let request = Request::new(&case.world, SlotUse::Held);

@@ -56,8 +56,8 @@ pub(crate) fn check(rows: &[Row]) {
         let plan = case.plan();
         assert_eq!(plan.status.reason, *reason, "{name}: {plan:#?}");
         assert_eq!(words(&plan), *actions, "{name}: {plan:#?}");
-        let said: Vec<&str> = plan.events.iter().map(|event| event.reason).collect();
-        assert_eq!(said, *events, "{name}: {plan:#?}");
+        let emitted: Vec<&str> = plan.events.iter().map(|event| event.reason).collect();
+        assert_eq!(emitted, *events, "{name}: {plan:#?}");
         // Planning is a function, and what was decided does not depend on when it is done.
         assert_eq!(case.plan(), plan, "{name}");
     }
@@ -147,7 +147,7 @@ pub(crate) fn ago(seconds: u64) -> Timestamp {
     now() - Duration::from_secs(seconds)
 }
 
-/// A claim, its resource and an immediate storage class; nothing was made yet.
+/// A claim, its resource and an immediate storage class; nothing was created yet.
 pub(crate) fn fresh() -> PlanCase {
     let settings = Settings {
         images: BTreeMap::from([
@@ -251,12 +251,12 @@ fn with_pod(mut case: PlanCase, phase: PodPhase) -> PlanCase {
     case
 }
 
-/// The volume is there, the pod was made and has not started.
+/// The volume is there, the pod was created and has not started.
 pub(crate) fn pending() -> PlanCase {
     with_pod(provisioned(), PodPhase::Pending)
 }
 
-/// The pod was made before its volume.
+/// The pod was created before its volume.
 pub(crate) fn unprovisioned() -> PlanCase {
     with_pod(begun(), PodPhase::Pending)
 }
@@ -266,7 +266,7 @@ pub(crate) fn running() -> PlanCase {
     with_pod(provisioned(), PodPhase::Running)
 }
 
-/// The pod has written everything, and says so.
+/// The pod has written everything, and reports it.
 pub(crate) fn succeeded() -> PlanCase {
     let mut case = with_pod(provisioned(), PodPhase::Succeeded);
     case.pod().ended = Some(complete());
@@ -275,14 +275,14 @@ pub(crate) fn succeeded() -> PlanCase {
 
 /// How a mover ends that has copied all of its disk.
 pub(crate) fn complete() -> Ended {
-    let mut told = Termination::new(Exit::Success, "copied 10.0 GiB");
-    told.source_bytes = Some(10 << 30);
-    told.copied_bytes = 10 << 30;
+    let mut report = Termination::new(Exit::Success, "copied 10.0 GiB");
+    report.source_bytes = Some(10 << 30);
+    report.copied_bytes = 10 << 30;
     Ended {
         exit_code: 0,
         at: Some(ago(1)),
         reason: "Completed".to_owned(),
-        message: serde_json::to_string(&told).unwrap(),
+        message: serde_json::to_string(&report).unwrap(),
     }
 }
 

@@ -150,8 +150,8 @@ fn reference(claim: &Claim) -> ClaimReference {
     }
 }
 
-/// Plans and acts until nothing is left to do, and gives what was done. With `crash`, the controller dies
-/// after the first action of each plan.
+/// Plans and acts until nothing is left to do, and gives what was done. With `crash`, the
+/// controller dies after the first action of each plan.
 fn drive(case: &mut PlanCase, crash: bool) -> Vec<String> {
     let mut done = Vec::new();
     for _ in 0..100 {

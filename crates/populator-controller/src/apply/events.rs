@@ -26,21 +26,23 @@ use population::{
     plan::{Event, EventType},
 };
 
-/// The API server forgets events after an hour. What still holds is said again before.
-const SAY_AGAIN: Duration = Duration::from_mins(30);
-/// What changes in its details only (a place in a queue) is said this often at most.
+/// The API server deletes events after an hour. An event that is still true is renewed before that.
+const RENEW: Duration = Duration::from_mins(30);
+/// Shortest time between two events of one reason, where only the message changes (a queue
+/// position).
 const REWORD: Duration = Duration::from_mins(1);
-/// The longest name of an object is 253 bytes; a dot and a hash follow.
+/// Bytes of the claim's name in the event's name, of 253 in all; a dot and a hash follow.
 const MOST_OF_NAME: usize = 230;
 
-/// Says things once for as long as they hold.
+/// Emits each event once for as long as it is true.
 pub struct Recorder {
     client: Client,
     telemetry: Telemetry,
-    said: Mutex<HashMap<String, Vec<Emitted>>>,
+    /// The events that are true, by UID of the claim.
+    emitted: Mutex<HashMap<String, Vec<Emitted>>>,
 }
 
-/// What a claim's owner was told and still holds.
+/// An event that was emitted and is still true.
 #[derive(Debug, Clone)]
 struct Emitted {
     event: Event,
@@ -55,39 +57,40 @@ impl Debug for Recorder {
 }
 
 impl Recorder {
-    /// Nothing was said yet.
+    /// A recorder that has emitted nothing yet.
     #[must_use]
     pub fn new(client: Client, telemetry: Telemetry) -> Self {
         Self {
             client,
             telemetry,
-            said: Mutex::default(),
+            emitted: Mutex::default(),
         }
     }
 
-    /// Says what holds now, unless it was said and has held since. A failure is logged: nothing depends on
-    /// an event.
+    /// Emits the events that are true now, unless they were emitted and have been true since. A
+    /// failure is logged and not returned: nothing depends on an event.
     pub async fn sync(&self, claim: &Claim, events: &[Event], now: Timestamp) {
+        // The lock is released before the requests.
         let due = {
-            let mut said = self.lock();
-            let before = said.remove(&claim.uid).unwrap_or_default();
-            let (held, due) = sort(&before, events, now);
-            if !held.is_empty() {
-                said.insert(claim.uid.clone(), held);
+            let mut emitted = self.lock();
+            let before = emitted.remove(&claim.uid).unwrap_or_default();
+            let (current, due) = sort(&before, events, now);
+            if !current.is_empty() {
+                emitted.insert(claim.uid.clone(), current);
             }
             due
         };
-        for said in due {
-            self.write(claim, &said.event, said.times, now).await;
+        for Emitted { event, times, .. } in due {
+            self.write(claim, &event, times, now).await;
         }
     }
 
-    /// Says what has happened.
+    /// Emits an event for something that has happened.
     pub async fn emit(&self, claim: &Claim, event: &Event, now: Timestamp) {
         self.write(claim, event, 1, now).await;
     }
 
-    /// The claim is gone.
+    /// Drops the events of a claim that is gone.
     pub fn forget(&self, claim_uid: &str) {
         self.lock().remove(claim_uid);
     }
@@ -124,14 +127,15 @@ impl Recorder {
             |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 409);
         self.telemetry.wrote("create", "events");
         let written = match api.create(&create, &object).await {
-            // The same was said before, perhaps by an earlier process.
+            // The event exists, perhaps from an earlier process: it is renewed.
             Err(error) if exists(&error) => {
-                let mut again = json!({"lastTimestamp": Time(now)});
+                let mut renewal = json!({"lastTimestamp": Time(now)});
                 if times > 1 {
-                    again["count"] = times.into();
+                    renewal["count"] = times.into();
                 }
                 self.telemetry.wrote("patch", "events");
-                api.patch(&name, &parameters(), &Patch::Merge(&again)).await
+                api.patch(&name, &parameters(), &Patch::Merge(&renewal))
+                    .await
             }
             other => other,
         };
@@ -146,40 +150,44 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Emitted>>> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+        self.emitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What holds, and what of it is to be said now.
+/// The events that are true, and those of them that are due to be written now.
 fn sort(before: &[Emitted], events: &[Event], now: Timestamp) -> (Vec<Emitted>, Vec<Emitted>) {
-    let mut held = Vec::new();
+    let mut current = Vec::new();
     let mut due = Vec::new();
     for event in events {
-        let earlier = before.iter().find(|said| said.event.reason == event.reason);
-        let since = earlier.map(|said| now.duration_since(said.at).unsigned_abs());
+        let earlier = before
+            .iter()
+            .find(|earlier| earlier.event.reason == event.reason);
+        let since = earlier.map(|earlier| now.duration_since(earlier.at).unsigned_abs());
         let pause = match earlier {
-            Some(said) if said.event == *event => SAY_AGAIN,
+            Some(emitted) if emitted.event == *event => RENEW,
             _ => REWORD,
         };
         match earlier.zip(since) {
-            Some((said, since)) if since < pause => held.push(said.clone()),
+            // Kept as it was written, so that a changed message is compared with what its reader
+            // saw.
+            Some((earlier, since)) if since < pause => current.push(earlier.clone()),
             _ => {
-                let same = earlier.filter(|said| said.event == *event);
-                let said = Emitted {
+                let same = earlier.filter(|earlier| earlier.event == *event);
+                let emitted = Emitted {
                     event: event.clone(),
                     at: now,
-                    times: same.map_or(1, |said| said.times.saturating_add(1)),
+                    times: same.map_or(1, |earlier| earlier.times.saturating_add(1)),
                 };
-                held.push(said.clone());
-                due.push(said);
+                current.push(emitted.clone());
+                due.push(emitted);
             }
         }
     }
-    (held, due)
+    (current, due)
 }
 
-/// The event as an object. Its name follows from what it says, so that the same, said by another process,
-/// is the same object.
+/// The event as an object. Its name is a hash of its content, so that another process that emits
+/// the same event writes the same object.
 fn object(claim: &Claim, event: &Event, now: Timestamp) -> Object {
     let mut hasher = DefaultHasher::new();
     (&claim.uid, event.reason, &event.message).hash(&mut hasher);
@@ -226,7 +234,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn said(
+    fn emitted(
         events: &[(&'static str, &str)],
         before: &[Emitted],
         second: i64,
@@ -236,39 +244,39 @@ mod tests {
             .map(|(reason, message)| Event::warning(reason, message))
             .collect();
         let (held, due) = sort(before, &events, at(second));
-        let words = |said: Emitted| {
+        let words = |emitted: Emitted| {
             format!(
                 "{} {} {}",
-                said.event.reason, said.event.message, said.times
+                emitted.event.reason, emitted.event.message, emitted.times
             )
         };
         (held, due.into_iter().map(words).collect())
     }
 
     #[test]
-    fn what_holds_is_said_once_and_again_before_it_is_forgotten() {
-        let (held, due) = said(&[("Failed", "why")], &[], 0);
+    fn what_is_true_is_emitted_once_and_renewed_before_it_is_deleted() {
+        let (held, due) = emitted(&[("Failed", "why")], &[], 0);
         assert_eq!(due, ["Failed why 1"]);
-        let (held, due) = said(&[("Failed", "why")], &held, 1799);
+        let (held, due) = emitted(&[("Failed", "why")], &held, 1799);
         assert!(due.is_empty());
-        let (_, due) = said(&[("Failed", "why")], &held, 1800);
+        let (_, due) = emitted(&[("Failed", "why")], &held, 1800);
         assert_eq!(due, ["Failed why 2"]);
     }
 
     #[test]
-    fn what_has_ended_is_said_again_when_it_comes_back() {
-        let (held, _) = said(&[("Failed", "why")], &[], 0);
-        let (held, _) = said(&[], &held, 1);
-        let (_, due) = said(&[("Failed", "why")], &held, 2);
+    fn what_has_ended_is_emitted_again_when_it_comes_back() {
+        let (held, _) = emitted(&[("Failed", "why")], &[], 0);
+        let (held, _) = emitted(&[], &held, 1);
+        let (_, due) = emitted(&[("Failed", "why")], &held, 2);
         assert_eq!(due, ["Failed why 1"]);
     }
 
     #[test]
-    fn details_are_not_told_by_the_second() {
-        let (held, _) = said(&[("Throttled", "3 wait")], &[], 0);
-        let (held, due) = said(&[("Throttled", "2 wait")], &held, 59);
+    fn details_are_not_emitted_by_the_second() {
+        let (held, _) = emitted(&[("Throttled", "3 wait")], &[], 0);
+        let (held, due) = emitted(&[("Throttled", "2 wait")], &held, 59);
         assert!(due.is_empty());
-        let (_, due) = said(&[("Throttled", "1 waits")], &held, 60);
+        let (_, due) = emitted(&[("Throttled", "1 waits")], &held, 60);
         assert_eq!(due, ["Throttled 1 waits 1"]);
     }
 }

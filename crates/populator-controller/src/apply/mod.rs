@@ -1,4 +1,4 @@
-//! What was decided, done: writes to the API server, each bound to what it was decided on.
+//! Writes to the API server, each bound to the state that it was decided on.
 
 mod events;
 
@@ -21,23 +21,23 @@ use population::{
     plan::Action,
 };
 
-/// Whose fields these are (`metadata.managedFields`).
+/// Name of this controller in `metadata.managedFields`.
 pub(crate) const FIELD_MANAGER: &str = "populator-controller";
 
-/// Why an action was not done.
+/// Why an action failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// It was decided on what has passed: another look at the cluster shows what is.
+    /// It was decided on a state that has changed: the next reconcile sees the new one.
     #[error("the cluster has changed: {0}")]
     Late(#[source] kube::Error),
-    /// The API server will not have it: a quota, a policy, a right that is missing.
+    /// The API server rejects it: a quota, a policy, a missing permission.
     #[error("{}", words(.0))]
     Refused(#[source] kube::Error),
-    /// The API server could not be asked, or was busy.
+    /// The API server could not be reached, or was busy.
     #[error("the API server does not answer as it should: {0}")]
     Unavailable(#[source] kube::Error),
-    /// A value cannot be written down.
-    #[error("a patch cannot be made")]
+    /// A value cannot be serialised.
+    #[error("a patch cannot be serialised")]
     Patch(#[source] serde_json::Error),
 }
 
@@ -53,6 +53,7 @@ impl Failure {
         }
     }
 
+    /// `late` are the statuses that mean for this request that the cluster has changed.
     pub(crate) fn of(error: kube::Error, late: &[u16]) -> Self {
         match &error {
             _ if is_in_ending_namespace(&error) => Self::Late(error),
@@ -65,7 +66,7 @@ impl Failure {
     }
 }
 
-/// Nothing can be made in a namespace that is being deleted; its claims follow
+/// Nothing can be created in a namespace that is being deleted; its claims are deleted too
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle>).
 fn is_in_ending_namespace(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else {
@@ -75,7 +76,7 @@ fn is_in_ending_namespace(error: &kube::Error) -> bool {
     causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
-/// What the API server says, without the client's decoration.
+/// The API server's message, without the prefix of the client.
 fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
@@ -83,7 +84,7 @@ fn words(error: &kube::Error) -> String {
     }
 }
 
-/// Carries actions out.
+/// Applies actions: one request each.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
@@ -97,13 +98,13 @@ impl Debug for Writer {
 }
 
 impl Writer {
-    /// Writes by way of `client`.
+    /// A writer that uses `client`.
     #[must_use]
     pub const fn new(client: Client, telemetry: Telemetry) -> Self {
         Self { client, telemetry }
     }
 
-    /// Does one action for a claim.
+    /// Applies one action for a claim.
     pub async fn apply(&self, action: &Action, claim: &Claim) -> Result<(), Failure> {
         let claims =
             || Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &claim.namespace);
@@ -158,7 +159,7 @@ impl Writer {
         }
     }
 
-    /// Lets a pod go whose claim is gone: nothing is expected of it.
+    /// Removes our finalizer from a pod whose claim is gone: its result no longer matters.
     pub async fn release(&self, namespace: &str, pod: &model::Pod) -> Result<(), Failure> {
         let Some(position) = pod.finalizer else {
             return Ok(());
@@ -197,16 +198,17 @@ where
     };
     match api.create(&parameters, object).await {
         Ok(_) => Ok(()),
-        // What an admission webhook that is out of order gives; others would wait behind this one in silence.
+        // An admission webhook that fails. As a refusal it is reported to the claim's owner, and
+        // the claim gives its slot up, so that it does not block others.
         Err(kube::Error::Api(status)) if status.code == 500 => {
             Err(Failure::Refused(kube::Error::Api(status)))
         }
-        // 404 speaks of the namespace.
+        // 404 means the namespace.
         Err(error) => Err(Failure::of(error, &[404, 409])),
     }
 }
 
-/// An object that is gone needs no patch, but the plan that wanted one is out of date.
+/// An object that is gone needs no patch, but the plan that patches it is out of date.
 async fn merge<K>(api: Api<K>, name: &str, patch: &Value) -> Result<(), Failure>
 where
     K: DeserializeOwned + Clone + Debug,
@@ -217,7 +219,7 @@ where
     }
 }
 
-/// A JSON patch whose tests fail is answered with 422.
+/// The API server answers a JSON patch whose tests fail with 422.
 async fn test_and_set<K>(api: Api<K>, name: &str, patch: Value) -> Result<(), Failure>
 where
     K: DeserializeOwned + Clone + Debug,
@@ -234,7 +236,7 @@ where
 
 async fn release(api: Api<Pod>, name: &str, uid: &str, position: usize) -> Result<(), Failure> {
     match test_and_set(api, name, patch::release_pod(uid, position)).await {
-        // The pod is gone already: nothing else kept it.
+        // The pod is gone already: no finalizer kept it.
         Err(Failure::Late(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         outcome => outcome,
     }

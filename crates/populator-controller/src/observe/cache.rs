@@ -1,4 +1,4 @@
-//! What the watches show, and the world of one claim from it.
+//! The cache that the watches fill, and the world of one claim from it.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,47 +18,48 @@ use population::model::{
     Volume, World,
 };
 
-/// Namespace and name.
+/// Namespace and name of an object.
 pub type Name = (String, String);
 
-/// A populator resource.
+/// Reference to a populator resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PopulatorRef {
-    /// Its kind.
+    /// Kind of the resource.
     pub kind: Kind,
-    /// Its namespace.
+    /// Namespace of the resource.
     pub namespace: String,
-    /// Its name.
+    /// Name of the resource.
     pub name: String,
 }
 
-/// What is kept of a populator resource.
+/// A populator resource in the cache.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Populator {
-    /// Whose it is.
+    /// Kind, namespace and name.
     pub name: PopulatorRef,
-    /// UID, the precondition of writes.
+    /// UID, the precondition of writes to its status.
     pub uid: String,
-    /// Generation of its spec.
+    /// Generation of the spec, for `observedGeneration`.
     pub generation: Option<i64>,
-    /// Where the disk is, or why that cannot be read.
+    /// The spec, or why it cannot be read.
     pub spec: Result<PopulatorSpec, String>,
-    /// What was said of it.
+    /// The status that the API server holds.
     pub status: PopulatorStatus,
 }
 
-/// A claim to us: one that is to be populated, one that is being filled, or both.
+/// A claim in one or both of its roles: a target has a `dataSourceRef` to us, a temporary claim has
+/// the name of one.
 #[derive(Debug, Clone, PartialEq)]
 struct AnyClaim {
     target: Option<Claim>,
     temporary: Option<TemporaryClaim>,
 }
 
-/// What the watches show.
+/// The objects that the watches show.
 #[derive(Debug, Default)]
 pub struct Cache {
     claims: Table<Name, AnyClaim>,
-    /// Where the claim with a UID is.
+    /// Namespace and name of the target with a UID.
     names: HashMap<String, Name>,
     pods: Table<Name, Pod>,
     volumes: Table<String, Volume>,
@@ -66,12 +67,12 @@ pub struct Cache {
     resources: BTreeMap<Kind, Table<PopulatorRef, Populator>>,
     nodes: Table<String, Node>,
     nodes_are_known: bool,
-    /// The nodes as one value, which the worlds share.
+    /// The nodes as one value, which all worlds share.
     node_list: Arc<[Node]>,
 }
 
 impl Cache {
-    /// Takes over what is said about claims; returns the UIDs of the claims to look at.
+    /// Applies an event of the watch of claims; returns the UIDs of the claims to reconcile.
     pub fn claims(&mut self, event: Event<core::PersistentVolumeClaim>) -> HashSet<String> {
         let changes = self.claims.take(event, |object| {
             let name = object.metadata.name.as_deref()?;
@@ -105,7 +106,7 @@ impl Cache {
         affected
     }
 
-    /// The same about pods.
+    /// Applies an event of the watch of pods; returns as above, like those below.
     pub fn pods(&mut self, event: Event<core::Pod>) -> HashSet<String> {
         let changes = self.pods.take(event, |object| {
             let metadata = &object.metadata;
@@ -119,7 +120,7 @@ impl Cache {
             .collect()
     }
 
-    /// The same about volumes.
+    /// Applies an event of the watch of volumes.
     pub fn volumes(&mut self, event: Event<core::PersistentVolume>) -> HashSet<String> {
         let changes = self.volumes.take(event, |object| {
             Some(Row {
@@ -137,7 +138,7 @@ impl Cache {
             .collect()
     }
 
-    /// The same about storage classes.
+    /// Applies an event of the watch of storage classes.
     pub fn classes(&mut self, event: Event<StorageClassObject>) -> HashSet<String> {
         let changes = self.classes.take(event, |object| {
             Some(Row {
@@ -145,19 +146,20 @@ impl Cache {
                 value: StorageClass::from_object(object),
             })
         });
-        let different: HashSet<&str> = both(&changes).map(|class| class.name.as_str()).collect();
+        let names: HashSet<&str> = both(&changes).map(|class| class.name.as_str()).collect();
         self.unbound()
             .filter(|claim| {
                 claim
                     .class
                     .as_deref()
-                    .is_some_and(|class| different.contains(class))
+                    .is_some_and(|class| names.contains(class))
             })
             .map(|claim| claim.uid.clone())
             .collect()
     }
 
-    /// The same about populator resources of one kind. What we write into their status changes nothing.
+    /// Applies an event of the watch of populator resources of one kind. Our own writes to their
+    /// status trigger no claim.
     pub fn resources(&mut self, kind: Kind, event: Event<DynamicObject>) -> HashSet<String> {
         let table = self.resources.entry(kind).or_default();
         let changes = table.take(event, |object| {
@@ -169,27 +171,25 @@ impl Cache {
             let value = read_resource(&name, object);
             Some(Row { key: name, value })
         });
-        let matters = |change: &&Change<Populator>| {
-            let spec = |resource: &Option<Populator>| resource.as_ref().map(|it| it.spec.clone());
-            spec(&change.before) != spec(&change.after)
-        };
-        let different: HashSet<&PopulatorRef> = changes
+        let spec = |resource: &Option<Populator>| resource.as_ref().map(|it| it.spec.clone());
+        let names: HashSet<&PopulatorRef> = changes
             .iter()
-            .filter(matters)
+            .filter(|change| spec(&change.before) != spec(&change.after))
             .flat_map(|change| [&change.before, &change.after])
             .flatten()
             .map(|resource| &resource.name)
             .collect();
-        if different.is_empty() {
+        if names.is_empty() {
             return HashSet::new();
         }
         self.targets()
-            .filter(|claim| populator_ref(claim).is_some_and(|name| different.contains(&name)))
+            .filter(|claim| populator_ref(claim).is_some_and(|name| names.contains(&name)))
             .map(|claim| claim.uid.clone())
             .collect()
     }
 
-    /// The same about nodes. Until their list is complete nothing is concluded from a node's absence.
+    /// Applies an event of the watch of nodes. Until their first list is complete, nothing is
+    /// concluded from a node's absence.
     pub fn nodes(&mut self, event: Event<core::Node>) -> HashSet<String> {
         self.nodes_are_known |= matches!(event, Event::InitDone);
         let changes = self.nodes.take(event, |object| {
@@ -205,17 +205,22 @@ impl Cache {
         self.unbound().map(|claim| claim.uid.clone()).collect()
     }
 
-    /// Nodes may not be read any more: what was known of them may be out of date.
+    /// The permission to read nodes is gone: the cached nodes may be out of date.
     pub fn forget_nodes(&mut self) {
         self.nodes_are_known = false;
     }
 
     /// The world of the claim with this UID, as far as the watches show it.
+    ///
+    /// It is cloned, so that the lock of the cache is held for a moment only. What the cache cannot
+    /// know is left at its cautious value, which the observer replaces: no grant, no warning.
     #[must_use]
     pub fn world(&self, claim_uid: &str) -> Option<World> {
         let name = self.names.get(claim_uid)?;
         let claim = self.claims.get(name)?.target.clone()?;
         let beside = |name: String| (claim.namespace.clone(), name);
+        // Found by name and not by owner: an object of another owner under that name is part of the
+        // world too, since it is in the way.
         let temporary = self
             .claims
             .get(&beside(names::temporary_claim(claim_uid)))
@@ -250,7 +255,7 @@ impl Cache {
         })
     }
 
-    /// A populator resource.
+    /// The populator resource with this name, if it exists.
     #[must_use]
     pub fn resource(&self, name: &PopulatorRef) -> Option<&Populator> {
         self.resources.get(&name.kind)?.get(name)
@@ -261,13 +266,13 @@ impl Cache {
         self.resources.values().flat_map(Table::values)
     }
 
-    /// UIDs of all claims that are to be populated, or were.
+    /// UIDs of all targets, populated or not.
     #[must_use]
     pub fn all_claims(&self) -> Vec<String> {
         self.names.keys().cloned().collect()
     }
 
-    /// UIDs of claims that are gone, and have left a pod behind.
+    /// UIDs of claims that are gone and whose pods are left.
     #[must_use]
     pub fn gone_claims(&self) -> HashSet<String> {
         let pods = self.pods.values();
@@ -277,7 +282,7 @@ impl Cache {
             .collect()
     }
 
-    /// Every pod, with the UID of the claim that it works for.
+    /// Every pod that the claim in its name owns, with the UID of that claim.
     pub fn all_pods(&self) -> impl Iterator<Item = (&str, &Name, &Pod)> {
         let owned = |(name, pod)| {
             let (name, pod): (&Name, &Pod) = (name, pod);
@@ -288,28 +293,30 @@ impl Cache {
         self.pods.iter().filter_map(owned)
     }
 
-    /// Pods that were made for the claim with this UID, with their namespaces, whoever owns them now.
+    /// Pods named after the claim with this UID, with their namespaces, regardless of their owners.
     #[must_use]
     pub fn pods_of(&self, claim_uid: &str) -> Vec<(String, Pod)> {
-        let made_for = |(_, pod): &(&Name, &Pod)| claim_of_pod(&pod.name) == Some(claim_uid);
-        let pods = self.pods.iter().filter(made_for);
-        pods.map(|((namespace, _), pod)| (namespace.clone(), pod.clone()))
+        self.pods
+            .iter()
+            .filter(|(_, pod)| claim_of_pod(&pod.name) == Some(claim_uid))
+            .map(|((namespace, _), pod)| (namespace.clone(), pod.clone()))
             .collect()
     }
 
+    /// The one volume that matters for the claim.
     fn volume_of(&self, claim: &Claim, temporary: Option<&TemporaryClaim>) -> Option<&Volume> {
+        // A claim that names a volume can get no other one, whatever was filled for it beside that.
         if let Some(name) = &claim.volume {
             return self.volumes.get(name.as_str());
         }
-        let refers = |volume: &&Volume| {
+        // Before the temporary claim's: after a rebind and until Kubernetes has bound the claim,
+        // only the volume's reference shows that the rebind is done, also when the temporary claim
+        // is gone or has got a second volume.
+        let rebound = self.volumes.values().find(|volume| {
             let owner = volume.claim.as_ref();
             owner.is_some_and(|owner| owner.uid == claim.uid)
-        };
-        let named = |name: Option<&String>| name.and_then(|name| self.volumes.get(name.as_str()));
-        self.volumes
-            .values()
-            .find(refers)
-            .or_else(|| named(temporary.and_then(|temporary| temporary.volume.as_ref())))
+        });
+        rebound.or_else(|| self.volumes.get(temporary?.volume.as_deref()?))
     }
 
     fn targets(&self) -> impl Iterator<Item = &Claim> {
@@ -321,7 +328,7 @@ impl Cache {
     }
 }
 
-/// The populator resource that a claim refers to, if it is of a kind that we know.
+/// The populator resource that a claim refers to, if this controller knows its kind.
 #[must_use]
 pub fn populator_ref(claim: &Claim) -> Option<PopulatorRef> {
     Some(PopulatorRef {
@@ -331,8 +338,8 @@ pub fn populator_ref(claim: &Claim) -> Option<PopulatorRef> {
     })
 }
 
-/// Volumes of claims that we do not serve are not kept. One that a claim of ours got from elsewhere is asked
-/// for when it is needed.
+/// Volumes of claims that this controller does not serve are not cached. A volume that one of its
+/// claims got from another provisioner is read when it is needed.
 fn is_of_interest(volume: &Volume) -> bool {
     let owner = volume.claim.as_ref();
     volume.populated_from.is_some()
@@ -358,14 +365,15 @@ fn read_resource(name: &PopulatorRef, object: &DynamicObject) -> Option<Populato
                 PopulatorSpec::from_openstack(&typed).map_err(|error| error.to_string())
             }),
         },
-        // What somebody else wrote there is replaced by the next write.
+        // The next write replaces a status that cannot be read.
         status: status
             .and_then(|status| serde_json::from_value(status).ok())
             .unwrap_or_default(),
     })
 }
 
-/// Read one at a time: a malformed resource is that resource's trouble, not the watch's.
+/// The typed spec. Resources are parsed one at a time, so that a malformed one does not end the
+/// watch.
 fn spec_of<S: DeserializeOwned>(object: &DynamicObject) -> Result<S, String> {
     let spec = object.data.get("spec").cloned().unwrap_or_default();
     serde_json::from_value(spec).map_err(|error| format!("spec: {error}"))
@@ -378,7 +386,7 @@ fn both<V>(changes: &[Change<V>]) -> impl Iterator<Item = &V> {
         .flatten()
 }
 
-/// UID of the claim for which a temporary claim of this name would have been made.
+/// UID of the claim whose temporary claim has this name.
 fn claim_of_temporary(name: &str) -> Option<&str> {
     uid_after(name, &names::temporary_claim(""))
 }

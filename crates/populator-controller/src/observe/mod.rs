@@ -1,5 +1,5 @@
-//! What the cluster shows: watches keep a cache of values, and the world of one claim is put together from
-//! it, with a question to the API server where the cache cannot know.
+//! What the cluster shows: watches fill a cache of values, and the world of one claim is assembled
+//! from it, with a live read where the cache cannot know.
 
 mod cache;
 mod table;
@@ -25,7 +25,7 @@ use population::{
     model::{Claim, Grant, Kind, Pod, PodPhase, TemporaryClaim, Volume, World},
 };
 
-/// Puts worlds together.
+/// Assembles the world of each claim.
 #[derive(Debug)]
 pub struct Observer {
     client: ClientHolder,
@@ -42,7 +42,7 @@ impl std::fmt::Debug for ClientHolder {
 }
 
 impl Observer {
-    /// Over an empty cache.
+    /// An observer of `cache`, which watches fill.
     #[must_use]
     pub fn new(client: Client, cache: Cache) -> Self {
         Self {
@@ -51,13 +51,16 @@ impl Observer {
         }
     }
 
-    /// The cache. Not to be held across an await.
+    /// The cache. The guard must not be held across an await.
     pub fn cache(&self) -> MutexGuard<'_, Cache> {
-        // Each change is made whole before the lock is given back, also by a task that panics later.
+        // A panic cannot leave a change half done: none is between two changes of the cache.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The world of a claim, complete; `None` when there is no such claim.
+    /// The complete world of a claim; `None` when there is no such claim.
+    ///
+    /// A claim with all its objects in the cache costs no request. Each live read below is for a
+    /// case where acting on the cache alone would do harm, or would never end.
     pub async fn world(
         &self,
         claim_uid: &str,
@@ -70,20 +73,24 @@ impl Observer {
         let claim = &world.claim;
         let unfinished = claim.volume.is_none() && !claim.terminating;
         if world.temporary.is_none() && world.pod.is_some() {
-            // Its absence condemns the pod: a cache that is late must not.
+            // Without its temporary claim the pod is deleted. The two come from watches of their
+            // own, so a late watch of claims must not cost a pod that was just created.
             world.temporary = self.temporary_claim(claim).await?;
         } else if world.temporary.is_some() && world.pod.is_none() && unfinished {
-            // Pods that Forklift made lack the label by which pods are watched.
+            // Pods that Forklift created lack the label that the watch of pods selects.
             world.pod = self.pod(claim).await?;
         }
         if world.volume.is_none()
             && let Some(name) = &world.claim.volume
         {
+            // The cache keeps only volumes that were populated. A claim that got another one must
+            // be seen to be bound to it, or its temporary objects would stay.
             world.volume = self.volume(name).await?;
         }
         if world.grant == Grant::Missing {
             world.grant = self.grant(&world.claim).await?;
         }
+        // For people only. Events are many, so they are read when a pod is late and not watched.
         if let Some(pod) = world.own_pod().filter(|pod| is_late(pod, settings, now)) {
             world.pod_warning = self.warning(&world.claim.namespace, pod).await?;
         }
@@ -118,13 +125,13 @@ impl Observer {
             .and_then(Volume::from_object))
     }
 
-    /// The newest warning about a pod, in its writer's words.
+    /// The newest warning event about a pod.
     async fn warning(&self, namespace: &str, pod: &Pod) -> kube::Result<Option<String>> {
         let of_pod = format!("involvedObject.uid={},type=Warning", pod.uid);
         let api = self.namespaced::<core::Event>(namespace);
         let found = match api.list(&ListParams::default().fields(&of_pod)).await {
             Ok(found) => found.items,
-            // An explanation is good to have, and nothing depends on it.
+            // Nothing depends on an explanation.
             Err(error) if is_forbidden(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -140,9 +147,9 @@ impl Observer {
         }))
     }
 
-    /// Whether a `ReferenceGrant` allows what the claim refers to. Where there are no such objects, or they may
-    /// not be read, none does. They are asked for and not watched: a claim that needs one is rare, and asks
-    /// again and again.
+    /// Whether a `ReferenceGrant` allows the claim's reference. If the cluster has no such objects,
+    /// or they may not be read, none does. They are read and not watched: a claim that needs one is
+    /// rare, and is requeued until it has one.
     async fn grant(&self, claim: &Claim) -> kube::Result<Grant> {
         let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1beta1", "ReferenceGrant");
         let resource = ApiResource::from_gvk_with_plural(&kind, "referencegrants");
@@ -162,26 +169,26 @@ impl Observer {
     }
 }
 
-/// A kind of ours for calls without a type: a resource that is malformed must not end the watch of all.
+/// A populator kind for untyped calls: a malformed resource must not end the watch of all.
 #[must_use]
 pub fn api_resource(kind: Kind) -> ApiResource {
     let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind.name());
     ApiResource::from_gvk_with_plural(&gvk, kind.plural())
 }
 
-/// Whether the API server says that we may not.
+/// Whether the API server denies the permission.
 #[must_use]
 pub fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
-/// Whether the API server says that there is no such thing.
+/// Whether the API server has no such object or kind.
 #[must_use]
 pub fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// A pod that should have started by now. Only then is it worth asking why.
+/// Whether the pod should have started by now. Only then is the reason worth a request.
 fn is_late(pod: &Pod, settings: &Settings, now: Timestamp) -> bool {
     let waited = now.duration_since(pod.created);
     pod.phase == PodPhase::Pending

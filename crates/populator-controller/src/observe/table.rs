@@ -4,29 +4,29 @@ use std::{collections::HashMap, hash::Hash};
 
 use kube::runtime::watcher::Event;
 
-/// The values that a watch shows, by key. What is of no interest takes no memory.
+/// The values that a watch shows, by key. Objects of no interest take no memory.
 #[derive(Debug)]
 pub(super) struct Table<K, V> {
     rows: HashMap<K, V>,
-    /// What a list has brought so far; it replaces the rows when it is complete.
+    /// The rows of a list that is not complete yet; it replaces the rows when it is.
     incoming: HashMap<K, V>,
 }
 
-/// A row that is different now.
+/// A row that has changed.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Change<V> {
-    /// What it was.
+    /// The value before; `None` for a new row.
     pub before: Option<V>,
-    /// What it is.
+    /// The value after; `None` for a row that is gone.
     pub after: Option<V>,
 }
 
-/// What an object is to a table.
+/// An object as a row of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row<K, V> {
-    /// Its key.
+    /// Key of the row, which does not change during the life of the object.
     pub key: K,
-    /// Its value; `None` for an object that is of no interest (any more).
+    /// Value of the row; `None` for an object that is of no interest (any more).
     pub value: Option<V>,
 }
 
@@ -40,8 +40,8 @@ impl<K, V> Default for Table<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone + PartialEq> Table<K, V> {
-    /// Takes over what a watch says, and returns what is different now. `read` turns an object into a row;
-    /// without one it is ignored.
+    /// Applies an event of a watch, and returns what has changed. `read` converts an object into a
+    /// row; an object without a row is ignored.
     pub(super) fn take<O>(
         &mut self,
         event: Event<O>,
@@ -74,7 +74,7 @@ impl<K: Hash + Eq + Clone, V: Clone + PartialEq> Table<K, V> {
         }
     }
 
-    /// The value of a key.
+    /// The value of a key, if there is a row.
     pub(super) fn get<Q>(&self, key: &Q) -> Option<&V>
     where
         K: std::borrow::Borrow<Q>,
@@ -129,7 +129,7 @@ mod tests {
 
     type Object = (&'static str, Option<u8>);
 
-    #[allow(clippy::unnecessary_wraps, reason = "in the form that a table wants")]
+    #[allow(clippy::unnecessary_wraps, reason = "in the form that a table takes")]
     fn read(object: &Object) -> Option<Row<String, u8>> {
         Some(Row {
             key: object.0.to_owned(),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_list_replaces_all_and_says_what_is_different() {
+    fn a_new_list_replaces_all_and_reports_what_has_changed() {
         let mut table = filled();
         table.take(Event::Init, read);
         table.take(Event::InitApply(("a", Some(1))), read);

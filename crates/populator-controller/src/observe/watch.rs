@@ -1,4 +1,4 @@
-//! Watches that go on for ever: they fill the cache and say which claims to look at.
+//! Watches that never end: they fill the cache and trigger reconciles.
 
 use std::{
     collections::HashSet,
@@ -33,10 +33,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Observer, api_resource};
 use population::model::Kind;
 
-/// UIDs of claims to look at.
+/// Sends UIDs of claims to reconcile.
 ///
-/// A watch that finds the channel full waits, so that a burst of changes takes no memory. Until the first
-/// lists are complete nothing is sent: all claims are looked at then.
+/// A watch that finds the channel full waits, so that a burst of changes takes no memory. Until the
+/// first lists are complete nothing is sent: then every claim is reconciled.
 #[derive(Debug, Clone)]
 pub struct Triggers {
     sender: mpsc::Sender<String>,
@@ -44,7 +44,7 @@ pub struct Triggers {
 }
 
 impl Triggers {
-    /// Into `sender`, from [`Self::open`] on.
+    /// Triggers that are sent into `sender`, from [`Self::open`] on.
     #[must_use]
     pub fn new(sender: mpsc::Sender<String>) -> Self {
         Self {
@@ -53,8 +53,8 @@ impl Triggers {
         }
     }
 
-    /// From now on changes are sent; first, `all` of them. It is asked when what changes is sent already, so that no
-    /// claim that is new falls between the two. Returns how many they are.
+    /// Sends the UIDs that `all` returns, and all changes from now on. `all` is called when changes
+    /// are sent already, so that no new claim falls between the two. Returns the number of UIDs.
     pub async fn open(&self, all: impl FnOnce() -> Vec<String>) -> usize {
         self.open.store(true, Ordering::Release);
         let all = all();
@@ -65,7 +65,7 @@ impl Triggers {
         number
     }
 
-    /// Sends one, and waits for room. Without a receiver there is nobody to wait for.
+    /// Sends one UID, and waits for room in the channel; without a receiver the process is ending.
     pub async fn send(&self, claim_uid: String) {
         if self.open.load(Ordering::Acquire) {
             let _ = self.sender.send(claim_uid).await;
@@ -73,8 +73,8 @@ impl Triggers {
     }
 }
 
-/// Starts to watch everything that a world is made of, as tasks of `tasks`. What is returned ends when every
-/// list has been complete once, or its objects are known not to be there.
+/// Starts a watch, as a task of `tasks`, for each kind of object in a world. The returned future
+/// ends when every first list is complete, or its objects are known to be unavailable.
 #[must_use]
 pub fn watch_all(
     tasks: &mut Tasks,
@@ -90,6 +90,7 @@ pub fn watch_all(
         complete: Vec::new(),
     };
     let all = watcher::Config::default;
+    // The only kind that is numerous and labelled by us: the API server filters the pods of others.
     let ours = watcher::Config::default().labels(label::POPULATED_CLAIM);
     starts.start::<PersistentVolumeClaim>(
         "claims",
@@ -113,7 +114,7 @@ pub fn watch_all(
         |observer, event| observer.cache().classes(event),
     );
     if with_nodes {
-        starts.start_and_miss::<Node>(
+        starts.start_optional::<Node>(
             "nodes",
             Api::all(client.clone()),
             all(),
@@ -148,11 +149,12 @@ impl Watches<'_> {
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        self.start_and_miss(what, api, config, take, |_| {});
+        self.start_optional(what, api, config, take, |_| {});
     }
 
-    /// `miss` is called when the objects cannot be read.
-    fn start_and_miss<K>(
+    /// Starts a watch of objects that the controller can do without; `miss` is called when they
+    /// cannot be read.
+    fn start_optional<K>(
         &mut self,
         what: &'static str,
         api: Api<K>,
@@ -182,7 +184,7 @@ impl Watches<'_> {
                     }
                 };
                 if let Some(complete) = complete.take_if(|_| is_last_of_list) {
-                    // Nobody waits any more when the process ends.
+                    // The receiver is gone only when the process ends.
                     let _ = complete.send(());
                 }
                 for claim in affected {
@@ -193,17 +195,20 @@ impl Watches<'_> {
     }
 }
 
-/// One step of a watch.
+/// An item of a watch that is retried for ever.
 #[derive(Debug)]
 enum Followed<K> {
-    /// Something was said.
+    /// An event of the watch.
     Event(Event<K>),
-    /// There are no such objects in this cluster, or they may not be read; it is tried again.
+    /// The cluster has no such objects, or they may not be read; the watch is retried.
     Unavailable,
 }
 
-/// What happens to objects of one kind. Failures are logged, once until all is well again, with a pause that
-/// grows up to 30 s before the watch begins anew.
+/// Watches objects of one kind. A watch that fails is retried with a backoff of up to 30 s, and
+/// logged once until it works again.
+///
+/// A failed watch never ends the task: one kind may be unavailable for hours (a definition that is
+/// not installed yet, a permission that is missing) while the others are served.
 fn follow<K>(
     what: &'static str,
     api: Api<K>,
@@ -212,25 +217,31 @@ fn follow<K>(
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut complained = false;
+    let mut has_failed = false;
     watcher::watcher(api, config)
         .default_backoff()
         .filter_map(move |step| {
             let followed = match step {
                 Ok(event) => {
-                    if complained && matches!(event, Event::InitDone) {
-                        complained = false;
+                    // A complete list proves that it works; single events may still precede a
+                    // failure.
+                    if has_failed && matches!(event, Event::InitDone) {
+                        has_failed = false;
                         tracing::info!("the watch of {what} works again");
                     }
                     Some(Followed::Event(event))
                 }
                 Err(error) => {
                     let code = code_of(&error);
-                    // A watch that has become too old begins anew; that is how they work.
-                    if code != Some(410) && !complained {
-                        complained = true;
-                        tracing::warn!("the watch of {what} fails, and is tried again: {error}");
+                    // 410: the resource version has expired, which is routine. The watch restarts
+                    // with a list.
+                    if code != Some(410) && !has_failed {
+                        has_failed = true;
+                        tracing::warn!("the watch of {what} failed, and is retried: {error}");
                     }
+                    // Only these mean that there is no list to wait for. Any other failure may
+                    // pass, and until it does the first reconcile waits: the world would lack
+                    // objects that exist.
                     matches!(code, Some(403 | 404)).then_some(Followed::Unavailable)
                 }
             };

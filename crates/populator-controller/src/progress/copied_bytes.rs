@@ -1,4 +1,4 @@
-//! Bytes that have come into place since this process began.
+//! Bytes that have been copied since this process started, for a counter.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,24 +8,26 @@ use population::progress::Measured;
 
 use super::ScrapeTarget;
 
-/// What pods have said last, so that each byte is counted once: also when a pod was silent meanwhile.
+/// The last value of each pod, so that each byte is counted once, also when a pod did not answer
+/// meanwhile.
 #[derive(Debug)]
 pub struct CopiedBytes {
-    began: Timestamp,
+    start: Timestamp,
     copied: HashMap<String, u64>,
 }
 
 impl CopiedBytes {
-    /// From `now` on.
+    /// Counts from `now` on.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
         Self {
-            began: now,
+            start: now,
             copied: HashMap::new(),
         }
     }
 
-    /// The bytes that are new. What a pod had copied before this process began was counted by another one.
+    /// The bytes that are new. The bytes that a pod had copied before this process started were
+    /// counted by the previous one.
     pub fn newly(&mut self, target: &ScrapeTarget, measured: Option<Measured>) -> u64 {
         let Some(bytes) = measured.and_then(|measured| measured.bytes) else {
             return 0;
@@ -33,12 +35,12 @@ impl CopiedBytes {
         let before = self.copied.insert(target.pod_uid.clone(), bytes.copied);
         match before {
             Some(before) => bytes.copied.saturating_sub(before),
-            None if target.created < self.began => 0,
+            None if target.created < self.start => 0,
             None => bytes.copied,
         }
     }
 
-    /// Forgets pods that do not copy any more.
+    /// Drops pods that are not among `targets`.
     pub fn keep(&mut self, targets: &[ScrapeTarget]) {
         let pods = targets.iter().map(|target| target.pod_uid.as_str());
         let pods: HashSet<&str> = pods.collect();
@@ -66,7 +68,7 @@ mod tests {
 
     #[allow(
         clippy::unnecessary_wraps,
-        reason = "in the form in which it is delivered"
+        reason = "in the form that the poller delivers"
     )]
     fn copied(copied: u64) -> Option<Measured> {
         Some(Measured {
@@ -83,10 +85,10 @@ mod tests {
     fn each_byte_is_counted_once() {
         let mut copied_bytes = CopiedBytes::new(Timestamp::from_second(100).unwrap());
         let pod = target("new", 101);
-        let said = [copied(10), None, copied(30), copied(30), copied(20)];
-        let counted = said.map(|measured| copied_bytes.newly(&pod, measured));
+        let reports = [copied(10), None, copied(30), copied(30), copied(20)];
+        let counted = reports.map(|measured| copied_bytes.newly(&pod, measured));
         assert_eq!(counted, [10, 0, 20, 0, 0]);
-        // It has copied since before this process began.
+        // This pod started before this process.
         let old = target("old", 99);
         let counted = [copied(500), None, copied(501)].map(|now| copied_bytes.newly(&old, now));
         assert_eq!(counted, [0, 0, 1]);

@@ -1,4 +1,4 @@
-//! A pod's log, where its metrics cannot be reached: some networks let a controller not talk to pods.
+//! Progress from a pod's log, for networks in which the controller cannot reach the pod's metrics.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -11,11 +11,11 @@ use tokio::time;
 
 use super::ScrapeTarget;
 
-/// The last progress line is near the end: one comes every 5 to 30 s, and little else.
+/// Lines that are read: the mover logs its progress every 5 to 30 s, and little else.
 const LINES: i64 = 20;
-/// Far more than that many lines are.
+/// Limit in bytes, far more than that many lines have.
 const MOST_BYTES: i64 = 64 << 10;
-/// The API server asks the kubelet, which may be gone; other pods wait meanwhile.
+/// The API server reads the log from the kubelet, which may be gone; other pods wait meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads logs through the API server.
@@ -31,13 +31,13 @@ impl Debug for LogReader {
 }
 
 impl LogReader {
-    /// Needs the right to get `pods/log`.
+    /// A reader that uses `client`, which needs the permission to get `pods/log`.
     #[must_use]
     pub const fn new(client: Client) -> Self {
         Self { client }
     }
 
-    /// How far the pod was when it said so last.
+    /// The progress that the pod logged last.
     pub async fn measure(&self, target: &ScrapeTarget) -> Option<Measured> {
         let parameters = LogParams {
             container: Some(names::CONTAINER.to_owned()),
@@ -60,7 +60,8 @@ impl LogReader {
     }
 }
 
-/// The percentage in the last line of a mover's log that has one: `copying 42.1 % of 10.0 GiB: ...`, or the
+/// The percentage in the last line of a mover's log that has one: `copying 42.1 % of 10.0 GiB:
+/// ...`, or the field
 /// `percent` of a line in JSON.
 #[must_use]
 pub fn measured_of_log(log: &str) -> Option<Measured> {
@@ -101,7 +102,7 @@ mod tests {
     fn the_last_progress_counts() {
         let text = "2026-11-26T22:47:46Z  INFO copying 1.0 % of 10.0 GiB: 0 B data, 0 B zero\n\
             2026-11-26T22:47:51Z  INFO copying 42.9 % of 10.0 GiB: 3.0 GiB data, 1.2 GiB zero, 9 MiB/s\n\
-            2026-11-26T22:47:52Z  WARN the connection was lost, and is made anew\n";
+            2026-11-26T22:47:52Z  WARN the connection was lost, and is reopened\n";
         assert_eq!(percent(text), Some(42));
         let json = "{\"timestamp\":\"t\",\"phase\":\"copying\",\"percent\":7.25,\"message\":\"progress\"}\n";
         assert_eq!(percent(json), Some(7));
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_progress_says_nothing() {
+    fn a_log_without_progress_gives_none() {
         for log in [
             "",
             "preparing\n",
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_out_of_range_are_brought_into_it() {
+    fn numbers_out_of_range_are_clamped() {
         assert_eq!(percent("copying 250.0 % of 1 B"), Some(100));
         assert_eq!(percent("copying -3 % of 1 B"), Some(0));
         assert_eq!(percent("copying NaN % of 1 B"), Some(0));

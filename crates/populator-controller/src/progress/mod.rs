@@ -1,4 +1,4 @@
-//! How far the pods are: their metrics, or else their logs, asked for at a pace.
+//! Progress of the pods: their metrics, or else their logs, are polled.
 
 mod copied_bytes;
 mod log;
@@ -21,86 +21,86 @@ use jiff::Timestamp;
 use population::progress::Measured;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
-/// A pod to ask.
+/// A pod to poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScrapeTarget {
-    /// UID of the claim that it fills; the metrics carry it.
+    /// UID of the claim that it fills, which its metrics carry as a label.
     pub claim_uid: String,
-    /// UID of the pod.
+    /// UID of the pod, by which its state is kept.
     pub pod_uid: String,
-    /// Namespace of both.
+    /// Namespace of the pod and the claim.
     pub namespace: String,
-    /// Name of the pod.
+    /// Name of the pod, for its log.
     pub pod: String,
-    /// Address of the pod.
+    /// IP address of the pod, for its metrics.
     pub address: IpAddr,
-    /// When the pod was made.
+    /// When the pod was created.
     pub created: Timestamp,
 }
 
-/// How often it is looked for pods to ask.
+/// How often the list of pods is read.
 const TICK: Duration = Duration::from_secs(1);
-/// A pod that has just started is asked sooner; the pause doubles with each question.
+/// Pace of a pod that has just started; it doubles with each poll.
 const FIRST_PACE: Duration = Duration::from_millis(500);
-/// Between two questions to a pod that answers.
+/// Longest pace of a pod that answers.
 const PACE: Duration = Duration::from_secs(5);
-/// Between two questions to a pod that does not, at most; the pause doubles up to this.
+/// Longest pace of a pod that does not answer.
 const LONGEST_PACE: Duration = Duration::from_mins(1);
-/// Between two looks at a pod's log.
+/// Pace of reading a pod's log, which costs the API server more than a poll.
 const LOG_PACE: Duration = Duration::from_mins(1);
-/// Pods that are asked at a time.
-const AT_A_TIME: usize = 16;
+/// Polls under way at a time.
+const CONCURRENCY: usize = 16;
 
-/// Asks pods how far they are.
+/// Polls pods for their progress.
 #[derive(Debug)]
 pub struct Poller {
     scraper: Scraper,
     log: Option<LogReader>,
 }
 
-/// When a pod is asked again.
+/// When a pod is polled again.
 #[derive(Debug, Clone)]
 struct PollState {
     next: Instant,
     pace: Duration,
     log: Instant,
-    /// What it said last comes from its log, and is the newest until that is read again.
+    /// Its last value comes from its log, and is the newest one until the log is read again.
     is_of_log: bool,
-    /// It is being asked.
-    is_asked: bool,
+    /// A poll of it is under way.
+    is_polled: bool,
 }
 
-/// What came of a question.
+/// A poll that has ended.
 struct Scraped {
     target: ScrapeTarget,
     state: PollState,
     answer: Answer,
 }
 
-/// What a question has brought.
+/// Result of a poll.
 enum Answer {
-    /// How far the pod is; `None` where that is not known.
+    /// The progress of the pod; `None` if it is unknown.
     New(Option<Measured>),
-    /// What was known before is the newest there is.
+    /// The last value is still the newest one.
     NothingNew,
 }
 
-/// Whose turn it is.
+/// When each pod is due.
 #[derive(Debug, Default)]
 struct Schedule {
     states: HashMap<String, PollState>,
 }
 
 impl Poller {
-    /// `log` is asked where a pod does not answer; without it such a pod's progress is unknown.
+    /// `log` is read if a pod does not answer; without it the progress of such a pod is unknown.
     #[must_use]
     pub const fn new(scraper: Scraper, log: Option<LogReader>) -> Self {
         Self { scraper, log }
     }
 
-    /// Asks those that `targets` names, each at its pace, and delivers what they say, for ever. `None` says that it is
-    /// not known: an old number is not delivered again. A pod that hangs delays no other one, up to
-    /// so many of them that every place is taken.
+    /// Polls the pods that `targets` returns, each at its pace, and delivers their progress, for
+    /// ever. `None` means that the progress is unknown: an old value is not delivered again. A pod
+    /// that hangs delays no other one, until [`CONCURRENCY`] of them hang.
     pub async fn run(
         self,
         targets: impl Fn() -> Vec<ScrapeTarget>,
@@ -114,25 +114,25 @@ impl Poller {
         loop {
             tokio::select! {
                 _ = ticks.tick() => waiting = schedule.due(targets()),
-                Some(asked) = under_way.next() => {
-                    let Scraped { target, state, answer } = asked;
-                    // Of a pod that is gone meanwhile nobody wants to know.
+                Some(scraped) = under_way.next() => {
+                    let Scraped { target, state, answer } = scraped;
+                    // The answer of a pod that is gone meanwhile is dropped.
                     if schedule.put(&target, state) && let Answer::New(measured) = answer {
                         deliver(&target, measured);
                     }
                 }
             }
-            while under_way.len() < AT_A_TIME
+            while under_way.len() < CONCURRENCY
                 && let Some(target) = waiting.pop_front()
             {
                 let state = schedule.take(&target);
-                under_way.push(self.ask(target, state));
+                under_way.push(self.poll(target, state));
             }
         }
     }
 
-    /// Asks one.
-    async fn ask(&self, target: ScrapeTarget, mut state: PollState) -> Scraped {
+    /// Polls one pod.
+    async fn poll(&self, target: ScrapeTarget, mut state: PollState) -> Scraped {
         let start = Instant::now();
         let answer = match self.scraper.measure(&target).await {
             Ok(measured) => {
@@ -143,7 +143,7 @@ impl Poller {
             Err(error) => {
                 tracing::debug!(
                     pod = target.pod,
-                    "the metrics do not say how far it is: {error}"
+                    "the metrics do not give its progress: {error}"
                 );
                 state.pace = state.pace.saturating_mul(2).min(LONGEST_PACE);
                 match &self.log {
@@ -157,9 +157,9 @@ impl Poller {
                 }
             }
         };
-        // With chance in it, so that pods that started together are not asked together for ever.
+        // With jitter, so that pods that started together are not polled together for ever.
         state.next = start + state.pace.mul_f64(0.9 + 0.2 * fastrand::f64());
-        state.is_asked = false;
+        state.is_polled = false;
         Scraped {
             target,
             state,
@@ -169,7 +169,8 @@ impl Poller {
 }
 
 impl Schedule {
-    /// The pods whose turn it is, those first that have waited longest. Those that are gone are forgotten.
+    /// The pods that are due, ordered by how long they have been due. The states of pods that are
+    /// gone are dropped.
     fn due(&mut self, targets: Vec<ScrapeTarget>) -> VecDeque<ScrapeTarget> {
         let now = Instant::now();
         let uids: HashSet<&str> = targets
@@ -180,7 +181,7 @@ impl Schedule {
         let mut due: Vec<(Instant, ScrapeTarget)> = targets
             .into_iter()
             .filter_map(|target| match self.states.get(&target.pod_uid) {
-                Some(state) if state.is_asked || state.next > now => None,
+                Some(state) if state.is_polled || state.next > now => None,
                 Some(state) => Some((state.next, target)),
                 None => Some((now, target)),
             })
@@ -189,7 +190,7 @@ impl Schedule {
         due.into_iter().map(|(_, target)| target).collect()
     }
 
-    /// It is being asked from now on.
+    /// Marks the pod as being polled; returns its state.
     fn take(&mut self, target: &ScrapeTarget) -> PollState {
         let now = Instant::now();
         let state = self
@@ -200,13 +201,13 @@ impl Schedule {
                 pace: FIRST_PACE,
                 log: now,
                 is_of_log: false,
-                is_asked: true,
+                is_polled: true,
             });
-        state.is_asked = true;
+        state.is_polled = true;
         state.clone()
     }
 
-    /// It was asked; whether it is still there.
+    /// Stores the state after a poll; returns whether the pod is still there.
     fn put(&mut self, target: &ScrapeTarget, state: PollState) -> bool {
         let kept = self.states.get_mut(&target.pod_uid);
         kept.map(|kept| *kept = state).is_some()

@@ -1,4 +1,4 @@
-//! From the pods to the status: which pods are polled, and who learns what they report.
+//! From the pods to the status: which pods are polled, and where their progress goes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use population::model::{Pod, PodPhase};
 use super::{CopiedBytes, Poller, ScrapeTarget};
 use crate::{observe::Observer, status::StatusWriter, telemetry::Telemetry};
 
-/// Polls the pods that copy, until it is dropped.
+/// Polls the running pods, until the future is dropped.
 pub async fn run(
     poller: Poller,
     observer: Arc<Observer>,
@@ -31,7 +31,7 @@ pub async fn run(
     poller.run(targets, deliver).await;
 }
 
-/// The pods that copy.
+/// The running pods.
 fn targets(observer: &Observer) -> Vec<ScrapeTarget> {
     let cache = observer.cache();
     let running = |(claim, name, pod): (&str, &(String, String), &Pod)| {

@@ -1,4 +1,4 @@
-//! A pod's metrics, by its address.
+//! Reads a pod's metrics at its address.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,55 +8,55 @@ use population::progress::Measured;
 
 use super::ScrapeTarget;
 
-/// For the connection, the handshake and the answer together.
+/// For connection, handshake and answer together.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// More than this is no answer of a mover.
+/// Limit on the answer, in bytes: a mover's is far smaller.
 const MOST_BYTES: usize = 1 << 20;
 
 /// Reads metrics over HTTPS.
 ///
-/// The certificate is made by the pod at its start and signed by nobody, so it is not checked: what an
-/// impostor could gain is a wrong percentage. No proxy is used, and no redirect followed.
+/// The pod creates its certificate at its start, self-signed, so it is not verified: all that an
+/// impostor could achieve is a wrong percentage. No proxy is used, and no redirect is followed.
 #[derive(Debug, Clone)]
 pub struct Scraper {
     client: reqwest::Client,
     port: u16,
 }
 
-/// Why there is no measurement.
+/// Why a pod's metrics give no progress.
 #[derive(Debug, thiserror::Error)]
 pub enum ScraperError {
-    /// The pod could not be asked.
+    /// The pod could not be reached.
     #[error("no answer")]
     Unreachable(#[source] reqwest::Error),
-    /// It answered with something else than 200.
+    /// The status of the answer is not 200.
     #[error("the answer's status is {0}")]
     Status(u16),
     /// The answer is longer than a mover's can be.
     #[error("the answer is longer than {MOST_BYTES} bytes")]
     TooLong,
-    /// The answer does not say how far this claim is.
+    /// The answer holds no progress of this claim.
     #[error("the answer holds no progress of this claim")]
     Silent,
 }
 
 impl Scraper {
-    /// For the port that movers listen on.
+    /// A scraper for the port that movers listen on.
     ///
     /// # Errors
-    /// There is no provider of cryptography.
+    /// No TLS provider is installed.
     pub fn new() -> reqwest::Result<Self> {
         let port = METRICS_ADDRESS.parse::<SocketAddr>();
         Self::for_port(port.map_or(8443, |address| address.port()))
     }
 
-    /// For another port.
+    /// A scraper for another port.
     ///
     /// # Errors
     /// As for [`Self::new`].
     #[allow(
         clippy::disallowed_methods,
-        reason = "pods are asked without the settings that sources are asked with: no proxy, no roots"
+        reason = "pods are read without the settings for sources: no proxy, no roots"
     )]
     pub fn for_port(port: u16) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder()
@@ -64,16 +64,16 @@ impl Scraper {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(TIMEOUT)
-            // Pods are many and asked rarely: no connection is kept.
+            // Pods are many and polled rarely: no connection is kept.
             .pool_max_idle_per_host(0)
             .build()?;
         Ok(Self { client, port })
     }
 
-    /// How far the pod is.
+    /// The progress of the pod.
     ///
     /// # Errors
-    /// It does not say.
+    /// The pod could not be reached, or its answer holds no progress.
     pub async fn measure(&self, target: &ScrapeTarget) -> Result<Measured, ScraperError> {
         let address = SocketAddr::new(target.address, self.port);
         let request = self.client.get(format!("https://{address}/metrics")).send();

@@ -1,4 +1,5 @@
-//! The state of every claim, by the populator resource that feeds it, and which resources' status is due.
+//! The state of every claim, by the populator resource that feeds it, and which resources' status
+//! is due.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,8 +22,8 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// Between two writes of one resource when only numbers have changed, or the last write failed; the backoff doubles
-/// with each failure.
+/// Between two writes of one resource when only numbers have changed, or the last write failed; the
+/// backoff doubles with each failure.
 const PACE: Duration = Duration::from_secs(5);
 /// Longest backoff after failures.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
@@ -32,7 +33,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 struct ClaimState {
     claim: Arc<Claim>,
     status: Status,
-    /// How far its pod is, if that is known.
+    /// Progress of its pod, if that is known.
     measured: Option<Measured>,
     /// Since when it has this reason.
     since: Instant,
@@ -46,7 +47,7 @@ pub(super) struct ClaimStates(Mutex<HashMap<PopulatorRef, Entry>>);
 #[derive(Debug, Default)]
 struct Entry {
     claims: BTreeMap<String, ClaimState>,
-    /// What was written last; what the watches show may be older.
+    /// The status that was written last; the watches may show an older one.
     written: Option<Written>,
     due: Option<Instant>,
     last: Option<Instant>,
@@ -60,7 +61,7 @@ pub(super) struct Written {
     pub(super) status: PopulatorStatus,
     /// UID of the resource that it was written to.
     pub(super) uid: String,
-    /// Where on it: Forklift's definition keeps less of the status than ours.
+    /// Where it was written: Forklift's definition keeps less of the status than ours.
     pub(super) endpoint: Option<Endpoint>,
 }
 
@@ -72,7 +73,7 @@ pub(super) struct Change {
 }
 
 impl ClaimStates {
-    /// Takes over a claim's status; returns whether it has just failed.
+    /// Sets the status of a claim; returns whether it has just failed.
     pub(super) fn set(
         &self,
         populator: PopulatorRef,
@@ -99,7 +100,7 @@ impl ClaimStates {
                 has_failed = status.reason.class() == ReasonClass::Failed
                     && old.class() != ReasonClass::Failed;
             }
-            // What a pod reported holds until there is another pod; then it is history.
+            // The progress of a pod counts until there is another pod.
             let keeps = matches!(
                 status.reason,
                 Reason::Copying | Reason::NodeLost | Reason::Rebinding | Reason::Populated
@@ -117,7 +118,7 @@ impl ClaimStates {
         has_failed
     }
 
-    /// Takes over how far a claim's pod is; returns the kind of its source.
+    /// Sets the progress of a claim's pod; returns the kind of its source.
     pub(super) fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Kind> {
         let mut entries = self.lock();
         let (populator, entry) = entries
@@ -133,7 +134,7 @@ impl ClaimStates {
         Some(populator.kind)
     }
 
-    /// The claim is gone.
+    /// Removes a claim that is gone.
     pub(super) fn remove(&self, claim_uid: &str) {
         for entry in self.lock().values_mut() {
             if entry.claims.remove(claim_uid).is_some() {
@@ -151,7 +152,8 @@ impl ClaimStates {
         reasons
     }
 
-    /// Finds resources that no claim refers to, or that were recreated, and drops those that are gone.
+    /// Marks resources without a written status as due (no claim refers to them, or they were
+    /// recreated), and drops those that are gone.
     pub(super) fn sweep(&self, cache: &Cache) {
         let mut entries = self.lock();
         entries.retain(|name, entry| !entry.claims.is_empty() || cache.resource(name).is_some());
@@ -166,7 +168,7 @@ impl ClaimStates {
         }
     }
 
-    /// The status of this kind is written elsewhere from now on: all of it is written again.
+    /// Marks every status that was written to another endpoint as due.
     pub(super) fn moved(&self, kind: Kind, endpoint: Option<Endpoint>) {
         let mut entries = self.lock();
         let entries = entries.iter_mut().filter(|(name, _)| name.kind == kind);
@@ -178,7 +180,7 @@ impl ClaimStates {
         }
     }
 
-    /// The resources whose status is due, which it is no more.
+    /// Takes the resources whose status is due.
     pub(super) fn take_due(&self) -> Vec<PopulatorRef> {
         let now = Instant::now();
         let mut entries = self.lock();
@@ -192,7 +194,7 @@ impl ClaimStates {
         due.collect()
     }
 
-    /// The status to write now; `None` when it is written already.
+    /// The status to write now; `None` when the resource has it already.
     pub(super) fn change(&self, resource: &Populator, now: jiff::Timestamp) -> Option<Change> {
         let entries = self.lock();
         let entry = entries.get(&resource.name)?;
@@ -200,7 +202,7 @@ impl ClaimStates {
         let written = written.filter(|written| written.uid == resource.uid);
         let previous = written.map_or(&resource.status, |written| &written.status);
         let previous = previous.clone();
-        // A claim of another namespace that was not granted the resource has no say in its status.
+        // A claim of another namespace without a grant must not write into this resource.
         let granted = |state: &&ClaimState| state.status.reason != Reason::ReferenceNotGranted;
         let served: Vec<Served<'_>> = entry
             .claims
@@ -243,7 +245,8 @@ impl ClaimStates {
         passed.collect()
     }
 
-    /// The status was written, or the write failed and is repeated with backoff.
+    /// Stores what was written; after a failed write (`None`) the resource is due again with
+    /// backoff.
     pub(super) fn wrote(&self, name: &PopulatorRef, written: Option<Written>) {
         let mut entries = self.lock();
         let Some(entry) = entries.get_mut(name) else {
@@ -265,14 +268,14 @@ impl ClaimStates {
 }
 
 impl Entry {
-    /// Between two writes, as far as nothing but numbers has changed.
+    /// Time between two writes if only numbers have changed.
     fn pace(&self) -> Duration {
         let doublings = self.failures.min(16);
         PACE.saturating_mul(1 << doublings).min(LONGEST_BACKOFF)
     }
 }
 
-/// The quarter that was passed last on the way from one percentage to another.
+/// The last quarter that was passed between two percentages.
 fn milestone(before: i32, now: i32) -> Option<i32> {
     let quarter = |percent: i32| percent / 25;
     (quarter(now) > quarter(before) && now < 100).then(|| quarter(now) * 25)

@@ -1,4 +1,4 @@
-//! Where the status of a populator resource is written.
+//! The endpoint to which the status of a populator resource is written.
 
 use std::{
     collections::BTreeMap,
@@ -12,20 +12,20 @@ use tokio::time::Instant;
 
 use population::model::Kind;
 
-/// A definition may be replaced while we run, by Forklift's operator or by us.
+/// Forklift's operator, or an administrator, may replace a definition while the process runs.
 const VALID_FOR: Duration = Duration::from_mins(5);
 
-/// Where the status is.
+/// The endpoint of a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// A subresource: our definition, with all its fields.
+    /// The subresource `status`: our definition, with all its fields.
     Status,
     /// The resource itself: Forklift's definition, with `status.progress` alone.
     Main,
 }
 
-/// Where the status of each kind is, as the API server says. A 404 on a write cannot tell, since a deleted
-/// resource gives the same.
+/// The endpoint of each kind, as the API server's discovery lists it. A 404 on a write proves
+/// nothing, since the API server answers the same for a deleted resource.
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     learned: Mutex<Option<Learned>>,
@@ -38,7 +38,7 @@ struct Learned {
 }
 
 impl Endpoints {
-    /// Where the status of `kind` is; `None` when the cluster has no such kind.
+    /// The endpoint of `kind`; `None` when the cluster has no such kind.
     pub(super) async fn of(&self, kind: Kind, client: &Client) -> kube::Result<Option<Endpoint>> {
         if let Some(learned) = self.learned() {
             return Ok(learned.endpoints.get(&kind).copied());
@@ -69,7 +69,7 @@ impl Endpoints {
         Ok(outcome)
     }
 
-    /// Something did not go as it should: ask again the next time.
+    /// Drops what was learned, after a write that failed: the next call asks again.
     pub(super) fn forget(&self) {
         *self.lock() = None;
     }

@@ -1,7 +1,8 @@
 //! The second reconciler: the status of populator resources, from the state of their claims.
 //!
-//! Status is not written by the reconcile of a claim: one resource may feed many claims, its numbers change every second,
-//! and a slow write must not delay a rebind. One task writes what is due, one write for each resource at a time.
+//! The reconcile of a claim does not write status: one resource may feed many claims, its numbers
+//! change every second, and a slow write must not delay a rebind. One task writes what is due, one
+//! write for each resource at a time.
 
 mod claims;
 mod endpoint;
@@ -36,9 +37,10 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// How often there may be something to write.
+/// How often the due resources are written.
 const TICK: Duration = Duration::from_secs(1);
-/// A resource that no claim refers to says so after a while: usually it is created before its claims.
+/// How often resources without claims get their status: usually a resource is created before its
+/// claims.
 const SWEEP: Duration = Duration::from_secs(30);
 /// Concurrency of writes.
 const WRITERS: usize = 8;
@@ -48,8 +50,8 @@ pub struct StatusWriter {
     client: Client,
     telemetry: Telemetry,
     endpoints: Endpoints,
-    /// Kinds whose writes fail, which is logged once until one succeeds.
-    complained: Mutex<HashSet<Kind>>,
+    /// Kinds whose writes fail; each is logged once until a write succeeds.
+    failing: Mutex<HashSet<Kind>>,
     claims: ClaimStates,
 }
 
@@ -60,29 +62,29 @@ impl Debug for StatusWriter {
 }
 
 impl StatusWriter {
-    /// Knows no claim yet.
+    /// A writer that knows no claim yet.
     #[must_use]
     pub fn new(client: Client, telemetry: Telemetry) -> Self {
         Self {
             client,
             telemetry,
             endpoints: Endpoints::default(),
-            complained: Mutex::default(),
+            failing: Mutex::default(),
             claims: ClaimStates::default(),
         }
     }
 
-    /// Takes over a claim's status; returns whether it has just failed.
+    /// Sets the status of a claim; returns whether it has just failed.
     pub fn set(&self, populator: PopulatorRef, claim: Claim, status: Status) -> bool {
         self.claims.set(populator, claim, status, &self.telemetry)
     }
 
-    /// Takes over how far a claim's pod is; returns the kind of its source.
+    /// Sets the progress of a claim's pod; returns the kind of its source.
     pub fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Kind> {
         self.claims.measure(claim_uid, measured)
     }
 
-    /// The claim is gone.
+    /// Removes a claim that is gone.
     pub fn remove(&self, claim_uid: &str) {
         self.claims.remove(claim_uid);
     }
@@ -93,7 +95,7 @@ impl StatusWriter {
         self.claims.reasons()
     }
 
-    /// Writes what is due, and reports milestones to owners of claims, until it is dropped.
+    /// Writes what is due, and reports milestones to owners of claims, until the future is dropped.
     pub async fn run(&self, observer: &Observer, recorder: &Recorder) {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -113,7 +115,8 @@ impl StatusWriter {
         }
     }
 
-    /// What Forklift's definition did not keep, ours does: when one replaces the other, everything is written again.
+    /// Our definition keeps fields that Forklift's drops: when one replaces the other, everything
+    /// is written again.
     async fn notice_definitions(&self) {
         for kind in Kind::ALL {
             // The next write that meets the error reports it.
@@ -136,7 +139,7 @@ impl StatusWriter {
             for (claim, event) in self.claims.milestones(&name, &change) {
                 recorder.emit(&claim, &event, Timestamp::now()).await;
             }
-            self.complaints().remove(&name.kind);
+            self.failing().remove(&name.kind);
             let written = Written {
                 status: change.status,
                 uid: resource.uid,
@@ -152,12 +155,12 @@ impl StatusWriter {
             return;
         };
         let (kind, resource, namespace) = (name.kind.name(), &name.name, &name.namespace);
-        if self.complaints().insert(name.kind) {
+        if self.failing().insert(name.kind) {
             tracing::warn!(
                 resource,
                 namespace,
-                "the status of a {kind} cannot be written, and is retried; other writes of this kind may fail in silence until \
-                 one succeeds: {error}"
+                "the status of a {kind} cannot be written, and is retried; other writes of this kind may \
+                 fail in silence until one succeeds: {error}"
             );
         } else {
             tracing::debug!(
@@ -168,9 +171,7 @@ impl StatusWriter {
         }
     }
 
-    fn complaints(&self) -> MutexGuard<'_, HashSet<Kind>> {
-        self.complained
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn failing(&self) -> MutexGuard<'_, HashSet<Kind>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

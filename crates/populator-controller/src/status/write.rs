@@ -17,12 +17,13 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// What became of a write.
+/// Result of a write.
 pub(super) enum Sent {
-    /// The resource has the status now, as far as the definition with this endpoint keeps it.
+    /// The resource has the status now, as far as the definition with this endpoint keeps its
+    /// fields.
     Taken(Option<Endpoint>),
-    /// The API server answered, and the resource is as before: a definition with a subresource took the place of
-    /// Forklift's.
+    /// The API server accepted the write and dropped the status: a definition with a subresource
+    /// has replaced Forklift's.
     Ignored,
 }
 
@@ -43,13 +44,13 @@ pub(super) async fn send(
         &resource.name.namespace,
         &api_resource(kind),
     );
-    let of_this_one = json!({"uid": resource.uid});
+    let precondition = json!({"uid": resource.uid});
     match endpoint {
         None => Ok(Sent::Taken(None)),
         Some(Endpoint::Status) => {
             telemetry.wrote("patch", kind.plural());
             let status = full(status).map_err(Failure::Patch)?;
-            let patch = json!({"metadata": of_this_one, "status": status});
+            let patch = json!({"metadata": precondition, "status": status});
             let (parameters, patch) = (parameters(), Patch::Merge(patch));
             let sent = api.patch_status(&resource.name.name, &parameters, &patch);
             sent.await.map_err(unavailable)?;
@@ -61,7 +62,7 @@ pub(super) async fn send(
                 return Ok(Sent::Taken(endpoint));
             }
             telemetry.wrote("patch", kind.plural());
-            let patch = json!({"metadata": of_this_one, "status": {"progress": progress}});
+            let patch = json!({"metadata": precondition, "status": {"progress": progress}});
             let (parameters, patch) = (parameters(), Patch::Merge(patch));
             let sent = api.patch(&resource.name.name, &parameters, &patch);
             let sent = sent.await.map_err(unavailable)?;

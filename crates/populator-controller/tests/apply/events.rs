@@ -19,7 +19,7 @@ fn stuck() -> Event {
 }
 
 #[tokio::test]
-async fn an_event_is_on_the_claim_and_says_it_all() {
+async fn an_event_is_on_the_claim_and_complete() {
     let api = Api::default();
     let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
     recorder.sync(&claim(), &[stuck()], at(1)).await;
@@ -49,7 +49,7 @@ async fn an_event_is_on_the_claim_and_says_it_all() {
 }
 
 #[tokio::test]
-async fn what_holds_is_said_once_by_this_process_and_by_the_next() {
+async fn what_is_true_is_emitted_once_by_this_process_and_by_the_next() {
     let api = Api::default();
     let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
     for second in 1..100 {
@@ -58,7 +58,7 @@ async fn what_holds_is_said_once_by_this_process_and_by_the_next() {
     let first = api.take();
     assert_eq!(first.len(), 1);
 
-    // Another process says the same: the object is there, and its time is renewed.
+    // Another process emits the same: the object exists, and its time is renewed.
     let next = Recorder::new(
         api.client(|asked| {
             if asked.line.starts_with("POST") {

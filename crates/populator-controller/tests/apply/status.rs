@@ -171,7 +171,7 @@ async fn forklifts_definition_gets_the_progress_on_the_resource() {
         asked[1].line.ends_with("/events"),
         "a quarter is in place: {asked:?}"
     );
-    // A pod that says nothing makes no progress fall.
+    // A pod that does not answer lets no progress fall.
     fixture.writer.measure("c", None);
     fixture.run(10).await;
     assert_eq!(fixture.api.lines(), [] as [&str; 0]);
@@ -210,14 +210,14 @@ async fn a_definition_that_is_replaced_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_forklifts_definition_did_not_keep_is_written_when_ours_takes_its_place() {
+async fn what_forklifts_definition_did_not_keep_is_written_when_ours_replaces_it() {
     let ours = Arc::new(AtomicBool::new(false));
     let is_ours = Arc::clone(&ours);
     let fixture = Fixture::new(Some("0"), move |asked| match asked.line.as_str() {
         DISCOVERY => discovery(is_ours.load(Ordering::Relaxed)),
         _ => patched(asked),
     });
-    // It stands as it does, and for good: nothing of this claim changes any more.
+    // Nothing of this claim changes any more.
     fixture.set(Reason::CredentialsRefused);
     fixture.run(3).await;
     assert_eq!(
@@ -250,7 +250,7 @@ async fn numbers_are_not_written_by_the_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_that_nobody_refers_to_is_told_so_once() {
+async fn a_resource_without_claims_gets_its_status_once() {
     let fixture = Fixture::ours(resource(None));
     fixture.run(100).await;
     let asked = fixture.api.take();
@@ -262,7 +262,7 @@ async fn a_resource_that_nobody_refers_to_is_told_so_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_that_is_not_let_in_says_nothing_on_the_resource() {
+async fn a_claim_without_a_grant_is_not_in_the_status() {
     let fixture = Fixture::ours(resource(None));
     fixture.set(Reason::Populated);
     let mut stranger = claim();
@@ -280,34 +280,38 @@ async fn a_claim_that_is_not_let_in_says_nothing_on_the_resource() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_that_is_made_anew_is_told_all_of_it() {
+async fn a_resource_that_is_recreated_gets_the_whole_status() {
     let fixture = Fixture::ours(resource(None));
     fixture.set(Reason::Populated);
     fixture.run(10).await;
     let written = fixture.api.take()[1].body["status"].clone();
-    made_anew(&fixture).await;
+    recreate(&fixture).await;
     // What this process wrote is known; what another one wrote before it began is not.
-    let mut told = resource(None);
-    told.data["status"] = written;
-    let fixture = Fixture::ours(told);
+    let mut known = resource(None);
+    known.data["status"] = written;
+    let fixture = Fixture::ours(known);
     fixture.set(Reason::Populated);
     fixture.run(10).await;
-    assert_eq!(fixture.api.lines(), [] as [&str; 0], "it says so already");
-    made_anew(&fixture).await;
+    assert_eq!(
+        fixture.api.lines(),
+        [] as [&str; 0],
+        "it has that status already"
+    );
+    recreate(&fixture).await;
 }
 
-async fn made_anew(fixture: &Fixture) {
-    let mut anew = resource(None);
-    anew.metadata.uid = Some("anew".to_owned());
+async fn recreate(fixture: &Fixture) {
+    let mut recreated = resource(None);
+    recreated.metadata.uid = Some("recreated".to_owned());
     fixture
         .observer
         .cache()
-        .resources(Kind::Ovirt, Watched::Apply(anew));
+        .resources(Kind::Ovirt, Watched::Apply(recreated));
     fixture.run(100).await;
     let mut asked = fixture.api.take();
     asked.retain(|asked| asked.line != DISCOVERY);
     assert_eq!(asked.len(), 1, "{asked:?}");
-    assert_eq!(asked[0].body["metadata"]["uid"], "anew");
+    assert_eq!(asked[0].body["metadata"]["uid"], "recreated");
     assert_eq!(asked[0].body["status"]["progress"], "100");
 }
 

@@ -155,7 +155,8 @@ async fn what_has_passed_is_late_and_not_refused() {
     let late = ["late"; 12];
     assert_eq!(outcomes(409, "Conflict").await, late);
     let gone = outcomes(404, "NotFound").await;
-    // Nothing can be made in a namespace that is gone; what is to be deleted is; the rest is out of date.
+    // Nothing can be created in a namespace that is gone; what is to be deleted is; the rest is out
+    // of date.
     assert_eq!(gone[..2], ["late", "late"]);
     assert_eq!(gone[2..4], ["late", "late"]);
     assert_eq!(gone[4..6], ["done", "done"]);
@@ -175,7 +176,7 @@ async fn what_has_passed_is_late_and_not_refused() {
 async fn a_quota_refuses_and_a_server_in_trouble_does_not() {
     assert_eq!(outcomes(403, "Forbidden").await, ["refused"; 12]);
     assert_eq!(outcomes(503, "Unavailable").await, ["unavailable"; 12]);
-    // Creations pass admission, whose webhooks may be out of order for long: that is to be told.
+    // Creations pass admission, whose webhooks may be out of order for long: that is reported.
     let webhook = outcomes(500, "InternalError").await;
     assert_eq!(webhook[..2], ["refused", "refused"]);
     assert_eq!(webhook[2..], ["unavailable"; 10]);
@@ -195,7 +196,7 @@ async fn an_ending_namespace_is_no_refusal() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_the_servers_words() {
+async fn a_refusal_is_reported_in_the_servers_words() {
     let api = Api::default();
     let words = "pods \"populate-c\" is forbidden: exceeded quota: few, requested: pods=1";
     let writer = Writer::new(

@@ -1,4 +1,4 @@
-//! An API server in a few lines: it answers as it is told, and keeps what it was asked.
+//! An API server in a few lines: with scripted answers, that records the requests.
 
 use std::sync::{Arc, Mutex};
 
@@ -58,18 +58,18 @@ impl Api {
         kube::Client::new(service, "default")
     }
 
-    /// What was asked so far; it is forgotten then.
+    /// Takes the requests so far.
     pub(crate) fn take(&self) -> Vec<Asked> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
-    /// Method and path of what was asked so far.
+    /// Takes the method and path of the requests so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.take().into_iter().map(|asked| asked.line).collect()
     }
 }
 
-/// In the place of a status: the request is never answered.
+/// Instead of a status: the request is never answered.
 pub(crate) const SILENCE: u16 = 0;
 
 /// The API server's form of a refusal.
