@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Refusal,
     /// The watch of a kind falls behind.
     Stall,
+    /// The watch of volumes falls behind.
+    StallVolumes,
     /// The external-provisioner gives a node up.
     GiveUp,
     /// No more volumes fit on a node.
@@ -163,7 +165,8 @@ fn of_nodes(state: &State, steps: &mut Vec<(Kind, Step)>) {
         if life == Life::Up && seen.exists {
             steps.push((Kind::Node, Step::LoseNode(node, Life::Cut)));
             steps.push((Kind::Node, Step::LoseNode(node, Life::Off)));
-            if !seen.cordoned {
+            // One node stays, or no pod could ever run.
+            if node == 0 && !seen.cordoned {
                 steps.push((Kind::Cordon, Step::Cordon(node)));
             }
             if !state.ghost.full[usize::from(node)] {
@@ -261,8 +264,11 @@ pub(crate) fn create_target(state: &mut State, user: usize) {
     });
 }
 
-/// A node is switched off and never returns.
+/// A node is switched off and never returns; the others take pods.
 pub(crate) fn delete_for_good(state: &mut State, node: usize) {
+    for node in &mut state.api.nodes {
+        node.cordoned = false;
+    }
     excuse_all(state, excuse::NODE);
     state.ghost.life[node] = Life::Off;
     state.api.nodes[node] = Node {
@@ -291,16 +297,13 @@ fn excuse_owner_of_pod(state: &mut State, uid: Id) {
     }
 }
 
-/// Another controller gives a volume that is being filled to the target, as Forklift's would that
-/// has been filled.
+/// Another controller or an administrator gives a volume to the target that is being filled.
 fn steal(state: &mut State, id: Id) {
     excuse_all(state, excuse::VOLUME);
     let owner = state.api.volume(id).and_then(|volume| volume.owner);
     let Some(Owner::Temporary { of, .. }) = owner else { return };
-    let user = state.api.target(of).map(|target| target.user);
     if let Some(volume) = state.api.volume_mut(id) {
         volume.owner = Some(Owner::Target(of));
-        volume.from = user;
     }
 }
 

@@ -202,8 +202,10 @@ fn report(state: &mut State, uid: Id) {
 /// The kubelet ends the container of a pod that is being deleted.
 fn stop(state: &mut State, uid: Id) {
     let writer = state.ghost.writers.iter().find(|writer| writer.pod == uid);
-    if let Some(writer) = writer.copied() {
-        finish(state, uid, writer.done.unwrap_or(End::Terminated));
+    if writer.is_some_and(|writer| writer.done.is_some()) {
+        report(state, uid);
+    } else if writer.is_some() {
+        finish(state, uid, End::Terminated);
     } else if let Some(pod) = state.api.pod_mut(uid) {
         pod.phase = PodPhase::Failed;
     }

@@ -14,8 +14,6 @@ pub(crate) type NodeId = u8;
 
 /// The first number that is not a target's.
 pub(crate) const FIRST: Id = 16;
-/// UID in references to claims that are not part of the model.
-pub(crate) const FOREIGN: Id = 0;
 pub(crate) const NODES: usize = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

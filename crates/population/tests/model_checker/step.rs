@@ -144,9 +144,15 @@ pub(crate) fn unfair(
                 costly.push((Kind::Refusal, write(Answer::Refused)));
             }
         }
-        if allowed.contains(&Kind::Stall) {
-            let prompt = Watch::ALL.into_iter().filter(|watch| !is_late(state, index, *watch));
-            costly.extend(prompt.map(|watch| (Kind::Stall, Step::Stall(index, watch))));
+        for watch in Watch::ALL {
+            let kind = if watch == Watch::Volumes {
+                Kind::StallVolumes
+            } else {
+                Kind::Stall
+            };
+            if allowed.contains(&kind) && !is_late(state, index, watch) {
+                costly.push((kind, Step::Stall(index, watch)));
+            }
         }
     }
     steps.extend(costly.into_iter().map(|(kind, step)| (Some(kind), step)));
