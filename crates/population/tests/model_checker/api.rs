@@ -5,9 +5,7 @@ use std::rc::Rc;
 use crate::{
     check::{self, Violation},
     planner::Act,
-    state::{
-        Binding, Deadline, Disk, Failure, Id, Owner, Pod, PodPhase, State, Temporary,
-    },
+    state::{Binding, Deadline, Disk, Failure, Id, Owner, Pod, PodPhase, State, Temporary},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +41,11 @@ pub(crate) fn apply(
             }
             is_free
         }
-        Act::CreatePod { template, temporary, finalizer } => {
+        Act::CreatePod {
+            template,
+            temporary,
+            finalizer,
+        } => {
             let is_free = state.api.pod_of(target).is_none();
             if is_free {
                 let uid = state.fresh();
@@ -73,7 +75,12 @@ pub(crate) fn apply(
             Some(_) => false,
             None => true,
         },
-        Act::Rebind { volume, version, from, disk } => {
+        Act::Rebind {
+            volume,
+            version,
+            from,
+            disk,
+        } => {
             let is_as_seen = state.api.volume(volume).is_some_and(|seen| {
                 let owner = matches!(seen.owner, Some(Owner::Temporary { uid, .. }) if uid == from);
                 seen.version == version && owner
@@ -84,9 +91,17 @@ pub(crate) fn apply(
             }
             is_as_seen
         }
-        Act::RecordFailure { recreations, pod, reason } => {
+        Act::RecordFailure {
+            recreations,
+            pod,
+            reason,
+        } => {
             let found = state.api.target_mut(target);
-            let failure = Failure { pod, old: false, reason };
+            let failure = Failure {
+                pod,
+                old: false,
+                reason,
+            };
             let patch = |target: &mut crate::state::Target| {
                 target.recreations = recreations;
                 target.failure = Some(failure);
@@ -107,7 +122,11 @@ pub(crate) fn apply(
             found.map(|target| target.node = None).is_some()
         }
     };
-    Ok(if is_done { Outcome::Done } else { Outcome::Late })
+    Ok(if is_done {
+        Outcome::Done
+    } else {
+        Outcome::Late
+    })
 }
 
 fn new_pod(uid: Id, owner: Id, template: u16, temporary: Id, finalizer: bool) -> Pod {
@@ -142,7 +161,9 @@ fn rebind(state: &mut State, target: Id, volume: Id, disk: Option<Disk>) {
 /// Deletes a pod with its own grace period. One that no node has, or that has ended, is deleted at
 /// once.
 pub(crate) fn delete_pod(state: &mut State, uid: Id) {
-    let Some(pod) = state.api.pod_mut(uid) else { return };
+    let Some(pod) = state.api.pod_mut(uid) else {
+        return;
+    };
     if pod.terminating.is_none() {
         pod.terminating = Some(Deadline::Ahead);
     }
@@ -153,7 +174,9 @@ pub(crate) fn delete_pod(state: &mut State, uid: Id) {
 
 /// Deletes a pod without waiting for its node.
 pub(crate) fn force_delete_pod(state: &mut State, uid: Id) {
-    let Some(pod) = state.api.pod_mut(uid) else { return };
+    let Some(pod) = state.api.pod_mut(uid) else {
+        return;
+    };
     pod.terminating = pod.terminating.or(Some(Deadline::Ahead));
     pod.forced = true;
     remove_if_free(state, uid);
@@ -175,6 +198,7 @@ fn release_pod(state: &mut State, target: Id, uid: Id) -> bool {
 
 /// A pod that is deleted goes when nothing keeps it: no finalizer, no grace period.
 fn remove_if_free(state: &mut State, uid: Id) {
-    let is_kept = |pod: &Pod| pod.uid != uid || pod.finalizer || !pod.forced || pod.terminating.is_none();
+    let is_kept =
+        |pod: &Pod| pod.uid != uid || pod.finalizer || !pod.forced || pod.terminating.is_none();
     Rc::make_mut(&mut state.api.pods).retain(is_kept);
 }

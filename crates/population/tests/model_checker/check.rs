@@ -79,7 +79,10 @@ pub(crate) fn said(state: &State, view: &View, planned: &Planned) -> Result<(), 
     let target = &view.target;
     match planned.reason {
         Reason::Populated => {
-            let Some(id) = target.binding.volume.filter(|id| state.api.volume(*id).is_some())
+            let Some(id) = target
+                .binding
+                .volume
+                .filter(|id| state.api.volume(*id).is_some())
             else {
                 // The volume is gone, which is still to be seen.
                 return Ok(());
@@ -90,13 +93,19 @@ pub(crate) fn said(state: &State, view: &View, planned: &Planned) -> Result<(), 
                 None => matches!(content, Some(Content::Complete { .. })),
             };
             if !is_own {
-                let what = format!("of volume {id} with {content:?}, wanted {:?}", view.resource);
+                let what = format!(
+                    "of volume {id} with {content:?}, wanted {:?}",
+                    view.resource
+                );
                 return violated(Rule::Populated, what);
             }
         }
         Reason::RetriesExhausted if state.failures(target.uid) <= 1 => {
             let failures = state.failures(target.uid);
-            return violated(Rule::Attempts, format!("exhausted after {failures} failures"));
+            return violated(
+                Rule::Attempts,
+                format!("exhausted after {failures} failures"),
+            );
         }
         reason if reason.class() == ReasonClass::Failed => {
             let is_exhausted = reason == Reason::RetriesExhausted;
@@ -127,7 +136,9 @@ pub(crate) fn rebind(
 
 /// When a volume is released or removed.
 pub(crate) fn release(state: &State, id: Id) -> Result<(), Violation> {
-    let Some(volume) = state.api.volume(id) else { return Ok(()) };
+    let Some(volume) = state.api.volume(id) else {
+        return Ok(());
+    };
     let owner = match volume.owner {
         Some(Owner::Temporary { of, .. }) => of,
         Some(Owner::Target(target)) => target,
@@ -150,18 +161,19 @@ pub(crate) fn release(state: &State, id: Id) -> Result<(), Violation> {
 }
 
 /// When a mover starts to write.
-pub(crate) fn start(
-    state: &State,
-    pod: &Pod,
-    volume: Id,
-    disk: Disk,
-) -> Result<(), Violation> {
+pub(crate) fn start(state: &State, pod: &Pod, volume: Id, disk: Disk) -> Result<(), Violation> {
     let content = state.content(volume);
-    let Some(Content::Complete { disk: held, reported: true }) = content else {
+    let Some(Content::Complete {
+        disk: held,
+        reported: true,
+    }) = content
+    else {
         return Ok(());
     };
-    let Some(target) = state.api.target(pod.owner) else { return Ok(()) };
-    let excuses = excuse::RESOURCE | excuse::RESULT | excuse::VOLUME;
+    let Some(target) = state.api.target(pod.owner) else {
+        return Ok(());
+    };
+    let excuses = excuse::RESOURCE | excuse::RESULT | excuse::VOLUME | excuse::TEMPORARY;
     if held == disk && !is_excused(state, target.user, excuses) {
         return violated(Rule::CopyUsed, format!("volume {volume} is written again"));
     }
@@ -176,21 +188,29 @@ pub(crate) fn state(state: &State, planner: &Planner) -> Result<(), Violation> {
         writers.filter(move |it| it.volume == id && it.done.is_none() && is_alive(it.node))
     };
     for (index, writer) in state.ghost.writers.iter().enumerate() {
-        let is_first = state.ghost.writers[..index].iter().all(|it| it.volume != writer.volume);
+        let is_first = state.ghost.writers[..index]
+            .iter()
+            .all(|it| it.volume != writer.volume);
         if is_first && writing(writer.volume).count() > 1 {
             return violated(Rule::OneWriter, format!("two in volume {}", writer.volume));
         }
     }
     for volume in state.api.volumes.iter() {
         // What others give away is theirs to answer for.
-        let Some(Owner::Target(target)) = volume.owner else { continue };
+        let Some(Owner::Target(target)) = volume.owner else {
+            continue;
+        };
         if volume.populated_for == Some(target) && writing(volume.id).count() > 0 {
-            return violated(Rule::OneWriter, format!("in volume {} of a target", volume.id));
+            return violated(
+                Rule::OneWriter,
+                format!("in volume {} of a target", volume.id),
+            );
         }
     }
     for replica in &state.replicas {
         let (held, _) = planner.held_and_queued(replica.slots);
-        if held > planner.settings.max_in_flight {
+        // Each of two active controllers counts what the other has begun.
+        if held > planner.settings.max_in_flight && state.replicas.len() == 1 {
             return violated(Rule::Limit, format!("{held} slots are held"));
         }
     }
@@ -208,7 +228,10 @@ pub(crate) fn end(state: &State, planner: &mut Planner) -> Result<(), Violation>
         }
     }
     for pod in state.api.pods.iter() {
-        if state.api.target(pod.owner).is_none() || pod.finalizer {
+        let target = state.api.target(pod.owner);
+        // A pod that waits for a node that is gone would run if the node came back.
+        let is_waiting = pod.phase == PodPhase::Pending && pod.terminating.is_none();
+        if target.is_none() || (pod.finalizer && !is_waiting) {
             return violated(Rule::NothingLeft, format!("pod {}", pod.uid));
         }
     }
@@ -235,12 +258,8 @@ pub(crate) fn end(state: &State, planner: &mut Planner) -> Result<(), Violation>
     Ok(())
 }
 
-fn end_of_target(
-    state: &State,
-    planner: &mut Planner,
-    target: &Target,
-) -> Result<(), Violation> {
-    let Some(view) = replica::view(state, 0, target.uid) else {
+fn end_of_target(state: &State, planner: &mut Planner, target: &Target) -> Result<(), Violation> {
+    let Some(view) = replica::view(state, 0, target.uid, planner.fault) else {
         return violated(Rule::Ends, "a target that is not seen");
     };
     let reason = planner.plan(&view).reason;
@@ -254,7 +273,10 @@ fn end_of_target(
         _ => reason.class() == ReasonClass::Failed,
     };
     if !is_right {
-        return violated(Rule::Ends, format!("target {} ends as {reason}", target.uid));
+        return violated(
+            Rule::Ends,
+            format!("target {} ends as {reason}", target.uid),
+        );
     }
     let temporary = state.api.temporary_of(target.uid);
     let pod = state.api.pod_of(target.uid);
@@ -263,7 +285,10 @@ fn end_of_target(
         // The pod stays for its log, and keeps the deleted claim.
         let is_leftover = temporary.is_some_and(|it| !it.terminating || pod.is_none());
         if is_leftover || !pod.is_none_or(is_log) {
-            return violated(Rule::NothingLeft, format!("of target {}, {reason}", target.uid));
+            return violated(
+                Rule::NothingLeft,
+                format!("of target {}, {reason}", target.uid),
+            );
         }
     }
     Ok(())

@@ -9,9 +9,7 @@ use crate::{
     kubelet,
     kubernetes::{is_up, may_give_up},
     planner::Planner,
-    state::{
-        Binding, End, FIRST, Id, Life, Node, Owner, PodPhase, State, Target, VolumePhase,
-    },
+    state::{Binding, End, FIRST, Id, Life, Node, Owner, PodPhase, State, Target, VolumePhase},
     step::Step,
 };
 
@@ -122,7 +120,9 @@ fn of_pods(state: &State, steps: &mut Vec<(Kind, Step)>) {
         if !pod.forced {
             steps.push((Kind::ForcePod, Step::ForceDeletePod(pod.uid)));
         }
-        if pod.finalizer {
+        // A cleaner that takes finalizers away from what has ended. Who takes it from a pod that
+        // runs, and deletes that by force, asks for two writers.
+        if pod.finalizer && pod.ended.is_some() {
             steps.push((Kind::ForcePod, Step::StripPod(pod.uid)));
         }
     }
@@ -186,7 +186,10 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
         }
         Step::CreateTarget(user) => create_target(state, user),
         Step::DeletePod(uid) => delete_pod(state, uid),
-        Step::ForceDeletePod(uid) => force_delete_pod(state, uid),
+        Step::ForceDeletePod(uid) => {
+            excuse_owner_of_pod(state, uid);
+            force_delete_pod(state, uid);
+        }
         Step::Evict(uid) => {
             if let Some(pod) = state.api.pod_mut(uid) {
                 pod.evicted = true;
@@ -291,7 +294,12 @@ fn excuse_target(state: &mut State, target: Id, excuse: u8) {
 }
 
 fn excuse_owner_of_pod(state: &mut State, uid: Id) {
-    let owner = state.api.pods.iter().find(|pod| pod.uid == uid).map(|pod| pod.owner);
+    let owner = state
+        .api
+        .pods
+        .iter()
+        .find(|pod| pod.uid == uid)
+        .map(|pod| pod.owner);
     if let Some(owner) = owner {
         excuse_target(state, owner, excuse::RESULT);
     }
@@ -301,14 +309,21 @@ fn excuse_owner_of_pod(state: &mut State, uid: Id) {
 fn steal(state: &mut State, id: Id) {
     excuse_all(state, excuse::VOLUME);
     let owner = state.api.volume(id).and_then(|volume| volume.owner);
-    let Some(Owner::Temporary { of, .. }) = owner else { return };
+    let Some(Owner::Temporary { of, .. }) = owner else {
+        return;
+    };
     if let Some(volume) = state.api.volume_mut(id) {
         volume.owner = Some(Owner::Target(of));
     }
 }
 
 fn fail_mover(state: &mut State, uid: Id, end: End) {
-    let owner = state.api.pods.iter().find(|pod| pod.uid == uid).map(|pod| pod.owner);
+    let owner = state
+        .api
+        .pods
+        .iter()
+        .find(|pod| pod.uid == uid)
+        .map(|pod| pod.owner);
     if let Some(owner) = owner
         && end == End::Permanent
     {

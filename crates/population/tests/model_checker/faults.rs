@@ -22,6 +22,10 @@ pub(crate) enum Fault {
     EvictionsCount,
     /// Nothing keeps the result of a finished pod.
     ResultNotKept,
+    /// The temporary claim, with its record of a lost pod, is not read again when its pod is gone.
+    RecordFromCache,
+    /// The volume of a temporary claim that is lost is not read again when it is not seen.
+    VolumeFromCache,
 }
 
 /// Hides from the plan what the fault does not look at.
@@ -30,7 +34,10 @@ pub(crate) fn before(fault: Option<Fault>, world: &mut World) {
         Some(Fault::DiskNotCompared) => hide_disk(world),
         Some(Fault::AnyFilledVolume) => {
             let is_filled = |world: &World| {
-                world.volume.as_ref().is_some_and(|volume| volume.populated_from.is_some())
+                world
+                    .volume
+                    .as_ref()
+                    .is_some_and(|volume| volume.populated_from.is_some())
             };
             if is_filled(world) {
                 claim_volume(world);
@@ -57,7 +64,7 @@ pub(crate) fn before(fault: Option<Fault>, world: &mut World) {
                 pod.evicted = None;
             }
         }
-        Some(Fault::ResultNotKept) | None => {}
+        Some(Fault::ResultNotKept | Fault::RecordFromCache | Fault::VolumeFromCache) | None => {}
     }
 }
 
@@ -72,14 +79,19 @@ pub(crate) fn after(fault: Option<Fault>, _world: &World, plan: &mut Plan) {
             }
         }
         Some(Fault::LostPodForgotten) => {
-            plan.actions.retain(|action| !matches!(action, Action::RecordNodeLost { .. }));
+            plan.actions
+                .retain(|action| !matches!(action, Action::RecordNodeLost { .. }));
         }
         _ => {}
     }
 }
 
 fn hide_disk(world: &mut World) {
-    let copied = world.pod.as_ref().and_then(disk_argument).map(str::to_owned);
+    let copied = world
+        .pod
+        .as_ref()
+        .and_then(disk_argument)
+        .map(str::to_owned);
     let phase = world.pod.as_ref().map(|pod| pod.phase);
     let has_started = matches!(phase, Some(PodPhase::Running | PodPhase::Succeeded));
     if let (Some(copied), Lookup::Found(populator)) = (copied, &mut world.populator)
@@ -93,7 +105,10 @@ fn hide_disk(world: &mut World) {
 /// Makes the volume look as if it had been filled for the claim.
 fn claim_volume(world: &mut World) {
     let uid = world.claim.uid.clone();
-    let disk = world.populator.found().map(|populator| populator.location.disk().to_owned());
+    let disk = world
+        .populator
+        .found()
+        .map(|populator| populator.location.disk().to_owned());
     if let Some(volume) = &mut world.volume {
         volume.populated_for = Some(uid);
         volume.populated_disk = disk;

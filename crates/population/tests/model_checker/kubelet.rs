@@ -51,7 +51,11 @@ fn possible_of_pod(state: &State, pod: &Pod, steps: &mut Vec<Step>) {
         return;
     }
     let has_ended = matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed);
-    let is_writing = state.ghost.writers.iter().any(|writer| writer.pod == pod.uid);
+    let is_writing = state
+        .ghost
+        .writers
+        .iter()
+        .any(|writer| writer.pod == pod.uid);
     if pod.terminating.is_some() {
         if is_writing || !has_ended {
             steps.push(Step::Stop(pod.uid));
@@ -72,11 +76,7 @@ fn volume_to_mount(state: &State, pod: &Pod) -> Option<Id> {
     (is_own && temporary.binding.phase == Phase::Bound).then_some(volume.id)
 }
 
-pub(crate) fn apply(
-    state: &mut State,
-    planner: &Planner,
-    step: &Step,
-) -> Result<(), Violation> {
+pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) -> Result<(), Violation> {
     match *step {
         Step::NodeReturns(node) => node_returns(state, node),
         Step::NodeIsMissed(node) => state.api.nodes[usize::from(node)].ready = false,
@@ -154,11 +154,18 @@ fn start(state: &mut State, planner: &Planner, uid: Id) -> Result<(), Violation>
 
 /// The mover ends. The API server learns it at once if the node is connected.
 pub(crate) fn finish(state: &mut State, pod: Id, end: End) {
-    let Some(writer) = state.ghost.writers.iter_mut().find(|writer| writer.pod == pod) else {
+    let Some(writer) = state
+        .ghost
+        .writers
+        .iter_mut()
+        .find(|writer| writer.pod == pod)
+    else {
         return;
     };
     writer.done = Some(end);
-    let Writer { volume, disk, node, .. } = *writer;
+    let Writer {
+        volume, disk, node, ..
+    } = *writer;
     let is_alone = state.content(volume) == Some(Content::Partial(pod));
     let content = match end {
         End::Complete if is_alone => Content::Complete {
@@ -181,7 +188,9 @@ fn report(state: &mut State, uid: Id) {
     };
     let writer = writers.remove(index);
     let Some(end) = writer.done else { return };
-    let Some(pod) = state.api.pod_mut(uid) else { return };
+    let Some(pod) = state.api.pod_mut(uid) else {
+        return;
+    };
     // An end that was declared stays; what the container reports is added.
     pod.ended = Some(end);
     if pod.phase != PodPhase::Failed {

@@ -163,14 +163,20 @@ fn provisioned_on(
         uid: temporary.uid,
         of: temporary.owner,
     };
-    let has_one = state.api.volumes.iter().any(|volume| volume.owner == Some(owner));
+    let has_one = state
+        .api
+        .volumes
+        .iter()
+        .any(|volume| volume.owner == Some(owner));
     if temporary.terminating || temporary.binding.volume.is_some() || has_one {
         return None;
     }
     match (planner.class.waits, temporary.node) {
         (false, _) => Some(None),
         (true, None) => None,
-        (true, Some(node)) => state.api.nodes[usize::from(node)].exists.then_some(Some(node)),
+        (true, Some(node)) => state.api.nodes[usize::from(node)]
+            .exists
+            .then_some(Some(node)),
     }
 }
 
@@ -183,11 +189,7 @@ pub(crate) fn may_give_up<'a>(
     temporaries.filter(|it| matches!(provisioned_on(state, planner, it), Some(Some(_))))
 }
 
-pub(crate) fn apply(
-    state: &mut State,
-    planner: &Planner,
-    step: &Step,
-) -> Result<(), Violation> {
+pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) -> Result<(), Violation> {
     match *step {
         Step::Release(volume) => {
             check::release(state, volume)?;
@@ -210,7 +212,9 @@ pub(crate) fn apply(
         }
         Step::RemoveTemporary(owner) => {
             let claims = Rc::make_mut(&mut state.api.claims);
-            claims.temporaries.retain(|temporary| temporary.owner != owner);
+            claims
+                .temporaries
+                .retain(|temporary| temporary.owner != owner);
         }
         Step::CollectTemporary(owner) => {
             if let Some(temporary) = state.api.temporary_mut(owner) {
@@ -247,20 +251,32 @@ fn set_phase(state: &mut State, owner: Owner, phase: Phase) {
     }
 }
 
-/// First the volume, then the claim.
+/// Binds the volume and the claim to each other; the claim's phase follows.
 fn bind(state: &mut State, id: Id) {
-    let Some(volume) = state.api.volume(id) else { return };
-    let Some(owner) = volume.owner else { return };
-    if volume.phase != VolumePhase::Bound {
+    let Some(owner) = state.api.volume(id).and_then(|volume| volume.owner) else {
+        return;
+    };
+    if state
+        .api
+        .volume(id)
+        .is_some_and(|volume| volume.phase != VolumePhase::Bound)
+    {
         change(state, id, |volume| volume.phase = VolumePhase::Bound);
-    } else if let Some(binding) = state.api.binding_mut(owner) {
+    }
+    if let Some(binding) = state.api.binding_mut(owner) {
         binding.volume = Some(id);
     }
 }
 
 /// Without a volume the scheduler writes its choice on the claim, and waits.
 fn schedule(state: &mut State, pod: Id, node: NodeId) {
-    let Some(owner) = state.api.pods.iter().find(|it| it.uid == pod).map(|it| it.owner) else {
+    let Some(owner) = state
+        .api
+        .pods
+        .iter()
+        .find(|it| it.uid == pod)
+        .map(|it| it.owner)
+    else {
         return;
     };
     let is_bound = state
@@ -277,7 +293,9 @@ fn schedule(state: &mut State, pod: Id, node: NodeId) {
 }
 
 fn provision(state: &mut State, planner: &Planner, of: Id) {
-    let Some(temporary) = state.api.temporary_of(of) else { return };
+    let Some(temporary) = state.api.temporary_of(of) else {
+        return;
+    };
     let (uid, node) = (temporary.uid, temporary.node);
     let id = state.fresh();
     let volume = Volume {

@@ -15,7 +15,7 @@ use populator_api::{Reason, names::annotation as key};
 
 use crate::{
     faults::{self, Fault},
-    state::{Disk, Id, Node, NodeId, NODES, Pod, Target, Temporary, Volume},
+    state::{Disk, Id, NODES, Node, NodeId, Pod, Target, Temporary, Volume},
     translate::{self, now, number, uid},
 };
 
@@ -48,14 +48,35 @@ pub(crate) struct Class {
 /// One write of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Act {
-    CreateTemporary { node: Option<NodeId> },
-    CreatePod { template: u16, temporary: Id, finalizer: bool },
+    CreateTemporary {
+        node: Option<NodeId>,
+    },
+    CreatePod {
+        template: u16,
+        temporary: Id,
+        finalizer: bool,
+    },
     DeletePod(Id),
     ReleasePod(Id),
-    RecordNodeLost { uid: Id, lost: Option<(Id, NodeId)> },
-    DeleteTemporary { uid: Id, is_done: bool },
-    Rebind { volume: Id, version: u8, from: Id, disk: Option<Disk> },
-    RecordFailure { recreations: u8, pod: Id, reason: Reason },
+    RecordNodeLost {
+        uid: Id,
+        lost: Option<(Id, NodeId)>,
+    },
+    DeleteTemporary {
+        uid: Id,
+        is_done: bool,
+    },
+    Rebind {
+        volume: Id,
+        version: u8,
+        from: Id,
+        disk: Option<Disk>,
+    },
+    RecordFailure {
+        recreations: u8,
+        pod: Id,
+        reason: Reason,
+    },
     ForgetFailures,
     ClearNode(NodeId),
 }
@@ -209,7 +230,11 @@ impl Planner {
             request,
             deferred: {
                 let deferred = plan.deferred(&queued);
-                deferred.actions.iter().map(|action| self.act(action)).collect()
+                deferred
+                    .actions
+                    .iter()
+                    .map(|action| self.act(action))
+                    .collect()
             },
         }
     }
@@ -229,7 +254,9 @@ impl Planner {
             Action::ReleasePod { uid, .. } => Act::ReleasePod(id(uid)),
             Action::RecordNodeLost { uid, lost, .. } => Act::RecordNodeLost {
                 uid: id(uid),
-                lost: lost.as_ref().map(|lost| (id(&lost.pod), number(&lost.node))),
+                lost: lost
+                    .as_ref()
+                    .map(|lost| (id(&lost.pod), number(&lost.node))),
             },
             Action::DeleteTemporaryClaim { uid, reason, .. } => Act::DeleteTemporary {
                 uid: id(uid),
@@ -279,7 +306,11 @@ impl Planner {
         Act::CreatePod {
             template: u16::try_from(template).expect("few templates"),
             temporary: number(temporary),
-            finalizer: object.metadata.finalizers.as_ref().is_some_and(|list| !list.is_empty()),
+            finalizer: object
+                .metadata
+                .finalizers
+                .as_ref()
+                .is_some_and(|list| !list.is_empty()),
         }
     }
 

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use crate::{
     api::{self, Outcome},
     check::{self, Violation},
+    faults::Fault,
     planner::{Act, Planner, SlotCall, View},
-    state::{Api, Flight, Id, Owner, Replica, State, Temporary, Target, Volume, Wake},
+    state::{Api, Flight, Id, Owner, Phase, Replica, State, Target, Temporary, Volume, Wake},
 };
 
 /// What becomes of a write.
@@ -24,7 +25,12 @@ pub(crate) enum Answer {
 }
 
 /// The world of a claim: from the watches, with live reads where these cannot know.
-pub(crate) fn view(state: &State, replica: usize, target: Id) -> Option<View> {
+pub(crate) fn view(
+    state: &State,
+    replica: usize,
+    target: Id,
+    fault: Option<Fault>,
+) -> Option<View> {
     let seen = state.replicas[replica].seen.of(&state.api);
     let truth = &state.api;
     let claim = seen.target(target)?;
@@ -36,6 +42,18 @@ pub(crate) fn view(state: &State, replica: usize, target: Id) -> Option<View> {
         temporary = truth.temporary_of(target).cloned();
     } else if temporary.is_some() && pod.is_none() && is_unfinished {
         pod = truth.pod_of(target).cloned();
+        // The record of a lost pod is written before the pod can go.
+        if pod.is_none() && fault != Some(Fault::RecordFromCache) {
+            temporary = truth.temporary_of(target).cloned();
+        }
+    }
+    if volume.is_none()
+        && let Some(lost) = temporary
+            .as_ref()
+            .filter(|it| it.binding.phase == Phase::Lost)
+        && fault != Some(Fault::VolumeFromCache)
+    {
+        volume = lost.binding.volume.and_then(|id| truth.volume(id)).cloned();
     }
     if volume.is_none()
         && let Some(id) = claim.binding.volume
@@ -84,7 +102,7 @@ pub(crate) fn look(
     target: Id,
 ) -> Result<(), Violation> {
     set_wake(&mut state.replicas[replica], target, None);
-    let Some(view) = view(state, replica, target) else {
+    let Some(view) = view(state, replica, target, planner.fault) else {
         forget(state, planner, replica, target);
         return Ok(());
     };
@@ -129,7 +147,9 @@ fn forget(state: &mut State, planner: &mut Planner, replica: usize, target: Id) 
             acts,
             wanted: None,
         });
-        state.replicas[replica].flights.sort_by_key(|flight| flight.target);
+        state.replicas[replica]
+            .flights
+            .sort_by_key(|flight| flight.target);
     }
 }
 
@@ -195,9 +215,15 @@ pub(crate) fn write(
 /// are counted, and it looks at every claim.
 pub(crate) fn restart(state: &mut State, planner: &mut Planner, replica: usize) {
     state.replicas[replica] = Replica::default();
-    let targets: Vec<Id> = state.api.claims.targets.iter().map(|target| target.uid).collect();
+    let targets: Vec<Id> = state
+        .api
+        .claims
+        .targets
+        .iter()
+        .map(|target| target.uid)
+        .collect();
     for &target in &targets {
-        let request = view(state, replica, target)
+        let request = view(state, replica, target, planner.fault)
             .and_then(|view| planner.plan(&view).request);
         call_slots(state, planner, replica, SlotCall::Count(target, request));
     }
@@ -232,15 +258,52 @@ pub(crate) fn notice(before: &State, after: &mut State) {
     }
 }
 
+/// Takes the looks from which nothing follows at once: whether they come before or after other steps
+/// makes no difference, and there are fewer states so.
+pub(crate) fn settle(state: &mut State, planner: &mut Planner) -> Result<(), Violation> {
+    for index in 0..state.replicas.len() {
+        for (target, _) in state.replicas[index].wakes.clone() {
+            if is_idle_look(state, planner, index, target) {
+                look(state, planner, index, target)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_idle_look(state: &State, planner: &mut Planner, index: usize, target: Id) -> bool {
+    let replica = &state.replicas[index];
+    let is_busy = replica.flights.iter().any(|flight| flight.target == target);
+    if is_busy || wake_of(replica, target) != Some(Wake::Now) {
+        return false;
+    }
+    let Some(view) = view(state, index, target, planner.fault) else {
+        return false;
+    };
+    let planned = planner.plan(&view);
+    let call = SlotCall::Decide(target, planned.request);
+    let answer = planner.call_slots(replica.slots, call);
+    let acts = if answer.is_admitted {
+        &planned.acts
+    } else {
+        &planned.deferred
+    };
+    acts.is_empty() && answer.next == replica.slots && answer.triggers.is_empty()
+}
+
 fn concerned(old: &Api, new: &Api) -> Vec<Id> {
     let mut found = Vec::new();
     if old.claims != new.claims {
         changes(&old.claims.targets, &new.claims.targets, |target| {
             found.push(target.uid);
         });
-        changes(&old.claims.temporaries, &new.claims.temporaries, |temporary| {
-            found.push(temporary.owner);
-        });
+        changes(
+            &old.claims.temporaries,
+            &new.claims.temporaries,
+            |temporary| {
+                found.push(temporary.owner);
+            },
+        );
     }
     if old.pods != new.pods {
         changes(&old.pods, &new.pods, |pod| found.push(pod.owner));
@@ -265,6 +328,8 @@ fn concerned(old: &Api, new: &Api) -> Vec<Id> {
 
 /// Visits what is in one of the lists only, or different in both.
 fn changes<T: PartialEq>(old: &[T], new: &[T], mut visit: impl FnMut(&T)) {
-    old.iter().filter(|it| !new.contains(it)).for_each(&mut visit);
+    old.iter()
+        .filter(|it| !new.contains(it))
+        .for_each(&mut visit);
     new.iter().filter(|it| !old.contains(it)).for_each(visit);
 }

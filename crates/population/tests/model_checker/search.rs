@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     rc::Rc,
 };
@@ -60,6 +61,29 @@ pub(crate) struct Found {
     /// The steps of a cluster that behaves, after those.
     pub(crate) end: Vec<Step>,
     pub(crate) counts: Counts,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            states,
+            steps,
+            ends,
+            worlds,
+            depth,
+            is_complete,
+        } = self;
+        let bound = if *is_complete {
+            "all"
+        } else {
+            "as far as the bound"
+        };
+        write!(
+            formatter,
+            "{states} states ({bound}), {steps} steps, depth {depth}, {worlds} worlds planned for, \
+             {ends} steps to the ends"
+        )
+    }
 }
 
 /// A fast hash without a seed, so that every run is the same.
@@ -155,12 +179,19 @@ pub(crate) fn breadth_first(scenario: &Scenario) -> Result<Counts, Box<Found>> {
         counts.worlds = planner.worlds();
         if let Err((violation, end)) = behave(&state, &mut planner, &mut good, &mut counts) {
             let trace = trace(&reached, index);
-            return Err(Box::new(Found { violation, trace, end, counts }));
+            return Err(Box::new(Found {
+                violation,
+                trace,
+                end,
+                counts,
+            }));
         }
         if counts.states >= scenario.most_states {
             return Ok(counts);
         }
-        let fair = step::fair(&state, &planner).into_iter().map(|step| (None, step));
+        let fair = step::fair(&state, &planner)
+            .into_iter()
+            .map(|step| (None, step));
         let unfair = step::unfair(&state, &planner, &scenario.allowed);
         for (kind, step) in fair.chain(unfair) {
             counts.steps += 1;
@@ -170,7 +201,12 @@ pub(crate) fn breadth_first(scenario: &Scenario) -> Result<Counts, Box<Found>> {
                     let mut trace = trace(&reached, index);
                     trace.push(step);
                     let end = Vec::new();
-                    return Err(Box::new(Found { violation, trace, end, counts }));
+                    return Err(Box::new(Found {
+                        violation,
+                        trace,
+                        end,
+                        counts,
+                    }));
                 }
             };
             if seen.insert(hash(&next)) {
@@ -224,7 +260,9 @@ fn behave(
     // What may still go wrong later is no difference now.
     state.budget = 0;
     let is_lost = |life: &Life| *life != Life::Up;
-    let lost: Vec<usize> = (0..NODES).filter(|node| is_lost(&state.ghost.life[*node])).collect();
+    let lost: Vec<usize> = (0..NODES)
+        .filter(|node| is_lost(&state.ghost.life[*node]))
+        .collect();
     if !lost.is_empty() && lost.len() < NODES {
         let mut state = state.clone();
         for node in lost {
@@ -250,7 +288,8 @@ fn come_to_rest(
             break;
         }
         let mut fair = step::fair(&state, planner).into_iter();
-        let next = fair.find(|step| repair == Repair::Return || !matches!(step, Step::NodeReturns(_)));
+        let next =
+            fair.find(|step| repair == Repair::Return || !matches!(step, Step::NodeReturns(_)));
         let cycle = passed.iter().position(|it| *it == hash);
         let (Some(step), None) = (next, cycle) else {
             // Nothing but looks and the clock is left, or the same is written for ever.
@@ -334,17 +373,24 @@ pub(crate) fn walk(
             trace.push(step);
             counts.steps += 1;
             let taken = step::take(&state, &mut planner, &step, kind);
-            let checked = taken.map_err(|violation| (violation, Vec::new())).and_then(|next| {
-                counts.states += usize::from(seen.insert(hash(&next)));
-                if number % REST_EVERY == 0 {
-                    behave(&next, &mut planner, &mut good, &mut counts)?;
-                }
-                Ok(next)
-            });
+            let checked = taken
+                .map_err(|violation| (violation, Vec::new()))
+                .and_then(|next| {
+                    counts.states += usize::from(seen.insert(hash(&next)));
+                    if number % REST_EVERY == 0 {
+                        behave(&next, &mut planner, &mut good, &mut counts)?;
+                    }
+                    Ok(next)
+                });
             match checked {
                 Ok(next) => state = next,
                 Err((violation, end)) => {
-                    return Err(Box::new(Found { violation, trace, end, counts }));
+                    return Err(Box::new(Found {
+                        violation,
+                        trace,
+                        end,
+                        counts,
+                    }));
                 }
             }
         }

@@ -13,10 +13,11 @@ use crate::{
 fn check(fault: Fault, scenario: Scenario, rule: Rule) {
     let scenario = Scenario {
         fault: Some(fault),
+        most_states: 600_000,
         ..scenario
     };
     match breadth_first(&scenario) {
-        Ok(counts) => panic!("{fault:?} is not found: {counts:?}"),
+        Ok(counts) => panic!("{fault:?} is not found in {counts}"),
         Err(found) => {
             println!("{fault:?}:\n{}", show(&found));
             assert_eq!(found.violation.rule, rule);
@@ -37,7 +38,11 @@ fn a_volume_that_was_filled_for_another_claim() {
         ..Class::default()
     };
     let kinds = [Kind::Target, Kind::Recycle, Kind::Resource];
-    check(Fault::AnyFilledVolume, scenario(class, 3, &kinds), Rule::Populated);
+    check(
+        Fault::AnyFilledVolume,
+        scenario(class, 3, &kinds),
+        Rule::Populated,
+    );
 }
 
 #[test]
@@ -63,4 +68,21 @@ fn evictions_that_count() {
 fn a_result_that_is_not_kept() {
     let scenario = scenario(Class::default(), 1, &[Kind::Pod]);
     check(Fault::ResultNotKept, scenario, Rule::CopyUsed);
+}
+
+#[test]
+fn a_record_that_a_late_watch_hides() {
+    let kinds = [Kind::Node, Kind::DeleteNode, Kind::Stall];
+    let scenario = scenario(Class::default(), 3, &kinds);
+    // One step further there are two writers; the copy of the second is dropped before.
+    check(Fault::RecordFromCache, scenario, Rule::CopyKept);
+}
+
+#[test]
+fn a_volume_that_is_not_seen_and_called_lost() {
+    let scenario = Scenario {
+        replicas: 2,
+        ..scenario(Class::default(), 1, &[Kind::StallVolumes])
+    };
+    check(Fault::VolumeFromCache, scenario, Rule::Cause);
 }

@@ -274,7 +274,10 @@ impl Seen {
             claims: self.claims.clone().unwrap_or_else(|| api.claims.clone()),
             pods: self.pods.clone().unwrap_or_else(|| api.pods.clone()),
             volumes: self.volumes.clone().unwrap_or_else(|| api.volumes.clone()),
-            resources: self.resources.clone().unwrap_or_else(|| api.resources.clone()),
+            resources: self
+                .resources
+                .clone()
+                .unwrap_or_else(|| api.resources.clone()),
             nodes: self.nodes.unwrap_or(api.nodes),
         }
     }
@@ -311,7 +314,9 @@ impl Api {
     }
 
     pub(crate) fn pod_mut(&mut self, uid: Id) -> Option<&mut Pod> {
-        Rc::make_mut(&mut self.pods).iter_mut().find(|pod| pod.uid == uid)
+        Rc::make_mut(&mut self.pods)
+            .iter_mut()
+            .find(|pod| pod.uid == uid)
     }
 
     /// A volume that is changed, with its next version.
@@ -354,7 +359,8 @@ impl State {
 
     pub(crate) fn content(&self, volume: Id) -> Option<Content> {
         let mut all = self.ghost.contents.iter();
-        all.find(|(id, _)| *id == volume).map(|(_, content)| *content)
+        all.find(|(id, _)| *id == volume)
+            .map(|(_, content)| *content)
     }
 
     pub(crate) fn set_content(&mut self, volume: Id, content: Content) {
@@ -365,12 +371,19 @@ impl State {
 
     pub(crate) fn failures(&self, target: Id) -> u8 {
         let mut all = self.ghost.failures.iter();
-        all.find(|(id, _)| *id == target).map_or(0, |(_, count)| *count)
+        all.find(|(id, _)| *id == target)
+            .map_or(0, |(_, count)| *count)
     }
 
     /// Counts that the mover in a pod has failed by itself.
     pub(crate) fn count_failure(&mut self, pod: Id) {
-        let Some(owner) = self.api.pods.iter().find(|it| it.uid == pod).map(|it| it.owner) else {
+        let Some(owner) = self
+            .api
+            .pods
+            .iter()
+            .find(|it| it.uid == pod)
+            .map(|it| it.owner)
+        else {
             return;
         };
         let count = self.failures(owner) + 1;
@@ -382,17 +395,27 @@ impl State {
 
     /// All waits are over, those that stale caches show included.
     pub(crate) fn age(&mut self) {
-        let claims = self.replicas.iter_mut().filter_map(|it| it.seen.claims.as_mut());
+        let claims = self
+            .replicas
+            .iter_mut()
+            .filter_map(|it| it.seen.claims.as_mut());
         for claims in std::iter::once(&mut self.api.claims).chain(claims) {
             let claims = Rc::make_mut(claims);
-            for failure in claims.targets.iter_mut().filter_map(|it| it.failure.as_mut()) {
+            for failure in claims
+                .targets
+                .iter_mut()
+                .filter_map(|it| it.failure.as_mut())
+            {
                 failure.old = true;
             }
             for temporary in &mut claims.temporaries {
                 temporary.old = true;
             }
         }
-        let pods = self.replicas.iter_mut().filter_map(|it| it.seen.pods.as_mut());
+        let pods = self
+            .replicas
+            .iter_mut()
+            .filter_map(|it| it.seen.pods.as_mut());
         for pods in std::iter::once(&mut self.api.pods).chain(pods) {
             for pod in Rc::make_mut(pods) {
                 pod.old = true;

@@ -91,7 +91,9 @@ impl Watch {
 pub(crate) fn fair(state: &State, planner: &Planner) -> Vec<Step> {
     let mut steps = Vec::new();
     for (index, replica) in state.replicas.iter().enumerate() {
-        let late = Watch::ALL.into_iter().filter(|watch| is_late(state, index, *watch));
+        let late = Watch::ALL
+            .into_iter()
+            .filter(|watch| is_late(state, index, *watch));
         steps.extend(late.map(|watch| Step::CatchUp(index, watch)));
         let flights = replica.flights.iter();
         steps.extend(flights.map(|flight| Step::Write(index, flight.target, Answer::Given)));
@@ -100,7 +102,10 @@ pub(crate) fn fair(state: &State, planner: &Planner) -> Vec<Step> {
     kubelet::possible(state, &mut steps);
     for (index, replica) in state.replicas.iter().enumerate() {
         for (target, wake) in &replica.wakes {
-            let is_busy = replica.flights.iter().any(|flight| flight.target == *target);
+            let is_busy = replica
+                .flights
+                .iter()
+                .any(|flight| flight.target == *target);
             if *wake == Wake::Now && !is_busy {
                 steps.push(Step::Look(index, *target));
             }
@@ -173,11 +178,20 @@ fn is_late(state: &State, replica: usize, watch: Watch) -> bool {
 /// Whether anything waits for time to pass.
 fn is_waiting(state: &State) -> bool {
     let mut wakes = state.replicas.iter().flat_map(|replica| &replica.wakes);
-    let mut failures = state.api.claims.targets.iter().filter_map(|it| it.failure.as_ref());
+    let mut failures = state
+        .api
+        .claims
+        .targets
+        .iter()
+        .filter_map(|it| it.failure.as_ref());
     wakes.any(|(_, wake)| *wake == Wake::Later)
         || failures.any(|failure| !failure.old)
         || state.api.claims.temporaries.iter().any(|it| !it.old)
-        || state.api.pods.iter().any(|it| !it.old || it.terminating == Some(Deadline::Ahead))
+        || state
+            .api
+            .pods
+            .iter()
+            .any(|it| !it.old || it.terminating == Some(Deadline::Ahead))
 }
 
 /// Takes a step, checks what must hold, and brings the state into its one form.
@@ -229,6 +243,7 @@ pub(crate) fn take(
     if *step != Step::Tick && !matches!(step, Step::Crash(_)) {
         replica::notice(state, &mut next);
     }
+    replica::settle(&mut next, planner)?;
     kubernetes::forget_contents(&mut next);
     check::state(&next, planner)?;
     renumber(&mut next);

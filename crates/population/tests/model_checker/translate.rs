@@ -45,7 +45,9 @@ fn volume_name(id: Id) -> String {
 pub(crate) fn number(name: &str) -> Id {
     let digits = &name[name.len().saturating_sub(3)..];
     let digits = digits.trim_start_matches(|letter: char| !letter.is_ascii_digit());
-    digits.parse().unwrap_or_else(|_| panic!("no name of the model's: {name}"))
+    digits
+        .parse()
+        .unwrap_or_else(|_| panic!("no name of the model's: {name}"))
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -82,13 +84,17 @@ pub(crate) fn world(view: &View, class: Class, templates: &[Template]) -> World 
         "volumeBindingMode": if class.waits { "WaitForFirstConsumer" } else { "Immediate" },
     }));
     let class = model::StorageClass::from_object(&storage_class).expect("a class");
-    let nodes = view.nodes.iter().enumerate().filter(|(_, node)| node.exists);
+    let nodes = view
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| node.exists);
     let nodes: Vec<model::Node> = nodes.map(|(index, node)| node_of(index, node)).collect();
     World {
         claim: model::Claim::from_object(&claim).expect("a target"),
-        populator: view
-            .resource
-            .map_or(Lookup::Missing, |disk| Lookup::Found(populator(view.target.user, disk))),
+        populator: view.resource.map_or(Lookup::Missing, |disk| {
+            Lookup::Found(populator(view.target.user, disk))
+        }),
         grant: Grant::NotNeeded,
         class: Lookup::Found(class),
         temporary: view.temporary.as_ref().map(|temporary| {
@@ -127,7 +133,10 @@ fn resource_name(user: usize) -> String {
 fn target_object(target: &Target, class: Class) -> Value {
     let mut annotations = annotations_of(target.binding, target.node);
     if target.recreations > 0 {
-        annotations.insert(key::RECREATIONS.to_owned(), target.recreations.to_string().into());
+        annotations.insert(
+            key::RECREATIONS.to_owned(),
+            target.recreations.to_string().into(),
+        );
     }
     if let Some(failure) = &target.failure {
         annotations.insert(key::LAST_FAILURE.to_owned(), failure_text(failure).into());
@@ -302,11 +311,16 @@ fn volume_object(volume: &Volume) -> Value {
             annotations.insert(key.to_owned(), value.into());
         }
     };
-    let from = volume.from.map(|user| format!("{NAMESPACE}/{}", resource_name(user)));
+    let from = volume
+        .from
+        .map(|user| format!("{NAMESPACE}/{}", resource_name(user)));
     annotate(key::POPULATED_FROM, from);
     annotate(key::POPULATED_FOR, volume.populated_for.map(uid));
     annotate(key::POPULATED_DISK, volume.disk.map(disk_name));
-    annotate(key::BOUND_BY_CONTROLLER, volume.chosen.then(|| "yes".to_owned()));
+    annotate(
+        key::BOUND_BY_CONTROLLER,
+        volume.chosen.then(|| "yes".to_owned()),
+    );
     let (name, owner) = match volume.owner {
         Some(Owner::Temporary { uid: temporary, of }) => {
             (names::temporary_claim(&uid(of)), Some(uid(temporary)))
@@ -318,7 +332,8 @@ fn volume_object(volume: &Volume) -> Value {
     let reference = owner.map(|uid| json!({"namespace": NAMESPACE, "name": name, "uid": uid}));
     let affinity = volume.reach.map(|node| {
         let names = [node_name(node)];
-        let expression = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": names});
+        let expression =
+            json!({"key": "kubernetes.io/hostname", "operator": "In", "values": names});
         json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}})
     });
     json!({
