@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::{
     check::{self, Violation},
     planner::Act,
-    state::{Binding, Deadline, Disk, Failure, Id, Owner, Pod, PodPhase, State, Temporary},
+    state::{Binding, Deadline, Disk, Failure, Id, NodeId, Owner, Pod, PodPhase, State, Temporary},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,23 +24,7 @@ pub(crate) fn apply(
     act: &Act,
 ) -> Result<Outcome, Violation> {
     let is_done = match *act {
-        Act::CreateTemporary { node } => {
-            let is_free = state.api.temporary_of(target).is_none();
-            if is_free {
-                let uid = state.fresh();
-                let claims = Rc::make_mut(&mut state.api.claims);
-                claims.temporaries.push(Temporary {
-                    uid,
-                    owner: target,
-                    old: false,
-                    terminating: false,
-                    binding: Binding::default(),
-                    node,
-                    lost: None,
-                });
-            }
-            is_free
-        }
+        Act::CreateTemporary { node } => create_temporary(state, target, node),
         Act::CreatePod {
             template,
             temporary,
@@ -54,25 +38,20 @@ pub(crate) fn apply(
             }
             is_free
         }
-        Act::DeletePod(uid) => match state.api.pod_of(target).map(|pod| pod.uid == uid) {
-            Some(true) => {
+        Act::DeletePod(uid) => {
+            let is_same = state.api.pod_of(target).is_none_or(|pod| pod.uid == uid);
+            if is_same {
                 delete_pod(state, uid);
-                true
             }
-            Some(false) => false,
-            None => true,
-        },
-        Act::ReleasePod(uid) => release_pod(state, target, uid),
-        Act::RecordNodeLost { uid, lost } => {
-            let found = state.api.temporary_mut(target).filter(|it| it.uid == uid);
-            found.map(|temporary| temporary.lost = lost).is_some()
+            is_same
         }
+        Act::ReleasePod(uid) => release_pod(state, target, uid),
         Act::DeleteTemporary { uid, .. } => match state.api.temporary_mut(target) {
-            Some(temporary) if temporary.uid == uid => {
-                temporary.terminating = true;
-                true
+            Some(temporary) => {
+                let is_same = temporary.uid == uid;
+                temporary.terminating |= is_same;
+                is_same
             }
-            Some(_) => false,
             None => true,
         },
         Act::Rebind {
@@ -91,42 +70,67 @@ pub(crate) fn apply(
             }
             is_as_seen
         }
-        Act::RecordFailure {
-            recreations,
-            pod,
-            reason,
-        } => {
-            let found = state.api.target_mut(target);
-            let failure = Failure {
-                pod,
-                old: false,
-                reason,
-            };
-            let patch = |target: &mut crate::state::Target| {
-                target.recreations = recreations;
-                target.failure = Some(failure);
-            };
-            found.map(patch).is_some()
-        }
-        Act::ForgetFailures => {
-            let found = state.api.target_mut(target);
-            let patch = |target: &mut crate::state::Target| {
-                target.recreations = 0;
-                target.failure = None;
-            };
-            found.map(patch).is_some()
-        }
-        Act::ClearNode(node) => {
-            let found = state.api.target_mut(target);
-            let found = found.filter(|target| target.node == Some(node));
-            found.map(|target| target.node = None).is_some()
-        }
+        Act::RecordNodeLost { .. }
+        | Act::RecordFailure { .. }
+        | Act::ForgetFailures
+        | Act::ClearNode(_) => annotate(state, target, act),
     };
     Ok(if is_done {
         Outcome::Done
     } else {
         Outcome::Late
     })
+}
+
+fn create_temporary(state: &mut State, owner: Id, node: Option<NodeId>) -> bool {
+    if state.api.temporary_of(owner).is_some() {
+        return false;
+    }
+    let uid = state.fresh();
+    let claims = Rc::make_mut(&mut state.api.claims);
+    claims.temporaries.push(Temporary {
+        uid,
+        owner,
+        old: true,
+        terminating: false,
+        binding: Binding::default(),
+        node,
+        lost: None,
+    });
+    true
+}
+
+/// Writes of annotations; `false` when their precondition does not hold.
+fn annotate(state: &mut State, target: Id, act: &Act) -> bool {
+    if let Act::RecordNodeLost { uid, lost } = *act {
+        let found = state.api.temporary_mut(target);
+        let found = found.filter(|temporary| temporary.uid == uid);
+        return found.map(|temporary| temporary.lost = lost).is_some();
+    }
+    let Some(target) = state.api.target_mut(target) else {
+        return false;
+    };
+    match *act {
+        Act::RecordFailure {
+            recreations,
+            pod,
+            reason,
+        } => {
+            target.recreations = recreations;
+            target.failure = Some(Failure {
+                pod,
+                old: false,
+                reason,
+            });
+        }
+        Act::ForgetFailures => {
+            target.recreations = 0;
+            target.failure = None;
+        }
+        Act::ClearNode(node) if target.node == Some(node) => target.node = None,
+        _ => return false,
+    }
+    true
 }
 
 fn new_pod(uid: Id, owner: Id, template: u16, temporary: Id, finalizer: bool) -> Pod {

@@ -63,7 +63,7 @@ pub(crate) fn possible(state: &State, planner: &Planner, steps: &mut Vec<Step>) 
     choose_nodes(state, planner, steps);
     for temporary in &api.claims.temporaries {
         match provisioned_on(state, planner, temporary) {
-            Some(Some(node)) if state.ghost.full[usize::from(node)] => {
+            Some(Place::On(node)) if state.ghost.full[usize::from(node)] => {
                 steps.push(Step::GiveNodeUp(temporary.owner));
             }
             Some(_) => steps.push(Step::Provision(temporary.owner)),
@@ -153,31 +153,30 @@ fn usable_nodes(state: &State) -> impl Iterator<Item = NodeId> {
     nodes.into_iter()
 }
 
-/// Whether a volume can be provisioned, and the node that it is provisioned for.
-fn provisioned_on(
-    state: &State,
-    planner: &Planner,
-    temporary: &Temporary,
-) -> Option<Option<NodeId>> {
+/// Where a volume can be provisioned for the claim.
+fn provisioned_on(state: &State, planner: &Planner, temporary: &Temporary) -> Option<Place> {
     let owner = Owner::Temporary {
         uid: temporary.uid,
         of: temporary.owner,
     };
-    let has_one = state
-        .api
-        .volumes
-        .iter()
-        .any(|volume| volume.owner == Some(owner));
+    let mut volumes = state.api.volumes.iter();
+    let has_one = volumes.any(|volume| volume.owner == Some(owner));
     if temporary.terminating || temporary.binding.volume.is_some() || has_one {
         return None;
     }
-    match (planner.class.waits, temporary.node) {
-        (false, _) => Some(None),
-        (true, None) => None,
-        (true, Some(node)) => state.api.nodes[usize::from(node)]
-            .exists
-            .then_some(Some(node)),
+    if !planner.class.waits {
+        return Some(Place::Anywhere);
     }
+    let node = temporary.node?;
+    let exists = state.api.nodes[usize::from(node)].exists;
+    exists.then_some(Place::On(node))
+}
+
+/// Where a volume is provisioned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Anywhere,
+    On(NodeId),
 }
 
 /// Claims for which the external-provisioner may give the node up.
@@ -186,7 +185,7 @@ pub(crate) fn may_give_up<'a>(
     planner: &'a Planner,
 ) -> impl Iterator<Item = &'a Temporary> {
     let temporaries = state.api.claims.temporaries.iter();
-    temporaries.filter(|it| matches!(provisioned_on(state, planner, it), Some(Some(_))))
+    temporaries.filter(|it| matches!(provisioned_on(state, planner, it), Some(Place::On(_))))
 }
 
 pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) -> Result<(), Violation> {

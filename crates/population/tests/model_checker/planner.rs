@@ -31,6 +31,10 @@ pub(crate) struct View {
 }
 
 /// The storage class of all claims.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a property of its own"
+)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Class {
     /// It waits for a consumer.

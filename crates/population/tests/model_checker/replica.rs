@@ -106,17 +106,17 @@ pub(crate) fn look(
         forget(state, planner, replica, target);
         return Ok(());
     };
-    let planned = planner.plan(&view);
-    check::said(state, &view, &planned)?;
-    let call = SlotCall::Decide(target, planned.request);
+    let decided = planner.plan(&view);
+    check::said(state, &view, &decided)?;
+    let call = SlotCall::Decide(target, decided.request);
     let is_admitted = call_slots(state, planner, replica, call);
     let acts = if is_admitted {
-        &planned.acts
+        &decided.acts
     } else {
-        &planned.deferred
+        &decided.deferred
     };
     // A claim that is not bound is looked at again in any case, after a while.
-    let again = planned.requeues || !is_admitted || view.target.binding.volume.is_none();
+    let again = decided.requeues || !is_admitted || view.target.binding.volume.is_none();
     let replica = &mut state.replicas[replica];
     if again && wake_of(replica, target).is_none() {
         set_wake(replica, target, Some(Wake::Later));
@@ -280,13 +280,13 @@ fn is_idle_look(state: &State, planner: &mut Planner, index: usize, target: Id) 
     let Some(view) = view(state, index, target, planner.fault) else {
         return false;
     };
-    let planned = planner.plan(&view);
-    let call = SlotCall::Decide(target, planned.request);
+    let decided = planner.plan(&view);
+    let call = SlotCall::Decide(target, decided.request);
     let answer = planner.call_slots(replica.slots, call);
     let acts = if answer.is_admitted {
-        &planned.acts
+        &decided.acts
     } else {
-        &planned.deferred
+        &decided.deferred
     };
     acts.is_empty() && answer.next == replica.slots && answer.triggers.is_empty()
 }

@@ -326,10 +326,10 @@ fn no_rest(what: &str, steps: Vec<Step>) -> Result<(), (Violation, Vec<Step>)> {
     Err((violation, steps))
 }
 
-/// Numbers by chance that are the same in every run.
-struct Chance(u64);
+/// Numbers by dice that are the same in every run.
+struct Dice(u64);
 
-impl Chance {
+impl Dice {
     /// A number below `end`.
     fn below(&mut self, end: usize) -> usize {
         // SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
@@ -351,7 +351,7 @@ pub(crate) fn walk(
 ) -> Result<Counts, Box<Found>> {
     let mut planner = scenario.planner();
     let start = scenario.start(&mut planner);
-    let mut chance = Chance(seed);
+    let mut dice = Dice(seed);
     let mut counts = Counts::default();
     let mut good = Good::default();
     let mut seen = Seen::default();
@@ -361,14 +361,14 @@ pub(crate) fn walk(
         for number in 1..=length {
             let fair = step::fair(&state, &planner);
             let unfair = step::unfair(&state, &planner, &scenario.allowed);
-            let is_disturbed = fair.is_empty() || (!unfair.is_empty() && chance.below(6) == 0);
+            let is_disturbed = fair.is_empty() || (!unfair.is_empty() && dice.below(6) == 0);
             let (kind, step) = if is_disturbed {
                 match unfair.len() {
                     0 => break,
-                    many => unfair[chance.below(many)],
+                    many => unfair[dice.below(many)],
                 }
             } else {
-                (None, fair[chance.below(fair.len())])
+                (None, fair[dice.below(fair.len())])
             };
             trace.push(step);
             counts.steps += 1;

@@ -112,6 +112,7 @@ pub(crate) enum End {
     Terminated,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Pod {
     pub(crate) uid: Id,

@@ -89,7 +89,7 @@ pub(crate) fn world(view: &View, class: Class, templates: &[Template]) -> World 
         .iter()
         .enumerate()
         .filter(|(_, node)| node.exists);
-    let nodes: Vec<model::Node> = nodes.map(|(index, node)| node_of(index, node)).collect();
+    let nodes: Vec<model::Node> = nodes.map(|(index, node)| node_of(index, *node)).collect();
     World {
         claim: model::Claim::from_object(&claim).expect("a target"),
         populator: view.resource.map_or(Lookup::Missing, |disk| {
@@ -353,7 +353,7 @@ fn volume_object(volume: &Volume) -> Value {
     })
 }
 
-fn node_of(index: usize, node: &Node) -> model::Node {
+fn node_of(index: usize, node: Node) -> model::Node {
     let name = format!("node-{index}");
     let object = object(json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
