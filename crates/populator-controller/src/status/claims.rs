@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use backoff::Backoff;
 use population::{
     model::{Claim, Kind, Uid},
     plan::{Event, Status},
@@ -22,11 +23,8 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// Between two writes of one resource when only numbers have changed, or the last write failed; the
-/// backoff doubles with each failure.
-const PACE: Duration = Duration::from_secs(5);
-/// Longest backoff after failures.
-const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
+/// Between two writes of one resource when only numbers have changed, and after failed writes.
+const PACE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 
 /// The state of one claim.
 #[derive(Debug, Clone)]
@@ -130,7 +128,7 @@ impl ClaimStates {
             state.measured = measured;
             // Numbers change every second and are paced; a change of state, in `set`, is due at
             // once. The earlier of the two stays.
-            let pace = entry.pace();
+            let pace = PACE.bound(entry.failures);
             let next = entry.last.map_or_else(Instant::now, |last| last + pace);
             entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
         }
@@ -263,21 +261,13 @@ impl ClaimStates {
             entry.failures = 0;
             entry.written = written;
         } else {
-            entry.due = Some(Instant::now() + entry.pace());
             entry.failures = entry.failures.saturating_add(1);
+            entry.due = Some(Instant::now() + PACE.bound(entry.failures));
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PopulatorRef, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    /// Time between two writes if only numbers have changed.
-    fn pace(&self) -> Duration {
-        let doublings = self.failures.min(16);
-        PACE.saturating_mul(1 << doublings).min(LONGEST_BACKOFF)
     }
 }
 
