@@ -267,21 +267,3 @@ impl From<Error> for AttemptEnd {
         Self::Failed(error.into())
     }
 }
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        let exit = match error.kind() {
-            Kind::Cancelled => Exit::Terminated,
-            Kind::Configuration => Exit::Configuration,
-            Kind::Unreachable | Kind::AnswerLost | Kind::Lost => Exit::SourceUnavailable,
-            Kind::Busy => Exit::SourceBusy,
-            Kind::Credentials => Exit::Credentials,
-            Kind::Permission => Exit::Permission,
-            Kind::Missing => Exit::SourceMissing,
-            Kind::Unusable => Exit::SourceUnusable,
-            Kind::Protocol => Exit::SourceProtocol,
-            Kind::Tls => Exit::Tls,
-        };
-        Self::from_error(exit, &error)
-    }
-}
