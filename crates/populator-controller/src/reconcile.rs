@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use backoff::Backoff;
 use futures::{Stream, StreamExt, channel::mpsc, stream};
 use jiff::Timestamp;
 use kube::runtime::scheduler::{ScheduleRequest, scheduler};
@@ -31,10 +32,8 @@ use population::{
 /// A claim that is not bound is reconciled this often even if nothing changes: a missed change does
 /// no lasting harm, and events that are still true are renewed before the API server deletes them.
 const RESYNC: Duration = Duration::from_mins(10);
-/// Backoff after the first failed reconcile of a claim; it doubles with each.
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// Longest backoff.
-const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
+/// After failed reconciles of a claim.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 /// Between two pods for one claim: if something deletes pods as soon as they exist, this bounds the
 /// load on the API server.
 const POD_BACKOFF: Duration = Duration::from_secs(10);
@@ -123,6 +122,7 @@ impl Controller {
         let mut names: HashMap<Id, String> = HashMap::new();
         let mut busy: HashSet<String> = HashSet::new();
         let mut failures: HashMap<String, u32> = HashMap::new();
+        let mut random = fastrand::Rng::new();
         loop {
             tokio::select! {
                 () = &mut stop => break,
@@ -142,7 +142,7 @@ impl Controller {
                         let times = failures.entry(claim.clone()).or_default();
                         *times = times.saturating_add(1);
                         tracing::debug!(claim, "requeued with backoff: {failure}");
-                        Some(backoff(*times))
+                        Some(BACKOFF.delay_from_half(*times, &mut random))
                     } else {
                         failures.remove(&claim);
                         outcome.requeue_after
@@ -358,19 +358,9 @@ fn unfold(ended: Result<(Id, Outcome), JoinError>) -> (Id, Outcome) {
     ended.unwrap_or_else(|error| {
         tracing::error!("a reconcile panicked: {error}");
         let outcome = Outcome {
-            requeue_after: Some(LONGEST_BACKOFF),
+            requeue_after: Some(BACKOFF.longest),
             ..Outcome::default()
         };
         (error.id(), outcome)
     })
-}
-
-/// The backoff after this many failures in a row, with jitter so that claims that failed together
-/// are not retried together.
-fn backoff(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    let backoff = FIRST_BACKOFF
-        .saturating_mul(1 << doublings)
-        .min(LONGEST_BACKOFF);
-    backoff.mul_f64(0.75 + 0.5 * fastrand::f64())
 }

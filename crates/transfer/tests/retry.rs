@@ -12,8 +12,9 @@ mod support;
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
+use backoff::Backoff;
 use contract::noise;
-use net::{Backoff, Clock as _};
+use net::Clock as _;
 use support::{Hooked, Leap, controls, options, run, until};
 use transfer::{
     Access, Algorithm, ByteRange, Digest, Kind, Options, RetryPolicy, RetryReason, Source as _,

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use backoff::Backoff;
 use population::{
     model::{Claim, Kind},
     plan::{Event, Status},
@@ -22,11 +23,8 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// Between two writes of one resource when only numbers have changed, or the last write failed; the
-/// backoff doubles with each failure.
-const PACE: Duration = Duration::from_secs(5);
-/// Longest backoff after failures.
-const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
+/// Between two writes of one resource when only numbers have changed, and after failed writes.
+const PACE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 
 /// The state of one claim.
 #[derive(Debug, Clone)]
@@ -127,7 +125,7 @@ impl ClaimStates {
         let state = entry.claims.get_mut(claim_uid)?;
         if state.measured != measured {
             state.measured = measured;
-            let pace = entry.pace();
+            let pace = PACE.bound(entry.failures);
             let next = entry.last.map_or_else(Instant::now, |last| last + pace);
             entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
         }
@@ -257,21 +255,13 @@ impl ClaimStates {
             entry.failures = 0;
             entry.written = written;
         } else {
-            entry.due = Some(Instant::now() + entry.pace());
             entry.failures = entry.failures.saturating_add(1);
+            entry.due = Some(Instant::now() + PACE.bound(entry.failures));
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PopulatorRef, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    /// Time between two writes if only numbers have changed.
-    fn pace(&self) -> Duration {
-        let doublings = self.failures.min(16);
-        PACE.saturating_mul(1 << doublings).min(LONGEST_BACKOFF)
     }
 }
 

@@ -11,7 +11,8 @@ use std::{
 };
 
 use ::http::{HeaderMap, HeaderValue};
-use net::{Backoff, Cancel};
+use backoff::Backoff;
+use net::Cancel;
 use testkit::{Cut, Fault, Gate, Reply, Request, Server, When, image::Disk};
 use transfer::{
     Access, ByteRange, Controls, Error, Kind, Options, RetryPolicy, Source,
