@@ -57,12 +57,13 @@ impl Proxies {
         let entries = entries.split(|letter: char| letter == ',' || letter.is_whitespace());
         let mut no = Vec::new();
         for entry in entries.filter(|entry| !entry.is_empty()) {
-            match Exception::parse(entry) {
-                Some(exception) => no.push(exception),
-                None => tracing::warn!(
+            if let Some(exception) = Exception::parse(entry) {
+                no.push(exception);
+            } else {
+                tracing::warn!(
                     "NO_PROXY: {entry} is no host name, address, CIDR block or *, each with or \
                      without a port, and excepts nothing from the proxy"
-                ),
+                );
             }
         }
         Self(Some(Arc::new(Rules { http, https, no })))

@@ -172,9 +172,10 @@ impl Rest {
             Err(error) => {
                 let refused = matches!(find(&error), Some(TunnelError::TunnelUnsuccessful));
                 let error = fail(error);
-                return Err(match refused {
-                    true => self.tunnel_error(url, error).await,
-                    false => error,
+                return Err(if refused {
+                    self.tunnel_error(url, error).await
+                } else {
+                    error
                 });
             }
         };

@@ -205,16 +205,16 @@ pub(super) fn list(names: &[String]) -> String {
         let inner = inner.trim_end_matches(')').trim_matches('"');
         printable(inner)
     };
-    let mut listed = names
+    let listed = names
         .iter()
         .take(MOST)
         .map(bare)
         .collect::<Vec<_>>()
         .join(", ");
-    if names.len() > MOST {
-        listed.push_str(&format!(" and {} more", names.len() - MOST));
+    match names.len().saturating_sub(MOST) {
+        0 => listed,
+        more => format!("{listed} and {more} more"),
     }
-    listed
 }
 
 /// What a certificate says, which anybody may have written: no control characters, no end.
