@@ -4,18 +4,25 @@ use serde::Deserialize;
 
 /// Every crate of the workspace, with the crates of ours that it may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("backoff", &[]),
     ("contract", &[]),
-    ("net", &[]),
+    ("net", &["backoff"]),
     ("populator-api", &[]),
     ("runtime", &[]),
-    ("transfer", &["net"]),
+    ("transfer", &["net", "backoff"]),
     ("mover", &["transfer", "net", "contract", "runtime"]),
     ("ovirt-populator", MOVERS),
     ("openstack-populator", MOVERS),
-    ("population", &["populator-api", "contract"]),
+    ("population", &["populator-api", "contract", "backoff"]),
     (
         "populator-controller",
-        &["population", "populator-api", "contract", "runtime"],
+        &[
+            "population",
+            "populator-api",
+            "contract",
+            "runtime",
+            "backoff",
+        ],
     ),
     ("testkit", &["contract"]),
     ("suite", &["testkit", "contract"]),

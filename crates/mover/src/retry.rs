@@ -51,11 +51,8 @@ pub(crate) fn retry<T>(
             result => return result,
         };
         tries += 1;
-        // At least half of the bound: unlike the engine's workers, nothing else goes on meanwhile.
-        let backoff = || {
-            let bound = policy.backoff.bound(tries);
-            bound.mul_f64(0.5 + random.f64() / 2.0)
-        };
+        // From half of the bound on: unlike the engine's workers, nothing else goes on meanwhile.
+        let backoff = || policy.backoff.delay_from_half(tries, &mut random);
         let delay = error.retry_after().unwrap_or_else(backoff);
         let spent = clock.now().saturating_sub(start);
         if tries >= policy.tries || spent.saturating_add(delay) > policy.no_progress_timeout {

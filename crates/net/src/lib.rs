@@ -8,7 +8,6 @@
 //! Both trust the same certificates, go through the same proxies, and follow the same rule for
 //! redirects: credentials never travel to another origin.
 
-mod backoff;
 mod clock;
 mod content_range;
 mod error;
@@ -21,7 +20,6 @@ mod settings;
 mod tcp;
 mod tls;
 
-pub use backoff::Backoff;
 pub use clock::{Cancel, Clock, SystemClock};
 pub use content_range::ContentRange;
 pub use error::{Error, FromNetwork, Kind, chain};

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use backoff::Backoff;
+
 use crate::model::{Kind, Quantity};
 
 /// Environment variables, as Forklift's operator sets them.
@@ -72,10 +74,8 @@ pub struct ContainerResources {
 pub struct Retry {
     /// How many pods may follow the first. Forklift stops at 3.
     pub most: u32,
-    /// Backoff before the first of them; it doubles with each.
-    pub first_pause: Duration,
-    /// Longest backoff.
-    pub longest_pause: Duration,
+    /// The delay before each of them is the bound of this, without jitter: a plan has no chance.
+    pub backoff: Backoff,
 }
 
 impl Default for Settings {
@@ -91,8 +91,7 @@ impl Default for Settings {
             max_in_flight_per_source: 10,
             retry: Retry {
                 most: 3,
-                first_pause: Duration::from_secs(10),
-                longest_pause: Duration::from_mins(5),
+                backoff: Backoff::new(Duration::from_secs(10), Duration::from_mins(5)),
             },
             // The report follows within a minute, including the time to read the pod's events.
             stuck_after: Duration::from_secs(45),
@@ -195,17 +194,6 @@ impl ContainerResources {
     }
 }
 
-impl Retry {
-    /// Backoff before the pod that follows this many failures.
-    #[must_use]
-    pub fn pause(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(16);
-        self.first_pause
-            .saturating_mul(1 << doublings)
-            .min(self.longest_pause)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,8 +278,8 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest() {
-        let retry = Settings::default().retry;
-        let pauses = [0, 1, 2, 3, 6, u32::MAX].map(|failures| retry.pause(failures).as_secs());
+        let backoff = Settings::default().retry.backoff;
+        let pauses = [0, 1, 2, 3, 6, u32::MAX].map(|failures| backoff.bound(failures).as_secs());
         assert_eq!(pauses, [10, 10, 20, 40, 300, 300]);
     }
 }

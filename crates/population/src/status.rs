@@ -122,7 +122,10 @@ fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
         status,
         measured,
     } = served;
-    let known = previous.claims.iter().find(|old| old.uid == claim.uid);
+    let known = previous
+        .claims
+        .iter()
+        .find(|old| old.uid == claim.uid.as_str());
     let before = known
         .and_then(|old| Some(old.progress?.min(ALMOST)))
         .or_else(|| forklifts_progress(status.reason, previous));
@@ -135,7 +138,7 @@ fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
             .max(before),
     };
     ClaimStatus {
-        uid: claim.uid.clone(),
+        uid: claim.uid.to_string(),
         name: claim.name.clone(),
         progress,
         reason: status.reason,

@@ -231,7 +231,7 @@ impl Leadership {
 
 /// [`PACE`] with jitter, so that candidates do not write at the same time.
 fn pace() -> Duration {
-    PACE.mul_f64(0.75 + 0.5 * fastrand::f64())
+    backoff::jittered(PACE, 0.25, &mut fastrand::Rng::new())
 }
 
 /// The lease with this holder, to replace `before`, whose resource version is the precondition.

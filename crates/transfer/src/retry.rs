@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use net::Backoff;
+use backoff::Backoff;
 
 /// The budget of one copy. Every range has its own count of tries; the time without progress is the
 /// whole copy's, since one connection that moves proves the server alive.

@@ -41,7 +41,7 @@ pub struct Answer {
 /// When to retry a request.
 ///
 /// Transient network errors ([`crate::Kind::is_transient`]) and the answers 429, 502, 503 and 504
-/// are retried, by [`Repeat::Idempotent`] also 500: after the default [`crate::Backoff`], and not
+/// are retried, by [`Repeat::Idempotent`] also 500: after the default [`backoff::Backoff`], and not
 /// before the answer's `Retry-After`. A retry that would start after the given time is not made:
 /// the last answer or error is returned instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use backoff::Backoff;
 use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
 use tokio::time::Instant;
 
 use super::{Answer, Repeat};
-use crate::{Backoff, Error, content_range::decimal};
+use crate::{Error, content_range::decimal};
 
 /// The wait that a `Retry-After` header asks for (RFC 9110, 10.2.3): seconds, or a date, of which
 /// `now` is subtracted. `None` when it is absent or malformed; zero when the date has passed.

@@ -151,7 +151,7 @@ fn without_pod(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
         return Plan::act(Reason::Clearing, message, [claim]);
     }
     if let Some(failure) = &claim.attempts.last_failure {
-        let backoff = settings.retry.pause(claim.attempts.recreations);
+        let backoff = settings.retry.backoff.bound(claim.attempts.recreations);
         let left = remaining(failure.at.0, backoff, now);
         if !left.is_zero() {
             return Plan::wait(Reason::Retrying, &failure.message).requeue_after(left);

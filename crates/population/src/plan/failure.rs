@@ -95,7 +95,7 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
     // attempts unbounded.
     let actions: Vec<Action> = record.into_iter().chain(delete_pod(pod)).collect();
     Plan::act(Reason::Retrying, failure.message, actions)
-        .requeue_after(situation.settings.retry.pause(recreations))
+        .requeue_after(situation.settings.retry.backoff.bound(recreations))
 }
 
 fn permanent(failure: FailureClass) -> Plan {

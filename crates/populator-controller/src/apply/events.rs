@@ -22,7 +22,7 @@ use serde_json::json;
 use super::{FIELD_MANAGER, is_in_ending_namespace, parameters};
 use crate::telemetry::Telemetry;
 use population::{
-    model::Claim,
+    model::{Claim, Uid},
     plan::{Event, EventType},
 };
 
@@ -39,7 +39,7 @@ pub struct Recorder {
     client: Client,
     telemetry: Telemetry,
     /// The events that are true, by UID of the claim.
-    emitted: Mutex<HashMap<String, Vec<Emitted>>>,
+    emitted: Mutex<HashMap<Uid, Vec<Emitted>>>,
 }
 
 /// An event that was emitted and is still true.
@@ -91,7 +91,7 @@ impl Recorder {
     }
 
     /// Drops the events of a claim that is gone.
-    pub fn forget(&self, claim_uid: &str) {
+    pub fn forget(&self, claim_uid: &Uid) {
         self.lock().remove(claim_uid);
     }
 
@@ -149,7 +149,7 @@ impl Recorder {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Emitted>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uid, Vec<Emitted>>> {
         self.emitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -203,7 +203,7 @@ fn object(claim: &Claim, event: &Event, now: Timestamp) -> Object {
             kind: Some("PersistentVolumeClaim".to_owned()),
             namespace: Some(claim.namespace.clone()),
             name: Some(claim.name.clone()),
-            uid: Some(claim.uid.clone()),
+            uid: Some(claim.uid.to_string()),
             ..ObjectReference::default()
         },
         type_: Some(

@@ -16,18 +16,19 @@ use std::{
     time::Duration,
 };
 
+use backoff::Backoff;
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
-use population::progress::Measured;
+use population::{model::Uid, progress::Measured};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 /// A pod to poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScrapeTarget {
     /// UID of the claim that it fills, which its metrics carry as a label.
-    pub claim_uid: String,
+    pub claim_uid: Uid,
     /// UID of the pod, by which its state is kept.
-    pub pod_uid: String,
+    pub pod_uid: Uid,
     /// Namespace of the pod and the claim.
     pub namespace: String,
     /// Name of the pod, for its log.
@@ -40,12 +41,10 @@ pub struct ScrapeTarget {
 
 /// How often the list of pods is read.
 const TICK: Duration = Duration::from_secs(1);
-/// Pace of a pod that has just started; it doubles with each poll.
-const FIRST_PACE: Duration = Duration::from_millis(500);
-/// Longest pace of a pod that answers.
-const PACE: Duration = Duration::from_secs(5);
-/// Longest pace of a pod that does not answer.
-const LONGEST_PACE: Duration = Duration::from_mins(1);
+/// Pace of a pod that answers: slower with each poll, since short copies are the first to end.
+const PACE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+/// Pace of a pod that does not answer.
+const SILENT_PACE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 /// Pace of reading a pod's log, which costs the API server more than a poll.
 const LOG_PACE: Duration = Duration::from_mins(1);
 /// Polls under way at a time.
@@ -62,7 +61,10 @@ pub struct Poller {
 #[derive(Debug, Clone)]
 struct PollState {
     next: Instant,
-    pace: Duration,
+    /// Polls in a row that were answered.
+    answered: u32,
+    /// Polls in a row that were not.
+    silent: u32,
     log: Instant,
     /// Its last value comes from its log, and is the newest one until the log is read again.
     is_of_log: bool,
@@ -88,7 +90,7 @@ enum Answer {
 /// When each pod is due.
 #[derive(Debug, Default)]
 struct Schedule {
-    states: HashMap<String, PollState>,
+    states: HashMap<Uid, PollState>,
 }
 
 impl Poller {
@@ -134,19 +136,21 @@ impl Poller {
     /// Polls one pod.
     async fn poll(&self, target: ScrapeTarget, mut state: PollState) -> Scraped {
         let start = Instant::now();
-        let answer = match self.scraper.measure(&target).await {
+        let (answer, pace) = match self.scraper.measure(&target).await {
             Ok(measured) => {
-                state.pace = state.pace.saturating_mul(2).min(PACE);
+                state.answered = state.answered.saturating_add(1);
+                state.silent = 0;
                 state.is_of_log = false;
-                Answer::New(Some(measured))
+                (Answer::New(Some(measured)), PACE.bound(state.answered))
             }
             Err(error) => {
                 tracing::debug!(
                     pod = target.pod,
                     "the metrics do not give its progress: {error}"
                 );
-                state.pace = state.pace.saturating_mul(2).min(LONGEST_PACE);
-                match &self.log {
+                state.silent = state.silent.saturating_add(1);
+                state.answered = 0;
+                let answer = match &self.log {
                     Some(log) if state.log <= start => {
                         state.log = start + LOG_PACE;
                         state.is_of_log = true;
@@ -154,11 +158,12 @@ impl Poller {
                     }
                     Some(_) if state.is_of_log => Answer::NothingNew,
                     _ => Answer::New(None),
-                }
+                };
+                (answer, SILENT_PACE.bound(state.silent))
             }
         };
         // With jitter, so that pods that started together are not polled together for ever.
-        state.next = start + state.pace.mul_f64(0.9 + 0.2 * fastrand::f64());
+        state.next = start + backoff::jittered(pace, 0.1, &mut fastrand::Rng::new());
         state.is_polled = false;
         Scraped {
             target,
@@ -198,7 +203,8 @@ impl Schedule {
             .entry(target.pod_uid.clone())
             .or_insert(PollState {
                 next: now,
-                pace: FIRST_PACE,
+                answered: 0,
+                silent: 0,
                 log: now,
                 is_of_log: false,
                 is_polled: true,

@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use backoff::Backoff;
 use population::{
-    model::{Claim, Kind},
+    model::{Claim, Kind, Uid},
     plan::{Event, Status},
     progress::Measured,
     status::{Served, summarise},
@@ -22,11 +23,8 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// Between two writes of one resource when only numbers have changed, or the last write failed; the
-/// backoff doubles with each failure.
-const PACE: Duration = Duration::from_secs(5);
-/// Longest backoff after failures.
-const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
+/// Between two writes of one resource when only numbers have changed, and after failed writes.
+const PACE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 
 /// The state of one claim.
 #[derive(Debug, Clone)]
@@ -46,7 +44,7 @@ pub(super) struct ClaimStates(Mutex<HashMap<PopulatorRef, Entry>>);
 /// One populator resource.
 #[derive(Debug, Default)]
 struct Entry {
-    claims: BTreeMap<String, ClaimState>,
+    claims: BTreeMap<Uid, ClaimState>,
     /// The status that was written last; the watches may show an older one.
     written: Option<Written>,
     due: Option<Instant>,
@@ -60,7 +58,7 @@ struct Entry {
 pub(super) struct Written {
     pub(super) status: PopulatorStatus,
     /// UID of the resource that it was written to.
-    pub(super) uid: String,
+    pub(super) uid: Uid,
     /// Where it was written: Forklift's definition keeps less of the status than ours.
     pub(super) endpoint: Option<Endpoint>,
 }
@@ -84,6 +82,7 @@ impl ClaimStates {
         let mut entries = self.lock();
         let entry = entries.entry(populator).or_default();
         let before = entry.claims.get(&claim.uid);
+        // Nothing is due: without this every resync would write every status.
         if before.is_some_and(|state| state.status == status) {
             return false;
         }
@@ -119,7 +118,7 @@ impl ClaimStates {
     }
 
     /// Sets the progress of a claim's pod; returns the kind of its source.
-    pub(super) fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Kind> {
+    pub(super) fn measure(&self, claim_uid: &Uid, measured: Option<Measured>) -> Option<Kind> {
         let mut entries = self.lock();
         let (populator, entry) = entries
             .iter_mut()
@@ -127,7 +126,9 @@ impl ClaimStates {
         let state = entry.claims.get_mut(claim_uid)?;
         if state.measured != measured {
             state.measured = measured;
-            let pace = entry.pace();
+            // Numbers change every second and are paced; a change of state, in `set`, is due at
+            // once. The earlier of the two stays.
+            let pace = PACE.bound(entry.failures);
             let next = entry.last.map_or_else(Instant::now, |last| last + pace);
             entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
         }
@@ -135,7 +136,7 @@ impl ClaimStates {
     }
 
     /// Removes a claim that is gone.
-    pub(super) fn remove(&self, claim_uid: &str) {
+    pub(super) fn remove(&self, claim_uid: &Uid) {
         for entry in self.lock().values_mut() {
             if entry.claims.remove(claim_uid).is_some() {
                 entry.due = Some(Instant::now());
@@ -187,6 +188,7 @@ impl ClaimStates {
         let due = entries.iter_mut().filter_map(|(name, entry)| {
             let is_due = entry.due.is_some_and(|due| due <= now);
             is_due.then(|| {
+                // Before the write and not after it: what changes during the write is due again.
                 entry.due = None;
                 name.clone()
             })
@@ -198,6 +200,8 @@ impl ClaimStates {
     pub(super) fn change(&self, resource: &Populator, now: jiff::Timestamp) -> Option<Change> {
         let entries = self.lock();
         let entry = entries.get(&resource.name)?;
+        // Compared with what this process wrote, where it did: the watch may show an older status,
+        // and Forklift's definition drops most fields of it.
         let written = entry.written.as_ref();
         let written = written.filter(|written| written.uid == resource.uid);
         let previous = written.map_or(&resource.status, |written| &written.status);
@@ -233,7 +237,7 @@ impl ClaimStates {
             let before = previous.claims.iter().find(|before| before.uid == now.uid);
             let before = before.and_then(|before| before.progress);
             let percent = milestone(before.unwrap_or_default(), now.progress?)?;
-            let claim = Arc::clone(&entry.claims.get(&now.uid)?.claim);
+            let claim = Arc::clone(&entry.claims.get(&Uid::from(now.uid.as_str()))?.claim);
             let message = match &status.rate {
                 Some(rate) if status.claims.len() == 1 => {
                     format!("{percent} % is in place, at {rate}")
@@ -257,21 +261,13 @@ impl ClaimStates {
             entry.failures = 0;
             entry.written = written;
         } else {
-            entry.due = Some(Instant::now() + entry.pace());
             entry.failures = entry.failures.saturating_add(1);
+            entry.due = Some(Instant::now() + PACE.bound(entry.failures));
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PopulatorRef, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    /// Time between two writes if only numbers have changed.
-    fn pace(&self) -> Duration {
-        let doublings = self.failures.min(16);
-        PACE.saturating_mul(1 << doublings).min(LONGEST_BACKOFF)
     }
 }
 
