@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, rc::Rc, time::Duration};
 
+use backoff::Backoff;
 use contract::args::flag;
 use k8s_openapi::api::core::v1 as core;
 use population::{
     Settings,
-    model::{self, Kind},
+    model::{self, Kind, Uid},
     plan::{Action, DeleteReason, Full, Queued, plan},
     settings::Retry,
     slots::{Admission, Request, Slots},
@@ -174,8 +175,7 @@ impl Planner {
             // All waits end with the same step of the model's clock.
             retry: Retry {
                 most: 1,
-                first_pause: Duration::from_secs(10),
-                longest_pause: Duration::from_secs(10),
+                backoff: Backoff::new(Duration::from_secs(10), Duration::from_secs(10)),
             },
             ..Settings::default()
         };
@@ -244,7 +244,7 @@ impl Planner {
     }
 
     fn act(&mut self, action: &Action) -> Act {
-        let id = |uid: &dyn ToString| number(&uid.to_string());
+        let id = |uid: &Uid| number(uid.as_str());
         match action {
             Action::CreateTemporaryClaim(object) => {
                 let annotations = object.metadata.annotations.as_ref();
@@ -337,32 +337,29 @@ impl Planner {
         let answer = SlotAnswer {
             next,
             is_admitted,
-            triggers: triggers.iter().map(|uid| number(uid)).collect(),
+            triggers: triggers.iter().map(|uid| number(uid.as_str())).collect(),
         };
         self.answers.insert((state, call), answer.clone());
         answer
     }
 
-    fn do_call(&self, slots: &mut Slots, call: SlotCall) -> (bool, Vec<String>) {
+    fn do_call(&self, slots: &mut Slots, call: SlotCall) -> (bool, Vec<Uid>) {
         let request = |index: Option<u16>| index.map(|index| self.requests.get(index).clone());
+        let named = |target| Uid::from(uid(target));
         match call {
             SlotCall::Count(target, wanted) => {
-                slots.count(&uid(target), request(wanted));
+                slots.count(&named(target), request(wanted));
                 (true, Vec::new())
             }
             SlotCall::Decide(target, wanted) => {
-                let decision = slots.decide(&uid(target), request(wanted), &self.settings);
-                let triggers = decision.trigger.iter().map(ToString::to_string).collect();
-                (decision.admission == Admission::Admitted, triggers)
+                let decision = slots.decide(&named(target), request(wanted), &self.settings);
+                (decision.admission == Admission::Admitted, decision.trigger)
             }
             SlotCall::Started(target) => {
-                slots.started(&uid(target));
+                slots.started(&named(target));
                 (true, Vec::new())
             }
-            SlotCall::Leave(target) => {
-                let triggers = slots.leave(&uid(target), &self.settings);
-                (true, triggers.iter().map(ToString::to_string).collect())
-            }
+            SlotCall::Leave(target) => (true, slots.leave(&named(target), &self.settings)),
         }
     }
 

@@ -350,13 +350,13 @@ pub(crate) fn walk(
     length: usize,
 ) -> Result<Counts, Box<Found>> {
     let mut planner = scenario.planner();
-    let start = scenario.start(&mut planner);
+    let first = scenario.start(&mut planner);
     let mut dice = Dice(seed);
     let mut counts = Counts::default();
     let mut good = Good::default();
-    let mut seen = Seen::default();
+    let mut known = Seen::default();
     for _ in 0..walks {
-        let mut state = start.clone();
+        let mut state = first.clone();
         let mut trace = Vec::new();
         for number in 1..=length {
             let fair = step::fair(&state, &planner);
@@ -376,7 +376,7 @@ pub(crate) fn walk(
             let checked = taken
                 .map_err(|violation| (violation, Vec::new()))
                 .and_then(|next| {
-                    counts.states += usize::from(seen.insert(hash(&next)));
+                    counts.states += usize::from(known.insert(hash(&next)));
                     if number % REST_EVERY == 0 {
                         behave(&next, &mut planner, &mut good, &mut counts)?;
                     }
