@@ -58,7 +58,7 @@ fn a_claim_that_is_being_deleted_takes_everything_with_it() {
             base: running,
             change: |case| {
                 case.world.claim.terminating = true;
-                case.temporary().terminating = true;
+                case.temporary().terminating = Some(now());
                 case.pod().terminating = Some(now());
             },
             reason: Reason::Terminating,
@@ -119,7 +119,7 @@ fn the_temporary_claim_is_deleted_when_the_target_is_bound_and_it_is_lost() {
         Row {
             name: "it stays as long as its pod",
             base: bound,
-            change: |case| case.temporary().terminating = true,
+            change: |case| case.temporary().terminating = Some(now()),
             reason: Reason::Populated,
             actions: &[],
             events: &[],

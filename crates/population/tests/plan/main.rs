@@ -14,6 +14,7 @@ mod attempt;
 mod begin;
 mod failure;
 mod finish;
+mod late_binding;
 mod nodes;
 mod rebind;
 mod slots;
