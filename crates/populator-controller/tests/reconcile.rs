@@ -115,7 +115,7 @@ async fn reconcile(
         recorder: Arc::new(Recorder::new(client.clone(), telemetry.clone())),
         status: Arc::new(StatusWriter::new(client, telemetry.clone())),
         slots: Mutex::new(Slots::default()),
-        pods: Mutex::default(),
+        pace: Mutex::default(),
         settings,
         telemetry,
     });
