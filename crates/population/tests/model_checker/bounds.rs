@@ -34,6 +34,7 @@ const AT_ONCE: Class = Class {
     local: false,
     retains: false,
     in_tree: false,
+    is_forklifts: false,
     bind_immediately: false,
 };
 
@@ -53,6 +54,9 @@ pub(crate) fn scenario(class: Class, budget: u8, allowed: &[Kind]) -> Scenario {
         budget,
         allowed: allowed.to_vec(),
         fault: None,
+        wrong_image: false,
+        broken: [false; 2],
+        quota: usize::MAX,
         most_states: if IS_LONG { 4_000_000 } else { 60_000 },
     }
 }

@@ -59,6 +59,10 @@ pub(crate) enum Kind {
     /// An administrator deletes a node that does not answer.
     DeleteNode,
     Cordon,
+    /// The secret is missing for a time.
+    Secret,
+    /// The user asks for another attempt.
+    Retry,
 }
 
 /// What costs a part of the budget.
@@ -74,6 +78,9 @@ pub(crate) fn possible(
     of_volumes(state, steps);
     of_nodes(state, steps);
     for (user, resource) in state.api.resources.iter().enumerate() {
+        if !state.ghost.broken[user] {
+            steps.push((Kind::Secret, Step::SetSecret(user, false)));
+        }
         if let Some(disk) = resource {
             steps.push((Kind::Resource, Step::SetResource(user, None)));
             steps.push((Kind::Resource, Step::SetResource(user, Some(3 - disk))));
@@ -89,6 +96,9 @@ pub(crate) fn possible(
 /// What the user may do at any time without a disturbance: give back what was taken.
 pub(crate) fn free(state: &State, steps: &mut Vec<Step>) {
     for (user, resource) in state.api.resources.iter().enumerate() {
+        if state.ghost.broken[user] {
+            steps.push(Step::SetSecret(user, true));
+        }
         if resource.is_none() {
             steps.extend([1, 2].map(|disk| Step::SetResource(user, Some(disk))));
         }
@@ -130,7 +140,7 @@ fn of_pods(state: &State, steps: &mut Vec<(Kind, Step)>) {
 
 fn of_claims(state: &State, planner: &Planner, steps: &mut Vec<(Kind, Step)>) {
     for temporary in &state.api.claims.temporaries {
-        if !temporary.terminating {
+        if temporary.terminating.is_none() {
             steps.push((Kind::Temporary, Step::DeleteTemporary(temporary.owner)));
         }
         steps.push((Kind::ForceTemporary, Step::StripTemporary(temporary.owner)));
@@ -138,6 +148,9 @@ fn of_claims(state: &State, planner: &Planner, steps: &mut Vec<(Kind, Step)>) {
     for target in &state.api.claims.targets {
         if !target.terminating {
             steps.push((Kind::Target, Step::DeleteTarget(target.uid)));
+        }
+        if target.retry < 2 {
+            steps.push((Kind::Retry, Step::Retry(target.uid)));
         }
     }
     for temporary in may_give_up(state, planner) {
@@ -213,7 +226,7 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
         Step::DeleteTemporary(of) => {
             excuse_target(state, of, excuse::TEMPORARY);
             if let Some(temporary) = state.api.temporary_mut(of) {
-                temporary.terminating = true;
+                temporary.delete();
             }
         }
         Step::StripTemporary(of) => {
@@ -247,6 +260,15 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
         }
         Step::Cordon(node) => state.api.nodes[usize::from(node)].cordoned = true,
         Step::FillNode(node) => state.ghost.full[usize::from(node)] = true,
+        Step::SetSecret(user, is_there) => {
+            state.ghost.broken[user] = !is_there;
+            state.ghost.excuses[user] |= excuse::SECRET;
+        }
+        Step::Retry(uid) => {
+            if let Some(target) = state.api.target_mut(uid) {
+                target.retry += 1;
+            }
+        }
         Step::Finish(pod, end) => fail_mover(state, pod, end),
         _ => unreachable!("not a disturbance: {step:?}"),
     }
@@ -261,6 +283,7 @@ pub(crate) fn create_target(state: &mut State, user: usize) {
         terminating: false,
         binding: Binding::default(),
         node: None,
+        rejected: Vec::new(),
         recreations: 0,
         failure: None,
         retry: 0,
@@ -276,7 +299,6 @@ pub(crate) fn delete_for_good(state: &mut State, node: usize) {
     state.ghost.life[node] = Life::Off;
     state.api.nodes[node] = Node {
         exists: false,
-        ready: false,
         ..Node::default()
     };
 }
