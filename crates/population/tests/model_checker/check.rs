@@ -1,5 +1,6 @@
 //! What must hold: at every write, in every state, and at the end of every run.
 
+use population::slots::ROOM;
 use populator_api::{Reason, ReasonClass};
 
 use crate::{
@@ -23,6 +24,8 @@ pub(crate) enum Rule {
     CopyKept,
     /// A complete copy is not made again.
     CopyUsed,
+    /// After a permanent failure nothing is tried again before something has changed.
+    Verdict,
     /// Only failures of the mover use attempts up.
     Attempts,
     /// A claim is called failed only after something happened that it may fail of.
@@ -167,15 +170,18 @@ pub(crate) fn release(state: &State, id: Id) -> Result<(), Violation> {
 
 /// When a mover starts to write.
 pub(crate) fn start(state: &State, pod: &Pod, volume: Id, disk: Disk) -> Result<(), Violation> {
+    let Some(target) = state.api.target(pod.owner) else {
+        return Ok(());
+    };
+    if state.ghost.verdicts.contains(&target.uid) {
+        return violated(Rule::Verdict, "what failed for good is tried again");
+    }
     let content = state.content(volume);
     let Some(Content::Complete {
         disk: held,
         reported: true,
     }) = content
     else {
-        return Ok(());
-    };
-    let Some(target) = state.api.target(pod.owner) else {
         return Ok(());
     };
     let excuses = excuse::RESOURCE | excuse::RESULT | excuse::VOLUME | excuse::TEMPORARY;
@@ -214,8 +220,10 @@ pub(crate) fn state(state: &State, planner: &Planner) -> Result<(), Violation> {
     }
     for replica in &state.replicas {
         let (held, _) = planner.held_and_queued(replica.slots);
-        // Each of two active controllers counts what the other has begun.
-        if held > planner.settings.max_in_flight && state.replicas.len() == 1 {
+        // Each of two active controllers counts what the other has begun. Claims that had given
+        // their slots up may start all the same.
+        let most = planner.settings.max_in_flight * ROOM;
+        if held > most && state.replicas.len() == 1 {
             return violated(Rule::Limit, format!("{held} slots are held"));
         }
     }

@@ -9,7 +9,10 @@ use crate::{
     kubelet,
     kubernetes::{is_up, may_give_up},
     planner::Planner,
-    state::{Binding, End, FIRST, Id, Life, Node, Owner, PodPhase, State, Target, VolumePhase},
+    state::{
+        Binding, End, FIRST, Id, Life, Node, Owner, Phase, PodPhase, State, Target, Volume,
+        VolumePhase,
+    },
     step::Step,
 };
 
@@ -196,6 +199,7 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
         Step::SetResource(user, disk) => {
             Rc::make_mut(&mut state.api.resources)[user] = disk;
             state.ghost.excuses[user] |= excuse::RESOURCE;
+            forget_verdicts(state, user);
         }
         Step::CreateTarget(user) => create_target(state, user),
         Step::DeletePod(uid) => delete_pod(state, uid),
@@ -263,11 +267,13 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
         Step::SetSecret(user, is_there) => {
             state.ghost.broken[user] = !is_there;
             state.ghost.excuses[user] |= excuse::SECRET;
+            forget_verdicts(state, user);
         }
         Step::Retry(uid) => {
             if let Some(target) = state.api.target_mut(uid) {
                 target.retry += 1;
             }
+            state.ghost.verdicts.retain(|it| *it != uid);
         }
         Step::Finish(pod, end) => fail_mover(state, pod, end),
         _ => unreachable!("not a disturbance: {step:?}"),
@@ -303,10 +309,41 @@ pub(crate) fn delete_for_good(state: &mut State, node: usize) {
     };
 }
 
+/// Something that is none of ours has created the target with its volume.
+pub(crate) fn restore(state: &mut State, target: Id) {
+    let id = state.fresh();
+    Rc::make_mut(&mut state.api.volumes).push(Volume {
+        id,
+        version: 0,
+        phase: VolumePhase::Bound,
+        terminating: false,
+        owner: Some(Owner::Target(target)),
+        from: None,
+        populated_for: None,
+        disk: None,
+        chosen: false,
+        era: target,
+        reach: None,
+    });
+    if let Some(target) = state.api.target_mut(target) {
+        target.binding = Binding {
+            volume: Some(id),
+            phase: Phase::Bound,
+        };
+    }
+}
+
 fn excuse_all(state: &mut State, excuse: u8) {
     for excuses in &mut state.ghost.excuses {
         *excuses |= excuse;
     }
+}
+
+/// What has changed may make another attempt succeed.
+fn forget_verdicts(state: &mut State, user: usize) {
+    let State { api, ghost, .. } = state;
+    let is_of = |uid: Id| api.target(uid).is_some_and(|target| target.user == user);
+    ghost.verdicts.retain(|uid| !is_of(*uid));
 }
 
 fn excuse_target(state: &mut State, target: Id, excuse: u8) {
@@ -350,6 +387,9 @@ fn fail_mover(state: &mut State, uid: Id, end: End) {
         && end == End::Permanent
     {
         excuse_target(state, owner, excuse::MOVER);
+        state.ghost.verdicts.retain(|it| *it != owner);
+        state.ghost.verdicts.push(owner);
+        state.ghost.verdicts.sort_unstable();
     }
     state.count_failure(uid);
     kubelet::finish(state, uid, end);

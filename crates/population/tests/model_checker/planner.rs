@@ -196,7 +196,7 @@ impl Planner {
             // All waits end with the same step of the model's clock.
             retry: Retry {
                 most: 1,
-                most_disruptions: 3,
+                most_disruptions: 30,
                 backoff: Backoff::new(Duration::from_secs(10), Duration::from_secs(10)),
             },
             ..Settings::default()
@@ -417,6 +417,7 @@ impl Planner {
                 return (decision.admission == Admission::Admitted, decision.trigger);
             }
             SlotCall::Started(target) => slots.started(&named(target), *clock),
+            SlotCall::Seen(_) | SlotCall::Tick if self.fault == Some(Fault::SlotLeaked) => {}
             SlotCall::Seen(target) => slots.seen(&named(target)),
             SlotCall::Leave(target) => return (true, slots.leave(&named(target), settings)),
             SlotCall::Reject(target) => return (true, slots.reject(&named(target), settings)),

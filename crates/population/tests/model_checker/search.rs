@@ -36,6 +36,8 @@ pub(crate) struct Scenario {
     pub(crate) fault: Option<Fault>,
     /// The settings name an image that cannot be pulled, until they are corrected.
     pub(crate) wrong_image: bool,
+    /// The first target was bound before it was seen, by a backup tool for instance.
+    pub(crate) is_restored: bool,
     /// The users whose secret is missing.
     pub(crate) broken: [bool; 2],
     /// How many temporary claims the namespace's quota allows.
@@ -155,6 +157,9 @@ impl Scenario {
         };
         for user in 0..self.users {
             disturb::create_target(&mut state, user);
+        }
+        if self.is_restored {
+            disturb::restore(&mut state, 1);
         }
         for replica in 0..self.replicas {
             crate::replica::restart(&mut state, planner, replica);

@@ -219,6 +219,8 @@ pub(crate) struct Ghost {
     pub(crate) wrong_image: bool,
     /// How often a mover has failed for a target by itself.
     pub(crate) failures: Vec<(Id, u8)>,
+    /// Targets whose mover has failed for good, with nothing changed since.
+    pub(crate) verdicts: Vec<Id>,
     /// What happened to each user's objects that a claim may fail of.
     pub(crate) excuses: [u8; 2],
 }
