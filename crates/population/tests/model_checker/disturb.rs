@@ -202,9 +202,13 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
             forget_verdicts(state, user);
         }
         Step::CreateTarget(user) => create_target(state, user),
-        Step::DeletePod(uid) => delete_pod(state, uid),
+        Step::DeletePod(uid) => {
+            forget_unseen(state, uid);
+            delete_pod(state, uid);
+        }
         Step::ForceDeletePod(uid) => {
             excuse_owner_of_pod(state, uid);
+            forget_unseen(state, uid);
             force_delete_pod(state, uid);
         }
         Step::Evict(uid) => {
@@ -336,6 +340,15 @@ pub(crate) fn restore(state: &mut State, target: Id) {
 fn excuse_all(state: &mut State, excuse: u8) {
     for excuses in &mut state.ghost.excuses {
         *excuses |= excuse;
+    }
+}
+
+/// A failed pod that is deleted before the controller has seen its failure is tried again.
+fn forget_unseen(state: &mut State, uid: Id) {
+    let State { api, ghost, .. } = state;
+    let mut pods = api.pods.iter();
+    if let Some(pod) = pods.find(|pod| pod.uid == uid && pod.finalizer) {
+        ghost.verdicts.retain(|target| *target != pod.owner);
     }
 }
 

@@ -55,6 +55,13 @@ pub(crate) fn view(
             temporary = truth.temporary_of(target).cloned();
         }
     }
+    let is_of_another = temporary
+        .as_ref()
+        .and_then(|temporary| temporary.lost)
+        .is_some_and(|(lost, _)| pod.as_ref().is_some_and(|pod| pod.uid != lost));
+    if is_of_another && fault != Some(Fault::OldRecord) {
+        temporary = truth.temporary_of(target).cloned();
+    }
     let is_news = |pod: &&Pod| {
         let last = claim.failure.as_ref();
         pod.phase == PodPhase::Failed && last.is_none_or(|last| last.pod != pod.uid)
@@ -126,7 +133,7 @@ pub(crate) fn look(
     };
     let decided = planner.plan(&view);
     check::said(state, &view, &decided)?;
-    if view.temporary.is_some() {
+    if view.temporary.is_some() || view.target.binding.volume.is_some() {
         call_slots(state, planner, replica, SlotCall::Seen(target));
     }
     let call = SlotCall::Decide(target, decided.request);
@@ -317,7 +324,7 @@ fn is_idle_look(state: &State, planner: &mut Planner, index: usize, target: Id) 
     };
     let decided = planner.plan(&view);
     let mut slots = replica.slots;
-    if view.temporary.is_some() {
+    if view.temporary.is_some() || view.target.binding.volume.is_some() {
         slots = planner.call_slots(slots, SlotCall::Seen(target)).next;
     }
     let call = SlotCall::Decide(target, decided.request);
