@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode};
 use net::{Cancel, Connection, Connector, ResponseHead};
 use url::Url;
 
@@ -34,7 +34,7 @@ pub(super) struct HttpObject {
     url: Url,
     dialect: Dialect,
     authorization: Arc<dyn Authorization>,
-    /// Where the redirects ended; asked directly until it refuses.
+    /// Where the redirects ended; asked directly until it fails.
     resolved: Mutex<Option<Url>>,
     identity: Mutex<Option<Identity>>,
 }
@@ -62,6 +62,7 @@ impl HttpObject {
             object: self,
             connector: self.connector.clone(),
             connection: None,
+            prefetched: None,
             stall: None,
         }
     }
@@ -97,6 +98,12 @@ impl HttpObject {
         Error::new(kind, context).after(net::retry_after(headers, SystemTime::now()))
     }
 
+    /// Forgets where the redirects ended: the next request begins at the first URL, which may lead
+    /// elsewhere by now.
+    pub(super) fn forget_redirect(&self) {
+        *lock(&self.resolved) = None;
+    }
+
     /// Remembers which version of the object the first answer states, and compares later answers
     /// with it.
     pub(super) fn check_identity(&self, headers: &HeaderMap) -> Result<(), Error> {
@@ -127,6 +134,8 @@ pub(super) struct HttpSession<'a> {
     object: &'a HttpObject,
     connector: Connector,
     connection: Option<(Connection, Url)>,
+    /// The request that was sent ahead on the connection: where to, and with which headers.
+    prefetched: Option<(Url, HeaderMap)>,
     stall: Option<Duration>,
 }
 
@@ -150,6 +159,31 @@ impl<'a> HttpSession<'a> {
         self.object
     }
 
+    /// Sends the request that the next [`Self::get`] with these headers makes, and does not wait
+    /// for the answer. Best effort: where nothing can be sent now, that call sends it.
+    pub(super) fn prefetch(&mut self, headers: &HeaderMap) {
+        let object = self.object;
+        let Some((connection, origin)) = &mut self.connection else {
+            return;
+        };
+        let resolved = lock(&object.resolved).clone();
+        let url = resolved.unwrap_or_else(|| object.url.clone());
+        if !connection.is_reusable() || origin.origin() != url.origin() {
+            return;
+        }
+        let mut all = headers.clone();
+        if url.origin() == object.url.origin() {
+            let Ok(credentials) = object.authorization.headers() else {
+                return;
+            };
+            all.extend(credentials);
+        }
+        match connection.send(&Method::GET, &url, &all) {
+            Ok(()) => self.prefetched = Some((url, all)),
+            Err(_) => self.close(),
+        }
+    }
+
     /// Asks for the object with further headers: follows redirects, renews credentials.
     ///
     /// # Errors
@@ -167,7 +201,20 @@ impl<'a> HttpSession<'a> {
             if is_home {
                 all.extend(credentials.clone());
             }
-            let head = self.ask(&Method::GET, at, &all)?;
+            let answer = self.ask(&Method::GET, at, &all);
+            // A store behind a redirect may be gone, or the signature in its URL have run out, while
+            // the first URL leads to another.
+            let has_failed = match &answer {
+                Ok(head) => head.status.is_client_error() || head.status.is_server_error(),
+                Err(error) => error.kind() != Kind::Cancelled,
+            };
+            if remembered && has_failed {
+                self.close();
+                object.forget_redirect();
+                url = None;
+                continue;
+            }
+            let head = answer?;
             if head.status.is_success() || matches!(head.status.as_u16(), 400 | 416 | 501) {
                 if redirects > 0 {
                     *lock(&object.resolved) = url;
@@ -186,11 +233,6 @@ impl<'a> HttpSession<'a> {
                     ));
                 }
                 url = Some(to);
-                continue;
-            }
-            if remembered && matches!(head.status.as_u16(), 401 | 403 | 404 | 410) {
-                lock(&object.resolved).take_if(|resolved| Some(&*resolved) == url.as_ref());
-                url = None;
                 continue;
             }
             if head.status == StatusCode::UNAUTHORIZED
@@ -216,29 +258,32 @@ impl<'a> HttpSession<'a> {
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<ResponseHead, Error> {
-        let mut headers = headers.clone();
-        headers.insert(
-            header::ACCEPT_ENCODING,
-            HeaderValue::from_static("identity"),
-        );
-        if let Some((mut connection, origin)) = self.connection.take()
-            && connection.is_reusable()
-            && origin.origin() == url.origin()
-        {
-            match connection.request(method, url, &headers) {
-                Ok(head) => {
+        // Taken out, so that a connection is closed whose answer is not the one that is wanted.
+        let prefetched = self.prefetched.take();
+        if let Some((mut connection, origin)) = self.connection.take() {
+            let is_sent = method == Method::GET
+                && prefetched.is_some_and(|(to, with)| to == *url && with == *headers);
+            let answer = if is_sent {
+                Some(connection.answer())
+            } else if connection.is_reusable() && origin.origin() == url.origin() {
+                Some(connection.request(method, url, headers))
+            } else {
+                None
+            };
+            match answer {
+                Some(Ok(head)) => {
                     self.connection = Some((connection, origin));
                     return Ok(head);
                 }
-                Err(error) if error.kind() == net::Kind::Closed => {}
-                Err(error) => return Err(error.into()),
+                Some(Err(error)) if error.kind() != net::Kind::Closed => return Err(error.into()),
+                Some(Err(_)) | None => {}
             }
         }
         let mut connection = self.connector.connect(url)?;
         if let Some(stall) = self.stall {
             connection.set_stall(stall);
         }
-        let head = connection.request(method, url, &headers)?;
+        let head = connection.request(method, url, headers)?;
         self.connection = Some((connection, url.clone()));
         Ok(head)
     }
@@ -261,9 +306,16 @@ impl<'a> HttpSession<'a> {
         Ok(connection.read_to_end(limit)?)
     }
 
+    /// After an answer that cannot be used: the next one may come from elsewhere.
+    pub(super) fn give_up(&mut self) {
+        self.close();
+        self.object.forget_redirect();
+    }
+
     /// Closes the connection, and gives up what is under way on it.
     pub(super) fn close(&mut self) {
         self.connection = None;
+        self.prefetched = None;
     }
 }
 
