@@ -384,7 +384,7 @@ mod tests {
         }
         assert_eq!("forever".parse(), Ok(KeepPods::Forever));
         assert_eq!("failed".parse(), Ok(KeepPods::Failed));
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         assert_eq!("1h".parse(), Ok(KeepPods::For(hour)));
         assert!("always".parse::<KeepPods>().is_err());
     }
