@@ -140,13 +140,15 @@ pub mod event {
 
     // The reasons above are Forklift's; those below are ours.
 
+    /// The API server rejects a write other than a creation.
+    pub const REJECTED: &str = "PopulatorRejected";
     /// An attempt failed in a way that may pass, and it is retried.
     pub const RETRYING: &str = "PopulatorRetrying";
     /// The claim waits for something that a user must create.
     pub const WAITING: &str = "PopulatorWaiting";
     /// The claim cannot be populated as it is.
     pub const REFUSED: &str = "PopulatorRefused";
-    /// The pod does not start.
+    /// The pod does not start, or Kubernetes does not bind the claim.
     pub const STUCK: &str = "PopulatorStuck";
     /// The pod's node does not answer.
     pub const NODE_LOST: &str = "PopulatorNodeLost";
