@@ -25,7 +25,7 @@ use crate::{
 use population::{
     Settings,
     model::{Grant, World},
-    plan::{Action, DeleteReason, Event, Plan, Status, plan},
+    plan::{Action, DeleteReason, Plan, Status, plan},
     slots::{Admission, Request, Slots},
 };
 

@@ -39,7 +39,9 @@ pub(super) async fn send(
     resource: &Populator,
     change: &Change,
 ) -> Result<Sent, Failure> {
-    let Change { status, previous } = change;
+    let Change {
+        status, previous, ..
+    } = change;
     let unavailable = |error| Failure::of(error, &[404, 409]);
     let kind = resource.name.kind;
     let endpoint = endpoints.of(kind, client).await.map_err(unavailable)?;
