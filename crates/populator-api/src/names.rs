@@ -110,6 +110,12 @@ pub mod annotation {
     pub const TRANSFER_NETWORK: &str = "forklift.konveyor.io/transfer-network";
     /// On the pod, `disabled`: Linkerd adds no sidecar.
     pub const LINKERD_INJECT: &str = "linkerd.io/inject";
+    /// On the pod, `false`: the cluster autoscaler does not remove its node
+    /// (<https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md>).
+    pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+    /// On the pod, `true`: Karpenter does not disrupt its node
+    /// (<https://karpenter.sh/docs/concepts/disruption/#pod-level-controls>).
+    pub const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
     /// On a claim: a new value requests another attempt after a permanent failure. On the pod: the
     /// value when it was created.
     pub const RETRY: &str = "forklift.konveyor.io/retry";

@@ -330,8 +330,8 @@ impl Entry {
             .written
             .as_ref()
             .is_none_or(|written| written.uid == resource.uid);
-        let states: Vec<&ClaimState> = self.claims.values().filter(granted).collect();
-        let served: Vec<Served<'_>> = states
+        let known: Vec<&ClaimState> = self.claims.values().filter(granted).collect();
+        let served: Vec<Served<'_>> = known
             .iter()
             .map(|state| Served {
                 claim: &state.claim,
@@ -341,7 +341,7 @@ impl Entry {
             })
             .collect();
         let status = summarise(&served, &previous, resource.generation, now);
-        let percents = states
+        let percents = known
             .iter()
             .zip(&served)
             .map(|(state, served)| Percent {
