@@ -11,7 +11,7 @@ use k8s_openapi::api::{core::v1 as core, storage::v1 as storage};
 use population::{
     model::{
         Binding, ClaimPhase, ClaimReference, LostPod, Node, Nodes, Pod, PodPhase, StorageClass,
-        TemporaryClaim, Volume, VolumePhase,
+        TemporaryClaim, Uid, Volume, VolumePhase,
     },
     objects::patch,
     plan::FailureClass,
@@ -155,7 +155,7 @@ fn temporary_claims_belong_to_the_claims_that_own_them() {
         "spec": {"volumeName": ""}, "status": {"phase": "Lost"},
     });
     let temporary = TemporaryClaim::from_object(&from_value(object).unwrap()).unwrap();
-    assert_eq!(temporary.owners, ["claim"]);
+    assert_eq!(temporary.owners, [Uid::from("claim")]);
     assert_eq!(temporary.volume, None);
     assert_eq!(temporary.phase, ClaimPhase::Lost);
     assert!(!temporary.is_labelled);
@@ -177,7 +177,7 @@ fn volumes() {
     let owner = ClaimReference {
         namespace: "vms".to_owned(),
         name: "prime-u".to_owned(),
-        uid: "t".to_owned(),
+        uid: "t".into(),
     };
     assert_eq!(volume.claim, Some(owner));
     assert_eq!(
@@ -259,7 +259,7 @@ fn a_volume_names_the_disk_that_it_holds() {
                          "volumeAttributes": {"csi.storage.k8s.io/pvc/name": "prime-claim"}}},
     });
     let volume = Volume::from_object(&from_value(object).unwrap()).unwrap();
-    assert_eq!(volume.populated_for.as_deref(), Some("claim"));
+    assert_eq!(volume.populated_for, Some("claim".into()));
     assert_eq!(volume.populated_disk.as_deref(), Some("d"));
     assert_eq!(volume.provisioned_for.as_deref(), Some("prime-claim"));
     assert!(volume.was_chosen);
@@ -269,16 +269,16 @@ fn a_volume_names_the_disk_that_it_holds() {
 #[test]
 fn a_temporary_claim_remembers_the_pod_that_was_lost_with_its_node() {
     let lost = LostPod {
-        pod: "u".to_owned(),
+        pod: "u".into(),
         node: "n".to_owned(),
     };
-    let patch = patch::node_lost("t", Some(&lost)).unwrap();
+    let patch = patch::node_lost(&"t".into(), Some(&lost)).unwrap();
     let mut object = json!({"metadata": {"name": "prime-u"}});
     object["metadata"]["uid"] = patch["metadata"]["uid"].clone();
     object["metadata"]["annotations"] = patch["metadata"]["annotations"].clone();
     let temporary = TemporaryClaim::from_object(&from_value(object).unwrap()).unwrap();
     assert_eq!(temporary.lost_pod, Some(lost));
-    let forgotten = patch::node_lost("t", None).unwrap();
+    let forgotten = patch::node_lost(&"t".into(), None).unwrap();
     assert_eq!(
         forgotten["metadata"]["annotations"],
         json!({key::NODE_LOST: null})

@@ -224,12 +224,12 @@ fn claims_without_a_data_source_are_none_of_ours() {
 #[test]
 fn failures_are_kept_on_the_claim_and_read_back() {
     let failure = LastFailure {
-        pod: "p".to_owned(),
+        pod: "p".into(),
         at: Time("2026-01-01T12:00:00Z".parse().unwrap()),
         reason: Reason::Retrying,
         message: "the engine was away".to_owned(),
     };
-    let patch = objects::patch::record_failure(CLAIM, 2, &failure).unwrap();
+    let patch = objects::patch::record_failure(&CLAIM.into(), 2, &failure).unwrap();
     assert_eq!(patch["metadata"]["uid"], CLAIM);
     let mut object = plain_claim();
     object["metadata"]["annotations"] = patch["metadata"]["annotations"].clone();
@@ -251,22 +251,22 @@ fn failures_are_kept_on_the_claim_and_read_back() {
 fn patches_are_bound_to_what_they_were_decided_on() {
     let nothing = Value::Null;
     assert_eq!(
-        objects::patch::forget_failures(CLAIM),
+        objects::patch::forget_failures(&CLAIM.into()),
         json!({"metadata": {"uid": CLAIM, "annotations":
             {"recreations": nothing, "forklift.konveyor.io/last-failure": nothing}}})
     );
     assert_eq!(
-        objects::patch::adopt_pod("p", CLAIM),
+        objects::patch::adopt_pod(&"p".into(), &CLAIM.into()),
         json!({"metadata": {"uid": "p", "labels": {"forklift.konveyor.io/populated-claim": CLAIM}}})
     );
     assert_eq!(
-        objects::patch::adopt_temporary_claim("t", CLAIM),
+        objects::patch::adopt_temporary_claim(&"t".into(), &CLAIM.into()),
         json!({"metadata": {"uid": "t", "labels": {
             "forklift.konveyor.io/populated-claim": CLAIM, "velero.io/exclude-from-backup": "true"}}})
     );
     let path = "/metadata/annotations/volume.kubernetes.io~1selected-node";
     assert_eq!(
-        objects::patch::clear_selected_node(CLAIM, "gone"),
+        objects::patch::clear_selected_node(&CLAIM.into(), "gone"),
         json!([
             {"op": "test", "path": "/metadata/uid", "value": CLAIM},
             {"op": "test", "path": path, "value": "gone"},

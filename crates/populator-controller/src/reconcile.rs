@@ -24,7 +24,7 @@ use crate::{
 };
 use population::{
     Settings,
-    model::{Grant, World},
+    model::{Grant, Uid, World},
     plan::{Action, DeleteReason, Plan, Status, plan},
     slots::{Admission, Request, Slots},
 };
@@ -57,7 +57,7 @@ pub struct Controller {
     /// Limits how many claims are served at a time.
     pub slots: Mutex<Slots>,
     /// When each claim's last pod was created, for [`POD_BACKOFF`].
-    pub pods: Mutex<HashMap<String, Instant>>,
+    pub pods: Mutex<HashMap<Uid, Instant>>,
     /// Images, resources and limits, as the installation sets them.
     pub settings: Settings,
     /// The controller's own metrics.
@@ -70,7 +70,7 @@ struct Outcome {
     /// Reconcile the claim again after this long.
     requeue_after: Option<Duration>,
     /// Other claims to reconcile now.
-    trigger: Vec<String>,
+    trigger: Vec<Uid>,
     /// What failed; the claim is requeued with backoff.
     failure: Option<Failure>,
 }
@@ -103,7 +103,7 @@ impl Controller {
     /// with a concurrency of at most `workers`. No claim is reconciled twice at a time.
     pub async fn run(
         self: Arc<Self>,
-        triggers: impl Stream<Item = String>,
+        triggers: impl Stream<Item = Uid>,
         workers: usize,
         stop: impl Future<Output = ()>,
     ) {
@@ -119,9 +119,10 @@ impl Controller {
         let mut queue = std::pin::pin!(scheduler(requests));
         let mut stop = std::pin::pin!(stop);
         let mut running: JoinSet<Outcome> = JoinSet::new();
-        let mut names: HashMap<Id, String> = HashMap::new();
-        let mut busy: HashSet<String> = HashSet::new();
-        let mut failures: HashMap<String, u32> = HashMap::new();
+        // By task, since a task that panics returns nothing, not even the name of its claim.
+        let mut names: HashMap<Id, Uid> = HashMap::new();
+        let mut busy: HashSet<Uid> = HashSet::new();
+        let mut failures: HashMap<Uid, u32> = HashMap::new();
         let mut random = fastrand::Rng::new();
         loop {
             tokio::select! {
@@ -130,7 +131,7 @@ impl Controller {
                     let (id, outcome) = unfold(ended);
                     let Some(claim) = names.remove(&id) else { continue };
                     busy.remove(&claim);
-                    let requeue = |message: String, delay: Duration| {
+                    let requeue = |message: Uid, delay: Duration| {
                         // The receiver lives as long as this loop.
                         let run_at = Instant::now() + delay;
                         let _ = own.unbounded_send(ScheduleRequest { message, run_at });
@@ -141,7 +142,7 @@ impl Controller {
                     let delay = if let Some(failure) = outcome.failure {
                         let times = failures.entry(claim.clone()).or_default();
                         *times = times.saturating_add(1);
-                        tracing::debug!(claim, "requeued with backoff: {failure}");
+                        tracing::debug!(%claim, "requeued with backoff: {failure}");
                         Some(BACKOFF.delay_from_half(*times, &mut random))
                     } else {
                         failures.remove(&claim);
@@ -174,7 +175,7 @@ impl Controller {
         }
     }
 
-    async fn reconcile(&self, claim_uid: &str) -> Outcome {
+    async fn reconcile(&self, claim_uid: &Uid) -> Outcome {
         let start = Instant::now();
         let outcome = self.step(claim_uid).await;
         let error = outcome.failure.as_ref().map(Failure::kind);
@@ -185,9 +186,10 @@ impl Controller {
     }
 
     /// Takes the next step of one claim.
-    async fn step(&self, claim_uid: &str) -> Outcome {
+    async fn step(&self, claim_uid: &Uid) -> Outcome {
         let now = Timestamp::now();
-        // Observe: from the cache, with live reads where the cache cannot know.
+        // Observe: from the cache, with live reads where the cache cannot know. Read again in every
+        // step, also after one of our own writes: the plan must see what others have done meanwhile.
         let world = match self.observer.world(claim_uid, &self.settings, now).await {
             Ok(Some(world)) => world,
             Ok(None) => return self.forget(claim_uid).await,
@@ -200,7 +202,9 @@ impl Controller {
         };
         // Plan: pure.
         let plan = plan(&world, &self.settings, now);
-        // Admit: one serialised step over all claims, without I/O.
+        // Admit: one serialised step over all claims, without I/O. After the plan, since only the
+        // plan knows whether the claim needs a slot; before the first write, since a write that
+        // starts work cannot be taken back.
         let needed = plan.as_ref().and_then(|plan| plan.slot);
         let request = needed.map(|usage| Request::new(&world, usage));
         let decision = self.slots().decide(claim_uid, request, &self.settings);
@@ -222,7 +226,7 @@ impl Controller {
     /// The claim is gone. Its terminating pods are released, since their results no longer matter.
     /// Others are left: the garbage collector deletes them, unless the cache does not show their
     /// claim yet.
-    async fn forget(&self, claim_uid: &str) -> Outcome {
+    async fn forget(&self, claim_uid: &Uid) -> Outcome {
         self.recorder.forget(claim_uid);
         self.status.remove(claim_uid);
         self.pods().remove(claim_uid);
@@ -328,13 +332,13 @@ impl Controller {
     }
 
     /// What is left of the backoff after the claim's last pod.
-    fn pod_backoff(&self, claim_uid: &str) -> Option<Duration> {
+    fn pod_backoff(&self, claim_uid: &Uid) -> Option<Duration> {
         let created = self.pods().get(claim_uid).copied()?;
         let left = POD_BACKOFF.saturating_sub(created.elapsed());
         (!left.is_zero()).then_some(left)
     }
 
-    fn pods(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+    fn pods(&self) -> MutexGuard<'_, HashMap<Uid, Instant>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

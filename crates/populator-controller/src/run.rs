@@ -29,7 +29,7 @@ use crate::{
     status::StatusWriter,
     telemetry::Telemetry,
 };
-use population::slots::Slots;
+use population::{model::Uid, slots::Slots};
 
 /// Triggers that are buffered for the loop. Beyond that the watches wait.
 const TRIGGERS: usize = 1024;
@@ -175,7 +175,7 @@ fn serve_metrics(
 /// The work queue's loop, and what triggers it.
 struct Serving {
     controller: Arc<Controller>,
-    triggers: mpsc::Receiver<String>,
+    triggers: mpsc::Receiver<Uid>,
     workers: usize,
 }
 

@@ -13,7 +13,11 @@ use std::{
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::runtime::watcher::Event;
-use population::{Settings, model::Kind, slots::Slots};
+use population::{
+    Settings,
+    model::{Kind, Uid},
+    slots::Slots,
+};
 use populator_api::names;
 use populator_controller::{
     apply::{Recorder, Writer},
@@ -117,7 +121,7 @@ async fn reconcile(
         settings,
         telemetry,
     });
-    let triggers = stream::repeat("c".to_owned()).then(|claim| async {
+    let triggers = stream::repeat(Uid::from("c")).then(|claim| async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         claim
     });

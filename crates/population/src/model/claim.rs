@@ -13,7 +13,7 @@ use populator_api::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Quantity, annotation, created, label};
+use super::{Quantity, Uid, annotation, created, label};
 
 /// A claim with a `dataSourceRef`.
 #[allow(
@@ -27,7 +27,7 @@ pub struct Claim {
     /// Name of the claim.
     pub name: String,
     /// UID of the claim; the objects that are created for it are named after it.
-    pub uid: String,
+    pub uid: Uid,
     /// When the claim was created.
     pub created: Timestamp,
     /// Whether the claim is being deleted.
@@ -122,7 +122,7 @@ pub struct Attempts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastFailure {
     /// UID of the failed pod, so that no failure is counted twice.
-    pub pod: String,
+    pub pod: Uid,
     /// When it was counted; the backoff before the next attempt starts here.
     pub at: Time,
     /// Why the attempt failed, in one word.
@@ -148,7 +148,7 @@ impl Claim {
         Some(Self {
             namespace: metadata.namespace.clone()?,
             name: metadata.name.clone()?,
-            uid: metadata.uid.clone()?,
+            uid: metadata.uid.clone()?.into(),
             created: created(metadata),
             terminating: metadata.deletion_timestamp.is_some(),
             reference: Reference {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use populator_api::names::{self, annotation as key, label as label_key};
 
-use super::{annotation, created, label, owning_claims};
+use super::{Uid, annotation, created, label, owning_claims};
 
 /// A pod with the name of a populator pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,9 +14,9 @@ pub struct Pod {
     /// Name of the pod.
     pub name: String,
     /// UID of the pod.
-    pub uid: String,
+    pub uid: Uid,
     /// UIDs of the claims that own it; without the target's among them it is not ours.
-    pub owners: Vec<String>,
+    pub owners: Vec<Uid>,
     /// Whether it carries the label that our watches select.
     pub is_labelled: bool,
     /// When it was created.
@@ -32,7 +32,7 @@ pub struct Pod {
     pub phase: PodPhase,
 
     /// UID of the temporary claim that it was created for. Forklift's pods do not carry it.
-    pub temporary_claim: Option<String>,
+    pub temporary_claim: Option<Uid>,
     /// Value of the claim's retry annotation when it was created.
     pub retry: Option<String>,
     /// Arguments of the mover's container.
@@ -118,7 +118,7 @@ impl Pod {
             rejected.then(|| sentence(status.reason.as_deref(), status.message.as_deref()));
         Some(Self {
             name: metadata.name.clone()?,
-            uid: metadata.uid.clone()?,
+            uid: metadata.uid.clone()?.into(),
             owners: owning_claims(metadata),
             is_labelled: label(metadata, label_key::POPULATED_CLAIM).is_some(),
             created: created(metadata),
@@ -136,7 +136,7 @@ impl Pod {
                 Some("Failed") => PodPhase::Failed,
                 _ => PodPhase::Pending,
             },
-            temporary_claim: annotation(metadata, key::TEMPORARY_CLAIM).map(str::to_owned),
+            temporary_claim: annotation(metadata, key::TEMPORARY_CLAIM).map(Uid::from),
             retry: annotation(metadata, key::RETRY).map(str::to_owned),
             arguments: mover
                 .and_then(|mover| mover.args.clone())

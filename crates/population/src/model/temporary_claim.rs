@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use populator_api::names::{annotation as key, label as label_key};
 use serde::{Deserialize, Serialize};
 
-use super::{ClaimPhase, annotation, created, label, owning_claims};
+use super::{ClaimPhase, Uid, annotation, created, label, owning_claims};
 
 /// A claim with the name of a temporary claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,9 +13,9 @@ pub struct TemporaryClaim {
     /// Name of the claim.
     pub name: String,
     /// UID of the claim.
-    pub uid: String,
+    pub uid: Uid,
     /// UIDs of the claims that own it; without the target's among them it is not ours.
-    pub owners: Vec<String>,
+    pub owners: Vec<Uid>,
     /// When it was created, which is when the population started.
     pub created: Timestamp,
     /// Whether it carries the label that our watches select.
@@ -37,7 +37,7 @@ pub struct TemporaryClaim {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostPod {
     /// UID of the pod.
-    pub pod: String,
+    pub pod: Uid,
     /// Name of its node, for messages.
     pub node: String,
 }
@@ -53,7 +53,7 @@ impl TemporaryClaim {
             .and_then(|spec| spec.volume_name.clone());
         Some(Self {
             name: metadata.name.clone()?,
-            uid: metadata.uid.clone()?,
+            uid: metadata.uid.clone()?.into(),
             owners: owning_claims(metadata),
             created: created(metadata),
             is_labelled: label(metadata, label_key::POPULATED_CLAIM).is_some(),

@@ -23,7 +23,7 @@ fn owned_by(claim: &Claim) -> OwnerReference {
         api_version: "v1".to_owned(),
         kind: "PersistentVolumeClaim".to_owned(),
         name: claim.name.clone(),
-        uid: claim.uid.clone(),
+        uid: claim.uid.to_string(),
         ..OwnerReference::default()
     }
 }

@@ -49,7 +49,7 @@ pub fn pod(
     Some(Pod {
         metadata: ObjectMeta {
             namespace: Some(claim.namespace.clone()),
-            name: Some(names::pod(&claim.uid)),
+            name: Some(names::pod(claim.uid.as_str())),
             labels: Some(labels(claim, populator)),
             annotations: Some(annotations(claim, populator, temporary)),
             finalizers: Some(vec![names::RESULT_FINALIZER.to_owned()]),
@@ -86,7 +86,7 @@ pub fn pod(
                 Volume {
                     name: names::TARGET_VOLUME.to_owned(),
                     persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                        claim_name: names::temporary_claim(&claim.uid),
+                        claim_name: names::temporary_claim(claim.uid.as_str()),
                         read_only: None,
                     }),
                     ..Volume::default()
@@ -152,7 +152,7 @@ fn labels(claim: &Claim, populator: &PopulatorSpec) -> BTreeMap<String, String> 
     if label::is_valid_value(&claim.name) {
         labels.insert(label::CLAIM_NAME.to_owned(), claim.name.clone());
     }
-    labels.insert(label::POPULATED_CLAIM.to_owned(), claim.uid.clone());
+    labels.insert(label::POPULATED_CLAIM.to_owned(), claim.uid.to_string());
     labels.insert(label::ISTIO_INJECT.to_owned(), "false".to_owned());
     labels
 }
@@ -163,7 +163,7 @@ fn annotations(
     temporary: &TemporaryClaim,
 ) -> BTreeMap<String, String> {
     let always = [
-        (key::TEMPORARY_CLAIM, temporary.uid.clone()),
+        (key::TEMPORARY_CLAIM, temporary.uid.to_string()),
         (label::ISTIO_INJECT, "false".to_owned()),
         (key::LINKERD_INJECT, "disabled".to_owned()),
         // A copy that is interrupted begins with the first byte.

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use populator_api::names::event as name;
 
 use super::event::Event;
-use crate::model::{LastFailure, LostPod, Volume};
+use crate::model::{LastFailure, LostPod, Uid, Volume};
 
 /// One write, with all that it needs, and the preconditions by which the API server rejects it when
 /// the cluster has changed since the plan.
@@ -19,21 +19,21 @@ pub enum Action {
         /// Name of the temporary claim.
         name: String,
         /// UID of the temporary claim, the precondition.
-        uid: String,
+        uid: Uid,
     },
     /// Give a pod that Forklift created the label that our watches select.
     AdoptPod {
         /// Name of the pod.
         name: String,
         /// UID of the pod, the precondition.
-        uid: String,
+        uid: Uid,
     },
     /// Delete the pod.
     DeletePod {
         /// Name of the pod.
         name: String,
         /// UID of the pod, the precondition.
-        uid: String,
+        uid: Uid,
     },
     /// Remove our finalizer from the pod, whose result was used or is of no use:
     /// [`crate::objects::patch::release_pod`].
@@ -41,7 +41,7 @@ pub enum Action {
         /// Name of the pod.
         name: String,
         /// UID of the pod, a precondition.
-        uid: String,
+        uid: Uid,
         /// Index of the finalizer in the pod's list, a precondition.
         position: usize,
     },
@@ -51,7 +51,7 @@ pub enum Action {
         /// Name of the temporary claim.
         name: String,
         /// UID of the temporary claim, the precondition.
-        uid: String,
+        uid: Uid,
         /// The pod; `None` removes the record.
         lost: Option<LostPod>,
     },
@@ -60,7 +60,7 @@ pub enum Action {
         /// Name of the temporary claim.
         name: String,
         /// UID of the temporary claim, the precondition.
-        uid: String,
+        uid: Uid,
         /// Why it is deleted, which decides what its owner learns.
         reason: DeleteReason,
     },
@@ -69,7 +69,7 @@ pub enum Action {
         /// The volume as it was seen; its resource version is a precondition.
         volume: Box<Volume>,
         /// UID of the temporary claim that it belongs to, a precondition.
-        from: String,
+        from: Uid,
         /// The disk or image that the volume holds, if the pod's arguments name it.
         disk: Option<String>,
     },

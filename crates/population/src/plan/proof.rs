@@ -86,7 +86,7 @@ pub(super) fn populated_volume(world: &World) -> Option<&Volume> {
 fn is_by_forklift(world: &World, volume: &Volume) -> bool {
     let claim = &world.claim;
     let from = format!("{}/{}", claim.populator_namespace(), claim.reference.name);
-    let temporary = populator_api::names::temporary_claim(&claim.uid);
+    let temporary = populator_api::names::temporary_claim(claim.uid.as_str());
     // Forklift's controller gives the volume to the claim when the pod has succeeded, and not
     // before.
     let is_filling = world

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::{
     Settings,
-    model::{Lookup, World},
+    model::{Lookup, Uid, World},
     plan::{Full, Queued, SlotUse},
 };
 
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// UID of the claim.
-    pub uid: String,
+    pub uid: Uid,
     /// When the claim was created: older claims are admitted first.
     pub created: Timestamp,
     /// The engine or identity service of its source, as [`server_of`] writes it.
@@ -74,9 +74,9 @@ impl Request {
 #[must_use]
 pub fn admit(
     requests: &[Request],
-    admitted: &BTreeSet<String>,
+    admitted: &BTreeSet<Uid>,
     settings: &Settings,
-) -> BTreeMap<String, Admission> {
+) -> BTreeMap<Uid, Admission> {
     // Holders come first and are never refused: a limit that was lowered, or a count that was too
     // low, stops new work and interrupts none.
     let (holders, mut waiting): (Vec<_>, Vec<_>) = requests
@@ -94,7 +94,7 @@ pub fn admit(
     // Two queues: claims of a full source wait for that source, the others for the controller.
     let mut ahead = 0;
     let mut ahead_of: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut outcome: BTreeMap<String, Admission> = holders
+    let mut outcome: BTreeMap<Uid, Admission> = holders
         .iter()
         .map(|holder| (holder.uid.clone(), Admission::Admitted))
         .collect();

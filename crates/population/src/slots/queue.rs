@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Admission, Request, admit};
-use crate::{Settings, plan::SlotUse};
+use crate::{Settings, model::Uid, plan::SlotUse};
 
 /// Which claims hold a slot, which are queued, and which were admitted.
 ///
@@ -12,10 +12,10 @@ use crate::{Settings, plan::SlotUse};
 /// more claims than there are slots.
 #[derive(Debug, Default)]
 pub struct Slots {
-    requests: BTreeMap<String, Request>,
-    admitted: BTreeSet<String>,
+    requests: BTreeMap<Uid, Request>,
+    admitted: BTreeSet<Uid>,
     /// The admitted claims that have created their temporary claim, which the watches will show.
-    started: BTreeSet<String>,
+    started: BTreeSet<Uid>,
 }
 
 /// The decision about one claim, and what follows for others.
@@ -24,18 +24,18 @@ pub struct Decision {
     /// Whether the claim may continue.
     pub admission: Admission,
     /// Other claims that were admitted by this decision, to be reconciled.
-    pub trigger: Vec<String>,
+    pub trigger: Vec<Uid>,
 }
 
 impl Slots {
     /// Counts what a claim needs after a start, and admits none. A claim that has its temporary
     /// claim and no pod may get one at any moment, from the previous leader: it holds a slot.
-    pub fn count(&mut self, claim_uid: &str, request: Option<Request>) {
+    pub fn count(&mut self, claim_uid: &Uid, request: Option<Request>) {
         self.update(claim_uid, request, SlotUse::Held);
     }
 
     /// `resumed` is the use that [`SlotUse::Resume`] stands for if the claim is not known yet.
-    fn update(&mut self, claim_uid: &str, request: Option<Request>, resumed: SlotUse) {
+    fn update(&mut self, claim_uid: &Uid, request: Option<Request>, resumed: SlotUse) {
         match request {
             Some(mut request) => {
                 // Only the queue knows whether a claim that resumes has given its slot up.
@@ -47,9 +47,10 @@ impl Slots {
                     self.admitted.remove(claim_uid);
                     self.started.remove(claim_uid);
                 }
-                self.requests.insert(claim_uid.to_owned(), request);
+                self.requests.insert(claim_uid.clone(), request);
             }
-            // The watches do not show its temporary claim yet.
+            // The watches do not show its temporary claim yet. Without it the plan asks for nothing
+            // (the resource may be gone just now), but the volume is being provisioned.
             None if self.started.contains(claim_uid) => {}
             None => self.forget(claim_uid),
         }
@@ -58,7 +59,7 @@ impl Slots {
     /// Updates what a claim needs, and decides whether it, and others, may continue.
     pub fn decide(
         &mut self,
-        claim_uid: &str,
+        claim_uid: &Uid,
         request: Option<Request>,
         settings: &Settings,
     ) -> Decision {
@@ -73,15 +74,15 @@ impl Slots {
     }
 
     /// The claim has created its temporary claim.
-    pub fn started(&mut self, claim_uid: &str) {
+    pub fn started(&mut self, claim_uid: &Uid) {
         if self.admitted.contains(claim_uid) {
-            self.started.insert(claim_uid.to_owned());
+            self.started.insert(claim_uid.clone());
         }
     }
 
     /// The claim is gone, or its temporary claim was rejected (a quota, a policy) and others may
     /// use its slot until it is reconciled again; returns the claims that are to be reconciled.
-    pub fn leave(&mut self, claim_uid: &str, settings: &Settings) -> Vec<String> {
+    pub fn leave(&mut self, claim_uid: &Uid, settings: &Settings) -> Vec<Uid> {
         self.forget(claim_uid);
         self.admit(settings).1
     }
@@ -99,18 +100,21 @@ impl Slots {
         (held, self.requests.len() - held)
     }
 
-    fn forget(&mut self, claim_uid: &str) {
+    fn forget(&mut self, claim_uid: &Uid) {
         self.requests.remove(claim_uid);
         self.admitted.remove(claim_uid);
         self.started.remove(claim_uid);
     }
 
-    fn admit(&mut self, settings: &Settings) -> (BTreeMap<String, Admission>, Vec<String>) {
+    fn admit(&mut self, settings: &Settings) -> (BTreeMap<Uid, Admission>, Vec<Uid>) {
+        // All of them, since one claim that leaves may let another one in, whose reconcile nothing
+        // else triggers.
         let requests: Vec<Request> = self.requests.values().cloned().collect();
         let outcome = admit(&requests, &self.admitted, settings);
-        let new: Vec<String> = requests
+        let new: Vec<Uid> = requests
             .iter()
             .filter(|request| {
+                // A holder needs no admission; one would keep its slot after it gave that up.
                 request.usage == SlotUse::Acquire
                     && !self.admitted.contains(&request.uid)
                     && outcome.get(&request.uid) == Some(&Admission::Admitted)
@@ -138,7 +142,7 @@ mod tests {
     #[allow(clippy::unnecessary_wraps, reason = "in the form that the queue takes")]
     fn request(uid: &str, usage: SlotUse) -> Option<Request> {
         Some(Request {
-            uid: uid.to_owned(),
+            uid: uid.into(),
             created: Timestamp::UNIX_EPOCH,
             server: "https://e".to_owned(),
             usage,
@@ -152,7 +156,7 @@ mod tests {
     fn with_three_waiting() -> Slots {
         let mut slots = Slots::default();
         for uid in ["a", "b", "c"] {
-            slots.count(uid, request(uid, SlotUse::Acquire));
+            slots.count(&uid.into(), request(uid, SlotUse::Acquire));
         }
         slots
     }
@@ -160,15 +164,15 @@ mod tests {
     #[test]
     fn admitted_claims_hold_their_slots_before_the_watches_show_it() {
         let mut slots = with_three_waiting();
-        let decision = slots.decide("a", request("a", SlotUse::Acquire), &settings());
+        let decision = slots.decide(&"a".into(), request("a", SlotUse::Acquire), &settings());
         assert!(admitted(&decision));
-        assert_eq!(decision.trigger, ["b"]);
-        slots.started("a");
+        assert_eq!(decision.trigger, [Uid::from("b")]);
+        slots.started(&"a".into());
         // A late watch shows the claim as it was, or as one that needs no slot.
         for late in [request("a", SlotUse::Acquire), None] {
-            assert!(admitted(&slots.decide("a", late, &settings())));
+            assert!(admitted(&slots.decide(&"a".into(), late, &settings())));
             assert!(!admitted(&slots.decide(
-                "c",
+                &"c".into(),
                 request("c", SlotUse::Acquire),
                 &settings()
             )));
@@ -179,34 +183,34 @@ mod tests {
     #[test]
     fn a_claim_that_leaves_admits_the_next_one() {
         let mut slots = with_three_waiting();
-        slots.decide("a", request("a", SlotUse::Acquire), &settings());
-        slots.started("a");
-        slots.decide("a", request("a", SlotUse::Held), &settings());
-        let decision = slots.decide("a", None, &settings());
-        assert_eq!(decision.trigger, ["c"]);
-        assert_eq!(slots.leave("b", &settings()), Vec::<String>::new());
+        slots.decide(&"a".into(), request("a", SlotUse::Acquire), &settings());
+        slots.started(&"a".into());
+        slots.decide(&"a".into(), request("a", SlotUse::Held), &settings());
+        let decision = slots.decide(&"a".into(), None, &settings());
+        assert_eq!(decision.trigger, [Uid::from("c")]);
+        assert!(slots.leave(&"b".into(), &settings()).is_empty());
         assert_eq!(slots.held_and_queued(), (1, 0));
     }
 
     #[test]
     fn a_claim_that_is_rejected_frees_its_slot_and_queues_again() {
         let mut slots = with_three_waiting();
-        slots.decide("a", request("a", SlotUse::Acquire), &settings());
-        assert_eq!(slots.leave("a", &settings()), ["c"]);
-        let decision = slots.decide("a", request("a", SlotUse::Acquire), &settings());
+        slots.decide(&"a".into(), request("a", SlotUse::Acquire), &settings());
+        assert_eq!(slots.leave(&"a".into(), &settings()), [Uid::from("c")]);
+        let decision = slots.decide(&"a".into(), request("a", SlotUse::Acquire), &settings());
         assert!(!admitted(&decision));
-        assert_eq!(slots.leave("b", &settings()), ["a"]);
+        assert_eq!(slots.leave(&"b".into(), &settings()), [Uid::from("a")]);
     }
 
     #[test]
     fn after_a_start_slots_are_counted_before_any_claim_is_admitted() {
         let mut slots = Slots::default();
-        slots.count("a", request("a", SlotUse::Acquire));
+        slots.count(&"a".into(), request("a", SlotUse::Acquire));
         for (uid, usage) in [("x", SlotUse::Held), ("y", SlotUse::Resume)] {
-            slots.count(uid, request(uid, usage));
+            slots.count(&uid.into(), request(uid, usage));
         }
         assert!(!admitted(&slots.decide(
-            "a",
+            &"a".into(),
             request("a", SlotUse::Acquire),
             &settings()
         )));
@@ -215,7 +219,8 @@ mod tests {
     #[test]
     fn a_claim_that_gave_its_slot_up_queues_to_resume() {
         let mut slots = Slots::default();
-        let mut decide = |uid: &str, usage| slots.decide(uid, request(uid, usage), &settings());
+        let mut decide =
+            |uid: &str, usage| slots.decide(&uid.into(), request(uid, usage), &settings());
         for uid in ["a", "b"] {
             assert!(admitted(&decide(uid, SlotUse::Acquire)));
             // It has created its temporary claim, and then its pod.
@@ -226,8 +231,12 @@ mod tests {
         assert!(admitted(&decide("a", SlotUse::Resume)));
         // It had failed permanently, which freed its slot; now the user has corrected its secret.
         assert!(!admitted(&decide("c", SlotUse::Resume)));
-        assert_eq!(slots.decide("a", None, &settings()).trigger, ["c"]);
-        let mut decide = |uid: &str, usage| slots.decide(uid, request(uid, usage), &settings());
+        assert_eq!(
+            slots.decide(&"a".into(), None, &settings()).trigger,
+            [Uid::from("c")]
+        );
+        let mut decide =
+            |uid: &str, usage| slots.decide(&uid.into(), request(uid, usage), &settings());
         assert!(admitted(&decide("c", SlotUse::Resume)));
         assert!(!admitted(&decide("a", SlotUse::Resume)));
     }
@@ -235,6 +244,6 @@ mod tests {
     #[test]
     fn a_claim_outside_the_queue_is_not_held_up() {
         let mut slots = with_three_waiting();
-        assert!(admitted(&slots.decide("z", None, &settings())));
+        assert!(admitted(&slots.decide(&"z".into(), None, &settings())));
     }
 }

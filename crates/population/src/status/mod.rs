@@ -91,7 +91,10 @@ pub fn percent(served: &Served<'_>, previous: &PopulatorStatus) -> Option<i32> {
         shown,
     } = served;
     let listed = || {
-        let known = previous.claims.iter().find(|old| old.uid == claim.uid);
+        let known = previous
+            .claims
+            .iter()
+            .find(|old| old.uid == claim.uid.as_str());
         known.and_then(|old| old.progress)
     };
     let before = shown
@@ -160,7 +163,7 @@ fn total_rate(claims: &[Served<'_>]) -> Option<u64> {
 fn entry(served: &Served<'_>, previous: &PopulatorStatus) -> ClaimStatus {
     let Status { reason, message } = served.status;
     ClaimStatus {
-        uid: served.claim.uid.clone(),
+        uid: served.claim.uid.to_string(),
         name: served.claim.name.clone(),
         progress: percent(served, previous),
         reason: *reason,

@@ -314,7 +314,7 @@ fn objects_that_go_away() {
         Row {
             name: "a pod of an earlier temporary claim has filled nothing of this one",
             base: succeeded,
-            change: |case| case.temporary().uid = "another".to_owned(),
+            change: |case| case.temporary().uid = "another".into(),
             reason: Reason::Clearing,
             actions: &["delete pod", "release pod"],
             events: &[],
@@ -385,7 +385,7 @@ fn objects_that_go_away() {
             base: rebound,
             change: |case| {
                 case.volume().phase = VolumePhase::Bound;
-                case.volume().claim.as_mut().unwrap().uid = TEMPORARY.to_owned();
+                case.volume().claim.as_mut().unwrap().uid = TEMPORARY.into();
             },
             reason: Reason::Rebinding,
             actions: &["release pod"],

@@ -83,7 +83,7 @@ fn what_cannot_be_populated_is_refused() {
         Row {
             name: "a temporary claim of another owner",
             base: begun,
-            change: |case| case.temporary().owners = vec!["someone".to_owned()],
+            change: |case| case.temporary().owners = vec!["someone".into()],
             reason: Reason::NameTaken,
             actions: &[],
             events: &["PopulatorPVCCreationError"],

@@ -18,7 +18,7 @@ fn failed_with(exit: Exit) -> PlanCase {
 
 fn last_failure(pod: &str, at: Timestamp) -> LastFailure {
     LastFailure {
-        pod: pod.to_owned(),
+        pod: pod.into(),
         at: Time(at),
         reason: Reason::Retrying,
         message: "the engine was away".to_owned(),
@@ -212,7 +212,7 @@ fn a_failure_is_remembered_with_its_cause() {
     let Action::RecordFailure { failure, .. } = &plan.actions[0] else {
         panic!("{plan:?}");
     };
-    assert_eq!(failure.pod, POD);
+    assert_eq!(failure.pod.as_str(), POD);
     assert_eq!(failure.at.0, now());
     let event = plan.actions[0].announcement().unwrap();
     assert_eq!(event.reason, "PopulatorRetrying");

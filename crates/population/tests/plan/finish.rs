@@ -223,7 +223,7 @@ fn belongs_to_the_claim(volume: &mut Volume) {
     volume.claim = Some(ClaimReference {
         namespace: "vms".to_owned(),
         name: "root".to_owned(),
-        uid: CLAIM.to_owned(),
+        uid: CLAIM.into(),
     });
 }
 
@@ -322,7 +322,7 @@ fn a_volume_that_was_filled_for_another_claim_is_not_this_ones() {
         Row {
             name: "a volume of Retain, recycled by its administrator",
             base: done,
-            change: |case| case.volume().populated_for = Some("an-earlier-claim".to_owned()),
+            change: |case| case.volume().populated_for = Some("an-earlier-claim".into()),
             reason: Reason::BoundElsewhere,
             actions: &[],
             events: refused,
@@ -385,7 +385,7 @@ fn a_volume_that_was_filled_for_another_claim_is_not_this_ones() {
         Row {
             name: "one that belongs to another claim, whatever it holds",
             base: done,
-            change: |case| case.volume().claim.as_mut().unwrap().uid = "thief".to_owned(),
+            change: |case| case.volume().claim.as_mut().unwrap().uid = "thief".into(),
             reason: Reason::Rebinding,
             actions: &[],
             events: &[],

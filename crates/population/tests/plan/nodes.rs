@@ -165,7 +165,7 @@ fn the_pod_goes_where_the_volume_is_made_as_long_as_there_is_such_a_node() {
 fn recorded(case: &mut PlanCase) {
     case.world.nodes = Nodes::Known([].into());
     case.temporary().lost_pod = Some(LostPod {
-        pod: POD.to_owned(),
+        pod: POD.into(),
         node: NODE.to_owned(),
     });
 }
@@ -296,7 +296,7 @@ fn no_second_writer_follows_a_pod_whose_end_was_not_seen() {
             base: running,
             change: |case| {
                 recorded(case);
-                case.pod().uid = "another".to_owned();
+                case.pod().uid = "another".into();
                 case.world.nodes = Nodes::Known([node(NODE)].into());
             },
             reason: Reason::Retrying,

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use contract::Exit;
 use population::{
     Settings,
-    model::Lookup,
+    model::{Lookup, Uid},
     plan::{Full, Queued, SlotUse},
     slots::{Admission, Request, admit, server_of},
 };
@@ -18,7 +18,7 @@ fn requests(names: &[&str]) -> Vec<Request> {
     let request = |name: &&str| {
         let (populator, age) = name.split_at(1);
         Request {
-            uid: (*name).to_owned(),
+            uid: (*name).into(),
             created: ago(100 - age.parse::<u64>().unwrap()),
             server: populator.to_lowercase(),
             usage: if populator == populator.to_lowercase() {
@@ -39,11 +39,11 @@ fn outcome(names: &[&str], admitted: &[&str], total: usize, per_source: usize) -
         max_in_flight_per_source: per_source,
         ..Settings::default()
     };
-    let admitted: BTreeSet<String> = admitted.iter().map(|name| (*name).to_owned()).collect();
+    let admitted: BTreeSet<Uid> = admitted.iter().map(|name| (*name).into()).collect();
     let outcome = admit(&requests(names), &admitted, &settings);
     assert_eq!(outcome.len(), names.len(), "everybody gets an answer");
-    let word = |(uid, admission): (String, Admission)| match admission {
-        Admission::Admitted => uid,
+    let word = |(uid, admission): (Uid, Admission)| match admission {
+        Admission::Admitted => uid.to_string(),
         Admission::Queued(Queued { ahead, limit, full }) => {
             assert_eq!(
                 limit,
@@ -114,7 +114,7 @@ fn equal_ages_are_ordered_by_uid() {
         ..Settings::default()
     };
     let outcome = admit(&twins, &BTreeSet::new(), &settings);
-    assert_eq!(outcome["a1"], Admission::Admitted);
+    assert_eq!(outcome[&Uid::from("a1")], Admission::Admitted);
 }
 
 type Stage = fn() -> PlanCase;

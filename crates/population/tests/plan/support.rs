@@ -9,7 +9,7 @@ use population::{
     model::{
         Attempts, Binding, Claim, ClaimPhase, ClaimReference, DiskLocation, Ended, Grant, Kind,
         Lookup, Node, Nodes, Pod, PodPhase, PopulatorSpec, Reference, StorageClass, TemporaryClaim,
-        Volume, VolumeMode, VolumePhase, World,
+        Uid, Volume, VolumeMode, VolumePhase, World,
     },
     objects,
     plan::{Action, DeleteReason},
@@ -103,7 +103,7 @@ impl PlanCase {
 
 /// The actions in words. There is one pod and one temporary claim; another one is named by its UID.
 pub(crate) fn words(plan: &Plan) -> Vec<String> {
-    let of = |what: &str, uid: &str| match uid {
+    let of = |what: &str, uid: &Uid| match uid.as_str() {
         TEMPORARY | POD => what.to_owned(),
         other => format!("{what} {other}"),
     };
@@ -190,8 +190,8 @@ pub(crate) fn begun() -> PlanCase {
     let mut case = fresh();
     case.world.temporary = Some(TemporaryClaim {
         name: names::temporary_claim(CLAIM),
-        uid: TEMPORARY.to_owned(),
-        owners: vec![CLAIM.to_owned()],
+        uid: TEMPORARY.into(),
+        owners: vec![CLAIM.into()],
         created: ago(60),
         is_labelled: true,
         terminating: false,
@@ -218,7 +218,7 @@ pub(crate) fn provisioned() -> PlanCase {
         claim: Some(ClaimReference {
             namespace: "vms".to_owned(),
             name: names::temporary_claim(CLAIM),
-            uid: TEMPORARY.to_owned(),
+            uid: TEMPORARY.into(),
         }),
         populated_from: None,
         populated_for: None,
@@ -305,12 +305,12 @@ pub(crate) fn rebound() -> PlanCase {
     let volume = case.volume();
     volume.resource_version = String::from("8");
     volume.populated_from = Some("vms/disk".to_owned());
-    volume.populated_for = Some(CLAIM.to_owned());
+    volume.populated_for = Some(CLAIM.into());
     volume.populated_disk = Some(DISK.to_owned());
     volume.claim = Some(ClaimReference {
         namespace: "vms".to_owned(),
         name: "root".to_owned(),
-        uid: CLAIM.to_owned(),
+        uid: CLAIM.into(),
     });
     case
 }
@@ -334,7 +334,7 @@ pub(crate) fn done() -> PlanCase {
 /// The resource is replaced by one of the same name that names another disk.
 pub(crate) fn replaced(case: &mut PlanCase) {
     let populator = case.populator();
-    populator.uid = String::from("another");
+    populator.uid = "another".into();
     let DiskLocation::Ovirt { disk, .. } = &mut populator.location else {
         panic!("{populator:?}");
     };
@@ -345,7 +345,7 @@ pub(crate) fn claim() -> Claim {
     Claim {
         namespace: "vms".to_owned(),
         name: "root".to_owned(),
-        uid: CLAIM.to_owned(),
+        uid: CLAIM.into(),
         created: ago(60),
         terminating: false,
         reference: Reference {
@@ -379,7 +379,7 @@ pub(crate) fn ovirt() -> PopulatorSpec {
     PopulatorSpec {
         namespace: "vms".to_owned(),
         name: "disk".to_owned(),
-        uid: "50000000-0000-4000-8000-000000000000".to_owned(),
+        uid: "50000000-0000-4000-8000-000000000000".into(),
         terminating: false,
         labels: strings(&[("migration", "m-1"), ("plan", "p-1"), ("vmID", "vm-1")]),
         location: DiskLocation::Ovirt {

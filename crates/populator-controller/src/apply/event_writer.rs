@@ -156,7 +156,7 @@ fn object(claim: &Claim, event: &Event, now: Timestamp) -> Object {
             kind: Some("PersistentVolumeClaim".to_owned()),
             namespace: Some(claim.namespace.clone()),
             name: Some(claim.name.clone()),
-            uid: Some(claim.uid.clone()),
+            uid: Some(claim.uid.to_string()),
             ..ObjectReference::default()
         },
         type_: Some(

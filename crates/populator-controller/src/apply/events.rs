@@ -21,7 +21,7 @@ use tokio::sync::{
 use super::event_writer::{EventWriter, Item, Write};
 use crate::telemetry::Telemetry;
 use population::{
-    model::Claim,
+    model::{Claim, Uid},
     plan::{Event, EventType},
 };
 
@@ -38,7 +38,7 @@ const QUEUE: usize = 1000;
 pub struct Recorder {
     queue: mpsc::Sender<Item>,
     telemetry: Telemetry,
-    emitted: Mutex<HashMap<String, OfClaim>>,
+    emitted: Mutex<HashMap<Uid, OfClaim>>,
 }
 
 /// The events of one claim.
@@ -100,16 +100,17 @@ impl Recorder {
         let mut emitted = self.lock();
         let reported = &mut emitted.entry(claim.uid.clone()).or_default().reported;
         let (current, due) = sort(reported, std::slice::from_ref(event), now);
-        let mut before = std::mem::take(reported);
-        before.retain(|earlier| now.duration_since(earlier.at).unsigned_abs() < RENEW);
-        *reported = before.clone();
-        reported.retain(|earlier| earlier.event.reason != event.reason);
-        reported.extend(current);
+        let before = std::mem::take(reported);
+        let others = before.iter().filter(|earlier| {
+            let age = now.duration_since(earlier.at).unsigned_abs();
+            earlier.event.reason != event.reason && age < RENEW
+        });
+        *reported = others.cloned().chain(current).collect();
         self.queue_all(claim, due, reported, &before);
     }
 
     /// Drops the events of a claim that is gone.
-    pub fn forget(&self, claim_uid: &str) {
+    pub fn forget(&self, claim_uid: &Uid) {
         self.lock().remove(claim_uid);
     }
 
@@ -157,7 +158,7 @@ impl Recorder {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, OfClaim>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uid, OfClaim>> {
         self.emitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::telemetry::Telemetry;
 use population::{
-    model::{self, Claim},
+    model::{self, Claim, Uid},
     objects::patch,
     plan::Action,
 };
@@ -236,7 +236,7 @@ where
     }
 }
 
-async fn release(api: Api<Pod>, name: &str, uid: &str, position: usize) -> Result<(), Failure> {
+async fn release(api: Api<Pod>, name: &str, uid: &Uid, position: usize) -> Result<(), Failure> {
     match test_and_set(api, name, patch::release_pod(uid, position)).await {
         // The pod is gone already: no finalizer kept it.
         Err(Failure::Late(kube::Error::Api(status))) if status.code == 404 => Ok(()),
@@ -244,13 +244,13 @@ async fn release(api: Api<Pod>, name: &str, uid: &str, position: usize) -> Resul
     }
 }
 
-async fn delete<K>(api: Api<K>, name: &str, uid: &str) -> Result<(), Failure>
+async fn delete<K>(api: Api<K>, name: &str, uid: &Uid) -> Result<(), Failure>
 where
     K: DeserializeOwned + Clone + Debug,
 {
     let parameters = DeleteParams {
         preconditions: Some(Preconditions {
-            uid: Some(uid.to_owned()),
+            uid: Some(uid.to_string()),
             resource_version: None,
         }),
         ..DeleteParams::background()

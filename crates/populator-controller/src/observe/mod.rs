@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use population::{
     Settings,
-    model::{Claim, Grant, Kind, Pod, PodPhase, TemporaryClaim, Volume, World},
+    model::{Claim, Grant, Kind, Pod, PodPhase, TemporaryClaim, Uid, Volume, World},
 };
 
 /// Assembles the world of each claim.
@@ -63,7 +63,7 @@ impl Observer {
     /// case where acting on the cache alone would do harm, or would never end.
     pub async fn world(
         &self,
-        claim_uid: &str,
+        claim_uid: &Uid,
         settings: &Settings,
         now: Timestamp,
     ) -> kube::Result<Option<World>> {
@@ -106,13 +106,15 @@ impl Observer {
 
     async fn temporary_claim(&self, claim: &Claim) -> kube::Result<Option<TemporaryClaim>> {
         let api = self.namespaced::<core::PersistentVolumeClaim>(&claim.namespace);
-        let found = api.get_opt(&names::temporary_claim(&claim.uid)).await?;
+        let found = api
+            .get_opt(&names::temporary_claim(claim.uid.as_str()))
+            .await?;
         Ok(found.as_ref().and_then(TemporaryClaim::from_object))
     }
 
     async fn pod(&self, claim: &Claim) -> kube::Result<Option<Pod>> {
         let api = self.namespaced::<core::Pod>(&claim.namespace);
-        let found = api.get_opt(&names::pod(&claim.uid)).await?;
+        let found = api.get_opt(&names::pod(claim.uid.as_str())).await?;
         Ok(found.as_ref().and_then(Pod::from_object))
     }
 

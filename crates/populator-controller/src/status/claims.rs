@@ -9,7 +9,7 @@ use std::{
 
 use backoff::Backoff;
 use population::{
-    model::{Claim, Kind},
+    model::{Claim, Kind, Uid},
     plan::{Event, Status},
     progress::Measured,
     status::{Served, percent, summarise},
@@ -54,11 +54,11 @@ pub(super) struct ClaimStates(Mutex<HashMap<PopulatorRef, Entry>>);
 /// One populator resource.
 #[derive(Debug, Default)]
 struct Entry {
-    claims: BTreeMap<String, ClaimState>,
+    claims: BTreeMap<Uid, ClaimState>,
     /// The status that was written last; the watches may show an older one.
     written: Option<Written>,
     /// UID and version of the resource that was compared with what its status should be.
-    judged: Option<(String, u64)>,
+    judged: Option<(Uid, u64)>,
     due: Option<Instant>,
     last: Option<Instant>,
     /// Writes in a row that failed.
@@ -70,7 +70,7 @@ struct Entry {
 pub(super) struct Written {
     pub(super) status: PopulatorStatus,
     /// UID of the resource that it was written to.
-    pub(super) uid: String,
+    pub(super) uid: Uid,
     /// Version of the resource that has it; `None` if the API server did not say.
     pub(super) version: Option<u64>,
     /// Where it was written: Forklift's definition keeps less of the status than ours.
@@ -106,6 +106,7 @@ impl ClaimStates {
         let mut entries = self.lock();
         let entry = entries.entry(populator).or_default();
         let before = entry.claims.get(&claim.uid);
+        // Nothing is due: without this every resync would write every status.
         if before.is_some_and(|state| state.status == status) {
             return false;
         }
@@ -143,7 +144,7 @@ impl ClaimStates {
     }
 
     /// Sets the progress of a claim's pod; returns the kind of its source.
-    pub(super) fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Kind> {
+    pub(super) fn measure(&self, claim_uid: &Uid, measured: Option<Measured>) -> Option<Kind> {
         let mut entries = self.lock();
         let (populator, entry) = entries
             .iter_mut()
@@ -151,6 +152,8 @@ impl ClaimStates {
         let state = entry.claims.get_mut(claim_uid)?;
         if state.measured != measured {
             state.measured = measured;
+            // Numbers change every second and are paced; a change of state, in `set`, is due at
+            // once. The earlier of the two stays.
             let pace = PACE.bound(entry.failures);
             let next = entry.last.map_or_else(Instant::now, |last| last + pace);
             entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
@@ -159,7 +162,7 @@ impl ClaimStates {
     }
 
     /// Removes a claim that is gone.
-    pub(super) fn remove(&self, claim_uid: &str) {
+    pub(super) fn remove(&self, claim_uid: &Uid) {
         for entry in self.lock().values_mut() {
             if entry.claims.remove(claim_uid).is_some() {
                 entry.due = Some(Instant::now());
@@ -236,6 +239,7 @@ impl ClaimStates {
         let due = entries.iter_mut().filter_map(|(name, entry)| {
             let is_due = entry.due.is_some_and(|due| due <= now);
             is_due.then(|| {
+                // Before the write and not after it: what changes during the write is due again.
                 entry.due = None;
                 name.clone()
             })

@@ -19,7 +19,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::Client;
 use population::{
-    model::{Claim, Kind},
+    model::{Claim, Kind, Uid},
     plan::Status,
     progress::Measured,
 };
@@ -80,12 +80,12 @@ impl StatusWriter {
     }
 
     /// Sets the progress of a claim's pod; returns the kind of its source.
-    pub fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Kind> {
+    pub fn measure(&self, claim_uid: &Uid, measured: Option<Measured>) -> Option<Kind> {
         self.claims.measure(claim_uid, measured)
     }
 
     /// Removes a claim that is gone.
-    pub fn remove(&self, claim_uid: &str) {
+    pub fn remove(&self, claim_uid: &Uid) {
         self.claims.remove(claim_uid);
     }
 

@@ -162,7 +162,7 @@ async fn events_that_cannot_be_written_delay_nobody_and_are_bounded() {
     let claims = 3000;
     let of = |number: usize| {
         let mut claim = claim();
-        claim.uid = number.to_string();
+        claim.uid = number.to_string().into();
         claim
     };
     for number in 0..claims {

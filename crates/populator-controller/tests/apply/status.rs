@@ -186,7 +186,7 @@ async fn forklifts_definition_gets_the_progress_on_the_resource() {
     fixture.set(Reason::Copying);
     fixture.run(3).await;
     assert_eq!(fixture.api.lines(), [DISCOVERY], "0 is there already");
-    fixture.writer.measure("c", measured(42));
+    fixture.writer.measure(&"c".into(), measured(42));
     fixture.run(10).await;
     let asked = fixture.api.take();
     assert_eq!(asked[0].line, MAIN);
@@ -199,7 +199,7 @@ async fn forklifts_definition_gets_the_progress_on_the_resource() {
         "a quarter is in place: {asked:?}"
     );
     // A pod that does not answer lets no progress fall.
-    fixture.writer.measure("c", None);
+    fixture.writer.measure(&"c".into(), None);
     fixture.run(10).await;
     assert_eq!(fixture.api.lines(), [] as [&str; 0]);
     fixture.set(Reason::Populated);
@@ -222,16 +222,16 @@ async fn a_definition_that_is_replaced_is_noticed() {
         }
     });
     fixture.set(Reason::Copying);
-    fixture.writer.measure("c", measured(10));
+    fixture.writer.measure(&"c".into(), measured(10));
     fixture.run(3).await;
     assert_eq!(fixture.api.lines(), [DISCOVERY, MAIN]);
     ours.store(true, Ordering::Relaxed);
-    fixture.writer.measure("c", measured(20));
+    fixture.writer.measure(&"c".into(), measured(20));
     fixture.run(10).await;
     let status = format!("{MAIN}/status");
     assert_eq!(fixture.api.lines(), [MAIN, DISCOVERY, status.as_str()]);
     ours.store(false, Ordering::Relaxed);
-    fixture.writer.measure("c", measured(21));
+    fixture.writer.measure(&"c".into(), measured(21));
     fixture.run(20).await;
     assert_eq!(fixture.api.lines(), [status.as_str(), DISCOVERY, MAIN]);
 }
@@ -269,7 +269,7 @@ async fn numbers_are_not_written_by_the_second() {
     fixture.run(2).await;
     fixture.api.take();
     for percent in 1..=20 {
-        fixture.writer.measure("c", measured(percent));
+        fixture.writer.measure(&"c".into(), measured(percent));
         fixture.run(1).await;
     }
     let writes = fixture.api.lines().len();
@@ -293,7 +293,7 @@ async fn a_claim_without_a_grant_is_not_in_the_status() {
     let fixture = Fixture::ours(resource(None));
     fixture.set(Reason::Populated);
     let mut stranger = claim();
-    stranger.uid = "stranger".to_owned();
+    stranger.uid = "stranger".into();
     stranger.namespace = "elsewhere".to_owned();
     fixture
         .writer
@@ -367,7 +367,7 @@ async fn numbers_do_not_hurry_writes_that_fail() {
     fixture.set(Reason::Copying);
     for second in 0..600_u16 {
         let percent = u8::try_from(second % 100).unwrap();
-        fixture.writer.measure("c", measured(percent));
+        fixture.writer.measure(&"c".into(), measured(percent));
         fixture.run(1).await;
     }
     let asked = fixture.api.lines();

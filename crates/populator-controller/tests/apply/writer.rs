@@ -4,7 +4,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use population::{
-    model::{Claim, LastFailure, LostPod, Volume},
+    model::{Claim, LastFailure, LostPod, Uid, Volume},
     plan::{Action, DeleteReason},
 };
 use populator_api::Reason;
@@ -40,7 +40,7 @@ fn actions() -> Vec<Action> {
     let named = |name: &str| json!({"metadata": {"namespace": "vms", "name": name}});
     let temporary: PersistentVolumeClaim = serde_json::from_value(named("prime-c")).unwrap();
     let pod: Pod = serde_json::from_value(named("populate-c")).unwrap();
-    let (name, uid) = ("x".to_owned(), "u".to_owned());
+    let (name, uid) = ("x".to_owned(), Uid::from("u"));
     vec![
         Action::CreateTemporaryClaim(Box::new(temporary)),
         Action::CreatePod(Box::new(pod)),
@@ -63,13 +63,13 @@ fn actions() -> Vec<Action> {
         },
         Action::RebindVolume {
             volume: Box::new(volume()),
-            from: "t".to_owned(),
+            from: "t".into(),
             disk: None,
         },
         Action::RecordFailure {
             recreations: 1,
             failure: LastFailure {
-                pod: "p".to_owned(),
+                pod: "p".into(),
                 at: Time(Timestamp::UNIX_EPOCH),
                 reason: Reason::Retrying,
                 message: "why".to_owned(),
@@ -88,7 +88,7 @@ fn actions() -> Vec<Action> {
             name,
             uid,
             lost: Some(LostPod {
-                pod: "p".to_owned(),
+                pod: "p".into(),
                 node: "n".to_owned(),
             }),
         },

@@ -8,7 +8,7 @@ use super::{
     shared::Shared,
     zeroes,
 };
-use crate::{ByteRange, Content, Error, Kind, Reader};
+use crate::{ByteRange, Content, Error, Extent, Kind, Reader};
 
 /// One of the threads of a pass.
 pub(super) struct Worker<'s, 'a> {
@@ -21,6 +21,8 @@ pub(super) struct Worker<'s, 'a> {
     reader: Option<Positioned<'a>>,
     /// Without a digest, the only buffer.
     spare: Option<Lease<'a>>,
+    /// The task whose request was sent before the one before it was written.
+    upcoming: Option<Extent>,
 }
 
 /// A reader, and what it has been asked for.
@@ -67,20 +69,14 @@ impl<'s, 'a> Worker<'s, 'a> {
             retries: shared.retry_budget(index),
             reader: None,
             spare: None,
+            upcoming: None,
         }
     }
 
     /// Works until the disk is done.
     pub(super) fn run(mut self) -> Result<(), Error> {
         loop {
-            self.retries.start();
-            let task = loop {
-                match self.cursor.next() {
-                    Ok(task) => break task,
-                    Err(error) => self.retries.back_off(error)?,
-                }
-            };
-            let Some(task) = task else {
+            let Some(task) = self.next()? else {
                 return Ok(());
             };
             match task.content {
@@ -88,6 +84,42 @@ impl<'s, 'a> Worker<'s, 'a> {
                 Content::Zero => self.zero(task.range)?,
             }
         }
+    }
+
+    fn next(&mut self) -> Result<Option<Extent>, Error> {
+        if let Some(task) = self.upcoming.take() {
+            return Ok(Some(task));
+        }
+        self.retries.start();
+        loop {
+            match self.cursor.next() {
+                Ok(task) => return Ok(task),
+                Err(error) => self.retries.back_off(error)?,
+            }
+        }
+    }
+
+    /// Sends the request for the next task's data, if that needs no memory: a source takes some
+    /// milliseconds to its first byte, and the last buffer of this task is written meanwhile.
+    fn prefetch(&mut self) -> Result<(), Error> {
+        // A task for the digest reserves its buffers, and could wait for the one that is held here.
+        if self.sequence.is_some() || self.shared.is_ordered {
+            return Ok(());
+        }
+        // An error comes again, and is retried, when the task is due.
+        while let Ok(Some(task)) = self.cursor.next() {
+            match task.content {
+                Content::Zero => self.zero(task.range)?,
+                Content::Data => {
+                    if let Some(positioned) = &mut self.reader {
+                        positioned.reader.prefetch(task.range);
+                    }
+                    self.upcoming = Some(task);
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn zero(&self, range: ByteRange) -> Result<(), Error> {
@@ -112,6 +144,9 @@ impl<'s, 'a> Worker<'s, 'a> {
                 return Err(Error::new(Kind::Internal, "a buffer is too short"));
             };
             self.read(bytes, left)?;
+            if left.len() == length as u64 {
+                self.prefetch()?;
+            }
             self.write(bytes, left.start())?;
             self.shared.controls.progress.add_data(length as u64);
             match self.sequence {
