@@ -26,6 +26,7 @@ use populator_controller::{
     status::StatusWriter,
     telemetry::Telemetry,
 };
+use runtime::Tasks;
 use serde_json::{Value, json};
 
 use api::{Api, Asked, SILENCE, refusal};
@@ -108,7 +109,8 @@ async fn reconcile(
     let client = api.client(answer);
     let telemetry = Telemetry::new("test").0;
     let (recorder, events) = Recorder::with_writer(client.clone(), telemetry.clone());
-    tokio::spawn(events.run());
+    let mut tasks = Tasks::new();
+    tasks.spawn("events", events.run());
     let mut settings = Settings::default();
     settings.images.insert(Kind::Ovirt, "image".to_owned());
     let controller = Arc::new(Controller {

@@ -2,6 +2,7 @@ use jiff::Timestamp;
 use population::plan::Event;
 use populator_api::names::event;
 use populator_controller::apply::Recorder;
+use runtime::Tasks;
 use serde_json::{Value, json};
 
 use super::{
@@ -14,11 +15,12 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// A recorder whose events are written.
-fn recorder(client: kube::Client) -> Recorder {
+/// A recorder whose events are written for as long as the tasks live.
+pub(super) fn recorder(client: kube::Client) -> (Recorder, Tasks) {
     let (recorder, writer) = Recorder::with_writer(client, telemetry());
-    tokio::spawn(writer.run());
-    recorder
+    let mut tasks = Tasks::new();
+    tasks.spawn("events", writer.run());
+    (recorder, tasks)
 }
 
 fn taken(asked: &Asked) -> (u16, Value) {
@@ -32,7 +34,7 @@ fn stuck() -> Event {
 #[tokio::test]
 async fn an_event_is_on_the_claim_and_complete() {
     let api = Api::default();
-    let recorder = recorder(api.client(taken));
+    let (recorder, _tasks) = recorder(api.client(taken));
     recorder.sync(&claim(), &[stuck()], at(1));
     recorder.flush().await;
     let asked = api.take();
@@ -63,7 +65,7 @@ async fn an_event_is_on_the_claim_and_complete() {
 #[tokio::test]
 async fn what_is_true_is_emitted_once_by_this_process_and_by_the_next() {
     let api = Api::default();
-    let recorder = recorder(api.client(taken));
+    let (recorder, _tasks) = recorder(api.client(taken));
     for second in 1..100 {
         recorder.sync(&claim(), &[stuck()], at(second));
     }
@@ -72,7 +74,7 @@ async fn what_is_true_is_emitted_once_by_this_process_and_by_the_next() {
     assert_eq!(first.len(), 1);
 
     // Another process emits the same: the object exists, and its time is renewed.
-    let next = self::recorder(api.client(|asked| {
+    let (next, _next_tasks) = self::recorder(api.client(|asked| {
         if asked.line.starts_with("POST") {
             refusal(409, "AlreadyExists", "exists")
         } else {
@@ -97,7 +99,7 @@ async fn what_is_true_is_emitted_once_by_this_process_and_by_the_next() {
 #[tokio::test]
 async fn nothing_depends_on_an_event() {
     let api = Api::default();
-    let recorder = recorder(api.client(|_| refusal(403, "Forbidden", "no events")));
+    let (recorder, _tasks) = recorder(api.client(|_| refusal(403, "Forbidden", "no events")));
     recorder.sync(&claim(), &[stuck()], at(1));
     recorder.flush().await;
     assert_eq!(api.lines().len(), 1);
@@ -106,7 +108,7 @@ async fn nothing_depends_on_an_event() {
 #[tokio::test]
 async fn the_name_of_an_event_is_valid_whatever_the_name_of_the_claim() {
     let api = Api::default();
-    let recorder = recorder(api.client(taken));
+    let (recorder, _tasks) = recorder(api.client(taken));
     for name in ["n".repeat(253), format!("{}-.-{}", "n".repeat(227), "m")] {
         let mut claim = claim();
         claim.name = name;
@@ -127,7 +129,7 @@ async fn the_name_of_an_event_is_valid_whatever_the_name_of_the_claim() {
 #[tokio::test]
 async fn what_happens_again_and_again_is_reported_at_a_pace() {
     let api = Api::default();
-    let recorder = recorder(api.client(taken));
+    let (recorder, _tasks) = recorder(api.client(taken));
     let refused = |why: &str| Event::warning(event::CREATION_ERROR, why);
     for second in 0..1799 {
         recorder.report(&claim(), &refused("exceeded quota"), at(second));
@@ -156,9 +158,7 @@ async fn what_happens_again_and_again_is_reported_at_a_pace() {
 #[tokio::test]
 async fn events_that_cannot_be_written_delay_nobody_and_are_bounded() {
     let api = Api::default();
-    let (recorder, writer) =
-        Recorder::with_writer(api.client(|_| (SILENCE, Value::Null)), telemetry());
-    let hangs = tokio::spawn(writer.run());
+    let (recorder, hangs) = recorder(api.client(|_| (SILENCE, Value::Null)));
     let claims = 3000;
     let of = |number: usize| {
         let mut claim = claim();
@@ -173,13 +173,14 @@ async fn events_that_cannot_be_written_delay_nobody_and_are_bounded() {
         tokio::task::yield_now().await;
     }
     assert_eq!(api.lines().len(), 1);
-    hangs.abort();
+    drop(hangs);
 
     let (recorder, writer) = Recorder::with_writer(api.client(taken), telemetry());
     for number in 0..claims {
         recorder.sync(&of(number), &[stuck()], at(1));
     }
-    let written = tokio::spawn(writer.run());
+    let mut tasks = Tasks::new();
+    tasks.spawn("events", writer.run());
     recorder.flush().await;
     assert_eq!(api.lines().len(), 1000, "the queue has a bound");
     for number in 0..claims {
@@ -187,6 +188,4 @@ async fn events_that_cannot_be_written_delay_nobody_and_are_bounded() {
         recorder.flush().await;
     }
     assert_eq!(api.lines().len(), 2000, "each claim gets its event, once");
-    drop(recorder);
-    written.await.unwrap();
 }

@@ -14,10 +14,12 @@ use populator_controller::{
     observe::{Cache, Observer, PopulatorRef},
     status::StatusWriter,
 };
+use runtime::Tasks;
 use serde_json::{Value, json};
 
 use super::{
     api::{Api, Asked, refusal},
+    events::recorder,
     telemetry,
     writer::claim,
 };
@@ -32,6 +34,7 @@ struct Fixture {
     writer: StatusWriter,
     observer: Observer,
     recorder: Recorder,
+    _tasks: Tasks,
 }
 
 fn resource(progress: Option<&str>) -> DynamicObject {
@@ -94,13 +97,6 @@ fn measured(percent: u8) -> Option<Measured> {
     })
 }
 
-/// A recorder whose events are written.
-fn recorder(client: kube::Client) -> Recorder {
-    let (recorder, writer) = Recorder::with_writer(client, telemetry());
-    tokio::spawn(writer.run());
-    recorder
-}
-
 impl Fixture {
     /// With our definition, and an API server that does as it is asked.
     fn ours(resource: DynamicObject) -> Self {
@@ -125,11 +121,13 @@ impl Fixture {
         let client = api.client(answer);
         let mut cache = Cache::default();
         cache.resources(Kind::Ovirt, Watched::Apply(resource));
+        let (recorder, tasks) = recorder(client.clone());
         Self {
             api,
             writer: StatusWriter::new(client.clone(), telemetry()),
-            observer: Observer::new(client.clone(), cache),
-            recorder: recorder(client),
+            observer: Observer::new(client, cache),
+            recorder,
+            _tasks: tasks,
         }
     }
 
