@@ -54,7 +54,7 @@ impl Context {
     /// one.
     ///
     /// # Errors
-    /// [`Exit::Configuration`] when secrets or proxies cannot be used.
+    /// [`Exit::Configuration`] when secrets cannot be used.
     pub fn new(
         user_agent: impl Into<String>,
         environment: &Environment,
@@ -66,7 +66,7 @@ impl Context {
         let secrets = Secrets::load(arguments.credentials.secret_dir.as_deref(), environment)?;
         let settings = net::Settings {
             trust: secrets.trust()?,
-            proxies: environment.proxies()?,
+            proxies: environment.proxies(),
             timeouts: net::Timeouts {
                 stall: arguments.transfer.stall_timeout,
                 ..net::Timeouts::default()
@@ -126,21 +126,14 @@ impl Context {
     /// Copies all of `source` to the target and syncs it, on a thread of its own.
     ///
     /// # Errors
-    /// The engine's; after [`transfer::Kind::Lost`] the caller may start over with a new source, every
-    /// other kind is final. [`transfer::Kind::Unusable`] for a source without bytes, before anything
-    /// is written: a copy of nothing would be reported as a success.
+    /// Those of [`transfer::copy`]; after [`transfer::Kind::Lost`] the caller may start over with a
+    /// new source, every other kind is final.
     pub async fn copy(
         &self,
         source: Arc<dyn Source>,
         verification: Verification,
         target: &Target,
     ) -> Result<Report, transfer::Error> {
-        if source.size() == 0 {
-            return Err(transfer::Error::new(
-                transfer::Kind::Unusable,
-                "the source holds no data: its size is 0 bytes",
-            ));
-        }
         let (options, controls) = (self.options(verification), self.controls());
         let sink = target.share();
         self.blocking(move || {

@@ -4,8 +4,6 @@ use std::{collections::BTreeMap, fmt};
 
 use net::Proxies;
 
-use crate::Failure;
-
 /// A snapshot of the environment variables. `main` takes the process's; tests make their own.
 ///
 /// Values may be secret, so `Debug` shows the names only.
@@ -32,16 +30,14 @@ impl Environment {
 
     /// The proxies that `http_proxy`, `https_proxy` and `no_proxy` name. As with curl, the
     /// lower-case name wins over the upper-case one, which counts too.
-    ///
-    /// # Errors
-    /// [`contract::Exit::Configuration`] when a proxy is not a URL.
-    pub fn proxies(&self) -> Result<Proxies, Failure> {
+    #[must_use]
+    pub fn proxies(&self) -> Proxies {
         let either = |lower: &str, upper: &str| self.get(lower).or_else(|| self.get(upper));
-        Ok(Proxies::new(
+        Proxies::new(
             either("http_proxy", "HTTP_PROXY"),
             either("https_proxy", "HTTPS_PROXY"),
             either("no_proxy", "NO_PROXY"),
-        )?)
+        )
     }
 }
 

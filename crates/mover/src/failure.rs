@@ -64,59 +64,59 @@ impl fmt::Display for Failure {
 
 impl error::Error for Failure {}
 
-impl From<transfer::Error> for Failure {
-    fn from(error: transfer::Error) -> Self {
-        Self::from_error(of_transfer(error.kind()), &error)
-    }
-}
-
-impl From<net::Error> for Failure {
-    fn from(error: net::Error) -> Self {
-        Self::from_error(of_net(error.kind()), &error)
-    }
-}
-
-/// The exit code for each kind of the engine's errors.
+/// The exit code of a run that ends with an error of this kind.
 ///
 /// A cancelled run ends by a signal; the shell puts the one that arrived in place of SIGTERM.
-const fn of_transfer(kind: transfer::Kind) -> Exit {
-    use transfer::Kind;
-    match kind {
-        Kind::Cancelled => Exit::Terminated,
-        Kind::Network
-        | Kind::Stalled
-        | Kind::Busy
-        | Kind::Expired
-        | Kind::Exhausted
-        | Kind::Lost => Exit::SourceUnavailable,
-        Kind::Configuration => Exit::Configuration,
-        Kind::Credentials => Exit::Credentials,
-        Kind::Permission => Exit::Permission,
-        Kind::Missing => Exit::SourceMissing,
-        Kind::Unusable => Exit::SourceUnusable,
-        Kind::Protocol => Exit::SourceProtocol,
-        Kind::Tls => Exit::Tls,
-        Kind::Hash => Exit::HashMismatch,
-        Kind::TargetTooSmall => Exit::TargetTooSmall,
-        Kind::TargetDenied => Exit::TargetDenied,
-        Kind::TargetFull => Exit::TargetFull,
-        Kind::TargetIo => Exit::TargetIo,
-        Kind::TargetExists => Exit::TargetExists,
-        Kind::Internal => Exit::Internal,
+pub trait ExitOf: Copy + fmt::Debug + 'static {
+    /// The exit code.
+    fn exit(self) -> Exit;
+}
+
+impl<K: ExitOf> From<net::Error<K>> for Failure {
+    fn from(error: net::Error<K>) -> Self {
+        Self::from_error(error.kind().exit(), &error)
     }
 }
 
-/// The exit code for each kind of the network layer's errors.
-const fn of_net(kind: net::Kind) -> Exit {
-    use net::Kind;
-    match kind {
-        Kind::Settings => Exit::Configuration,
-        Kind::Resolve | Kind::Connect | Kind::Proxy | Kind::Stalled | Kind::Closed => {
-            Exit::SourceUnavailable
+impl ExitOf for transfer::Kind {
+    fn exit(self) -> Exit {
+        match self {
+            Self::Cancelled => Exit::Terminated,
+            Self::Network
+            | Self::Stalled
+            | Self::Busy
+            | Self::Expired
+            | Self::Exhausted
+            | Self::Lost => Exit::SourceUnavailable,
+            Self::Configuration => Exit::Configuration,
+            Self::Credentials => Exit::Credentials,
+            Self::Permission => Exit::Permission,
+            Self::Missing => Exit::SourceMissing,
+            Self::Unusable => Exit::SourceUnusable,
+            Self::Protocol => Exit::SourceProtocol,
+            Self::Tls => Exit::Tls,
+            Self::Hash => Exit::HashMismatch,
+            Self::TargetTooSmall => Exit::TargetTooSmall,
+            Self::TargetDenied => Exit::TargetDenied,
+            Self::TargetFull => Exit::TargetFull,
+            Self::TargetIo => Exit::TargetIo,
+            Self::TargetExists => Exit::TargetExists,
+            Self::Internal => Exit::Internal,
         }
-        Kind::Certificate | Kind::Tls => Exit::Tls,
-        Kind::Protocol | Kind::TooLarge | Kind::Redirect => Exit::SourceProtocol,
-        Kind::Cancelled => Exit::Terminated,
+    }
+}
+
+impl ExitOf for net::Kind {
+    fn exit(self) -> Exit {
+        match self {
+            Self::Settings => Exit::Configuration,
+            Self::Resolve | Self::Connect | Self::Proxy | Self::Stalled | Self::Closed => {
+                Exit::SourceUnavailable
+            }
+            Self::Certificate | Self::Tls => Exit::Tls,
+            Self::Protocol | Self::TooLarge | Self::Redirect => Exit::SourceProtocol,
+            Self::Cancelled => Exit::Terminated,
+        }
     }
 }
 
@@ -138,7 +138,7 @@ pub(crate) const fn advice(exit: Exit) -> &'static str {
             "The source's bytes or its stated hash are wrong; check the source before trying again."
         }
         Exit::Tls => {
-            "Check the source's address, and that the secret's cacert holds the authority of its certificate."
+            "Correct the server's certificate, the source's address or the secret's cacert, whichever is named."
         }
         Exit::TargetTooSmall => "Give a target of at least the source's size.",
         Exit::TargetDenied => "Make the target writable for the user that the process runs as.",

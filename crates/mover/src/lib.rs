@@ -32,7 +32,7 @@ pub use args::{Arguments, Check, MetricsAddress, Switch, Verify, parse};
 pub use context::{Context, Stop, StopHandle};
 pub use duration::parse as parse_duration;
 pub use environment::Environment;
-pub use failure::Failure;
+pub use failure::{ExitOf, Failure};
 pub use retry::PollBackoff;
 pub use secrets::Secrets;
 pub use shell::{Done, Program, run};

@@ -20,10 +20,14 @@ use std::{
 };
 
 use clap::Parser;
-use mover::{Arguments, Context, Done, Environment, Failure, Program};
+use mover::{Arguments, Context, Done, Environment, Failure, Program, Target};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use transfer::{Verification, source::MemorySource};
+use transfer::{
+    Kind, Verification,
+    sink::{MemorySink, SinkOperation},
+    source::MemorySource,
+};
 
 const PROGRAM: Program = Program {
     name: "fake-populator",
@@ -41,6 +45,7 @@ const TESTS: &[(&str, fn())] = &[
         an_existing_file,
     ),
     ("a check writes nothing", a_check),
+    ("a target that fails to close ends with 23", a_failing_close),
     ("a panic ends with 1 and a message", a_panic),
     ("unknown flags end with 2 and a hint", unknown_flags),
     ("a bad secret ends with 10", a_bad_secret),
@@ -87,6 +92,10 @@ async fn job(context: Context, name: String) -> Result<Done, Failure> {
     match name.as_str() {
         "copy" => copy(&context, disk()).await,
         "nothing" => copy(&context, Vec::new()).await,
+        "close" => {
+            let sink = MemorySink::file().failing(SinkOperation::Close, 0, Kind::TargetIo);
+            copy_to(&context, disk(), Target::new("disk", Box::new(sink))).await
+        }
         "panic" => panic!("no such luck"),
         "tidy" => {
             tracing::warn!("ready");
@@ -113,6 +122,10 @@ async fn copy(context: &Context, disk: Vec<u8>) -> Result<Done, Failure> {
     if context.check.is_some() {
         return Ok(Done::Checked);
     }
+    copy_to(context, disk, target).await
+}
+
+async fn copy_to(context: &Context, disk: Vec<u8>, target: Target) -> Result<Done, Failure> {
     let source = Arc::new(MemorySource::new(disk));
     let report = context.copy(source, Verification::None, &target).await?;
     context.close(target).await?;
@@ -261,6 +274,13 @@ fn a_check() {
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert!(!path(&ended.folder, "disk").exists());
     assert!(ended.log.contains("nothing was written"), "{}", ended.log);
+}
+
+fn a_failing_close() {
+    let ended = Mover::start(&["--job=close"], &[]).end();
+    assert_eq!(ended.code, Some(23), "{}", ended.log);
+    assert_eq!(ended.said("exit"), "target-io");
+    assert!(!ended.log.contains("copied"), "{}", ended.log);
 }
 
 fn a_panic() {

@@ -1,8 +1,8 @@
 //! Which way to go: the proxy for a URL.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
 
@@ -10,9 +10,9 @@ use crate::{Error, Kind, origin::Origin};
 
 /// Proxy rules, as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` state them.
 ///
-/// `NO_PROXY` is a list of host names (a leading dot is optional, sub-domains match), addresses,
-/// CIDR blocks or `*`, names and addresses also with a port (`host:port`, `[address]:port`), which
-/// then has to be the URL's. A proxy is spoken to in plain HTTP
+/// `NO_PROXY` is a list of host names (a leading dot or `*.` is optional, sub-domains match),
+/// addresses, CIDR blocks or `*`, names and addresses also with a port (`host:port`,
+/// `[address]:port`), which then has to be the URL's. A proxy is spoken to in plain HTTP
 /// (`http://[user:password@]host[:port]`). `Debug` does not show the proxies' credentials.
 #[derive(Clone, Default)]
 pub struct Proxies(Option<Arc<Rules>>);
@@ -26,50 +26,47 @@ pub struct Proxy {
 }
 
 struct Rules {
-    http: Option<Url>,
-    https: Option<Url>,
-    matcher: Matcher,
-    /// The entries of `NO_PROXY` with a port.
-    no: Vec<(u16, Matcher)>,
+    http: Option<Setting>,
+    https: Option<Setting>,
+    no: Vec<Exception>,
+}
+
+/// A proxy, or why the variable's value is none: an error only where the proxy would be used.
+type Setting = Result<Proxy, String>;
+
+/// An entry of `NO_PROXY`.
+struct Exception {
+    /// The only port that it is for.
+    port: Option<u16>,
+    /// Intercepts all but the hosts of the entry.
+    others: Matcher,
 }
 
 impl Proxies {
     /// Rules from the values of the three variables; `None` and empty mean absent. The caller reads
-    /// the environment.
-    ///
-    /// # Errors
-    /// [`crate::Kind::Settings`] when a proxy is not a URL; the text names the variable.
-    pub fn new(
-        http: Option<&str>,
-        https: Option<&str>,
-        no_proxy: Option<&str>,
-    ) -> Result<Self, Error> {
-        let http = parse("HTTP_PROXY", http)?;
-        let https = parse("HTTPS_PROXY", https)?;
+    /// the environment. A value that is no proxy is an error of [`Proxies::for_url`]; an entry of
+    /// `no_proxy` that is understood as nothing gives a warning.
+    #[must_use]
+    pub fn new(http: Option<&str>, https: Option<&str>, no_proxy: Option<&str>) -> Self {
+        let http = parse("HTTP_PROXY", http);
+        let https = parse("HTTPS_PROXY", https);
         if http.is_none() && https.is_none() {
-            return Ok(Self::none());
+            return Self::none();
         }
-        let matcher = |no: &str| {
-            Matcher::builder()
-                .http(http.as_ref().map_or("", Url::as_str))
-                .https(https.as_ref().map_or("", Url::as_str))
-                .no(no)
-                .build()
-        };
-        let (mut everywhere, mut no) = (Vec::new(), Vec::new());
-        for entry in no_proxy.unwrap_or_default().split(',').map(str::trim) {
-            match with_port(entry) {
-                Some((host, port)) => no.push((port, matcher(host))),
-                None => everywhere.push(entry),
+        let entries = no_proxy.unwrap_or_default();
+        let entries = entries.split(|letter: char| letter == ',' || letter.is_whitespace());
+        let mut no = Vec::new();
+        for entry in entries.filter(|entry| !entry.is_empty()) {
+            if let Some(exception) = Exception::parse(entry) {
+                no.push(exception);
+            } else {
+                tracing::warn!(
+                    "NO_PROXY: {entry} is no host name, address, CIDR block or *, each with or \
+                     without a port, and excepts nothing from the proxy"
+                );
             }
         }
-        let matcher = matcher(&everywhere.join(","));
-        Ok(Self(Some(Arc::new(Rules {
-            http,
-            https,
-            matcher,
-            no,
-        }))))
+        Self(Some(Arc::new(Rules { http, https, no })))
     }
 
     /// No proxy for anything.
@@ -79,26 +76,66 @@ impl Proxies {
     }
 
     /// The proxy for `url`, if one applies.
-    #[must_use]
-    pub fn for_url(&self, url: &Url) -> Option<Proxy> {
-        let rules = self.0.as_deref()?;
-        let uri = url.as_str().parse().ok()?;
-        let intercept = rules.matcher.intercept(&uri)?;
-        let port = url.port_or_known_default();
-        let is_excepted =
-            |(of, no): &(u16, Matcher)| Some(*of) == port && no.intercept(&uri).is_none();
-        if rules.no.iter().any(is_excepted) {
+    ///
+    /// # Errors
+    /// [`crate::Kind::Settings`] when the proxy that applies cannot be used; the text names the
+    /// variable.
+    pub fn for_url(&self, url: &Url) -> Result<Option<Proxy>, Error> {
+        let Some(rules) = self.0.as_deref() else {
+            return Ok(None);
+        };
+        let setting = match url.scheme() {
+            "https" => &rules.https,
+            _ => &rules.http,
+        };
+        let Some(setting) = setting else {
+            return Ok(None);
+        };
+        if rules.no.iter().any(|exception| exception.covers(url)) {
+            return Ok(None);
+        }
+        match setting {
+            Ok(proxy) => Ok(Some(proxy.clone())),
+            Err(why) => Err(Error::new(Kind::Settings, why.clone())),
+        }
+    }
+}
+
+impl Exception {
+    fn parse(entry: &str) -> Option<Self> {
+        let (host, port) = match with_port(entry) {
+            Some((host, port)) => (host, Some(port)),
+            None => (entry, None),
+        };
+        let host = match host {
+            // The matcher takes `*` for host names alone.
+            "*" => "*,0.0.0.0/0,::/0",
+            host => host
+                .strip_prefix('*')
+                .filter(|rest| rest.starts_with('.'))
+                .unwrap_or(host),
+        };
+        // What is neither a name nor an address would match nothing.
+        let is_address = host.contains(':') && host.split('/').next()?.parse::<IpAddr>().is_ok();
+        let is_odd = |letter: char| !(letter.is_alphanumeric() || "-_./*,".contains(letter));
+        if !is_address && !host.starts_with("*,") && (host.contains(is_odd) || host.contains('*')) {
             return None;
         }
-        let proxy = match url.scheme() {
-            "https" => rules.https.as_ref()?,
-            _ => rules.http.as_ref()?,
-        };
-        Some(Proxy {
-            url: proxy.clone(),
-            origin: Origin::of(proxy).ok()?,
-            authorization: intercept.basic_auth().cloned(),
-        })
+        let others = Matcher::builder()
+            .http("http://proxy")
+            .https("http://proxy")
+            .no(host)
+            .build();
+        Some(Self { port, others })
+    }
+
+    fn covers(&self, url: &Url) -> bool {
+        let is_port = self.port.is_none() || self.port == url.port_or_known_default();
+        is_port
+            && url
+                .as_str()
+                .parse()
+                .is_ok_and(|uri| self.others.intercept(&uri).is_none())
     }
 }
 
@@ -107,10 +144,9 @@ impl fmt::Debug for Proxies {
         let Some(rules) = &self.0 else {
             return f.write_str("Proxies(none)");
         };
-        let shown = |url: &Option<Url>| {
-            url.as_ref()
-                .and_then(|url| Origin::of(url).ok())
-                .map(|origin| origin.to_string())
+        let shown = |setting: &Option<Setting>| {
+            let proxy = setting.as_ref()?.as_ref().ok()?;
+            Some(proxy.origin.to_string())
         };
         f.debug_struct("Proxies")
             .field("http", &shown(&rules.http))
@@ -167,34 +203,60 @@ fn with_port(entry: &str) -> Option<(&str, u16)> {
     Some((host, port.parse().ok()?))
 }
 
-fn parse(variable: &str, value: Option<&str>) -> Result<Option<Url>, Error> {
-    let value = value.map(str::trim).unwrap_or_default();
-    if value.is_empty() {
-        return Ok(None);
+/// The error for a proxy that answers a request for a tunnel with another refusal.
+///
+/// What a proxy forbids, it forbids the next time as well; Squid's default allows tunnels to port
+/// 443 alone. Other statuses are of a proxy that is busy, or that cannot reach the server now.
+pub(crate) fn refused_tunnel(origin: &Origin, proxy: &Origin, status: StatusCode) -> Error {
+    let passes = !status.is_client_error() || matches!(status.as_u16(), 408 | 425 | 429);
+    if passes {
+        let text = format!("{origin}: the proxy {proxy} refuses the tunnel ({status})");
+        return Error::new(Kind::Proxy, text);
     }
+    let text = format!(
+        "{origin}: the proxy {proxy} forbids a tunnel to {} ({status}): allow it at the proxy, or name \
+         the host in no_proxy to reach it directly",
+        origin.authority()
+    );
+    Error::new(Kind::Settings, text)
+}
+
+fn parse(variable: &str, value: Option<&str>) -> Option<Setting> {
+    let value = value.map(str::trim).filter(|value| !value.is_empty())?;
     // The value may hold a password, and url's own errors quote nothing: neither does this text.
     let refuse = |why: &str| {
-        Error::new(
-            Kind::Settings,
-            format!("{variable} {why}: give http://[USER:PASSWORD@]HOST[:PORT]"),
-        )
+        Err(format!(
+            "{variable} {why}: give http://[USER:PASSWORD@]HOST[:PORT], or name the host in no_proxy to \
+             reach it directly"
+        ))
     };
     let text = if value.contains("://") {
         value.to_owned()
     } else {
         format!("http://{value}")
     };
-    let url = Url::parse(&text).map_err(|_| refuse("is not a URL"))?;
+    let Ok(url) = Url::parse(&text) else {
+        return Some(refuse("is not a URL"));
+    };
     if url.scheme() != "http" {
-        return Err(refuse(&format!(
+        return Some(refuse(&format!(
             "has the scheme `{}`, but only http proxies are supported (they carry https as a tunnel)",
             url.scheme()
         )));
     }
-    if url.host().is_none() {
-        return Err(refuse("names no host"));
-    }
-    Ok(Some(url))
+    let Ok(origin) = Origin::of(&url) else {
+        return Some(refuse("names no host"));
+    };
+    let any = Uri::from_static("http://any/");
+    let matcher = Matcher::builder().http(url.as_str()).build();
+    let authorization = matcher
+        .intercept(&any)
+        .and_then(|found| found.basic_auth().cloned());
+    Some(Ok(Proxy {
+        url,
+        origin,
+        authorization,
+    }))
 }
 
 #[cfg(test)]
@@ -208,15 +270,16 @@ mod tests {
     fn chosen(proxies: &Proxies, to: &str) -> Option<String> {
         proxies
             .for_url(&url(to))
+            .unwrap()
             .map(|proxy| proxy.origin.to_string())
     }
 
     #[test]
     fn scheme_chooses_the_variable() {
-        let proxies = Proxies::new(Some("http://h:3128"), Some("s:3129"), None).unwrap();
+        let proxies = Proxies::new(Some("http://h:3128"), Some("s:3129"), None);
         assert_eq!(chosen(&proxies, "http://x/"), Some("http://h:3128".into()));
         assert_eq!(chosen(&proxies, "https://x/"), Some("http://s:3129".into()));
-        let only_http = Proxies::new(Some("http://h:3128"), Some(""), None).unwrap();
+        let only_http = Proxies::new(Some("http://h:3128"), Some(""), None);
         assert_eq!(chosen(&only_http, "https://x/"), None);
         assert_eq!(chosen(&Proxies::none(), "https://x/"), None);
     }
@@ -224,7 +287,7 @@ mod tests {
     #[test]
     fn no_proxy_matches_names_addresses_and_blocks() {
         let list = "example.com, .corp, 10.0.0.0/8,192.168.1.7,fd00::/8";
-        let proxies = Proxies::new(Some("h:1"), Some("h:1"), Some(list)).unwrap();
+        let proxies = Proxies::new(Some("h:1"), Some("h:1"), Some(list));
         let table = [
             ("https://example.com/", true),
             ("https://EXAMPLE.com:8443/", true),
@@ -241,7 +304,7 @@ mod tests {
             assert_eq!(chosen(&proxies, to).is_none(), direct, "{to}");
         }
         let list = "glance.corp:9292, 10.0.0.1:80,[fd00::1]:443,fd00::2,ks.corp:x";
-        let proxies = Proxies::new(Some("h:1"), Some("h:1"), Some(list)).unwrap();
+        let proxies = Proxies::new(Some("h:1"), Some("h:1"), Some(list));
         let table = [
             ("https://glance.corp:9292/", true),
             ("https://a.glance.corp:9292/", true),
@@ -256,14 +319,14 @@ mod tests {
         for (to, direct) in table {
             assert_eq!(chosen(&proxies, to).is_none(), direct, "{to}");
         }
-        let all = Proxies::new(Some("h:1"), Some("h:1"), Some("*")).unwrap();
+        let all = Proxies::new(Some("h:1"), Some("h:1"), Some("*"));
         assert_eq!(chosen(&all, "https://anything/"), None);
     }
 
     #[test]
     fn credentials_are_used_and_never_shown() {
-        let proxies = Proxies::new(None, Some("http://us%40er:p%3Ass@h:3128/"), None).unwrap();
-        let proxy = proxies.for_url(&url("https://x/")).unwrap();
+        let proxies = Proxies::new(None, Some("http://us%40er:p%3Ass@h:3128/"), None);
+        let proxy = proxies.for_url(&url("https://x/")).unwrap().unwrap();
         // us@er:p:ss
         assert_eq!(proxy.authorization().unwrap(), "Basic dXNAZXI6cDpzcw==");
         for shown in [format!("{proxies:?}"), format!("{proxy:?}")] {
@@ -273,16 +336,106 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_named_but_not_quoted() {
+    fn a_star_excepts_everything_and_a_star_with_a_dot_a_domain() {
+        let proxies = |no| Proxies::new(Some("h:1"), Some("h:1"), Some(no));
+        for to in ["https://a/", "http://10.1.2.3/", "https://[fd00::1]:54322/"] {
+            for no in ["*", "x, *", "* x"] {
+                assert_eq!(chosen(&proxies(no), to), None, "{no} {to}");
+            }
+            assert!(chosen(&proxies("*:1"), to).is_some(), "{to}");
+        }
+        for to in [
+            "https://a:8443/",
+            "http://10.1.2.3:8443/",
+            "https://[fd00::1]:8443/",
+        ] {
+            assert_eq!(chosen(&proxies("*:8443"), to), None, "{to}");
+        }
+        for no in ["*.example.org", "x *.example.org:443"] {
+            for (to, direct) in [
+                ("https://a.example.org/", true),
+                ("https://a.b.example.org/", true),
+                ("https://example.org/", true),
+                ("https://badexample.org/", false),
+                ("https://10.1.2.3/", false),
+            ] {
+                assert_eq!(chosen(&proxies(no), to).is_none(), direct, "{no} {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_that_means_nothing_is_found() {
+        for entry in [
+            "http://host",
+            "10.0.0.*",
+            "a*b",
+            "user@host",
+            "ks.corp:x",
+            "[fd00::1",
+            "a:b:c",
+        ] {
+            assert!(Exception::parse(entry).is_none(), "{entry}");
+        }
+        for entry in [
+            "h",
+            ".corp",
+            "h:1",
+            "10.0.0.0/8",
+            "fd00::/8",
+            "fd00::1",
+            "[fd00::1]:2",
+            "*",
+            "*:1",
+        ] {
+            assert!(Exception::parse(entry).is_some(), "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_named_but_not_quoted_and_only_where_it_is_used() {
         for bad in [
             "http://user:hush@:99999",
             "socks5://user:hush@h:1",
             "https://user:hush@h",
+            "ftp://user:hush@h",
         ] {
-            let error = Proxies::new(None, Some(bad), None).unwrap_err();
+            let proxies = Proxies::new(None, Some(bad), Some("direct.example"));
+            let error = proxies.for_url(&url("https://x/")).unwrap_err();
             assert_eq!(error.kind(), Kind::Settings);
             assert!(error.to_string().contains("HTTPS_PROXY"), "{error}");
             assert!(!format!("{error:?}").contains("hush"), "{error:?}");
+            testkit::plain::assert_plain(&error.chain());
+            for to in ["http://x/", "https://direct.example/"] {
+                assert_eq!(chosen(&proxies, to), None, "{to}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_forbids_is_final_and_what_it_cannot_do_now_is_not() {
+        let (origin, proxy) = (
+            Origin::of(&url("https://host.example:54322")).unwrap(),
+            Origin::of(&url("http://proxy:3128")).unwrap(),
+        );
+        for (status, kind) in [
+            (400, Kind::Settings),
+            (403, Kind::Settings),
+            (404, Kind::Settings),
+            (405, Kind::Settings),
+            (408, Kind::Proxy),
+            (429, Kind::Proxy),
+            (500, Kind::Proxy),
+            (502, Kind::Proxy),
+            (503, Kind::Proxy),
+            (302, Kind::Proxy),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let error = refused_tunnel(&origin, &proxy, status);
+            assert_eq!(error.kind(), kind, "{status}");
+            testkit::plain::assert_plain(&error.chain());
+            let names = error.to_string().contains("no_proxy");
+            assert_eq!(names, kind == Kind::Settings, "{error}");
         }
     }
 }

@@ -20,7 +20,7 @@ use std::{
 use common::{connect, pki, plain, read_head, texts, trusting, url};
 use http::{HeaderMap, Method};
 use net::{Error, Kind, Proxies, Repeat, Request, Rest, Settings};
-use testkit::{Reply, Server};
+use testkit::{Reply, Server, plain::assert_plain};
 
 /// A proxy for tunnels that answers with `status`, and after a 200 connects. Records what it was
 /// asked.
@@ -82,7 +82,7 @@ const BOTH: [Fetch; 2] = [by_rest, by_connection];
 
 fn through(settings: Settings, proxy: &str, no_proxy: &str) -> Settings {
     Settings {
-        proxies: Proxies::new(Some(proxy), Some(proxy), Some(no_proxy)).unwrap(),
+        proxies: Proxies::new(Some(proxy), Some(proxy), Some(no_proxy)),
         ..settings
     }
 }
@@ -141,7 +141,10 @@ fn plain_http_goes_in_absolute_form() {
 #[test]
 fn refusals_are_the_proxys() {
     for (status, kind) in [
-        ("403 Forbidden", Kind::Proxy),
+        ("403 Forbidden", Kind::Settings),
+        ("404 Not Found", Kind::Settings),
+        ("429 Too Many Requests", Kind::Proxy),
+        ("503 Service Unavailable", Kind::Proxy),
         ("502 Bad Gateway", Kind::Proxy),
         ("407 Proxy Authentication Required", Kind::Settings),
     ] {
@@ -154,6 +157,27 @@ fn refusals_are_the_proxys() {
             assert!(!error.was_sent());
             assert!(error.to_string().contains(&port.to_string()), "{error}");
             assert!(!texts(&error).contains("hush"), "{}", texts(&error));
+            assert_plain(&error.chain());
+            let names = error.to_string().contains("no_proxy");
+            assert_eq!(
+                names,
+                status.starts_with("403") || status.starts_with("404")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_no_proxy_is_an_error_where_it_would_be_used() {
+    let server = Server::builder().object("/x", b"body".to_vec()).start();
+    for fetch in BOTH {
+        for value in ["https://proxy.example:3129", "socks5://127.0.0.1:1080"] {
+            let settings = through(plain(), value, "127.0.0.1");
+            assert_eq!(fetch(&settings, &server.url("/x")).unwrap(), b"body");
+            let error = fetch(&settings, "http://engine.example/").unwrap_err();
+            assert_eq!(error.kind(), Kind::Settings, "{}", texts(&error));
+            assert!(error.to_string().contains("HTTP_PROXY"), "{error}");
+            assert!(!error.was_sent());
         }
     }
 }

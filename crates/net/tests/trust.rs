@@ -15,31 +15,40 @@ use common::{answers, assert_kind, connect, connector, pki, read_head, texts, tr
 use http::{HeaderMap, Method};
 use net::{Error, Kind, Repeat, Request, Rest, Settings, Trust};
 use testkit::{
-    Server,
+    ConnectionFault, Server,
     pki::{Authority, Identity, LOCAL},
+    plain::assert_plain,
 };
 
-/// Fetches `to` over the data path and by the REST client, which must agree on success and kind.
-fn fetch(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
+fn by_rest(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
     let rest = Rest::new(settings).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let by_rest = runtime.block_on(rest.send(Request {
+    let answer = runtime.block_on(rest.send(Request {
         method: Method::GET,
         url: url(to),
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
         timeout: Duration::from_mins(1),
         retry: Repeat::Never,
-    }));
-    let by_connection = connect(settings, to).and_then(|mut connection| {
-        connection.get(&url(to), &HeaderMap::new())?;
-        connection.read_to_end(1 << 20)
-    });
+    }))?;
+    Ok(answer.body.to_vec())
+}
+
+fn by_connection(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
+    let mut connection = connect(settings, to)?;
+    connection.get(&url(to), &HeaderMap::new())?;
+    connection.read_to_end(1 << 20)
+}
+
+/// Fetches `to` over the data path and by the REST client, which must agree on success and kind.
+fn fetch(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
+    let by_rest = by_rest(settings, to);
+    let by_connection = by_connection(settings, to);
     match (&by_rest, &by_connection) {
-        (Ok(answer), Ok(body)) => assert_eq!(answer.body, *body),
+        (Ok(body), Ok(other)) => assert_eq!(body, other),
         (Err(one), Err(other)) => {
             assert_eq!(
                 one.kind(),
@@ -75,6 +84,7 @@ fn refused(settings: &Settings, to: &str, why: &str) {
     for part in [why, "https://", "`insecureSkipVerify`"] {
         assert!(text.contains(part), "{text}");
     }
+    assert_plain(&error.chain());
 }
 
 #[test]
@@ -162,6 +172,68 @@ fn wrong_host() {
 }
 
 #[test]
+fn a_common_name_alone_counts_for_a_certificate_that_the_bundle_vouches_for() {
+    let authority = Authority::new("ca");
+    let named = authority.server_without_names("127.0.0.1");
+    let server = serve(&named);
+    trusted(&trusting(&authority.pem()), &server);
+    trusted(&trusting(&named.pem()), &server);
+    let settings = trusting(&authority.pem());
+    let other = server.url_as("localhost", "/x");
+    refused(
+        &settings,
+        &other,
+        "its common name is \"127.0.0.1\", not this host",
+    );
+    refused(&trusting(&named.pem()), &other, "have it issued again");
+    refused(
+        &trusting(&Authority::new("other").pem()),
+        &server.url("/x"),
+        "unknown issuer",
+    );
+    // Names count where there are some.
+    let both = authority.server(&["other.example"]);
+    refused(
+        &settings,
+        &serve(&both).url("/x"),
+        "it is for other.example, not for this host",
+    );
+}
+
+#[test]
+fn a_handshake_that_fails_twice_may_be_damage_on_the_way() {
+    let (authority, identity) = pki();
+    let server = serve(&identity);
+    for fault in [
+        ConnectionFault::NotTls,
+        ConnectionFault::Identity(Authority::new("other").server(LOCAL).server_config()),
+    ] {
+        let settings = trusting(&authority.pem());
+        for first in [0, 1] {
+            // Both clients begin with two connections that fail.
+            let from = server.connections();
+            for connection in [from, from + 1] {
+                server.connection_fault(connection, fault.clone());
+            }
+            let fetched = if first == 0 {
+                by_rest(&settings, &server.url("/x"))
+            } else {
+                by_connection(&settings, &server.url("/x"))
+            };
+            assert_eq!(fetched.unwrap(), b"body");
+            assert_eq!(server.connections(), from + 3);
+        }
+    }
+    // A third one is believed.
+    let from = server.connections();
+    server.connection_faults_from(from, ConnectionFault::NotTls);
+    let settings = trusting(&authority.pem());
+    assert_kind(by_connection(&settings, &server.url("/x")), Kind::Tls);
+    assert_kind(by_rest(&settings, &server.url("/x")), Kind::Tls);
+    assert_eq!(server.connections(), from + 6);
+}
+
+#[test]
 fn outside_its_dates() {
     let authority = Authority::new("ca");
     let settings = trusting(&authority.pem());
@@ -191,6 +263,11 @@ fn wrong_authority() {
         &server.url("/x"),
         "unknown issuer",
     );
+    // What was given already is not advised again.
+    let settings = trusting(&Authority::new("other").pem());
+    let error = fetch(&settings, &server.url("/x")).unwrap_err().to_string();
+    assert!(error.contains("none of the 1 in `cacert`"), "{error}");
+    assert!(error.contains("issuer \"CN=an authority\""), "{error}");
     // The same name with another key, as after a reinstallation.
     let namesake = Authority::new("an authority");
     let error = assert_kind(

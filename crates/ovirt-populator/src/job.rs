@@ -75,6 +75,7 @@ async fn job(
         data: &data,
         disk: arguments.disk_id.clone(),
         size: disk.size,
+        capacity: target.capacity(),
         timers: timers(context, arguments),
         stop: context.stop.clone(),
     };

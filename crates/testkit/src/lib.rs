@@ -20,6 +20,7 @@ pub mod image;
 pub mod loopdev;
 pub mod mover;
 pub mod pki;
+pub mod plain;
 pub mod process;
 pub mod proxy;
 pub mod server;

@@ -54,6 +54,15 @@ impl Authority {
         self.issue(&server_params(names))
     }
 
+    /// An identity that has its host in the common name alone, as old installations make them.
+    pub fn server_without_names(&self, common_name: &str) -> Identity {
+        let mut params = server_params(&[]);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        self.issue(&params)
+    }
+
     /// Like [`Self::server`], but expired years ago.
     pub fn expired(&self, names: &[&str]) -> Identity {
         let mut params = server_params(names);

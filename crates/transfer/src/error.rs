@@ -63,6 +63,17 @@ impl Kind {
             Self::Network | Self::Stalled | Self::Busy | Self::Expired
         )
     }
+
+    /// Whether the answer may be another server's than the source's: what a router or a maintenance
+    /// page says while the source restarts, or a handshake that was damaged on its way. Of a source
+    /// that has given bytes, such an answer is not believed at once.
+    #[must_use]
+    pub(crate) const fn is_doubtful(self) -> bool {
+        matches!(
+            self,
+            Self::Missing | Self::Unusable | Self::Protocol | Self::Tls
+        )
+    }
 }
 
 impl net::FromNetwork for Kind {

@@ -16,6 +16,7 @@ mod digest;
 mod engine;
 mod error;
 mod extent;
+mod keep_alive;
 mod progress;
 mod rate;
 mod retry;

@@ -47,16 +47,19 @@ pub enum RetryReason {
     Expired,
     /// [`Kind::Lost`]: the caller made a new source and started over.
     Lost,
+    /// An answer that would be final, of a source that has given bytes: it may not be the source's.
+    Unexpected,
 }
 
 impl RetryReason {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Network,
         Self::Stalled,
         Self::Busy,
         Self::Expired,
         Self::Lost,
+        Self::Unexpected,
     ];
 
     /// The reason for a retry after an error of this kind; `None` for kinds that end a copy.
@@ -81,6 +84,7 @@ impl RetryReason {
             Self::Busy => "busy",
             Self::Expired => "expired",
             Self::Lost => "lost",
+            Self::Unexpected => "unexpected",
         }
     }
 }

@@ -10,13 +10,17 @@
 mod contract;
 mod support;
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
 
 use contract::noise;
 use net::Cancel;
-use support::{Leap, Still, controls, options, run};
+use support::{Hooked, Leap, Still, controls, options, run, until};
 use transfer::{
-    Access, Algorithm, ByteRange, Digest, Error, Kind, Options, Phase, Reader, Sink, Source,
+    Access, Algorithm, ByteRange, Digest, Error, Kind, Options, Phase, Reader, Source,
     Verification, copy,
     sink::{MemorySink, SinkCall, SinkOperation},
     source::{MemorySource, SourceCall, Trouble, When},
@@ -204,12 +208,14 @@ fn a_wrong_digest_is_told_with_both_values_and_nothing_is_synced() {
 #[test]
 fn the_checksum_is_asked_for_once_after_the_last_read_and_before_the_sync() {
     let source = MemorySource::new(noise(5 << 20));
-    run(
-        &source,
-        &MemorySink::file(),
-        &verified(2, Verification::Asked(Algorithm::Blkhash)),
-    )
-    .unwrap();
+    let at_sync = Mutex::new(Vec::new());
+    let sink = Hooked(MemorySink::file(), |operation| {
+        if operation == SinkOperation::Sync {
+            at_sync.lock().unwrap().push(source.calls());
+        }
+    });
+    let options = verified(2, Verification::Asked(Algorithm::Blkhash));
+    run(&source, &sink, &options).unwrap();
     let calls = source.calls();
     assert_eq!(
         calls.last(),
@@ -219,6 +225,7 @@ fn the_checksum_is_asked_for_once_after_the_last_read_and_before_the_sync() {
         .iter()
         .filter(|call| matches!(call, SourceCall::Checksum(_)));
     assert_eq!(asked.count(), 1);
+    assert_eq!(*at_sync.lock().unwrap(), [calls]);
 }
 
 #[test]
@@ -311,9 +318,7 @@ fn a_stop_ends_readers_that_hang() {
                 let (source, sink, controls) = (source.clone(), sink.clone(), &controls);
                 move || copy(&source, &sink, &options, controls)
             });
-            while progress.snapshot().data == 0 {
-                thread::yield_now();
-            }
+            until("byte in place", || progress.snapshot().data > 0);
             cancel.cancel();
             let error = copying.join().unwrap().unwrap_err();
             assert_eq!(error.kind(), Kind::Cancelled);
@@ -333,9 +338,9 @@ fn one_worker_that_fails_stops_those_that_hang() {
         };
         let source = MemorySource::new(noise(32 << 20))
             .with_fault(When::Byte(4096), 1, Trouble::Hang)
-            .with_fault(When::Byte(second), 1, Trouble::Error(Kind::Missing));
+            .with_fault(When::Byte(second), 1, Trouble::Error(Kind::Permission));
         let error = run(&source, &MemorySink::file(), &verified(2, verification)).unwrap_err();
-        assert_eq!(error.kind(), Kind::Missing);
+        assert_eq!(error.kind(), Kind::Permission);
     }
 }
 
@@ -366,39 +371,41 @@ fn a_panic_is_an_error_and_not_a_hang() {
     }
 }
 
-/// A sink that takes its time to sync.
+/// A source whose first thread hangs until it is stopped, and whose second one panics.
 #[derive(Debug)]
-struct Slow(MemorySink, Cancel);
+struct HangsAndPanics(MemorySource);
 
-impl Sink for Slow {
-    fn capacity(&self) -> u64 {
-        self.0.capacity()
+impl Source for HangsAndPanics {
+    fn size(&self) -> u64 {
+        self.0.size()
     }
 
-    fn prepare(&self, size: u64) -> Result<(), Error> {
-        self.0.prepare(size)
+    fn access(&self) -> Access {
+        self.0.access()
     }
 
-    fn is_blank(&self) -> bool {
-        self.0.is_blank()
+    fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
+        // The threads are joined in their order: nobody would hear of the second one's panic.
+        assert_eq!(thread::current().name(), Some("copy-0"), "the panic");
+        self.0.reader(cancel)
     }
+}
 
-    fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Error> {
-        self.0.write_at(buf, offset)
-    }
-
-    fn zero(&self, range: ByteRange) -> Result<(), Error> {
-        self.0.zero(range)
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        let _ = self.1.wait(Duration::MAX);
-        self.0.sync()
-    }
-
-    fn close(self: Box<Self>) -> Result<(), Error> {
-        self.sync()
-    }
+#[test]
+fn a_panic_stops_threads_that_hang() {
+    let inner = MemorySource::new(noise(32 << 20)).with_fault(When::Request(0), 1, Trouble::Hang);
+    let source = HangsAndPanics(inner);
+    let controls = controls(Arc::new(Still::default()));
+    let cancel = controls.cancel.clone();
+    let (sender, receiver) = mpsc::channel();
+    let copying = thread::spawn(move || {
+        let _ = sender.send(copy(&source, &MemorySink::file(), &options(2), &controls));
+    });
+    let ended = receiver.recv_timeout(testkit::PATIENCE);
+    cancel.cancel();
+    copying.join().unwrap();
+    let error = ended.expect("the copy hangs").unwrap_err();
+    assert_eq!(error.kind(), Kind::Internal);
 }
 
 #[test]
@@ -419,25 +426,26 @@ fn the_source_hears_a_sign_of_life_every_20_s_while_the_sink_syncs() {
     let clock = Arc::new(Still::default());
     let controls = controls(clock.clone());
     let release = Cancel::new();
-    let sink = Slow(MemorySink::file(), release.clone());
+    let sink = Hooked(MemorySink::file(), |operation| {
+        if operation == SinkOperation::Sync {
+            let _ = release.wait(testkit::PATIENCE);
+        }
+    });
     thread::scope(|scope| {
         let copying = scope.spawn(|| copy(&source, &sink, &Options::default(), &controls));
-        while controls.progress.snapshot().phase != Phase::Syncing {
-            thread::yield_now();
-        }
+        until("sync", || {
+            controls.progress.snapshot().phase == Phase::Syncing
+        });
         for count in 0..3 {
             clock.pass(Duration::from_millis(19_999));
+            clock.wait_for_looks();
             assert_eq!(signs(&source), count);
             clock.pass(Duration::from_millis(1));
-            while signs(&source) == count {
-                thread::yield_now();
-            }
+            until("sign of life", || signs(&source) > count);
         }
         let source = source.clone().with_fault(When::KeepAlive, 1, Trouble::Hang);
         clock.pass(Duration::from_secs(20));
-        while signs(&source) == 3 {
-            thread::yield_now();
-        }
+        until("sign of life", || signs(&source) > 3);
         release.cancel();
         copying.join().unwrap().unwrap();
     });

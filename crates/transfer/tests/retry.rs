@@ -15,11 +15,11 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 use backoff::Backoff;
 use contract::noise;
 use net::Clock as _;
-use support::{Leap, controls, options, run};
+use support::{Hooked, Leap, controls, options, run, until};
 use transfer::{
     Access, Algorithm, ByteRange, Digest, Kind, Options, RetryPolicy, RetryReason, Source as _,
     Verification, copy,
-    sink::{MemorySink, SinkCall},
+    sink::{MemorySink, SinkCall, SinkOperation},
     source::{MemorySource, SourceCall, Trouble, When},
 };
 
@@ -227,40 +227,18 @@ fn a_byte_on_any_connection_resets_the_timeout() {
 
 #[test]
 fn time_spent_elsewhere_does_not_count_against_the_source() {
-    #[derive(Debug)]
-    struct Slow(MemorySink, Arc<Leap>);
-    impl transfer::Sink for Slow {
-        fn capacity(&self) -> u64 {
-            self.0.capacity()
-        }
-        fn prepare(&self, size: u64) -> Result<(), transfer::Error> {
-            self.0.prepare(size)
-        }
-        fn is_blank(&self) -> bool {
-            false
-        }
-        fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), transfer::Error> {
-            self.0.write_at(buf, offset)
-        }
-        fn zero(&self, range: ByteRange) -> Result<(), transfer::Error> {
-            self.1.pass(Duration::from_mins(20));
-            self.0.zero(range)
-        }
-        fn sync(&self) -> Result<(), transfer::Error> {
-            self.0.sync()
-        }
-        fn close(self: Box<Self>) -> Result<(), transfer::Error> {
-            self.sync()
-        }
-    }
     let source = MemorySource::picture("A--------B", 65_536).with_fault(
         When::Request(1),
         3,
         Trouble::Error(Kind::Network),
     );
     let clock = Arc::new(Leap::default());
-    let sink = Slow(MemorySink::file(), clock.clone());
-    copy(&source, &sink, &options(1), &controls(clock)).unwrap();
+    let sink = Hooked(MemorySink::device(source.content().len()), |operation| {
+        if operation == SinkOperation::Zero {
+            clock.pass(Duration::from_mins(20));
+        }
+    });
+    copy(&source, &sink, &options(1), &controls(clock.clone())).unwrap();
     assert!(sink.0.content() == source.content());
 }
 
@@ -297,9 +275,12 @@ fn data_that_is_cut_short_is_named_and_an_outage_is_waited_out() {
     let error = run(&source, &MemorySink::file(), &options(1)).unwrap_err();
     assert_eq!(error.kind(), Kind::Unusable, "{}", error.chain());
     assert!(error.to_string().contains(&at.to_string()), "{error}");
-    // The first answer gave bytes; the others ended before theirs.
-    assert_eq!(begins(&source).len(), 1 + 12);
-    run(&cut(12), &MemorySink::file(), &options(1)).unwrap();
+    // The first answer gave bytes; the others ended before theirs. Before it is called damage, the
+    // bytes before it are read, and it is tried once more.
+    let begins_of = begins(&source);
+    assert_eq!(begins_of.len(), 1 + 12 + 2);
+    assert_eq!(begins_of[13], ByteRange::new(at - 65_536, at));
+    run(&cut(13), &MemorySink::file(), &options(1)).unwrap();
 
     // An outage gives no answer that could be cut, and the count restarts after it.
     let outage = |source: MemorySource| {
@@ -310,6 +291,84 @@ fn data_that_is_cut_short_is_named_and_an_outage_is_waited_out() {
     assert!(begins(&source).len() > 17);
 }
 
+/// A store that fails behind its server: heads come, bytes do not, wherever one asks.
+#[test]
+fn a_source_that_gives_no_byte_at_all_is_an_outage() {
+    let failing = |cuts, probes| {
+        let fail = Trouble::Error(Kind::Network);
+        let source = MemorySource::new(noise(4 << 20)).with_fault(When::Byte(MIB + 5), cuts, fail);
+        // The request after each 12 answers that are cut is the one for other bytes.
+        (1..=probes).fold(source, |source, probe| {
+            source.with_fault(When::Request(13 * probe), 1, fail)
+        })
+    };
+    run(
+        &failing(1 + 12 + 12 + 11, 2),
+        &MemorySink::file(),
+        &options(1),
+    )
+    .unwrap();
+    let source = failing(u32::MAX, 100);
+    let error = run(&source, &MemorySink::file(), &options(1)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Exhausted, "{}", error.chain());
+}
+
+/// A router whose server restarts, a page of an administrator, a bit that was flipped.
+#[test]
+fn an_unexpected_answer_of_a_source_that_gave_bytes_is_not_believed_at_once() {
+    for kind in [Kind::Missing, Kind::Unusable, Kind::Protocol, Kind::Tls] {
+        let doubtful = |times| {
+            let source = MemorySource::new(noise(20 << 20));
+            source
+                .with_fault(When::Request(1), 1, Trouble::Error(kind))
+                .with_fault(When::Byte(8 << 20), times, Trouble::Error(kind))
+        };
+        let clock = Arc::new(Leap::default());
+        let controls = controls(clock.clone());
+        let source = doubtful(2);
+        copy(&source, &MemorySink::file(), &options(1), &controls).unwrap();
+        let retries = controls.progress.snapshot().retries;
+        assert_eq!(retries.of(RetryReason::Unexpected), 3, "{kind:?}");
+
+        // It is final when it comes again and again for a minute.
+        let clock = Arc::new(Leap::default());
+        let source = doubtful(u32::MAX);
+        let error = copy(
+            &source,
+            &MemorySink::file(),
+            &options(1),
+            &support::controls(clock.clone()),
+        )
+        .unwrap_err();
+        assert_eq!((error.kind(), begins(&source).len()), (kind, 1 + 1 + 3));
+        assert!(clock.now() >= Duration::from_mins(1), "{:?}", clock.waits());
+
+        // Of a source that has given nothing, it is believed.
+        let source = MemorySource::new(noise(5000)).with_fault(
+            When::Request(0),
+            u32::MAX,
+            Trouble::Error(kind),
+        );
+        let error = run(&source, &MemorySink::file(), &options(1)).unwrap_err();
+        assert_eq!((error.kind(), begins(&source).len()), (kind, 1));
+    }
+}
+
+#[test]
+fn an_unexpected_answer_to_a_restart_is_not_believed_at_once() {
+    let source = MemorySource::new(noise(5 << 20))
+        .with_access(Access::Ordered)
+        .with_fault(When::Byte(3 << 20), 1, Trouble::Error(Kind::Network))
+        .with_fault(When::Request(1), 1, Trouble::Error(Kind::Missing));
+    run(&source, &MemorySink::file(), &options(1)).unwrap();
+    // In the middle of an answer there is nothing to doubt.
+    let source = MemorySource::new(noise(5 << 20))
+        .with_access(Access::Ordered)
+        .with_fault(When::Byte(3 << 20), 1, Trouble::Error(Kind::Protocol));
+    let error = run(&source, &MemorySink::file(), &options(1)).unwrap_err();
+    assert_eq!((error.kind(), begins(&source).len()), (Kind::Protocol, 1));
+}
+
 #[test]
 fn permanent_errors_are_not_repeated() {
     for kind in [
@@ -317,9 +376,6 @@ fn permanent_errors_are_not_repeated() {
         Kind::Configuration,
         Kind::Credentials,
         Kind::Permission,
-        Kind::Missing,
-        Kind::Protocol,
-        Kind::Tls,
     ] {
         let source = MemorySource::new(noise(5000)).with_fault(
             When::Byte(100),
@@ -432,9 +488,7 @@ fn a_stop_during_a_pause_is_heard() {
     let controls = controls(Arc::new(support::Still::default()));
     std::thread::scope(|scope| {
         let copying = scope.spawn(|| copy(&source, &MemorySink::file(), &options(2), &controls));
-        while controls.progress.snapshot().retries.sum() == 0 {
-            std::thread::yield_now();
-        }
+        until("retry", || controls.progress.snapshot().retries.sum() > 0);
         controls.cancel.cancel();
         assert_eq!(copying.join().unwrap().unwrap_err().kind(), Kind::Cancelled);
     });

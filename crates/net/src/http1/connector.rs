@@ -15,9 +15,9 @@ use super::{
 use crate::{
     Cancel, Clock, Error, Kind, Proxies, Proxy, Settings, Timeouts,
     origin::Origin,
-    proxy::proxy_credentials,
+    proxy::{proxy_credentials, refused_tunnel},
     tcp::{Socket, dial},
-    tls::TlsStream,
+    tls::{HandshakeTries, TlsStream},
 };
 
 /// Opens connections with one TLS configuration, whose sessions they resume. Cheap to clone.
@@ -57,16 +57,32 @@ impl Connector {
         }
     }
 
+    /// The clock of its time limits.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Its stop flag.
+    #[must_use]
+    pub const fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
     /// Connects to the origin (scheme, host, port) of `url`, through a proxy if one applies.
     ///
     /// # Errors
     /// All of them with [`Error::was_sent`] false.
     pub fn connect(&self, url: &Url) -> Result<Connection, Error> {
         let origin = Origin::of(url)?;
-        let proxy = self.proxies.for_url(url);
-        let transport = self
-            .transport(&origin, proxy.as_ref())
-            .map_err(|error| error.sent(false))?;
+        let proxy = self.proxies.for_url(url)?;
+        let mut tries = HandshakeTries::default();
+        let transport = loop {
+            match self.transport(&origin, proxy.as_ref()) {
+                Ok(transport) => break transport,
+                Err(error) => tries.count(error).map_err(|error| error.sent(false))?,
+            }
+        };
         Ok(Connection::new(
             transport,
             origin,
@@ -141,7 +157,7 @@ impl Connector {
             return Err(proxy_credentials(origin, proxy.origin()));
         }
         if !head.status.is_success() {
-            return Err(refuse(format!("refuses the tunnel: {}", head.status)));
+            return Err(refused_tunnel(origin, proxy.origin(), head.status));
         }
         if head.length < received.len() {
             return Err(refuse("sent bytes before the tunnel was used".into()));

@@ -95,11 +95,14 @@ impl Head {
         {
             return Ok(Framing::Length(0));
         }
-        if let Some(coding) = self.headers.get(CONTENT_ENCODING)
+        // Refusals and redirects are not read, and a front end may compress its pages.
+        if self.status.is_success()
+            && let Some(coding) = self.headers.get(CONTENT_ENCODING)
             && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
         {
             return Err(format!(
-                "its body is encoded ({coding:?}), which was not asked for"
+                "its body is encoded ({}), which was not asked for",
+                String::from_utf8_lossy(coding.as_bytes())
             ));
         }
         if chunked {
@@ -108,20 +111,23 @@ impl Head {
         Ok(length.map_or(Framing::Close, Framing::Length))
     }
 
-    /// The stated length, in bytes.
+    /// The stated length, in bytes. The same one several times is one (RFC 9110, 8.6).
     pub(crate) fn content_length(&self) -> Result<Option<u64>, String> {
-        let mut values = self.headers.get_all(CONTENT_LENGTH).iter();
-        let Some(value) = values.next() else {
-            return Ok(None);
-        };
-        if values.next().is_some() {
-            return Err("it has more than one Content-Length".into());
+        let mut stated = None;
+        for value in self.headers.get_all(CONTENT_LENGTH) {
+            let Ok(value) = value.to_str() else {
+                return Err("its Content-Length is not a number".into());
+            };
+            for value in value.split(',') {
+                let length = decimal(value.trim_matches([' ', '\t']))
+                    .ok_or_else(|| format!("its Content-Length is not a number: {value}"))?;
+                if stated.is_some_and(|stated| stated != length) {
+                    return Err("it has more than one Content-Length".into());
+                }
+                stated = Some(length);
+            }
         }
-        let length = value.to_str().ok().and_then(decimal);
-        match length {
-            Some(length) => Ok(Some(length)),
-            None => Err(format!("its Content-Length is not a number: {value:?}")),
-        }
+        Ok(stated)
     }
 
     fn is_chunked(&self) -> Result<bool, String> {
@@ -193,6 +199,15 @@ mod tests {
                 "HTTP/1.1 200 OK\nTransfer-Encoding: Chunked",
                 Framing::Chunked,
             ),
+            (
+                "HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length: 5",
+                Framing::Length(5),
+            ),
+            ("HTTP/1.1 200 OK\nContent-Length: 5, 5", Framing::Length(5)),
+            (
+                "HTTP/1.1 503 Busy\nContent-Encoding: gzip\nContent-Length: 5",
+                Framing::Length(5),
+            ),
             ("HTTP/1.1 200 OK", Framing::Close),
             ("HTTP/1.0 200 OK", Framing::Close),
             ("HTTP/1.1 204 No Content", Framing::Length(0)),
@@ -213,8 +228,8 @@ mod tests {
             "HTTP/1.1 200 OK\nContent-Length: +5",
             "HTTP/1.1 200 OK\nContent-Length: -5",
             "HTTP/1.1 200 OK\nContent-Length:",
-            "HTTP/1.1 200 OK\nContent-Length: 5, 5",
-            "HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length: 5",
+            "HTTP/1.1 200 OK\nContent-Length: 5, 6",
+            "HTTP/1.1 200 OK\nContent-Length: 5,",
             "HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length: 6",
             "HTTP/1.1 200 OK\nContent-Length: 18446744073709551616",
             "HTTP/1.1 200 OK\nContent-Length: 5\nTransfer-Encoding: chunked",

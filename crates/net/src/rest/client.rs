@@ -14,12 +14,12 @@ use url::Url;
 
 use super::{Answer, Request, retry};
 use crate::{
-    Error, Kind, Proxies, Settings,
+    Cancel, Connector, Error, Kind, Proxies, Settings, SystemClock,
     error::resolve_error,
     origin::Origin,
     proxy::proxy_credentials,
     redirect,
-    tls::{broken_tls, handshake_error},
+    tls::{HandshakeTries, broken_tls, handshake_error},
 };
 
 /// How long an idle connection is kept for the next call.
@@ -33,6 +33,8 @@ type TunnelError = <Tunnel<HttpConnector> as Service<Uri>>::Error;
 pub struct Rest {
     client: Client,
     proxies: Proxies,
+    /// Asks a proxy once more why it refuses.
+    connector: Connector,
 }
 
 impl Rest {
@@ -58,7 +60,9 @@ impl Rest {
             .referer(false)
             .no_proxy()
             .proxy(Proxy::custom(move |url| {
-                proxies.for_url(url).map(|proxy| proxy.url().clone())
+                // What cannot be used was an error before the request was made.
+                let proxy = proxies.for_url(url).ok().flatten()?;
+                Some(proxy.url().clone())
             }))
             .dns_resolver(Arc::new(Resolver))
             .connect_timeout(settings.timeouts.connect)
@@ -75,6 +79,7 @@ impl Rest {
         Ok(Self {
             client,
             proxies: settings.proxies.clone(),
+            connector: Connector::new(settings, Arc::new(SystemClock::default()), Cancel::new())?,
         })
     }
 
@@ -104,9 +109,16 @@ impl Rest {
         let mut headers = request.headers.clone();
         let mut body = request.body.clone();
         for _ in 0..=redirect::MOST {
-            let answer = self
-                .exchange(&request.method, &url, headers.clone(), body.clone())
-                .await?;
+            let mut tries = HandshakeTries::default();
+            let answer = loop {
+                let exchange = self.exchange(&request.method, &url, headers.clone(), body.clone());
+                match exchange.await {
+                    Ok(answer) => break answer,
+                    // An alert may come after the request was sent.
+                    Err(error) if error.was_sent() => return Err(error),
+                    Err(error) => tries.count(error)?,
+                }
+            };
             let Some(to) = redirect::target(&url, answer.status, &answer.headers)? else {
                 return Ok(answer);
             };
@@ -146,6 +158,7 @@ impl Rest {
         body: Bytes,
     ) -> Result<Answer, Error> {
         let origin = Origin::of(url)?;
+        let proxy = self.proxies.for_url(url)?;
         let mut request = self
             .client
             .request(method.clone(), url.clone())
@@ -154,9 +167,20 @@ impl Rest {
             request = request.body(body);
         }
         let fail = |error| self.error(url, &origin, error);
-        let mut response = request.send().await.map_err(fail)?;
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                let refused = matches!(find(&error), Some(TunnelError::TunnelUnsuccessful));
+                let error = fail(error);
+                return Err(if refused {
+                    self.tunnel_error(url, error).await
+                } else {
+                    error
+                });
+            }
+        };
         if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
-            && let Some(proxy) = self.proxies.for_url(url)
+            && let Some(proxy) = &proxy
         {
             return Err(proxy_credentials(&origin, proxy.origin()));
         }
@@ -191,7 +215,7 @@ impl Rest {
     fn error(&self, url: &Url, origin: &Origin, error: reqwest::Error) -> Error {
         let error = error.without_url();
         if let Some(tls) = find::<rustls::Error>(&error) {
-            let (peer, tls) = (origin.to_string(), tls.clone());
+            let peer = origin.to_string();
             if !error.is_connect() {
                 return broken_tls(&peer, tls);
             }
@@ -218,8 +242,19 @@ impl Rest {
         Error::with_source(kind, format!("{origin}: {what}"), error)
     }
 
+    /// Why the proxy refuses a tunnel. The client does not say with which status, so that it is asked
+    /// for on a connection of our own; `error` is the client's.
+    async fn tunnel_error(&self, url: &Url, error: Error) -> Error {
+        let (connector, url) = (self.connector.clone(), url.clone());
+        let asked = tokio::task::spawn_blocking(move || connector.connect(&url).map(drop));
+        match asked.await {
+            Ok(Err(reason)) => reason,
+            _ => error,
+        }
+    }
+
     fn connect_error(&self, url: &Url, origin: &Origin, error: reqwest::Error) -> Error {
-        let Some(proxy) = self.proxies.for_url(url) else {
+        let Ok(Some(proxy)) = self.proxies.for_url(url) else {
             let text = format!("{origin}: no connection");
             return Error::with_source(Kind::Connect, text, error);
         };

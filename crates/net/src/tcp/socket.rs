@@ -33,7 +33,9 @@ pub(crate) struct Socket {
     stall: Duration,
     /// Until when, on the clock, the connection must be made; past that point, `None`.
     deadline: Option<Duration>,
-    low_water: u32,
+    /// The present mark; `None` where the kernel has none.
+    low_water: Option<u32>,
+    set_low_water: fn(&TcpStream, u32) -> io::Result<()>,
     /// [`SLICE`] as poll(2) takes it.
     slice: Timespec,
 }
@@ -61,7 +63,8 @@ impl Socket {
             cancel,
             stall,
             deadline: Some(deadline),
-            low_water: 1,
+            low_water: Some(1),
+            set_low_water: set_receive_low_water,
             slice: SLICE.try_into().map_err(io::Error::other)?,
         })
     }
@@ -83,9 +86,15 @@ impl Socket {
     /// never longer than [`SLICE`] for more than the first.
     pub(crate) fn read(&mut self, buf: &mut [u8], low_water: u32) -> Result<usize, Error> {
         let low_water = low_water.max(1);
-        if low_water != self.low_water {
-            set_receive_low_water(&self.stream, low_water).map_err(|error| self.broken(error))?;
-            self.low_water = low_water;
+        if self.low_water.is_some_and(|present| present != low_water) {
+            // The mark saves wake-ups and nothing else.
+            self.low_water = match (self.set_low_water)(&self.stream, low_water) {
+                Ok(()) => Some(low_water),
+                Err(error) => {
+                    tracing::debug!(%error, "the kernel takes no low-water mark");
+                    None
+                }
+            };
         }
         let since = self.clock.now();
         loop {
@@ -221,6 +230,22 @@ mod tests {
 
         fn wait(&self, _: Duration, cancel: &Cancel) -> bool {
             cancel.is_cancelled()
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_low_water_marks_is_read_all_the_same() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let clock = Arc::new(Opening::default());
+        let mut socket =
+            Socket::new(client, "peer".into(), clock, Cancel::new(), HOUR, HOUR).unwrap();
+        socket.set_low_water = |_, _| Err(Errno::NOPROTOOPT.into());
+        let mut buf = [0; 9];
+        for _ in 0..2 {
+            server.write_all(b"abc").unwrap();
+            assert_eq!(socket.read(&mut buf, 2).unwrap(), 3);
         }
     }
 

@@ -1,9 +1,13 @@
 //! TLS: whom to trust, and a blocking stream.
 
+mod bundle;
+mod handshake;
 mod stream;
 mod trust;
 mod verify;
+mod words;
 
+pub(crate) use handshake::HandshakeTries;
 pub(crate) use stream::TlsStream;
 pub use trust::Trust;
-pub(crate) use verify::{broken_tls, handshake_error};
+pub(crate) use words::{broken_tls, handshake_error};

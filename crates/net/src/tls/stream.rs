@@ -12,7 +12,7 @@ use rustls::{
 };
 use rustls_pki_types::ServerName;
 
-use super::verify::{broken_tls, handshake_error};
+use super::words::{broken_tls, handshake_error};
 use crate::{
     Error, Kind,
     tcp::{Socket, low_water},
@@ -62,7 +62,7 @@ impl TlsStream {
         name: ServerName<'static>,
     ) -> Result<Self, Error> {
         let tls = UnbufferedClientConnection::new(config, name)
-            .map_err(|error| handshake_error(socket.peer(), error))?;
+            .map_err(|error| handshake_error(socket.peer(), &error))?;
         let mut stream = Self {
             socket,
             tls,
@@ -146,10 +146,12 @@ impl TlsStream {
             match self.step(&mut [], Some(data))? {
                 Step::Sent => return Ok(()),
                 Step::Again => {}
+                // Something came between two requests. Nothing is lost with a connection on which
+                // nothing is under way.
                 Step::Data(_) | Step::Wants(_) => {
-                    return Err(self
-                        .protocol("sent bytes that were not asked for")
-                        .sent(false));
+                    let peer = self.socket.peer();
+                    let text = format!("{peer}: the peer sent bytes that were not asked for");
+                    return Err(Error::new(Kind::Closed, text).sent(false));
                 }
                 Step::Closed => {
                     self.closed = true;
@@ -190,7 +192,7 @@ impl TlsStream {
                 let mut count = 0;
                 while let Some(record) = traffic.next_record() {
                     let payload = record
-                        .map_err(|error| broken_tls(socket.peer(), error))?
+                        .map_err(|error| broken_tls(socket.peer(), &error))?
                         .payload;
                     let (now, later) = payload.split_at(payload.len().min(out.len() - count));
                     out[count..][..now.len()].copy_from_slice(now);
@@ -248,7 +250,7 @@ impl TlsStream {
             Err(error) => {
                 // The peer learns the reason by an alert, which rustls makes in further states.
                 *start += discard;
-                let error = self.tls_error(error);
+                let error = self.tls_error(&error);
                 self.send_alert();
                 return Err(error);
             }
@@ -301,7 +303,7 @@ impl TlsStream {
         count
     }
 
-    fn tls_error(&self, error: rustls::Error) -> Error {
+    fn tls_error(&self, error: &rustls::Error) -> Error {
         let peer = self.socket.peer();
         if !self.established {
             return handshake_error(peer, error);

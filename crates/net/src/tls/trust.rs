@@ -7,10 +7,10 @@ use rustls::{
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
 };
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::CertificateDer;
 use rustls_platform_verifier::Verifier as SystemVerifier;
 
-use super::verify::Verifier;
+use super::{bundle::Bundle, verify::Verifier};
 use crate::{Error, Kind};
 
 /// Whom to trust.
@@ -27,34 +27,25 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// A bundle from PEM text with one or more certificates; other PEM blocks are ignored.
+    /// A bundle from PEM text with one or more certificates; other PEM blocks are ignored. A
+    /// certificate that cannot be read is left out, with a warning that names it.
     ///
     /// # Errors
-    /// [`crate::Kind::Settings`] when the text holds no certificate or a malformed one.
+    /// [`crate::Kind::Settings`] when the text holds no certificate that can be read.
     pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
-        let mut certificates = Vec::new();
-        for block in CertificateDer::pem_slice_iter(pem) {
-            let certificate = block.map_err(|error| {
-                Error::with_source(
-                    Kind::Settings,
-                    format!(
-                        "`cacert`: PEM block {} cannot be read: give PEM text, whole blocks from \
-                         BEGIN CERTIFICATE to END CERTIFICATE",
-                        certificates.len() + 1
-                    ),
-                    error,
-                )
-            })?;
-            check_certificate(certificates.len(), &certificate)?;
-            certificates.push(certificate);
+        let text = String::from_utf8_lossy(pem);
+        let bundle = Bundle::read(&text);
+        if bundle.certificates.is_empty() {
+            let text = format!("`cacert` {}", bundle.nothing(&text));
+            return Err(Error::new(Kind::Settings, text));
         }
-        if certificates.is_empty() {
-            return Err(Error::new(
-                Kind::Settings,
-                "`cacert` holds no certificate: give PEM text with at least one block BEGIN CERTIFICATE",
-            ));
+        for complaint in &bundle.complaints {
+            tracing::warn!(
+                "`cacert`: {complaint}; the {} others are used",
+                bundle.certificates.len()
+            );
         }
-        Ok(Self::Bundle(certificates))
+        Ok(Self::Bundle(bundle.certificates))
     }
 
     /// The client's TLS configuration: TLS 1.2 and 1.3, sessions resumed among all connections made
@@ -64,9 +55,7 @@ impl Trust {
         let verifier = self.verifier(&provider)?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| {
-                Error::with_source(Kind::Settings, "TLS cannot be configured", error)
-            })?;
+            .map_err(|_| Error::new(Kind::Settings, "TLS cannot be configured"))?;
         Ok(builder
             .dangerous()
             .with_custom_certificate_verifier(verifier)
@@ -84,27 +73,22 @@ impl Trust {
             // start, since plain HTTP needs none.
             Self::System => Ok(match SystemVerifier::new(Arc::clone(provider)) {
                 Ok(verifier) => Arc::new(verifier),
-                Err(error) => Arc::new(Verifier::no_system_roots(provider, &error)),
+                Err(_) => Arc::new(Verifier::no_system_roots(provider)),
             }),
             Self::Bundle(certificates) => {
                 let mut roots = RootCertStore::empty();
-                for (index, certificate) in certificates.iter().enumerate() {
-                    roots
-                        .add(certificate.clone())
-                        .map_err(|error| malformed(index, error))?;
+                for certificate in certificates {
+                    roots.add(certificate.clone()).map_err(|_| {
+                        let text = "`cacert` holds a certificate that is not an X.509 certificate";
+                        Error::new(Kind::Settings, text)
+                    })?;
                 }
                 // webpki finds the certificates that the bundle's authorities issued. A server's
                 // own certificate, which it may refuse, is compared by our verifier before.
                 let issued =
                     WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(provider))
                         .build()
-                        .map_err(|error| {
-                            Error::with_source(
-                                Kind::Settings,
-                                "`cacert` holds no certificate",
-                                error,
-                            )
-                        })?;
+                        .map_err(|_| Error::new(Kind::Settings, "`cacert` holds no certificate"))?;
                 let verifier = Verifier::pinned_or_issued(provider, certificates.clone(), issued);
                 Ok(Arc::new(verifier))
             }
@@ -123,23 +107,6 @@ impl std::fmt::Debug for Trust {
             Self::Insecure => f.write_str("Insecure"),
         }
     }
-}
-
-fn check_certificate(index: usize, certificate: &CertificateDer<'static>) -> Result<(), Error> {
-    RootCertStore::empty()
-        .add(certificate.clone())
-        .map_err(|error| malformed(index, error))
-}
-
-fn malformed(index: usize, error: rustls::Error) -> Error {
-    Error::with_source(
-        Kind::Settings,
-        format!(
-            "`cacert`: certificate {} is not a readable X.509 certificate",
-            index + 1
-        ),
-        error,
-    )
 }
 
 #[cfg(test)]

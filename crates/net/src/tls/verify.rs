@@ -1,10 +1,9 @@
-//! Checks of a server's certificate beyond webpki's, and the words for their failures.
+//! Checks of a server's certificate beyond webpki's.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use rustls::{
-    AlertDescription, CertificateError, DigitallySignedStruct, Error as TlsError, OtherError,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error as TlsError, OtherError, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -18,7 +17,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::parse_x509_certificate;
 
-use crate::{Error, Kind};
+use super::words::{MissingRoots, Refusal, printable};
 
 /// Checks a server's certificate by one of three rules, and always that the server holds its key.
 #[derive(Debug)]
@@ -42,12 +41,8 @@ enum Rule {
     /// All of them.
     Any,
     /// None, since the system has no certificate authorities.
-    None(MissingRoots),
+    None,
 }
-
-/// Why the system's certificate authorities could not be loaded.
-#[derive(Debug, Clone)]
-struct MissingRoots(String);
 
 impl Verifier {
     /// Trusts what is in the bundle, or was issued by it.
@@ -64,9 +59,9 @@ impl Verifier {
         Self::new(provider, Rule::Any)
     }
 
-    /// Trusts no server, for the reason given.
-    pub(crate) fn no_system_roots(provider: &CryptoProvider, reason: &TlsError) -> Self {
-        Self::new(provider, Rule::None(MissingRoots(reason.to_string())))
+    /// Trusts no server.
+    pub(crate) const fn no_system_roots(provider: &CryptoProvider) -> Self {
+        Self::new(provider, Rule::None)
     }
 
     const fn new(provider: &CryptoProvider, rule: Rule) -> Self {
@@ -93,21 +88,30 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, TlsError> {
         match &self.rule {
             Rule::PinnedOrIssued { pinned, issued } => {
-                if !pinned.iter().any(|pinned| pinned == end_entity) {
-                    return issued.verify_server_cert(
-                        end_entity,
-                        intermediates,
-                        server_name,
-                        ocsp_response,
-                        now,
-                    );
+                let verified = if pinned.iter().any(|pinned| pinned == end_entity) {
+                    check_dates(end_entity, now).and_then(|()| check_name(end_entity, server_name))
+                } else {
+                    // The name is the last that it checks.
+                    issued
+                        .verify_server_cert(
+                            end_entity,
+                            intermediates,
+                            server_name,
+                            ocsp_response,
+                            now,
+                        )
+                        .map(drop)
+                };
+                match verified {
+                    Ok(()) => Ok(ServerCertVerified::assertion()),
+                    Err(TlsError::InvalidCertificate(why)) => {
+                        forgive(why, end_entity, server_name, pinned.len())
+                    }
+                    Err(error) => Err(error),
                 }
-                check_dates(end_entity, now)?;
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
             }
             Rule::Any => Ok(ServerCertVerified::assertion()),
-            Rule::None(reason) => Err(TlsError::Other(OtherError(Arc::new(reason.clone())))),
+            Rule::None => Err(TlsError::Other(OtherError(Arc::new(MissingRoots)))),
         }
     }
 
@@ -140,129 +144,78 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-impl fmt::Display for MissingRoots {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for MissingRoots {}
-
-/// The error for a failed handshake with `peer`: who, why, and what to do.
-pub(crate) fn handshake_error(peer: &str, error: TlsError) -> Error {
-    let (kind, text) = match &error {
-        TlsError::InvalidCertificate(why) => (
-            Kind::Certificate,
-            format!(
-                "{peer}: the server's certificate is not accepted: {}",
-                explain(why)
-            ),
-        ),
-        TlsError::Other(other) if other.0.is::<MissingRoots>() => (
-            Kind::Settings,
-            format!(
-                "{peer}: this system has no certificate authorities: give the server's in `cacert`"
-            ),
-        ),
-        TlsError::InvalidMessage(_) => (
-            Kind::Tls,
-            format!("{peer}: the peer does not speak TLS: check scheme (http or https) and port"),
-        ),
-        TlsError::AlertReceived(
-            AlertDescription::ProtocolVersion
-            | AlertDescription::HandshakeFailure
-            | AlertDescription::InsufficientSecurity,
-        )
-        | TlsError::PeerIncompatible(_) => (
-            Kind::Tls,
-            format!(
-                "{peer}: no common TLS version or cipher: the server must speak TLS 1.2 or 1.3"
-            ),
-        ),
-        TlsError::AlertReceived(alert) if wants_a_client_certificate(*alert) => (
-            Kind::Tls,
-            format!("{peer}: the server wants a client's certificate, which cannot be given"),
-        ),
-        // A server that restarts, and bytes that were damaged on their way.
-        TlsError::AlertReceived(
-            AlertDescription::CloseNotify
-            | AlertDescription::UserCanceled
-            | AlertDescription::InternalError
-            | AlertDescription::BadRecordMac
-            | AlertDescription::DecryptError,
-        )
-        | TlsError::DecryptError => (
-            Kind::Closed,
-            format!("{peer}: the TLS handshake was broken off"),
-        ),
-        _ => (Kind::Tls, format!("{peer}: the TLS handshake failed")),
+/// What a refusal means where the user gave the certificates to trust, of which there are `given`.
+///
+/// A certificate without a subject alternative name is accepted for the host in its common name, as
+/// other clients do: those of old installations have nothing else.
+fn forgive(
+    why: CertificateError,
+    end_entity: &CertificateDer<'_>,
+    server_name: &ServerName<'_>,
+    given: usize,
+) -> Result<ServerCertVerified, TlsError> {
+    let Ok((_, parsed)) = parse_x509_certificate(end_entity) else {
+        return Err(why.into());
     };
-    Error::with_source(kind, text, error)
-}
-
-/// The error for a connection with `peer` that fails after its handshake.
-pub(crate) fn broken_tls(peer: &str, error: TlsError) -> Error {
-    // TLS 1.3 servers check the client's certificate after the handshake has ended for the client.
-    if let TlsError::AlertReceived(alert) = error
-        && wants_a_client_certificate(alert)
-    {
-        return handshake_error(peer, error).sent(true);
-    }
-    let text = format!("{peer}: the TLS connection broke");
-    Error::with_source(Kind::Closed, text, error)
-}
-
-const fn wants_a_client_certificate(alert: AlertDescription) -> bool {
-    matches!(
-        alert,
-        AlertDescription::CertificateRequired
-            | AlertDescription::NoCertificate
-            | AlertDescription::BadCertificate
-    )
-}
-
-fn explain(why: &CertificateError) -> String {
     match why {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            if !matches!(parsed.subject_alternative_name(), Ok(None)) {
+                return Err(why.into());
+            }
+            let names = parsed.subject().iter_common_name();
+            let names: Vec<&str> = names.filter_map(|name| name.as_str().ok()).collect();
+            let host = server_name.to_str();
+            if names.iter().any(|name| is_name_of(name, &host)) {
+                return Ok(ServerCertVerified::assertion());
+            }
+            let names = printable(&names.join(", "));
+            Err(Refusal(format!(
+                "it has no subject alternative name, and its common name is \"{names}\", not this \
+                 host; use that name as the address, have it issued again with this host's name, or \
+                 set `insecureSkipVerify` to check nothing"
+            ))
+            .into_error())
+        }
         CertificateError::UnknownIssuer => {
-            "unknown issuer; give the issuing authority in `cacert`, or set `insecureSkipVerify` \
-             to check nothing"
-                .into()
-        }
-        CertificateError::NotValidForName => {
-            "it is for another host name; use the name in the certificate as the address, or set \
-             `insecureSkipVerify` to check nothing"
-                .into()
-        }
-        CertificateError::NotValidForNameContext { presented, .. } => {
-            let names = match presented.as_slice() {
-                [] => "it names no host".to_owned(),
-                names => format!("it is for {}", names.join(", ")),
-            };
-            format!(
-                "{names}, not for this host; use a name in the certificate as the address, or set \
+            let issuer = printable(&parsed.issuer().to_string());
+            Err(Refusal(format!(
+                "unknown issuer: none of the {given} in `cacert` has issued it, or what it was issued \
+                 by; add the certificate of its issuer \"{issuer}\" to `cacert`, or set \
                  `insecureSkipVerify` to check nothing"
-            )
+            ))
+            .into_error())
         }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "it has expired; have it renewed, check this machine's clock, or set \
-             `insecureSkipVerify` to check nothing"
-                .into()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "it is not valid yet; check this machine's clock, or set `insecureSkipVerify` to check \
-             nothing"
-                .into()
-        }
-        CertificateError::BadSignature => {
-            "a signature in the chain is wrong (an authority with the same name but another key?); \
-             give the current authority in `cacert`"
-                .into()
-        }
-        other => format!(
-            "{other}; give the server's own certificate in `cacert`, or set `insecureSkipVerify` \
-             to check nothing"
-        ),
+        why => Err(why.into()),
     }
+}
+
+/// Whether a common name is the host's: the same, or with `*` for its first label.
+fn is_name_of(name: &str, host: &str) -> bool {
+    let rest = |text: &str| {
+        text.split_once('.')
+            .map(|(_, rest)| rest.to_ascii_lowercase())
+    };
+    name.eq_ignore_ascii_case(host)
+        || name.starts_with("*.")
+            && host.parse::<std::net::IpAddr>().is_err()
+            && rest(name).is_some_and(|rest_of_name| {
+                rest_of_name.contains('.') && rest(host) == Some(rest_of_name)
+            })
+}
+
+fn check_name(
+    end_entity: &CertificateDer<'_>,
+    server_name: &ServerName<'_>,
+) -> Result<(), TlsError> {
+    let parsed = ParsedCertificate::try_from(end_entity).map_err(|_| {
+        Refusal(
+            "it has a form that cannot be used (X.509 version 1?); have it issued again, or set \
+             `insecureSkipVerify` to check nothing"
+                .to_owned(),
+        )
+        .into_error()
+    })?;
+    verify_server_name(&parsed, server_name)
 }
 
 fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), TlsError> {
@@ -281,4 +234,28 @@ fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Tl
 /// Whether webpki can read the certificate; version 1 certificates, for one, it cannot.
 fn is_readable(certificate: &CertificateDer<'_>) -> bool {
     ParsedCertificate::try_from(certificate).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_names() {
+        for (name, host, is_name) in [
+            ("host.example", "host.example", true),
+            ("HOST.example", "host.EXAMPLE", true),
+            ("*.example.org", "host.example.org", true),
+            ("*.example.org", "a.host.example.org", false),
+            ("*.example.org", "example.org", false),
+            ("*.org", "example.org", false),
+            ("*", "host", false),
+            ("10.0.0.1", "10.0.0.1", true),
+            ("*.0.0.1", "10.0.0.1", false),
+            ("host", "host.example", false),
+            ("", "host", false),
+        ] {
+            assert_eq!(is_name_of(name, host), is_name, "{name} {host}");
+        }
+    }
 }

@@ -168,13 +168,29 @@ pub(crate) fn read_head(stream: &mut impl Read) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// A server that sends `bytes` after the first bytes of the client, whatever they are, and closes.
+/// A server that sends `bytes` after the first bytes of each client, whatever they are, and closes.
 pub(crate) fn answers(bytes: &'static [u8]) -> u16 {
-    raw(move |mut stream| {
-        let _ = stream.read(&mut [0; 4096]);
-        let _ = stream.write_all(bytes);
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-        // Wait for the client's end, so that nothing is reset before it is read.
-        let _ = std::io::copy(&mut stream, &mut std::io::sink());
-    })
+    answers_in_turn(std::iter::repeat(bytes))
+}
+
+/// The same with other bytes for each client.
+pub(crate) fn answers_in_turn(
+    answers: impl IntoIterator<Item = &'static [u8], IntoIter: Send + 'static>,
+) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answers = answers.into_iter();
+    thread::spawn(move || {
+        for bytes in answers {
+            let Ok((mut stream, _)) = listener.accept() else {
+                return;
+            };
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(bytes);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            // Wait for the client's end, so that nothing is reset before it is read.
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+    });
+    port
 }

@@ -62,7 +62,9 @@ fn a_proxy_that_refuses() {
     let proxy = Proxy::start();
     proxy.refuse_with(403);
     let command = fixture.command().env("HTTPS_PROXY", proxy.url());
-    let command = command.flag("no-progress-timeout", "2s");
-    fixture.fails_with(&command, Exit::SourceUnavailable, &["proxy"]);
+    fixture.fails_with(&command, Exit::Configuration, &["proxy", "403", "no_proxy"]);
     assert!(fixture.source.server().requests().is_empty());
+    proxy.refuse_with(503);
+    let command = command.flag("no-progress-timeout", "2s");
+    fixture.fails_with(&command, Exit::SourceUnavailable, &["proxy", "503"]);
 }

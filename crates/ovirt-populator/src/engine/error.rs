@@ -1,6 +1,7 @@
 //! Errors of the conversation with the engine.
 
-use std::{error, fmt};
+use contract::Exit;
+use mover::ExitOf;
 
 /// What went wrong. The kind decides what the session does; text is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,58 +32,23 @@ pub enum Kind {
     Tls,
 }
 
-/// An error: its kind, what was being done with the engine's own words, and the cause.
-#[derive(Debug)]
-pub struct Error {
-    kind: Kind,
-    context: String,
-    source: Option<Box<dyn error::Error + Send + Sync>>,
-}
-
-impl Error {
-    /// An error without a deeper cause. `context` must be free of secrets.
-    pub fn new(kind: Kind, context: impl Into<String>) -> Self {
-        Self {
-            kind,
-            context: context.into(),
-            source: None,
+impl ExitOf for Kind {
+    fn exit(self) -> Exit {
+        match self {
+            Self::Cancelled => Exit::Terminated,
+            Self::Configuration => Exit::Configuration,
+            Self::Unreachable | Self::AnswerLost | Self::Lost => Exit::SourceUnavailable,
+            Self::Busy => Exit::SourceBusy,
+            Self::Credentials => Exit::Credentials,
+            Self::Permission => Exit::Permission,
+            Self::Missing => Exit::SourceMissing,
+            Self::Unusable => Exit::SourceUnusable,
+            Self::Protocol => Exit::SourceProtocol,
+            Self::Tls => Exit::Tls,
         }
     }
-
-    /// An error with its cause.
-    pub fn with_source(
-        kind: Kind,
-        context: impl Into<String>,
-        source: impl Into<Box<dyn error::Error + Send + Sync>>,
-    ) -> Self {
-        Self {
-            kind,
-            context: context.into(),
-            source: Some(source.into()),
-        }
-    }
-
-    /// The kind.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// The whole chain of causes in one line.
-    #[must_use]
-    pub fn chain(&self) -> String {
-        net::chain(self)
-    }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.context)
-    }
-}
-
-impl error::Error for Error {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
+/// An error of the conversation with the engine: the kind, what was being done with the engine's own
+/// words, and the cause.
+pub type Error = net::Error<Kind>;

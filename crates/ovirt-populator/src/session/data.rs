@@ -76,9 +76,13 @@ impl DataPath for Imageio<'_> {
 
     async fn open(&self, ticket: Ticket, size: u64) -> Result<ImageioSource, Error> {
         let connector = self.connector.clone();
-        let connections = self.context.connections;
+        let options = self.context.options(Verification::None);
+        let open = move || {
+            let (connections, keep_alive) = (options.connections, options.keep_alive);
+            ImageioSource::open(connector, ticket, size, connections, keep_alive)
+        };
         self.context
-            .blocking(move || ImageioSource::open(connector, ticket, size, connections))
+            .blocking(open)
             .await
             .map_err(|failure| Error::new(Kind::Internal, failure.message()))?
     }

@@ -37,8 +37,10 @@ pub struct Session<'a, E, D> {
     pub data: &'a D,
     /// The disk that is copied.
     pub disk: DiskId,
-    /// Its size in bytes.
+    /// Its size in bytes when it was looked up.
     pub size: u64,
+    /// How many bytes the target holds.
+    pub capacity: u64,
     /// The session's time limits.
     pub timers: Timers,
     /// Says when the run is asked to stop.
@@ -61,38 +63,50 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// # Errors
     /// When the run is stopped, an error is not transient, or its retry budget is used up.
     pub async fn run(&self) -> Result<Report, Failure> {
+        let (mut lost, mut lost_with_data) = (0_u32, 0_u32);
         let mut moved = Instant::now();
-        for attempt in 1.. {
+        let backoff = || PollBackoff::new(self.timers.poll, self.timers.longest_renewal);
+        let mut pauses = backoff();
+        loop {
             let received = self.data.received();
             let why = match self.attempt().await {
                 Ok(report) => return Ok(report),
                 Err(AttemptEnd::Failed(failure)) => return Err(failure),
                 Err(AttemptEnd::Lost(why)) => why,
             };
+            lost += 1;
             if self.data.received() != received {
-                moved = Instant::now();
+                lost_with_data += 1;
+                (moved, pauses) = (Instant::now(), backoff());
             }
             let spent = moved.elapsed();
-            if attempt >= self.timers.attempts || spent >= self.timers.no_progress {
+            let left = self.timers.no_progress.saturating_sub(spent);
+            if lost_with_data >= self.timers.attempts || left.is_zero() {
+                let end = if left.is_zero() {
+                    format!("gave up after {} s without data", spent.as_secs())
+                } else {
+                    format!("gave up after {lost_with_data} that were read from")
+                };
                 return Err(Failure::new(
                     Exit::SourceUnavailable,
                     format!(
-                        "{attempt} image transfers of the disk {} were lost, the last because {why}; \
-                         giving up after {} s without data",
-                        self.disk,
-                        spent.as_secs()
+                        "{lost} image transfers of the disk {} were lost, the last because {why}; {end}",
+                        self.disk
                     ),
                 ));
             }
             tracing::warn!(
                 disk = %self.disk,
-                attempt,
+                lost,
                 "the image transfer was lost: {why}; the disk was unlocked since, so the copy starts \
                  over with a new transfer"
             );
+            // The engine takes a transfer back at once while its host is in trouble.
+            let pause = pauses.next_delay().min(left);
+            if let Err(AttemptEnd::Failed(failure)) = self.pause(pause).await {
+                return Err(failure);
+            }
         }
-        // `1..` of u32 ends only by overflow, which `attempts` comes before.
-        Err(Failure::new(Exit::Internal, "attempts without end"))
     }
 
     /// Makes a transfer, tests the way to its data, and ends it: the preflight that locks the disk
@@ -132,6 +146,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// Opens the source at the host's daemon or, where that cannot be reached or is not trusted,
     /// through the engine's proxy.
     async fn open(&self, transfer: &ImageTransfer) -> Result<D::Source, AttemptEnd> {
+        let size = self.locked_size().await?;
         let ways: Vec<(&str, &Ticket)> = [
             ("the host's imageio daemon", &transfer.transfer_url),
             ("the engine's imageio proxy", &transfer.proxy_url),
@@ -146,7 +161,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             let mut reasons = Vec::new();
             let mut last = None;
             for (name, ticket) in &ways {
-                let opened = self.data.open((*ticket).clone(), self.size);
+                let opened = self.data.open((*ticket).clone(), size);
                 let error = match self.or_stop(opened).await? {
                     Ok(source) => {
                         tracing::info!(transfer = %transfer.id, ticket = ?ticket, "reading from {name}");
@@ -158,7 +173,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                     transfer::Kind::Network | transfer::Kind::Stalled | transfer::Kind::Busy => {
                         transient = true;
                     }
-                    transfer::Kind::Tls => {}
+                    transfer::Kind::Tls | transfer::Kind::Configuration => {}
                     _ => return Err(of_copy(error)),
                 }
                 tracing::warn!(transfer = %transfer.id, error = error.chain(), "cannot read from {name}");
@@ -179,8 +194,50 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 )));
             }
             self.pause(backoff.next_delay()).await?;
-            self.still_alive(&transfer.id).await?;
+            // Nobody uses the ticket meanwhile, so the engine may end the transfer before the daemon
+            // can be reached.
+            match self.still_alive(&transfer.id).await {
+                Err(AttemptEnd::Lost(why)) => {
+                    let reasons = reasons.join("; ");
+                    let why = format!("{why}, since no data could be read: {reasons}");
+                    return Err(AttemptEnd::Lost(why));
+                }
+                alive => alive?,
+            }
         }
+    }
+
+    /// The size of the disk now that the transfer locks it: it may have been extended while the run
+    /// waited for the lock, or between two transfers.
+    async fn locked_size(&self) -> Result<u64, AttemptEnd> {
+        let looked = timeout(self.timers.call, self.engine.disk(&self.disk));
+        let disk = match self.unless_stopped(looked).await? {
+            Ok(Ok(disk)) => disk,
+            Ok(Err(error)) if !is_transient(&error) => return Err(error.into()),
+            outcome => {
+                let why = match outcome {
+                    Ok(Err(error)) => error.chain(),
+                    _ => "no answer in time".to_owned(),
+                };
+                tracing::warn!(disk = %self.disk, "the disk's size could not be read again: {why}");
+                return Ok(self.size);
+            }
+        };
+        disk.ensure_transferable()?;
+        if disk.size > self.capacity {
+            return Err(AttemptEnd::Failed(Failure::new(
+                Exit::TargetTooSmall,
+                format!(
+                    "the disk {:?} was extended from {} to {} bytes, but the target holds only {}; \
+                     give a target of its new size",
+                    disk.name, self.size, disk.size, self.capacity
+                ),
+            )));
+        }
+        if disk.size != self.size {
+            tracing::info!(disk = %self.disk, before = self.size, now = disk.size, "the disk's size has changed");
+        }
+        Ok(disk.size)
     }
 
     /// Reads everything, and polls the transfer meanwhile: a host that does not come back cannot
@@ -248,6 +305,14 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     }
 }
 
+/// Whether the engine may answer the same request later.
+fn is_transient(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        Kind::Unreachable | Kind::AnswerLost | Kind::Busy
+    )
+}
+
 fn stopped() -> AttemptEnd {
     AttemptEnd::Failed(Failure::new(Exit::Terminated, "stopped from outside"))
 }
@@ -265,23 +330,5 @@ impl From<Error> for AttemptEnd {
             return Self::Lost(error.chain());
         }
         Self::Failed(error.into())
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        let exit = match error.kind() {
-            Kind::Cancelled => Exit::Terminated,
-            Kind::Configuration => Exit::Configuration,
-            Kind::Unreachable | Kind::AnswerLost | Kind::Lost => Exit::SourceUnavailable,
-            Kind::Busy => Exit::SourceBusy,
-            Kind::Credentials => Exit::Credentials,
-            Kind::Permission => Exit::Permission,
-            Kind::Missing => Exit::SourceMissing,
-            Kind::Unusable => Exit::SourceUnusable,
-            Kind::Protocol => Exit::SourceProtocol,
-            Kind::Tls => Exit::Tls,
-        };
-        Self::from_error(exit, &error)
     }
 }

@@ -5,11 +5,11 @@ use mover::{Failure, PollBackoff};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    AttemptEnd, DataPath, Session,
+    AttemptEnd, DataPath, Session, is_transient,
     phase::{Closing, Ending, closing, ending},
     stopped,
 };
-use crate::engine::{DiskStatus, Engine, Error, Kind, TransferId};
+use crate::engine::{DiskStatus, Engine, Error, TransferId};
 
 /// What one poll of a transfer that is being finalized has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +61,22 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 }
             }
             if since.elapsed() >= self.timers.finish {
+                // Nothing is missing in the copy, and a new one would not unlock the disk.
+                if accepted {
+                    tracing::warn!(
+                        transfer = %id,
+                        disk = %self.disk,
+                        "every byte is in place and the engine has accepted the end of the transfer, \
+                         but has not finished it within {} s; the disk stays locked until it does",
+                        self.timers.finish.as_secs()
+                    );
+                    return Ok(());
+                }
                 return Err(AttemptEnd::Failed(Failure::new(
                     Exit::SourceUnavailable,
                     format!(
-                        "every byte is in place, but the engine has not finished the image transfer \
-                         {id} within {} s, so that the disk may still be locked",
+                        "every byte is in place, but the engine has not accepted the end of the image \
+                         transfer {id} within {} s, so that the disk may still be locked",
                         self.timers.finish.as_secs()
                     ),
                 )));
@@ -173,14 +184,12 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
 /// A transient error while the session waits for the end of a transfer changes nothing: it polls
 /// again. Every other error ends the attempt.
 fn ignore_transient(error: Error) -> Result<Seen, AttemptEnd> {
-    match error.kind() {
-        Kind::Unreachable | Kind::AnswerLost | Kind::Busy => {
-            tracing::warn!(
-                error = error.chain(),
-                "the engine does not answer; asking again"
-            );
-            Ok(Seen::Nothing)
-        }
-        _ => Err(error.into()),
+    if !is_transient(&error) {
+        return Err(error.into());
     }
+    tracing::warn!(
+        error = error.chain(),
+        "the engine does not answer; asking again"
+    );
+    Ok(Seen::Nothing)
 }

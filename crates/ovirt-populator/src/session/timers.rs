@@ -30,11 +30,13 @@ pub struct Timers {
     pub longest_poll: Duration,
     /// Longest delay of the backoff on a locked disk.
     pub longest_locked_poll: Duration,
+    /// Longest delay of the backoff between two transfers, of which the first gave no data.
+    pub longest_renewal: Duration,
     /// Between two polls of the phase while data is read.
     pub watch: Duration,
     /// One call while a transfer is being ended.
     pub call: Duration,
-    /// Transfers that one run makes, at most.
+    /// Transfers that one run reads from, at most.
     pub attempts: u32,
 }
 
@@ -52,6 +54,7 @@ impl Default for Timers {
             poll: Duration::from_secs(1),
             longest_poll: Duration::from_secs(5),
             longest_locked_poll: Duration::from_secs(15),
+            longest_renewal: Duration::from_mins(1),
             watch: Duration::from_secs(15),
             call: Duration::from_secs(5),
             attempts: 5,
@@ -88,6 +91,10 @@ mod tests {
             (
                 "look at the transfer's phase",
                 vec![timers.poll, timers.longest_poll],
+            ),
+            (
+                "new transfer after a lost one",
+                vec![timers.poll, timers.longest_renewal],
             ),
             (
                 "try on a locked disk",

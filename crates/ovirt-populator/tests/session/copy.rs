@@ -6,7 +6,7 @@ use contract::Exit;
 use ovirt_populator::engine::{Kind as EngineKind, Phase};
 use transfer::Kind;
 
-use crate::fakes::{Copy, Fixture, Look};
+use crate::fakes::{Copy, Create, Fixture, Look, SIZE};
 
 #[tokio::test(start_paused = true)]
 async fn the_proxy_serves_where_the_host_does_not() {
@@ -61,6 +61,52 @@ async fn a_transfer_that_ends_while_its_daemon_is_away_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_transfer_that_is_lost_while_its_daemon_is_away_says_why_it_was_away() {
+    let fixture = Fixture::new().opens([Kind::Network; 1000]);
+    // The engine ends each after the inactivity time.
+    let looks = [
+        Look::Is(Phase::Transferring),
+        Look::Is(Phase::CancelledSystem),
+    ];
+    let looks = looks.into_iter().cycle().take(1000);
+    fixture.engine.state().looks.extend(looks);
+    let failure = fixture.run().await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::SourceUnavailable);
+    for words in [
+        "cancelled_system",
+        "the host's imageio daemon: Network at open",
+        "the engine's imageio proxy: Network at open",
+    ] {
+        assert!(failure.message().contains(words), "{failure}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_refuses_one_way_does_not_close_the_other() {
+    let fixture = Fixture::new().opens([Kind::Configuration]);
+    fixture.run().await.unwrap();
+    let fixture = Fixture::new().opens([Kind::Configuration; 2]);
+    let failure = fixture.run().await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Configuration);
+    assert_eq!(fixture.engine.elapsed(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_size_is_the_one_that_the_disk_has_once_it_is_locked() {
+    let fixture = Fixture::new().copies([Copy::Ends(1, Some(Kind::Lost))]);
+    fixture.engine.state().sizes.extend([SIZE + 512, 2 * SIZE]);
+    fixture.run().await.unwrap();
+    assert_eq!(*fixture.data.sizes.lock().unwrap(), [SIZE + 512, 2 * SIZE]);
+
+    let fixture = Fixture::new();
+    fixture.engine.state().sizes.extend([2 * SIZE + 1]);
+    let failure = fixture.run().await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::TargetTooSmall);
+    assert!(failure.message().contains("was extended"), "{failure}");
+    assert_eq!(fixture.engine.changes(), ["create", "cancel t0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_does_not_heal_needs_no_second_way() {
     let fixture = Fixture::new().opens([Kind::Protocol]);
     assert_eq!(
@@ -88,12 +134,35 @@ async fn transfers_that_are_lost_again_and_again_end_the_run() {
     let failure = fixture.run().await.unwrap_err();
     assert_eq!(failure.exit(), Exit::SourceUnavailable);
     assert_eq!(fixture.engine.count("create"), 5);
+    assert!(
+        failure.message().contains("5 that were read from"),
+        "{failure}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn transfers_that_are_taken_back_at_once_are_made_at_a_pace_within_the_retry_budget() {
+    let lost = |count| vec![Create::Makes(Phase::CancelledSystem, 0); count];
+    // A host in trouble for some minutes.
+    let fixture = Fixture::new().creates(lost(9));
+    fixture.run().await.unwrap();
+    let spent = fixture.engine.elapsed();
+    assert!((60..300).contains(&spent), "{spent}");
+
+    let fixture = Fixture::new().creates(lost(1000));
+    let failure = fixture.run().await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::SourceUnavailable);
+    assert!((600..610).contains(&fixture.engine.elapsed()));
+    assert!(fixture.engine.count("create") < 25, "hammers the engine");
+    assert!(
+        failure.message().contains("600 s without data"),
+        "{failure}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn transfers_without_a_byte_end_with_the_retry_budget() {
-    let mut fixture = Fixture::new().copies(vec![Copy::UntilLost; 100]);
-    fixture.timers.attempts = 1000;
+    let fixture = Fixture::new().copies(vec![Copy::UntilLost; 100]);
     // Each look while copying finds the transfer cancelled.
     fixture
         .engine

@@ -60,6 +60,8 @@ pub(crate) struct State {
     pub(crate) transfers: Vec<ImageTransfer>,
     pub(crate) forgotten: bool,
     pub(crate) disks: VecDeque<DiskStatus>,
+    /// Sizes of the disk, one for each look at it; [`SIZE`] after them.
+    pub(crate) sizes: VecDeque<u64>,
 }
 
 #[derive(Debug)]
@@ -158,7 +160,7 @@ impl Engine for FakeEngine {
         };
         Ok(Disk {
             name: "disk1".into(),
-            size: SIZE,
+            size: state.sizes.pop_front().unwrap_or(SIZE),
             status,
             storage_type: "image".into(),
             content_type: "data".into(),
@@ -278,6 +280,8 @@ pub(crate) struct FakeData {
     pub(crate) opens: Mutex<VecDeque<transfer::Kind>>,
     pub(crate) copies: Mutex<VecDeque<Copy>>,
     pub(crate) opened: AtomicU64,
+    /// The sizes with which it was opened.
+    pub(crate) sizes: Mutex<Vec<u64>>,
     received: AtomicU64,
     stop: Stop,
 }
@@ -286,7 +290,7 @@ impl DataPath for FakeData {
     type Source = ();
 
     async fn open(&self, _ticket: Ticket, size: u64) -> Result<(), transfer::Error> {
-        assert_eq!(size, SIZE);
+        self.sizes.lock().unwrap().push(size);
         self.opened.fetch_add(1, Ordering::Relaxed);
         match self.opens.lock().unwrap().pop_front() {
             Some(kind) => Err(transfer::Error::new(kind, format!("{kind:?} at open"))),
@@ -347,6 +351,7 @@ impl Fixture {
                 opens: Mutex::default(),
                 copies: Mutex::default(),
                 opened: AtomicU64::new(0),
+                sizes: Mutex::default(),
                 received: AtomicU64::new(0),
                 stop: stop.clone(),
             },
@@ -382,6 +387,7 @@ impl Fixture {
             data: &self.data,
             disk: DISK.parse().unwrap(),
             size: SIZE,
+            capacity: 2 * SIZE,
             timers: self.timers,
             stop: self.stop.clone(),
         }

@@ -24,16 +24,19 @@ async fn a_forgotten_transfer_is_done_when_the_disk_is_free() {
         .engine
         .state()
         .disks
-        .extend([DiskStatus::Locked, DiskStatus::Locked, DiskStatus::Ok]);
+        .extend(vec![DiskStatus::Locked; 3]);
+    fixture.engine.state().disks.extend([DiskStatus::Ok]);
     fixture.run().await.unwrap();
     assert_eq!(fixture.engine.changes(), ["create", "finalize t0"]);
-    assert_eq!(fixture.engine.count("disk"), 3);
+    // The first is for the size.
+    assert_eq!(fixture.engine.count("disk"), 1 + 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_is_illegal_afterwards_is_a_failure() {
     let fixture = Fixture::new().looks([Look::Forgotten]);
-    fixture.engine.state().disks.extend([DiskStatus::Illegal]);
+    let after = [DiskStatus::Locked, DiskStatus::Illegal];
+    fixture.engine.state().disks.extend(after);
     assert_eq!(
         fixture.run().await.unwrap_err().exit(),
         Exit::SourceUnusable
@@ -72,8 +75,20 @@ async fn an_engine_that_is_away_at_the_end_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_without_end_is_a_failure_after_its_time() {
+async fn an_end_that_is_accepted_is_a_success_though_the_engine_does_not_finish() {
     let fixture = Fixture::new().looks(vec![Look::Is(Phase::FinalizingSuccess); 1000]);
+    fixture.run().await.unwrap();
+    let spent = fixture.engine.elapsed();
+    assert!((300..330).contains(&spent), "{spent}");
+    // A cancellation would turn the success around, and another copy would not unlock the disk.
+    assert_eq!(fixture.engine.changes(), ["create"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_not_accepted_is_a_failure_after_its_time() {
+    let fixture = Fixture::new();
+    let busy = vec![Kind::Busy; 1000];
+    fixture.engine.state().finalizes.extend(busy);
     let failure = fixture.run().await.unwrap_err();
     assert_eq!(failure.exit(), Exit::SourceUnavailable);
     assert!(
@@ -82,8 +97,7 @@ async fn an_end_without_end_is_a_failure_after_its_time() {
     );
     let spent = fixture.engine.elapsed();
     assert!((300..330).contains(&spent), "{spent}");
-    // It was accepted: a cancellation would turn the success around.
-    assert_eq!(fixture.engine.changes(), ["create"]);
+    assert_eq!(fixture.engine.count("cancel t0"), 1);
 }
 
 #[tokio::test(start_paused = true)]

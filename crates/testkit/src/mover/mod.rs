@@ -16,6 +16,7 @@ pub use source::Source;
 use crate::{
     Command, Disk, Finished, Request,
     pki::{Authority, Identity, LOCAL},
+    plain::assert_plain,
 };
 
 /// A disk that a source serves over TLS, and a place for the copy.
@@ -133,6 +134,9 @@ impl<S: Source> Fixture<S> {
             (termination.exit, termination.exit_code),
             (exit, exit.code())
         );
+        if exit != Exit::Success {
+            assert_plain(&termination.message);
+        }
         self.source.assert_released(&output);
         termination
     }

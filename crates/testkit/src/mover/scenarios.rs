@@ -69,7 +69,8 @@ pub fn a_stall_is_ended_and_the_rest_asked_for_again<S: Source>(start: fn() -> F
     server.fault(S::request(0), Fault::stall(70_000, &Gate::new()));
     server.fault(S::request(2), Fault::HoldHead(Gate::new()));
     let command = fixture.command().flag("stall-timeout", "1s");
-    assert_eq!(fixture.copies_with(&command).retries, 2);
+    // A slow machine may stall a healthy answer as well.
+    assert!(fixture.copies_with(&command).retries >= 2);
     assert_eq!(fixture.ranges()[1].0, 70_000);
 }
 
@@ -87,7 +88,9 @@ pub fn a_range_that_is_not_the_one_asked_for_is_never_written<S: Source>(
         let fixture = start();
         let server = fixture.source.data();
         server.fault(S::request(1).always(), lie.clone());
-        let run = fixture.command().run();
+        // A lie of a source that has given bytes is believed after some tries within this time.
+        let command = fixture.command().flag("no-progress-timeout", "1s");
+        let run = command.run();
         let protocol = Some(Exit::SourceProtocol.code().into());
         assert_eq!(run.code(), protocol, "{lie:?}: {}", run.output());
         fixture.ended(&run, Exit::SourceProtocol);

@@ -12,11 +12,7 @@ use super::{
     retry_budget::cancelled,
     shared::Shared,
 };
-use crate::{ByteRange, Content, Error, Extent};
-
-/// Zero gaps below this are read along with the data around them: a request costs about as much as
-/// reading this much.
-const GAP: u64 = 256 << 10;
+use crate::{ByteRange, Content, Error, Extent, extent::READ_ALONG};
 
 /// How much of the disk the source is asked about at a time. The map of a window is at most a MiB,
 /// even when every other block is a hole.
@@ -45,7 +41,7 @@ impl<'a> Cursor<'a> {
                 (false, false) => plain_task(shared.source.size(), workers),
             },
             zero: ZERO_TASK,
-            gap: GAP,
+            gap: READ_ALONG,
             window: WINDOW,
         };
         Self {

@@ -3,12 +3,11 @@
 //! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] moves
 //! the bytes of its own connection through buffers of the [`pool`], [`sequence`] brings them back
 //! into order for the digest, [`retry_budget`] decides what follows an error, [`pass`] runs the
-//! threads of all that on what is [`shared`], and [`keep_alive`] calls the server while nothing is
+//! threads of all that on what is [`shared`]. Meanwhile [`KeepAlive`] calls the server when nothing is
 //! read from it.
 
 mod activity;
 mod cursor;
-mod keep_alive;
 mod pass;
 mod plan;
 mod pool;
@@ -28,7 +27,10 @@ use self::{
     retry_budget::{RetryBudget, cancelled},
     shared::Shared,
 };
-use crate::{Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source};
+use crate::{
+    Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source,
+    keep_alive::KeepAlive,
+};
 
 /// Longest range that is asked for with one request when no digest is computed, on a small and on
 /// a large disk: long enough that what a request costs does not count (a round trip, and a server
@@ -136,7 +138,14 @@ pub fn copy(
         ));
     }
     let activity = Activity::new(&*controls.clock);
-    keep_alive::during(source, options.keep_alive, controls, &activity, || {
+    let keep_alive = KeepAlive {
+        idle: options.keep_alive,
+        clock: &*controls.clock,
+        cancel: &controls.cancel,
+        last: &|| activity.last(),
+        sign: &|over| source.keep_alive(over),
+    };
+    keep_alive.during(|| {
         let outcome = transfer(source, sink, options, controls, &activity)?;
         check(controls)?;
         covers(controls.progress.in_place(), size)?;
@@ -172,12 +181,16 @@ fn transfer(
         let received = activity.bytes();
         let shared = Shared::new(source, sink, options, controls, activity, is_ordered);
         match pass::run(&shared, workers) {
-            Err(error) if is_ordered && error.kind().is_transient() => {
+            Err(error) if is_ordered => {
                 let reached = activity.bytes() - received;
+                let is_doubtful = error.kind().is_doubtful() && reached == 0;
+                if !error.kind().is_transient() && !is_doubtful {
+                    return Err(error);
+                }
                 if reached > 0 {
                     retries.reset();
                 }
-                retries.back_off(restarts.count(reached, error)?)?;
+                retries.back_off_data(restarts.count(reached, error)?)?;
             }
             result => return result,
         }

@@ -8,6 +8,14 @@ use tracing::warn;
 use super::{Controls, activity::Activity};
 use crate::{Error, Kind, RetryPolicy, RetryReason};
 
+/// Delays before the tries that follow a doubtful answer ([`Kind::is_doubtful`]) of a source that has
+/// given bytes: a server behind a router restarts within a minute.
+const DOUBTS: [Duration; 3] = [
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::from_secs(30),
+];
+
 /// What is left of the [`RetryPolicy`] for the requests of one worker.
 #[derive(Debug)]
 pub(super) struct RetryBudget<'a> {
@@ -21,6 +29,8 @@ pub(super) struct RetryBudget<'a> {
     failures: u32,
     /// Whether the current try has given bytes, so that its failure does not count.
     has_progressed: bool,
+    /// Doubtful answers in a row that gave no byte.
+    doubts: usize,
     /// When the current request was first made, or last gave bytes.
     since: Duration,
 }
@@ -42,6 +52,7 @@ impl<'a> RetryBudget<'a> {
             random: fastrand::Rng::with_seed(controls.seed.wrapping_add(salt)),
             failures: 0,
             has_progressed: false,
+            doubts: 0,
             since: controls.clock.now(),
         }
     }
@@ -57,6 +68,7 @@ impl<'a> RetryBudget<'a> {
     pub(super) fn reset(&mut self) {
         self.since = self.controls.clock.now();
         self.failures = 0;
+        self.doubts = 0;
         self.has_progressed = true;
     }
 
@@ -80,6 +92,23 @@ impl<'a> RetryBudget<'a> {
         at_once
     }
 
+    /// Waits before the retry that follows `error`, the answer to a request for data. A doubtful one
+    /// is final only when it comes again and again.
+    ///
+    /// # Errors
+    /// Those of [`Self::back_off`].
+    pub(super) fn back_off_data(&mut self, error: Error) -> Result<(), Error> {
+        if !error.kind().is_doubtful() || self.activity.bytes() == 0 || self.stop.is_cancelled() {
+            return self.back_off(error);
+        }
+        let left = self.time_left();
+        let Some(delay) = DOUBTS.get(self.doubts).filter(|_| !left.is_zero()) else {
+            return Err(error);
+        };
+        self.doubts += 1;
+        self.pause(RetryReason::Unexpected, (*delay).min(left), &error)
+    }
+
     /// Waits before the retry that follows `error`.
     ///
     /// # Errors
@@ -100,14 +129,29 @@ impl<'a> RetryBudget<'a> {
             let text = format!("gave up after {} tries without a byte", self.failures);
             return Err(Error::with_source(Kind::Exhausted, text, error));
         }
-        let silent_since = self.activity.last().max(self.since);
-        let silence = self.controls.clock.now().saturating_sub(silent_since);
-        let left = self.policy.no_progress_timeout.saturating_sub(silence);
+        let left = self.time_left();
         if left.is_zero() {
+            let silence = self.silence();
             let text = format!("gave up after {} s without a byte", silence.as_secs());
             return Err(Error::with_source(Kind::Exhausted, text, error));
         }
         let delay = self.delay(&error).min(left);
+        self.pause(reason, delay, &error)
+    }
+
+    /// How long no byte has come, for this request or any other.
+    fn silence(&self) -> Duration {
+        let since = self.activity.last().max(self.since);
+        self.controls.clock.now().saturating_sub(since)
+    }
+
+    /// Until the copy is given up, if no byte comes.
+    fn time_left(&self) -> Duration {
+        let limit = self.policy.no_progress_timeout;
+        limit.saturating_sub(self.silence())
+    }
+
+    fn pause(&self, reason: RetryReason, delay: Duration, error: &Error) -> Result<(), Error> {
         self.controls.progress.retried(reason);
         warn!(
             reason = reason.name(),

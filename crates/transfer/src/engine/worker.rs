@@ -1,5 +1,7 @@
 //! One connection: takes a task, reads it, writes it, hands it to the digest.
 
+use std::collections::VecDeque;
+
 use super::{
     cursor::Cursor,
     pool::{BUFFER, Lease, Pool},
@@ -9,6 +11,9 @@ use super::{
     zeroes,
 };
 use crate::{ByteRange, Content, Error, Extent, Kind, Reader};
+
+/// How much is read elsewhere before data is called damaged.
+const PROBE: usize = 64 << 10;
 
 /// One of the threads of a pass.
 pub(super) struct Worker<'s, 'a> {
@@ -21,8 +26,8 @@ pub(super) struct Worker<'s, 'a> {
     reader: Option<Positioned<'a>>,
     /// Without a digest, the only buffer.
     spare: Option<Lease<'a>>,
-    /// The task whose request was sent before the one before it was written.
-    upcoming: Option<Extent>,
+    /// The next tasks, taken before the present one is written.
+    upcoming: VecDeque<Extent>,
 }
 
 /// A reader, and what it has been asked for.
@@ -32,6 +37,14 @@ struct Positioned<'a> {
     left: ByteRange,
     /// Whether it has read an earlier range and nothing of this one.
     is_kept: bool,
+}
+
+/// Answers that began right and ended before their first byte.
+#[derive(Default)]
+struct Cuts {
+    in_a_row: u32,
+    /// The source has given other bytes since the first of them.
+    gives_others: bool,
 }
 
 /// A request that was not answered whole.
@@ -69,7 +82,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             retries: shared.retry_budget(index),
             reader: None,
             spare: None,
-            upcoming: None,
+            upcoming: VecDeque::new(),
         }
     }
 
@@ -87,7 +100,7 @@ impl<'s, 'a> Worker<'s, 'a> {
     }
 
     fn next(&mut self) -> Result<Option<Extent>, Error> {
-        if let Some(task) = self.upcoming.take() {
+        if let Some(task) = self.upcoming.pop_front() {
             return Ok(Some(task));
         }
         self.retries.start();
@@ -101,25 +114,25 @@ impl<'s, 'a> Worker<'s, 'a> {
 
     /// Sends the request for the next task's data, if that needs no memory: a source takes some
     /// milliseconds to its first byte, and the last buffer of this task is written meanwhile.
-    fn prefetch(&mut self) -> Result<(), Error> {
+    fn prefetch(&mut self) {
         // A task for the digest reserves its buffers, and could wait for the one that is held here.
         if self.sequence.is_some() || self.shared.is_ordered {
-            return Ok(());
+            return;
         }
-        // An error comes again, and is retried, when the task is due.
-        while let Ok(Some(task)) = self.cursor.next() {
-            match task.content {
-                Content::Zero => self.zero(task.range)?,
-                Content::Data => {
-                    if let Some(positioned) = &mut self.reader {
-                        positioned.reader.prefetch(task.range);
-                    }
-                    self.upcoming = Some(task);
-                    break;
+        // A hole lies between most extents of a sparse disk; more of them are left to other workers.
+        while self.upcoming.len() < 2 {
+            // An error comes again, and is retried, when the task is due.
+            let Ok(Some(task)) = self.cursor.next() else {
+                break;
+            };
+            self.upcoming.push_back(task);
+            if task.content == Content::Data {
+                if let Some(positioned) = &mut self.reader {
+                    positioned.reader.prefetch(task.range);
                 }
+                break;
             }
         }
-        Ok(())
     }
 
     fn zero(&self, range: ByteRange) -> Result<(), Error> {
@@ -145,7 +158,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             };
             self.read(bytes, left)?;
             if left.len() == length as u64 {
-                self.prefetch()?;
+                self.prefetch();
             }
             self.write(bytes, left.start())?;
             self.shared.controls.progress.add_data(length as u64);
@@ -173,7 +186,7 @@ impl<'s, 'a> Worker<'s, 'a> {
     /// arrived is kept; only the missing part is asked for again.
     fn read(&mut self, buffer: &mut [u8], left: ByteRange) -> Result<(), Error> {
         self.retries.start();
-        let (mut filled, mut cut_short) = (0, 0);
+        let (mut filled, mut cuts) = (0, Cuts::default());
         while let Some(missing) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let wanted = ByteRange::new(left.start() + filled as u64, left.end());
             let Failed {
@@ -205,18 +218,47 @@ impl<'s, 'a> Worker<'s, 'a> {
                 continue;
             }
             let is_cut = has_begun && arrived == 0 && error.kind() == Kind::Network;
-            cut_short = if is_cut { cut_short + 1 } else { 0 };
-            if cut_short >= self.shared.options.retry.cut_short {
+            if !is_cut {
+                cuts = Cuts::default();
+                self.retries.back_off_data(error)?;
+                continue;
+            }
+            cuts.in_a_row += 1;
+            if cuts.in_a_row < self.shared.options.retry.cut_short {
+                self.retries.back_off(error)?;
+            } else if cuts.gives_others {
                 let text = format!(
-                    "{cut_short} answers in a row ended where byte {} was due: the source's data \
-                     seems to be cut short or damaged there",
+                    "{} answers in a row ended where byte {} was due, while others are whole: the \
+                     source's data is cut short or damaged there",
+                    cuts.in_a_row,
                     wanted.start()
                 );
                 return Err(Error::with_source(Kind::Unusable, text, error));
+            } else if self.gives_others(missing, wanted.start()) {
+                cuts.gives_others = true;
+            } else {
+                // A server that answers and has no data at all: an outage of what it reads from.
+                cuts = Cuts::default();
+                self.retries.back_off(error)?;
             }
-            self.retries.back_off(error)?;
         }
         Ok(())
+    }
+
+    /// Whether the source gives bytes that lie elsewhere: those before `offset` or, where there are
+    /// none, the last of the disk. `scratch` gets them.
+    fn gives_others(&mut self, scratch: &mut [u8], offset: u64) -> bool {
+        let length = scratch.len().min(PROBE) as u64;
+        let size = self.shared.source.size();
+        let range = match offset {
+            0 => ByteRange::new(size.saturating_sub(length).max(1), size),
+            _ => ByteRange::new(offset.saturating_sub(length), offset),
+        };
+        let length = usize::try_from(range.len()).unwrap_or_default();
+        let scratch = scratch.get_mut(..length).unwrap_or_default();
+        let read = self.attempt(scratch, range);
+        self.reader = None;
+        read.is_ok() && !range.is_empty()
     }
 
     /// Asks for `wanted` unless it is already under way, and fills `buffer` with its first bytes.

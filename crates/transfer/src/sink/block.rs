@@ -8,6 +8,7 @@ use super::{
     Sink, bounded,
     fault::{device_open_fault, fault},
     handle::Handle,
+    kernel::Linux,
     sys,
 };
 use crate::{ByteRange, Error, Kind};
@@ -41,7 +42,7 @@ impl BlockSink {
         }
         tracing::debug!(path = %path.display(), size, sector, "opened the block device");
         Ok(Self {
-            handle: Handle::new(path, fd, sector),
+            handle: Handle::new(path, fd, sector, &Linux),
             size,
         })
     }

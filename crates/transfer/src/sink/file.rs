@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -20,6 +20,7 @@ use super::{
     Overwrite, Sink, bounded,
     fault::{fault, file_open_fault, free_bytes},
     handle::Handle,
+    kernel::{Kernel, Linux},
 };
 use crate::{ByteRange, Error, Kind};
 
@@ -36,6 +37,7 @@ const SECTOR: u32 = 512;
 /// leaves nothing behind.
 #[derive(Debug)]
 pub struct FileSink {
+    kernel: &'static dyn Kernel,
     path: PathBuf,
     overwrite: Overwrite,
     handle: OnceLock<Handle>,
@@ -53,7 +55,16 @@ impl FileSink {
     /// [`Kind::TargetExists`] when there is a file that is not empty and `overwrite` refuses it;
     /// [`Kind::TargetDenied`] when it may not be opened or made.
     pub fn open(path: &Path, overwrite: Overwrite) -> Result<Self, Error> {
+        Self::open_on(path, overwrite, &Linux)
+    }
+
+    pub(super) fn open_on(
+        path: &Path,
+        overwrite: Overwrite,
+        kernel: &'static dyn Kernel,
+    ) -> Result<Self, Error> {
         let sink = Self {
+            kernel,
             path: path.to_owned(),
             overwrite,
             handle: OnceLock::new(),
@@ -102,7 +113,7 @@ impl FileSink {
             )
             .into());
         }
-        Ok(Handle::new(&self.path, file.into(), SECTOR))
+        Ok(Handle::new(&self.path, file.into(), SECTOR, self.kernel))
     }
 
     /// Whether a file could be made in the folder.
@@ -127,12 +138,15 @@ impl FileSink {
             }
             Err(errno) => return Err(file_open_fault("create", &self.path, errno)),
         };
-        fs::fchmod(&fd, MODE).map_err(|errno| fault("set the mode of", &self.path, errno))?;
+        // Some file systems (CIFS, some of FUSE) have no modes to set.
+        if let Err(errno) = self.kernel.fchmod(fd.as_fd(), MODE) {
+            tracing::debug!(path = %self.path.display(), %errno, "the file's mode stays as it is");
+        }
         // Opened now, when a missing permission costs nothing yet.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = fs::open(folder_of(&self.path), flags, Mode::empty()).ok();
         let _ = self.folder.set(folder);
-        Ok(Handle::new(&self.path, fd, SECTOR))
+        Ok(Handle::new(&self.path, fd, SECTOR, self.kernel))
     }
 
     fn handle(&self) -> Result<&Handle, Error> {
@@ -142,6 +156,24 @@ impl FileSink {
                 format!("{} is used before it is prepared", self.path.display()),
             )
         })
+    }
+
+    /// Makes a new file's name durable. Some network file systems have no such operation, because
+    /// names are durable there at once.
+    fn sync_folder(&self, folder: &OwnedFd) -> io::Result<()> {
+        match self.kernel.fsync(folder.as_fd()) {
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+            synced => synced,
+        }
+    }
+
+    /// As if the folder could not be opened.
+    #[cfg(test)]
+    pub(super) fn without_folder(self) -> Self {
+        Self {
+            folder: OnceLock::from(None),
+            ..self
+        }
     }
 
     /// Asks first: the kernel ends a process that exceeds its limit (SIGXFSZ).
@@ -186,7 +218,7 @@ impl Sink for FileSink {
         self.prepared.store(false, Ordering::Release);
         Self::check_limit(size)?;
         let handle = if let Some(handle) = self.handle.get() {
-            share(handle);
+            share(handle, self.kernel);
             handle
         } else {
             let handle = self.create()?;
@@ -228,9 +260,9 @@ impl Sink for FileSink {
             return Ok(());
         };
         match folder {
-            Some(folder) => sync_folder(folder),
+            Some(folder) => self.sync_folder(folder),
             // It may be written, but not opened: the whole file system is synced instead.
-            None => fs::syncfs(handle.fd()),
+            None => self.kernel.syncfs(handle.fd()),
         }
         .map_err(|errno| fault("sync the folder of", &self.path, errno))
     }
@@ -243,13 +275,13 @@ impl Sink for FileSink {
 
 /// Lets owner and group read and write a file that was there before. Best effort: only its owner
 /// can change the mode.
-fn share(handle: &Handle) {
+fn share(handle: &Handle, kernel: &dyn Kernel) {
     let Ok(stat) = fs::fstat(handle.fd()) else {
         return;
     };
     let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
     if !mode.contains(MODE) {
-        let _ = fs::fchmod(handle.fd(), mode | MODE);
+        let _ = kernel.fchmod(handle.fd(), mode | MODE);
     }
 }
 
@@ -262,15 +294,6 @@ enum OpenError {
 impl From<Error> for OpenError {
     fn from(error: Error) -> Self {
         Self::Fault(error)
-    }
-}
-
-/// Makes a new file's name durable. Some network file systems have no such operation, because names
-/// are durable there at once.
-fn sync_folder(folder: &OwnedFd) -> io::Result<()> {
-    match io::retry_on_intr(|| fs::fsync(folder)) {
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
-        synced => synced,
     }
 }
 

@@ -20,7 +20,7 @@ use rustix::{
 
 use super::{
     fault::fault,
-    sys,
+    kernel::Kernel,
     writeback::{WriteBack, drop_page_cache},
     zeroing::{Device, ZeroMethod, ZeroStrategy, aligned_core},
 };
@@ -40,6 +40,7 @@ const ZEROES: usize = 1 << 20;
 /// merges them, and before a direct write it drops the pages of its range.
 #[derive(Debug)]
 pub(super) struct Handle {
+    kernel: &'static dyn Kernel,
     path: PathBuf,
     buffered: OwnedFd,
     direct: Option<OwnedFd>,
@@ -56,7 +57,12 @@ pub(super) struct Handle {
 impl Handle {
     /// Takes over `buffered`, open for writing at `path`, and opens it once more for direct I/O if
     /// that works. `sector` is the logical sector size of a device, 512 for a file.
-    pub(super) fn new(path: &Path, buffered: OwnedFd, sector: u32) -> Self {
+    pub(super) fn new(
+        path: &Path,
+        buffered: OwnedFd,
+        sector: u32,
+        kernel: &'static dyn Kernel,
+    ) -> Self {
         let sector = u64::from(sector);
         let granule = sector.max(rustix::param::page_size() as u64).max(4096);
         let direct = open_direct(path, buffered.as_fd());
@@ -64,6 +70,7 @@ impl Handle {
             tracing::debug!(path = %path.display(), "no direct I/O: writing through the page cache");
         }
         Self {
+            kernel,
             path: path.to_owned(),
             buffered,
             direct,
@@ -93,7 +100,7 @@ impl Handle {
             let (direct, len) = self.route(buf, offset);
             let (part, _) = buf.split_at(len);
             let written = match direct {
-                Some(fd) => match io::retry_on_intr(|| io::pwrite(fd, part, offset)) {
+                Some(fd) => match self.kernel.pwrite(fd.as_fd(), part, offset) {
                     Err(Errno::INVAL) => {
                         self.refuse_direct();
                         continue;
@@ -121,7 +128,7 @@ impl Handle {
 
     /// Returns when data, and what is needed to find it, is on stable storage.
     pub(super) fn sync(&self) -> Result<(), Error> {
-        if let Err(errno) = io::retry_on_intr(|| rustix::fs::fsync(&self.buffered)) {
+        if let Err(errno) = self.kernel.fsync(self.buffered.as_fd()) {
             self.damaged.store(true, Ordering::Relaxed);
             return Err(self.fault("sync", errno));
         }
@@ -138,14 +145,20 @@ impl Handle {
     /// Closes both descriptors, and returns the kernel's error if there is one.
     pub(super) fn close(self) -> Result<(), Error> {
         let Self {
+            kernel,
             path,
             buffered,
             direct,
             ..
         } = self;
-        let closed_direct = direct.map_or(Ok(()), sys::close_checked);
+        // Linux has released the descriptor, and the data is synced: nothing is lost by a signal.
+        let close = |fd| match kernel.close(fd) {
+            Err(Errno::INTR) => Ok(()),
+            closed => closed,
+        };
+        let closed_direct = direct.map_or(Ok(()), close);
         // Both are closed, whatever the first says.
-        sys::close_checked(buffered)
+        close(buffered)
             .and(closed_direct)
             .map_err(|errno| fault("close", &path, errno))
     }
@@ -175,7 +188,7 @@ impl Handle {
     }
 
     fn write_buffered(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        let written = io::retry_on_intr(|| io::pwrite(&self.buffered, buf, offset))?;
+        let written = self.kernel.pwrite(self.buffered.as_fd(), buf, offset)?;
         let range = ByteRange::new(offset, offset + written as u64);
         self.write_back
             .wrote(self.buffered.as_fd(), range)

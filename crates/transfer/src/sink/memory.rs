@@ -16,6 +16,8 @@ pub enum SinkCall {
     Zero(ByteRange),
     /// [`Sink::sync`], also as part of [`Sink::close`].
     Sync,
+    /// [`Sink::close`], after its sync.
+    Close,
 }
 
 /// Kinds of calls that can be made to fail.
@@ -29,6 +31,8 @@ pub enum SinkOperation {
     Zero,
     /// [`Sink::sync`].
     Sync,
+    /// [`Sink::close`].
+    Close,
 }
 
 /// The target. Clones share the content, so that it can be read after [`Sink::close`].
@@ -47,7 +51,7 @@ struct Shared {
     content: Vec<u8>,
     size: u64,
     calls: Vec<SinkCall>,
-    seen: [u64; 4],
+    seen: [u64; 5],
 }
 
 impl MemorySink {
@@ -189,6 +193,7 @@ impl Sink for MemorySink {
     }
 
     fn close(self: Box<Self>) -> Result<(), Error> {
-        self.sync()
+        self.sync()?;
+        self.call(SinkOperation::Close, SinkCall::Close).map(drop)
     }
 }

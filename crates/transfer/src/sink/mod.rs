@@ -4,6 +4,7 @@ mod block;
 mod fault;
 mod file;
 mod handle;
+mod kernel;
 #[cfg(feature = "testing")]
 mod memory;
 mod sys;

@@ -7,17 +7,25 @@ use serde::{
     de::{DeserializeSeed, Error as _, SeqAccess, Visitor},
 };
 
-use crate::{ByteRange, Content, Extent};
+use crate::{ByteRange, Content, Extent, extent::READ_ALONG};
 
-/// Extents after joining neighbours; 8 bytes each. A disk of 64 TiB that alternates every 4 MiB has
-/// as many.
-const MAX_EXTENTS: usize = 16 << 20;
+/// Most extents that are kept, of 8 bytes each: 4 MiB, whatever the disk. With the room for growing,
+/// a mover stays well below the least memory limit that the controller accepts (32 MiB).
+const MAX_EXTENTS: usize = 512 << 10;
 
 /// Where a disk's zeroes are: extents without gaps, neighbours with the same content joined.
+///
+/// Zeroes between data that are shorter than [`READ_ALONG`] are called data, since the engine reads
+/// them along anyway. A disk whose zeroes are still scattered over more extents than are kept has its
+/// shorter ones called data as well, twice as long ones each time.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct ExtentMap {
     /// Ends of the extents, ascending, each as `end * 2 + is_zero`.
     ends: Vec<u64>,
+    /// Shorter zeroes between data are data.
+    gap: u64,
+    /// How many extents are kept.
+    most: usize,
 }
 
 impl ExtentMap {
@@ -26,10 +34,22 @@ impl ExtentMap {
     /// data; other fields do not matter.
     ///
     /// # Errors
-    /// Anything but ascending extents that cover exactly the disk, and whatever `body` fails with.
+    /// Anything but ascending extents that cover at least the disk, and whatever `body` fails with.
     pub(super) fn read(body: impl io::Read, size: u64) -> Result<Self, serde_json::Error> {
+        Self::empty(READ_ALONG, MAX_EXTENTS).filled(body, size)
+    }
+
+    const fn empty(gap: u64, most: usize) -> Self {
+        Self {
+            ends: Vec::new(),
+            gap,
+            most,
+        }
+    }
+
+    fn filled(self, body: impl io::Read, size: u64) -> Result<Self, serde_json::Error> {
         let mut json = serde_json::Deserializer::from_reader(body);
-        let map = Entries(size).deserialize(&mut json)?;
+        let map = Entries { map: self, size }.deserialize(&mut json)?;
         json.end()?;
         Ok(map)
     }
@@ -60,22 +80,46 @@ impl ExtentMap {
         self.ends.len()
     }
 
-    fn push(&mut self, end: u64, content: Content) -> Result<(), &'static str> {
-        let packed = end
-            .checked_mul(2)
-            .ok_or("an extent ends beyond any disk")?
-            .saturating_add(u64::from(content == Content::Zero));
-        if let Some(last) = self.ends.last_mut()
-            && content_of(*last) == content
-        {
-            *last = packed;
-            return Ok(());
+    /// Adds an extent that ends at `end`, at most [`i64::MAX`].
+    fn push(&mut self, end: u64, content: Content) {
+        self.join(end * 2 + u64::from(content == Content::Zero));
+        if self.ends.len() >= self.most {
+            self.thin_out();
         }
-        if self.ends.len() >= MAX_EXTENTS {
-            return Err("too many extents");
+    }
+
+    /// Adds an extent, or lets those before it grow by it.
+    fn join(&mut self, packed: u64) {
+        let [.., before, last] = self.ends.as_mut_slice() else {
+            match self.ends.last_mut() {
+                Some(last) if content_of(*last) == content_of(packed) => *last = packed,
+                _ => self.ends.push(packed),
+            }
+            return;
+        };
+        if content_of(*last) == content_of(packed) {
+            *last = packed;
+            return;
+        }
+        let is_gap =
+            content_of(*last) == Content::Zero && end_of(*last) - end_of(*before) < self.gap;
+        if is_gap {
+            // Neighbours differ, so what lies before the gap is data, as what lies behind it.
+            *before = packed;
+            self.ends.pop();
+            return;
         }
         self.ends.push(packed);
-        Ok(())
+    }
+
+    /// Calls longer and longer zeroes data, until half of the room is free.
+    fn thin_out(&mut self) {
+        while self.ends.len() > self.most / 2 {
+            self.gap = self.gap.saturating_mul(2);
+            for packed in std::mem::take(&mut self.ends) {
+                self.join(packed);
+            }
+        }
     }
 
     fn end(&self) -> u64 {
@@ -101,8 +145,11 @@ const fn content_of(packed: u64) -> Content {
     }
 }
 
-/// Reads the array for a disk of this size, one entry in memory at a time.
-struct Entries(u64);
+/// Reads the array for a disk of this size into the map, one entry in memory at a time.
+struct Entries {
+    map: ExtentMap,
+    size: u64,
+}
 
 #[derive(Deserialize)]
 struct Entry {
@@ -128,10 +175,9 @@ impl<'de> Visitor<'de> for Entries {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<ExtentMap, A::Error> {
-        let Self(size) = self;
-        let mut map = ExtentMap { ends: Vec::new() };
+        let Self { mut map, size } = self;
+        let mut at = 0_u64;
         while let Some(entry) = entries.next_element::<Entry>()? {
-            let at = map.end();
             if entry.start != at {
                 return Err(A::Error::custom(format_args!(
                     "an extent starts at {}, the one before ends at {at}",
@@ -140,12 +186,9 @@ impl<'de> Visitor<'de> for Entries {
             }
             let end = at
                 .checked_add(entry.length)
-                .filter(|end| *end > at && *end <= size)
+                .filter(|end| *end > at && i64::try_from(*end).is_ok())
                 .ok_or_else(|| {
-                    A::Error::custom(format_args!(
-                        "an extent of {} bytes at {at} on a disk of {size}",
-                        entry.length
-                    ))
+                    A::Error::custom(format_args!("an extent of {} bytes at {at}", entry.length))
                 })?;
             let is_zero = entry
                 .zero
@@ -155,7 +198,12 @@ impl<'de> Visitor<'de> for Entries {
             } else {
                 Content::Data
             };
-            map.push(end, content).map_err(A::Error::custom)?;
+            // A logical volume may be larger than the disk in it: what lies beyond the disk's end is
+            // not read. The sum of the lengths is checked all the same.
+            at = end;
+            if map.end() < size {
+                map.push(end.min(size), content);
+            }
         }
         if map.end() != size {
             return Err(A::Error::custom(format_args!(
@@ -176,8 +224,29 @@ mod tests {
 
     use super::*;
 
+    /// Every zero is kept, however short.
     fn read(json: &str, size: u64) -> Result<ExtentMap, String> {
-        ExtentMap::read(json.as_bytes(), size).map_err(|error| error.to_string())
+        read_into(ExtentMap::empty(0, MAX_EXTENTS), json, size)
+    }
+
+    fn read_into(map: ExtentMap, json: &str, size: u64) -> Result<ExtentMap, String> {
+        map.filled(json.as_bytes(), size)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The daemon's answer for extents of these lengths, the first of them data.
+    fn alternating(lengths: impl IntoIterator<Item = u64>) -> (String, u64) {
+        let (mut json, mut at) = (String::from("["), 0);
+        for (index, length) in lengths.into_iter().enumerate() {
+            let (comma, zero) = (if index == 0 { "" } else { "," }, index % 2 == 1);
+            write!(
+                json,
+                r#"{comma}{{"start":{at},"length":{length},"zero":{zero}}}"#
+            )
+            .unwrap();
+            at += length;
+        }
+        (json + "]", at)
     }
 
     fn extents(map: &ExtentMap, start: u64, end: u64) -> Vec<(u64, u64, bool)> {
@@ -235,7 +304,6 @@ mod tests {
     fn what_does_not_cover_the_disk_is_refused() {
         for json in [
             r#"[{"start":0,"length":5,"zero":true}]"#,
-            r#"[{"start":0,"length":11,"zero":true}]"#,
             r#"[{"start":1,"length":9,"zero":true}]"#,
             r#"[{"start":0,"length":5,"zero":true},{"start":6,"length":4,"zero":true}]"#,
             r#"[{"start":0,"length":6,"zero":true},{"start":5,"length":5,"zero":true}]"#,
@@ -257,30 +325,75 @@ mod tests {
     }
 
     #[test]
-    fn a_million_extents_take_eight_megabytes() {
-        let count = 1_000_000_u64;
-        let mut json = String::from("[");
-        for index in 0..count {
-            let comma = if index == 0 { "" } else { "," };
-            let (start, zero) = (index * 4096, index % 2 == 0);
-            write!(
-                json,
-                r#"{comma}{{"start":{start},"length":4096,"zero":{zero}}}"#
-            )
-            .unwrap();
-        }
-        json.push(']');
-        let map = read(&json, count * 4096).unwrap();
-        assert_eq!(map.ends.capacity() as u64, count);
-        let at = 777_777 * 4096;
+    fn zeroes_that_are_read_along_are_not_kept() {
+        let long = READ_ALONG;
+        let (json, size) = alternating([5, long - 1, 7, long, 9, 1, 3, long * 2]);
+        let map = ExtentMap::read(json.as_bytes(), size).unwrap();
+        let first = 5 + long - 1 + 7;
+        let second = first + long + 9 + 1 + 3;
         assert_eq!(
-            extents(&map, at - 1, at + 4097),
+            extents(&map, 0, size),
             [
-                (at - 1, at, true),
-                (at, at + 4096, false),
-                (at + 4096, at + 4097, true)
+                (0, first, false),
+                (first, first + long, true),
+                (first + long, second, false),
+                (second, size, true)
             ]
         );
+        // Not those at an end of the disk, which no data surrounds.
+        let (json, size) = alternating([1, 1]);
+        let map = ExtentMap::read(json.as_bytes(), size).unwrap();
+        assert_eq!(extents(&map, 0, 2), [(0, 1, false), (1, 2, true)]);
+    }
+
+    /// What a raw file or a qcow2 image of 4 KiB clusters gives, written at random.
+    #[test]
+    fn a_disk_of_tiny_extents_is_one_of_data() {
+        let (json, size) = alternating(std::iter::repeat_n(4096, 1_000_000));
+        let map = ExtentMap::read(json.as_bytes(), size).unwrap();
+        assert_eq!((map.len(), map.ends.capacity()), (2, 2));
+    }
+
+    #[test]
+    fn the_map_is_bounded_whatever_the_disk() {
+        let most = 1000;
+        // Runs of zeroes of different lengths, the longest of them one in thousand.
+        let lengths = (0..100_000).flat_map(|index: u64| {
+            let zero = if index.is_multiple_of(1000) {
+                512
+            } else {
+                1 + index % 7
+            };
+            [READ_ALONG, zero * READ_ALONG]
+        });
+        let (json, size) = alternating(lengths.clone());
+        let map = read_into(ExtentMap::empty(READ_ALONG, most), &json, size).unwrap();
+        assert!(map.len() <= most && map.ends.capacity() <= most, "{map:?}");
+        // The long ones are still known, and no data is called zero.
+        let mut zeroes = extents(&map, 0, size);
+        // No data lies behind the last one.
+        zeroes.retain(|(_, end, zero)| *zero && *end < size);
+        let (mut at, mut long) = (0, Vec::new());
+        for (index, length) in lengths.enumerate() {
+            if index % 2 == 1 && length >= 512 * READ_ALONG {
+                long.push((at, at + length, true));
+            }
+            at += length;
+        }
+        assert_eq!(zeroes, long);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_disk_is_left_out() {
+        let json = r#"[{"start":0,"length":8,"zero":false},{"start":8,"length":8,"zero":true},
+            {"start":16,"length":8,"zero":false}]"#;
+        assert_eq!(
+            extents(&read(json, 10).unwrap(), 0, 10),
+            [(0, 8, false), (8, 10, true)]
+        );
+        assert_eq!(extents(&read(json, 8).unwrap(), 0, 8), [(0, 8, false)]);
+        assert_eq!(extents(&read(json, 5).unwrap(), 0, 5), [(0, 5, false)]);
+        assert!(read(json, 25).is_err());
     }
 
     proptest! {

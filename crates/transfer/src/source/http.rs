@@ -49,8 +49,8 @@ impl Authorization for NoAuthorization {
 ///   `Content-Length`, no compression, and the same `ETag` and `Last-Modified` as the first
 ///   answer's. `Content-MD5` is ignored: Glance sends the whole image's with every range.
 /// * Redirects are followed, at most five for a request, never from `https` to `http`. Credentials
-///   go to the first origin alone. Where they led is asked directly from then on; when it refuses,
-///   the first URL is asked again.
+///   go to the first origin alone. Where they led is asked directly from then on; when that fails
+///   before the first byte of a body, the first URL is asked again.
 /// * A 401 renews the credentials.
 /// * A kept connection that the server has closed is replaced without an error.
 #[derive(Debug)]

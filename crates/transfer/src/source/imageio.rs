@@ -11,15 +11,17 @@ use super::{
     Access, NoAuthorization, Reader, Source,
     extent_map::ExtentMap,
     object::{Dialect, HttpObject, HttpSession},
-    reader::RangedReader,
+    reader::{RangedReader, read_one_byte},
 };
-use crate::{Algorithm, ByteRange, Content, Error, Extent, Kind};
+use crate::{Algorithm, ByteRange, Content, Error, Extent, Kind, keep_alive::KeepAlive};
 
 /// The daemon walks the whole disk before the first byte of its answer; on huge fragmented disks
 /// this takes minutes.
 const EXTENTS_STALL: Duration = Duration::from_mins(10);
-/// Bounds the answer: about ten million extents, before joining.
-const MAX_EXTENTS_BODY: u64 = 1 << 30;
+/// Bounds the answer, which is read as a stream: an extent of each block, and more bytes than one
+/// takes.
+const SMALLEST_EXTENT: u64 = 4096;
+const LONGEST_EXTENT_JSON: u64 = 128;
 /// Bounds the small answers.
 const MAX_BODY: usize = 64 << 10;
 /// Slowest reading of the disk by the daemon that its checksum is waited for, in bytes per second.
@@ -58,16 +60,18 @@ pub struct ImageioSource {
     object: HttpObject,
     size: u64,
     connections: NonZeroUsize,
-    has_checksum: bool,
+    abilities: Abilities,
     /// `None` where the daemon knows no extents.
     extents: Option<ExtentMap>,
 }
 
 impl ImageioSource {
-    /// Asks the daemon what it can do (OPTIONS) and where the zeroes are (extents, which may take
-    /// minutes), on one connection that is closed before data is read.
+    /// Asks the daemon what it can do (OPTIONS) and where the zeroes are (extents), on one connection
+    /// that is closed before data is read. The daemon walks the whole disk for the extents, which may
+    /// take longer than the ticket lives without a use, and is none: a sign of life every
+    /// `keep_alive`, on another connection, keeps the ticket meanwhile.
     ///
-    /// `size` is the disk's virtual size as the engine states it; extents that end elsewhere are an
+    /// `size` is the disk's virtual size as the engine states it; extents that end before it are an
     /// error. `connections` is the user's limit; the daemon's `max_readers`, less one for the
     /// keep-alive, is the other: a connection too many gets no answer until another is closed.
     ///
@@ -78,13 +82,23 @@ impl ImageioSource {
         ticket: Ticket,
         size: u64,
         connections: NonZeroUsize,
+        keep_alive: Duration,
     ) -> Result<Self, Error> {
         let Ticket(url) = ticket;
+        let (control, begun) = (connector.clone(), connector.clock().now());
         let object = HttpObject::new(connector, url, Dialect::Imageio, Arc::new(NoAuthorization));
         let mut session = object.session();
         let abilities = Abilities::ask(&mut session)?;
         let extents = if abilities.has("extents") {
-            Some(ask_extents(session.with_stall(EXTENTS_STALL), size)?)
+            let keep_alive = KeepAlive {
+                idle: keep_alive,
+                clock: control.clock(),
+                cancel: control.cancel(),
+                last: &|| begun,
+                sign: &|over| abilities.sign_of_life(object.session().with_cancel(over)),
+            };
+            let session = session.with_stall(EXTENTS_STALL);
+            Some(keep_alive.during(|| ask_extents(session, size))?)
         } else {
             None
         };
@@ -96,12 +110,11 @@ impl ImageioSource {
             extents = extents.as_ref().map(ExtentMap::len),
             "opened the image"
         );
-        let has_checksum = abilities.has("checksum");
         Ok(Self {
             object,
             size,
             connections,
-            has_checksum,
+            abilities,
             extents,
         })
     }
@@ -135,14 +148,13 @@ impl Source for ImageioSource {
         )))
     }
 
-    /// An OPTIONS on a connection of its own: the daemon records when the ticket was last used,
-    /// and the engine ends transfers that are not.
     fn keep_alive(&self, cancel: &Cancel) -> Result<(), Error> {
-        Abilities::ask(&mut self.object.session().with_cancel(cancel)).map(|_| ())
+        let session = self.object.session().with_cancel(cancel);
+        self.abilities.sign_of_life(session)
     }
 
     fn checksum(&self, algorithm: Algorithm, cancel: &Cancel) -> Result<String, Error> {
-        if algorithm != Algorithm::Blkhash || !self.has_checksum {
+        if algorithm != Algorithm::Blkhash || !self.abilities.has("checksum") {
             return Err(Error::new(
                 Kind::Unusable,
                 format!("{} computes no {algorithm} checksum", self.object.origin()),
@@ -178,6 +190,9 @@ struct Abilities {
     #[serde(default)]
     features: Vec<String>,
     max_readers: Option<usize>,
+    /// Whether the daemon does not know OPTIONS.
+    #[serde(skip)]
+    is_mute: bool,
 }
 
 impl Abilities {
@@ -190,10 +205,23 @@ impl Abilities {
             StatusCode::NO_CONTENT => Ok(Self::default()),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
                 session.close();
-                Ok(Self::default())
+                Ok(Self {
+                    is_mute: true,
+                    ..Self::default()
+                })
             }
             status => Err(object.refusal(status, &head.headers)),
         }
+    }
+
+    /// A use of the ticket, on a connection of its own: the daemon records when a ticket was last
+    /// used, and the engine ends transfers whose ticket is not. OPTIONS counts as one; where there is
+    /// none, a read of one byte.
+    fn sign_of_life(&self, mut session: HttpSession<'_>) -> Result<(), Error> {
+        if self.is_mute {
+            return read_one_byte(session);
+        }
+        Self::ask(&mut session).map(drop)
     }
 
     fn has(&self, feature: &str) -> bool {
@@ -247,7 +275,7 @@ fn ask_extents(mut session: HttpSession<'_>, size: u64) -> Result<ExtentMap, Err
     }
     let mut body = BodyReader {
         session: &mut session,
-        left: MAX_EXTENTS_BODY,
+        left: MAX_BODY as u64 + size.div_ceil(SMALLEST_EXTENT) * LONGEST_EXTENT_JSON,
         failure: None,
         at_end: false,
     };
@@ -283,7 +311,7 @@ impl io::Read for BodyReader<'_, '_> {
         };
         let Some(left) = self.left.checked_sub(count as u64) else {
             let context = format!(
-                "{}: the extents are larger than {MAX_EXTENTS_BODY} bytes",
+                "{}: more extents than the disk has blocks",
                 self.session.object().origin()
             );
             return Err(self.fail(Error::new(Kind::Protocol, context)));

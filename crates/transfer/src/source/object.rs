@@ -34,7 +34,7 @@ pub(super) struct HttpObject {
     url: Url,
     dialect: Dialect,
     authorization: Arc<dyn Authorization>,
-    /// Where the redirects ended; asked directly until it refuses.
+    /// Where the redirects ended; asked directly until it fails.
     resolved: Mutex<Option<Url>>,
     identity: Mutex<Option<Identity>>,
 }
@@ -96,6 +96,12 @@ impl HttpObject {
         };
         let context = format!("{} answered {status}: {meaning}", self.origin());
         Error::new(kind, context).after(net::retry_after(headers, SystemTime::now()))
+    }
+
+    /// Forgets where the redirects ended: the next request begins at the first URL, which may lead
+    /// elsewhere by now.
+    pub(super) fn forget_redirect(&self) {
+        *lock(&self.resolved) = None;
     }
 
     /// Remembers which version of the object the first answer states, and compares later answers
@@ -195,7 +201,20 @@ impl<'a> HttpSession<'a> {
             if is_home {
                 all.extend(credentials.clone());
             }
-            let head = self.ask(&Method::GET, at, &all)?;
+            let answer = self.ask(&Method::GET, at, &all);
+            // A store behind a redirect may be gone, or the signature in its URL have run out, while
+            // the first URL leads to another.
+            let has_failed = match &answer {
+                Ok(head) => head.status.is_client_error() || head.status.is_server_error(),
+                Err(error) => error.kind() != Kind::Cancelled,
+            };
+            if remembered && has_failed {
+                self.close();
+                object.forget_redirect();
+                url = None;
+                continue;
+            }
+            let head = answer?;
             if head.status.is_success() || matches!(head.status.as_u16(), 400 | 416 | 501) {
                 if redirects > 0 {
                     *lock(&object.resolved) = url;
@@ -214,11 +233,6 @@ impl<'a> HttpSession<'a> {
                     ));
                 }
                 url = Some(to);
-                continue;
-            }
-            if remembered && matches!(head.status.as_u16(), 401 | 403 | 404 | 410) {
-                lock(&object.resolved).take_if(|resolved| Some(&*resolved) == url.as_ref());
-                url = None;
                 continue;
             }
             if head.status == StatusCode::UNAUTHORIZED
@@ -290,6 +304,12 @@ impl<'a> HttpSession<'a> {
             return Err(Error::new(Kind::Internal, "no answer is being read"));
         };
         Ok(connection.read_to_end(limit)?)
+    }
+
+    /// After an answer that cannot be used: the next one may come from elsewhere.
+    pub(super) fn give_up(&mut self) {
+        self.close();
+        self.object.forget_redirect();
     }
 
     /// Closes the connection, and gives up what is under way on it.

@@ -43,7 +43,7 @@ impl Reader for RangedReader<'_> {
         }
         let head = self.session.get(&range_header(range))?;
         self.unread = accept_partial(&self.session, &head, range, self.size)
-            .inspect_err(|_| self.session.close())?;
+            .inspect_err(|_| self.session.give_up())?;
         Ok(())
     }
 
@@ -79,8 +79,8 @@ impl<'a> OrderedReader<'a> {
     fn start(&mut self) -> Result<(), Error> {
         self.session.close();
         let head = self.session.get(&HeaderMap::new())?;
-        self.unread =
-            accept_whole(&self.session, &head, self.size).inspect_err(|_| self.session.close())?;
+        self.unread = accept_whole(&self.session, &head, self.size)
+            .inspect_err(|_| self.session.give_up())?;
         Ok(())
     }
 }
@@ -114,12 +114,15 @@ struct Unread {
     range: ByteRange,
     /// The answer states no length, so that its end has to be read.
     must_see_end: bool,
+    /// No byte has come yet.
+    is_untouched: bool,
 }
 
 impl Unread {
     const NOTHING: Self = Self {
         range: ByteRange::new(0, 0),
         must_see_end: false,
+        is_untouched: true,
     };
 
     /// Fills all of `buf`, and checks at the end of the range that the body ends there.
@@ -146,10 +149,15 @@ impl Unread {
             Ok(count) => (count, None),
             Err((count, error)) => (count, Some(error)),
         };
+        self.is_untouched &= count == 0;
         let at = self.range.start() + count as u64;
         self.range = ByteRange::new(at, self.range.end());
         if let Some(error) = error {
-            session.close();
+            if self.is_untouched {
+                session.give_up();
+            } else {
+                session.close();
+            }
             // No more of this answer can be read.
             self.range = ByteRange::new(at, at);
             return Err((count, error));
@@ -178,6 +186,7 @@ fn accept_partial(
     Ok(Unread {
         range,
         must_see_end: head.content_length.is_none(),
+        is_untouched: true,
     })
 }
 
@@ -197,6 +206,7 @@ fn accept_whole(
     Ok(Unread {
         range: ByteRange::new(0, size),
         must_see_end: head.content_length.is_none(),
+        is_untouched: true,
     })
 }
 
@@ -239,6 +249,15 @@ pub(super) fn probe(session: &mut HttpSession<'_>, size: u64) -> Result<bool, Er
     let mut unread = accept_partial(session, &head, range, size)?;
     unread.fill(session, &mut [0]).map_err(|(_, error)| error)?;
     Ok(true)
+}
+
+/// Reads the first byte of an object, whatever it is.
+pub(super) fn read_one_byte(mut session: HttpSession<'_>) -> Result<(), Error> {
+    let head = session.get(&range_header(ByteRange::new(0, 1)))?;
+    if head.status != StatusCode::PARTIAL_CONTENT {
+        return Err(session.object().refusal(head.status, &head.headers));
+    }
+    session.read(&mut [0]).map(drop).map_err(|(_, error)| error)
 }
 
 fn range_header(range: ByteRange) -> HeaderMap {

@@ -1,6 +1,6 @@
 //! [`transfer::source::ImageioSource`] against a scripted daemon.
 
-use std::{num::NonZeroUsize, thread};
+use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
 use net::Cancel;
 use serde_json::json;
@@ -10,10 +10,14 @@ use transfer::{
     source::{ImageioSource, Ticket},
 };
 
-use crate::support::{assert_fails, connector, four, read_all, read_range};
+use crate::{
+    clocks::{Still, until},
+    support::{assert_fails, connector, connector_on, four, read_all, read_range},
+};
 
 const TICKET: &str = "3f0a8b1e-secret";
-const BLOCK: usize = 4096;
+const BLOCK: usize = 256 << 10;
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 fn disk() -> Disk {
     Disk::picture("A0-B--CD00E", BLOCK)
@@ -64,6 +68,7 @@ fn open_size(
         Ticket::new(url.parse().unwrap()),
         size,
         connections,
+        KEEP_ALIVE,
     )
 }
 
@@ -166,14 +171,12 @@ fn old_daemons_give_data_to_one_reader() {
 fn extents_of_another_disk_are_refused() {
     let disk = disk();
     let server = daemon(&disk);
-    for size in [disk.size() - 512, disk.size() + 512] {
-        let error = assert_fails(
-            open_size(&server, size, four()),
-            Kind::Protocol,
-            &["unusable extents"],
-        );
-        assert!(!error.chain().contains(TICKET));
-    }
+    let error = assert_fails(
+        open_size(&server, disk.size() + 512, four()),
+        Kind::Protocol,
+        &["unusable extents"],
+    );
+    assert!(!error.chain().contains(TICKET));
     for body in [
         "[",
         "{}",
@@ -187,6 +190,16 @@ fn extents_of_another_disk_are_refused() {
         );
         assert_fails(open(&server, &disk), Kind::Protocol, &["unusable extents"]);
     }
+}
+
+/// A logical volume is larger than the disk in it, and its extents are the volume's.
+#[test]
+fn extents_beyond_the_disk_are_left_out() {
+    let disk = disk();
+    let source = open_size(&daemon(&disk), disk.size() - 512, four()).unwrap();
+    let end = ByteRange::new(disk.size() - BLOCK as u64, disk.size());
+    let last = source.extents(end).unwrap().pop().unwrap();
+    assert_eq!(last.range.end(), disk.size() - 512);
 }
 
 #[test]
@@ -216,7 +229,7 @@ fn waiting_for_extents_ends_when_it_is_cancelled() {
         let opening = scope.spawn(|| {
             let url = server.url(&format!("/images/{TICKET}"));
             let ticket = Ticket::new(url.parse().unwrap());
-            ImageioSource::open(connector(&cancel), ticket, disk.size(), four())
+            ImageioSource::open(connector(&cancel), ticket, disk.size(), four(), KEEP_ALIVE)
         });
         server.wait_for_held(1);
         cancel.cancel();
@@ -224,6 +237,51 @@ fn waiting_for_extents_ends_when_it_is_cancelled() {
         assert_eq!(error.kind(), Kind::Cancelled, "{}", error.chain());
     });
     gate.open();
+}
+
+#[test]
+fn a_ticket_stays_alive_while_the_daemon_walks_the_disk() {
+    let disk = disk();
+    let server = daemon(&disk);
+    let gate = Gate::new();
+    server.fault(
+        When::path(&format!("/images/{TICKET}/extents")),
+        Fault::HoldHead(gate.clone()),
+    );
+    let clock = Arc::new(Still::default());
+    let connector = connector_on(clock.clone(), &Cancel::new());
+    let signs = |server: &Server| {
+        let requests = server.requests();
+        requests.iter().filter(|it| it.method == "OPTIONS").count() - 1
+    };
+    thread::scope(|scope| {
+        let opening = scope.spawn(|| {
+            let ticket = Ticket::new(server.url(&format!("/images/{TICKET}")).parse().unwrap());
+            ImageioSource::open(connector, ticket, disk.size(), four(), KEEP_ALIVE)
+        });
+        server.wait_for_held(1);
+        // For as long as three of the shortest lives of a ticket.
+        for count in 1..=9 {
+            clock.pass(KEEP_ALIVE);
+            until("sign of life", || signs(&server) >= count);
+        }
+        gate.open();
+        opening.join().unwrap().unwrap();
+    });
+    // It ends with the wait.
+    server.wait_for_idle();
+    assert_eq!(signs(&server), 9);
+}
+
+#[test]
+fn a_daemon_without_options_is_kept_alive_by_a_byte() {
+    let disk = disk();
+    let server = daemon_with(&disk, Reply::text(405, "no\n"));
+    let source = open(&server, &disk).unwrap();
+    source.keep_alive(&Cancel::new()).unwrap();
+    let sign = server.requests().pop().unwrap();
+    assert_eq!(sign.header("range"), Some("bytes=0-0"));
+    server.wait_for_idle();
 }
 
 #[test]

@@ -9,6 +9,8 @@
 )]
 
 mod block;
+#[path = "../support/mod.rs"]
+mod clocks;
 #[path = "../contract/mod.rs"]
 mod contract;
 mod contracts;

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use net::{Cancel, Connector, Proxies, Settings, SystemClock, Timeouts, Trust};
+use net::{Cancel, Clock, Connector, Proxies, Settings, SystemClock, Timeouts, Trust};
 use transfer::{ByteRange, Error, Kind, Sink, Source};
 
 pub(crate) const ALIGNED: usize = 4096;
@@ -163,13 +163,18 @@ pub(crate) fn cached_bytes(path: &Path) -> u64 {
 
 /// A connector for plain HTTP, as the servers here speak it.
 pub(crate) fn connector(cancel: &Cancel) -> Connector {
+    connector_on(Arc::new(SystemClock::default()), cancel)
+}
+
+/// The same with another clock.
+pub(crate) fn connector_on(clock: Arc<dyn Clock>, cancel: &Cancel) -> Connector {
     let settings = Settings {
         trust: Trust::Insecure,
         proxies: Proxies::none(),
         timeouts: Timeouts::default(),
         user_agent: "transfer-tests/0".to_owned(),
     };
-    Connector::new(&settings, Arc::new(SystemClock::default()), cancel.clone()).unwrap()
+    Connector::new(&settings, clock, cancel.clone()).unwrap()
 }
 
 pub(crate) const fn four() -> NonZeroUsize {

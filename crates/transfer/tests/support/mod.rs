@@ -1,18 +1,23 @@
-//! Clocks that tests move, and what most copies of the tests have in common.
+//! Clocks that tests move, sinks that call back, and what most copies of the tests have in common.
 
 #![allow(dead_code, reason = "a test file uses a part of it")]
 
 use std::{
+    fmt,
     num::NonZeroUsize,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use net::{Cancel, Clock};
-use transfer::{Controls, Error, Options, Progress, Report, Sink, Source, copy};
+use transfer::{
+    ByteRange, Controls, Error, Options, Progress, Report, Sink, Source, copy,
+    sink::{MemorySink, SinkOperation},
+};
 
 /// Longer waits than this are not leapt over: they mean "never".
 const NEVER: Duration = Duration::from_hours(24);
@@ -56,6 +61,7 @@ impl Clock for Leap {
 #[derive(Debug, Default)]
 pub(crate) struct Still {
     millis: AtomicU64,
+    looks: AtomicU64,
 }
 
 impl Still {
@@ -64,10 +70,20 @@ impl Still {
         let millis = u64::try_from(time.as_millis()).unwrap();
         self.millis.fetch_add(millis, Ordering::SeqCst);
     }
+
+    /// Waits until somebody has looked at it often enough to have done what the present time asks
+    /// for: a wait looks at it once for each of its steps, and twice around what follows it.
+    pub(crate) fn wait_for_looks(&self) {
+        let enough = self.looks.load(Ordering::SeqCst) + 6;
+        until("a look at the clock", || {
+            self.looks.load(Ordering::SeqCst) >= enough
+        });
+    }
 }
 
 impl Clock for Still {
     fn now(&self) -> Duration {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         Duration::from_millis(self.millis.load(Ordering::SeqCst))
     }
 
@@ -79,6 +95,60 @@ impl Clock for Still {
             }
         }
         cancel.is_cancelled()
+    }
+}
+
+/// Waits until `done`; fails when nothing can come any more.
+#[track_caller]
+pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < testkit::PATIENCE, "no {what}");
+        thread::yield_now();
+    }
+}
+
+/// A sink in memory that calls back before each operation.
+pub(crate) struct Hooked<F>(pub(crate) MemorySink, pub(crate) F);
+
+impl<F> fmt::Debug for Hooked<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<F: Fn(SinkOperation) + Send + Sync> Sink for Hooked<F> {
+    fn capacity(&self) -> u64 {
+        self.0.capacity()
+    }
+
+    fn prepare(&self, size: u64) -> Result<(), Error> {
+        (self.1)(SinkOperation::Prepare);
+        self.0.prepare(size)
+    }
+
+    fn is_blank(&self) -> bool {
+        self.0.is_blank()
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Error> {
+        (self.1)(SinkOperation::Write);
+        self.0.write_at(buf, offset)
+    }
+
+    fn zero(&self, range: ByteRange) -> Result<(), Error> {
+        (self.1)(SinkOperation::Zero);
+        self.0.zero(range)
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        (self.1)(SinkOperation::Sync);
+        self.0.sync()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Error> {
+        (self.1)(SinkOperation::Close);
+        Box::new(self.0).close()
     }
 }
 
