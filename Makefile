@@ -20,6 +20,10 @@ check: ## format, lints, dependency arrows
 unit: ## tests that need no service
 	cargo test --workspace --exclude suite --exclude e2e --quiet -- --test-threads=8
 
+.PHONY: model
+model: ## the controller's decisions against a model of a cluster, with larger bounds than in `make unit`
+	cargo test --release --quiet -p population --test model_checker -- --nocapture --test-threads=2
+
 PROGRAMS := -p populator-controller -p ovirt-populator -p openstack-populator
 
 .PHONY: images cluster cluster-programs cluster-down cluster-checks e2e
