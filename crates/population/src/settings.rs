@@ -348,12 +348,55 @@ mod tests {
     }
 
     #[test]
+    fn one_limit_bounds_both_unless_the_source_has_its_own() {
+        let total = (variable::MAX_IN_FLIGHT, "40");
+        let per_source = (variable::MAX_IN_FLIGHT_PER_SOURCE, "5");
+        for (variables, expected) in [
+            (&[][..], (20, 10)),
+            (&[total], (40, 40)),
+            (&[per_source], (20, 5)),
+            (&[total, per_source], (40, 5)),
+        ] {
+            let (settings, _) = read(variables);
+            let limits = (settings.max_in_flight, settings.max_in_flight_per_source);
+            assert_eq!(limits, expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, seconds) in [
+            ("0", Some(0)),
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("12h", Some(43_200)),
+            ("7d", Some(604_800)),
+            ("5", None),
+            ("", None),
+            ("m", None),
+            ("1h30m", None),
+            ("-1s", None),
+            ("99999999999999999999s", None),
+            ("9999999999999999999d", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(duration(text).ok(), expected, "{text}");
+        }
+        assert_eq!("forever".parse(), Ok(KeepPods::Forever));
+        assert_eq!("failed".parse(), Ok(KeepPods::Failed));
+        let hour = Duration::from_hours(1);
+        assert_eq!("1h".parse(), Ok(KeepPods::For(hour)));
+        assert!("always".parse::<KeepPods>().is_err());
+    }
+
+    #[test]
     fn nonsense_falls_back_with_a_warning_each() {
         for (name, value) in [
             (variable::MAX_IN_FLIGHT, "0"),
             (variable::MAX_IN_FLIGHT, "-1"),
             (variable::MAX_IN_FLIGHT, "many"),
             (variable::MAX_IN_FLIGHT, ""),
+            (variable::MAX_IN_FLIGHT_PER_SOURCE, "0"),
             (variable::CPU_LIMIT, ""),
             (variable::MEMORY_REQUEST, " "),
             (variable::CPU_LIMIT, "0"),

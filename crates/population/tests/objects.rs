@@ -257,10 +257,10 @@ fn patches_are_bound_to_what_they_were_decided_on() {
         at: Time("2026-01-01T12:00:00Z".parse().unwrap()),
         count: 2,
     }];
-    let patch = objects::patch::reject_node(&CLAIM.into(), "gone", &rejected).unwrap();
-    let kept = patch[3]["value"].as_str().unwrap();
+    let rejection = objects::patch::reject_node(&CLAIM.into(), "gone", &rejected).unwrap();
+    let kept = rejection[3]["value"].as_str().unwrap();
     assert_eq!(
-        patch,
+        rejection,
         json!([
             {"op": "test", "path": "/metadata/uid", "value": CLAIM},
             {"op": "test", "path": path, "value": "gone"},

@@ -432,6 +432,8 @@ mod tests {
             ("--master=10.0.0.1:6443", "https://10.0.0.1:6443"),
             ("--max-in-flight-per-source=0", "1..=10000"),
             ("--log-format=xml", "xml"),
+            ("--keep-pods=always", "12h"),
+            ("--slot-timeout=5", "30m"),
             ("--no-such-flag", "--no-such-flag"),
         ] {
             let error = parse(&[argument], &[]).unwrap_err();
@@ -459,6 +461,21 @@ mod tests {
             (7, 3)
         );
         assert_eq!(options.workers, 4);
+        assert_eq!(settings.slot_timeout, Duration::from_mins(5));
+        assert_eq!(settings.keep_pods, KeepPods::Default);
+    }
+
+    #[test]
+    fn the_flag_comes_before_the_environment() {
+        let environment = [("MAX_POPULATOR_INFLIGHT_PER_SOURCE", "4")];
+        let of = |arguments: &[&str]| options(arguments, &environment).settings;
+        assert_eq!(of(&[]).max_in_flight_per_source, 4);
+        let flag = ["--max-in-flight-per-source=3"];
+        assert_eq!(of(&flag).max_in_flight_per_source, 3);
+        let others = ["--slot-timeout=90s", "--keep-pods=failed"];
+        let settings = of(&others);
+        assert_eq!(settings.slot_timeout, Duration::from_secs(90));
+        assert_eq!(settings.keep_pods, KeepPods::Failed);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 # Sourced by cluster: Debian packages, and the cluster's programs from Go modules.
+# shellcheck shell=bash
 KUBERNETES=v1.34.4
 PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd csi-provisioner hostdisk csi-sanity)
 

@@ -1,4 +1,5 @@
 # Sourced by cluster: where things are, and helpers.
+# shellcheck shell=bash disable=SC2034 # the other parts use these variables
 : "${POPULATORS_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/volume-populators}"
 CLUSTER_CACHE=$POPULATORS_CACHE/cluster
 BIN=${CLUSTER_BIN:-$CLUSTER_CACHE/bin}
@@ -22,6 +23,7 @@ inside() {
 run() {
   [ -s "$RUN/environment" ] || fail "no services are up in the cluster; run: tests/cluster/cluster services"
   mkdir -p "$RUN/tmp"
+  # shellcheck disable=SC2046 # a list of assignments, none of them with a space
   inside env $(sed 's/#.*//' "$RUN/environment") TMPDIR="$RUN/tmp" KUBECONFIG="$STATE/kubeconf/admin.conf" \
     KUBECTL="$BIN/kubectl" CLUSTER_LOGS="$LOGS" CLUSTER_AUDIT_LOG="$LOGS/audit.log" "$@"
 }

@@ -87,7 +87,7 @@ fn finished_pods_go_in_time() {
             name: "after the time that the installation sets, Forklift's too",
             base: done,
             change: |case| {
-                case.settings.keep_pods = KeepPods::For(Duration::from_secs(60));
+                case.settings.keep_pods = KeepPods::For(Duration::from_mins(1));
                 case.pod().ended.as_mut().unwrap().at = Some(ago(60));
             },
             reason: Reason::Populated,

@@ -245,7 +245,7 @@ fn a_claim_that_moves_nothing_gives_its_slot_up() {
         case.pod().created = ago(seconds);
         case.pod().node = Some(NODE.to_owned());
     };
-    let cases: [(&str, PlanCase, Option<SlotUse>); 13] = [
+    let cases: Vec<(&str, PlanCase, Option<SlotUse>)> = vec![
         ("provisioning", chosen_for(299), held),
         ("provisioning for too long", chosen_for(300), None),
         (
