@@ -26,6 +26,10 @@ unit: ## tests that need no service
 	$(UNIT) --no-run
 	$(LIMIT) 30m $(UNIT) -- --test-threads=8
 
+.PHONY: model
+model: ## the controller's decisions against a model of a cluster, with larger bounds than in `make unit`
+	cargo test --release --quiet -p population --test model_checker -- --nocapture --test-threads=2
+
 PROGRAMS := -p populator-controller -p ovirt-populator -p openstack-populator
 
 .PHONY: images cluster cluster-programs cluster-down cluster-checks e2e

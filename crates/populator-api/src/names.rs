@@ -110,6 +110,12 @@ pub mod annotation {
     pub const TRANSFER_NETWORK: &str = "forklift.konveyor.io/transfer-network";
     /// On the pod, `disabled`: Linkerd adds no sidecar.
     pub const LINKERD_INJECT: &str = "linkerd.io/inject";
+    /// On the pod, `false`: the cluster autoscaler does not remove its node
+    /// (<https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md>).
+    pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+    /// On the pod, `true`: Karpenter does not disrupt its node
+    /// (<https://karpenter.sh/docs/concepts/disruption/#pod-level-controls>).
+    pub const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
     /// On a claim: a new value requests another attempt after a permanent failure. On the pod: the
     /// value when it was created.
     pub const RETRY: &str = "forklift.konveyor.io/retry";
@@ -140,13 +146,15 @@ pub mod event {
 
     // The reasons above are Forklift's; those below are ours.
 
+    /// The API server rejects a write other than a creation.
+    pub const REJECTED: &str = "PopulatorRejected";
     /// An attempt failed in a way that may pass, and it is retried.
     pub const RETRYING: &str = "PopulatorRetrying";
     /// The claim waits for something that a user must create.
     pub const WAITING: &str = "PopulatorWaiting";
     /// The claim cannot be populated as it is.
     pub const REFUSED: &str = "PopulatorRefused";
-    /// The pod does not start.
+    /// The pod does not start, or Kubernetes does not bind the claim.
     pub const STUCK: &str = "PopulatorStuck";
     /// The pod's node does not answer.
     pub const NODE_LOST: &str = "PopulatorNodeLost";

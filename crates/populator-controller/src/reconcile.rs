@@ -25,7 +25,7 @@ use crate::{
 use population::{
     Settings,
     model::{Grant, Uid, World},
-    plan::{Action, DeleteReason, Event, Plan, Status, plan},
+    plan::{Action, DeleteReason, Plan, Status, plan},
     slots::{Admission, Request, Slots},
 };
 
@@ -250,7 +250,7 @@ impl Controller {
             Some(delay) => Some(delay.min(RESYNC)),
             None => claim.volume.is_none().then_some(RESYNC),
         };
-        self.recorder.sync(claim, &plan.events, now).await;
+        self.recorder.sync(claim, &plan.events, now);
         let mut status = plan.status;
         // Emitted after the actions: a slow event must not delay the deletion of a failed pod,
         // which Forklift takes for the end of the migration.
@@ -263,9 +263,7 @@ impl Controller {
                 break;
             }
             if let Err(failure) = self.writer.apply(action, claim).await {
-                status = self
-                    .on_rejected(world, action, &failure, status, outcome, now)
-                    .await;
+                status = self.on_rejected(world, action, &failure, status, outcome, now);
                 outcome.failure = Some(failure);
                 break;
             }
@@ -283,7 +281,7 @@ impl Controller {
             done.extend(action.announcement());
         }
         for event in &done {
-            self.recorder.emit(claim, event, now).await;
+            self.recorder.emit(claim, event, now);
         }
         let Some(populator) = populator_ref(claim) else {
             return;
@@ -306,7 +304,7 @@ impl Controller {
     /// The claim's status after an action that failed. A rejection by the API server (a quota, a
     /// policy) is reported to the claim's owner, who can act on it; any other failure is retried in
     /// silence.
-    async fn on_rejected(
+    fn on_rejected(
         &self,
         world: &World,
         action: &Action,
@@ -324,16 +322,9 @@ impl Controller {
             let trigger = self.slots().leave(&claim.uid, &self.settings);
             outcome.trigger.extend(trigger);
         }
-        let message = failure.to_string();
-        tracing::warn!(
-            claim = claim.name,
-            namespace = claim.namespace,
-            "rejected by the API server: {message}"
-        );
-        if let Some(reason) = action.failure_reason() {
-            let event = Event::warning(reason, &message);
-            self.recorder.emit(claim, &event, now).await;
-        }
+        let event = action.rejected(&failure.to_string());
+        self.recorder.report(claim, &event, now);
+        let message = event.message;
         Status {
             reason: Reason::Retrying,
             message,

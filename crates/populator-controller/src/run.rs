@@ -197,7 +197,9 @@ fn start(
     telemetry: Telemetry,
 ) -> anyhow::Result<Serving> {
     let observer = Arc::new(Observer::new(client.clone(), Cache::default()));
-    let recorder = Arc::new(Recorder::new(client.clone(), telemetry.clone()));
+    let (recorder, events) = Recorder::with_writer(client.clone(), telemetry.clone());
+    let recorder = Arc::new(recorder);
+    tasks.spawn("events", events.run());
     let status = Arc::new(StatusWriter::new(client.clone(), telemetry.clone()));
     let (sender, receiver) = mpsc::channel(TRIGGERS);
     let triggers = Triggers::new(sender);
@@ -246,8 +248,8 @@ fn start(
         loop {
             ticks.tick().await;
             telemetry.measure_memory();
-            let reasons = measured.reasons();
-            telemetry.claims(|reason| reasons.get(&reason).copied().unwrap_or_default());
+            let standings = measured.standings();
+            telemetry.claims(|reason| standings.get(&reason).copied().unwrap_or_default());
         }
     });
 

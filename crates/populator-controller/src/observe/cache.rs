@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{core::v1 as core, storage::v1::StorageClass as StorageClassObject};
+use k8s_openapi::{
+    api::{core::v1 as core, storage::v1::StorageClass as StorageClassObject},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{core::DynamicObject, runtime::watcher::Event};
 use populator_api::{
     GROUP, OpenstackVolumePopulator, OvirtVolumePopulator, PopulatorStatus, names,
@@ -39,6 +42,8 @@ pub struct Populator {
     pub name: PopulatorRef,
     /// UID, the precondition of writes to its status.
     pub uid: Uid,
+    /// Version of the resource, which grows with each write of it; 0 when it is no number.
+    pub version: u64,
     /// Generation of the spec, for `observedGeneration`.
     pub generation: Option<i64>,
     /// The spec, or why it cannot be read.
@@ -263,6 +268,11 @@ impl Cache {
         self.resources.values().flat_map(Table::values)
     }
 
+    /// Every populator resource that a claim refers to, also if it does not exist.
+    pub fn all_references(&self) -> impl Iterator<Item = PopulatorRef> {
+        self.targets().filter_map(populator_ref)
+    }
+
     /// UIDs of all targets, populated or not.
     #[must_use]
     pub fn all_claims(&self) -> Vec<Uid> {
@@ -334,6 +344,13 @@ pub fn populator_ref(claim: &Claim) -> Option<PopulatorRef> {
     })
 }
 
+/// The resource version as a number, by which two versions of one object are ordered
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+#[must_use]
+pub fn version_of(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.resource_version.as_ref()?.parse().ok()
+}
+
 /// Volumes of claims that this controller does not serve are not cached. A volume that one of its
 /// claims got from another provisioner is read when it is needed.
 fn is_of_interest(volume: &Volume) -> bool {
@@ -348,6 +365,7 @@ fn read_resource(name: &PopulatorRef, object: &DynamicObject) -> Option<Populato
     Some(Populator {
         name: name.clone(),
         uid: object.metadata.uid.clone()?.into(),
+        version: version_of(&object.metadata).unwrap_or_default(),
         generation: object.metadata.generation,
         spec: match name.kind {
             Kind::Ovirt => spec_of(object).and_then(|spec| {

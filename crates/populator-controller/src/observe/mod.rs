@@ -5,7 +5,7 @@ mod cache;
 mod table;
 mod watch;
 
-pub use cache::{Cache, Name, Populator, PopulatorRef, populator_ref};
+pub use cache::{Cache, Name, Populator, PopulatorRef, populator_ref, version_of};
 pub use watch::{Triggers, watch_all};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
