@@ -10,8 +10,8 @@ use crate::{
     kubernetes::{is_up, may_give_up},
     planner::Planner,
     state::{
-        Binding, End, FIRST, Id, Life, Node, Owner, Phase, Pod, PodPhase, State, Target, Volume,
-        VolumePhase,
+        Binding, End, FIRST, Id, Life, NODES, Node, Owner, Phase, Pod, PodPhase, State, Target,
+        Volume, VolumePhase,
     },
     step::Step,
 };
@@ -305,6 +305,7 @@ pub(crate) fn delete_for_good(state: &mut State, node: usize) {
     for node in &mut state.api.nodes {
         node.cordoned = false;
     }
+    state.ghost.full = [false; NODES];
     excuse_all(state, excuse::NODE);
     state.ghost.life[node] = Life::Off;
     state.api.nodes[node] = Node {
