@@ -33,13 +33,13 @@ start() { # name program...: a daemon inside the namespaces; its log is logs/nam
   local name=$1; shift
   inside "$@" > "$LOGS/$name.log" 2>&1 < /dev/null &
 }
-until_ok() { # tenths-of-seconds what program...
+until_ok() { # tries what program...: a tenth of a second between two tries
   local tries=$1 what=$2 i; shift 2
   for ((i = 0; i < tries; i++)); do
-    (inside "$@") > /dev/null 2>&1 && return
+    (inside timeout 20 "$@") > /dev/null 2>&1 && return
     sleep 0.1
   done
-  fail "$what did not come up in $((tries / 10)) s; see $LOGS"
+  fail "$what did not come up in $tries tries; see $LOGS"
 }
 render() { # fills in a template of etc/
   sed -e "s#@STATE@#$STATE#g; s#@NODE@#$NODE#g; s#@NODE_IP@#$NODE_IP#g; s#@POD_NET@#$POD_NET#g" \

@@ -169,7 +169,11 @@ down() { # one kill of the namespaces' init ends every process; mounts and netwo
   if is_up; then
     local pid; pid=$(cat "$RUN/init.pid")
     kill -KILL "$pid"
-    while [ -d "/proc/$pid" ] && ! grep -q '^State:.*[ZX]' "/proc/$pid/status" 2> /dev/null; do sleep 0.05; done
+    local i
+    for ((i = 0; i < 1200; i++)); do
+      [ -d "/proc/$pid" ] && ! grep -q '^State:.*[ZX]' "/proc/$pid/status" 2> /dev/null || break
+      sleep 0.05
+    done
   fi
   detach_loops; remove_cgroups
   rm -rf "$RUN" "${STATE:?}"/var "$STATE"/ctd/state "$STATE"/volumes "$STATE"/etcd "$STATE"/sanity
