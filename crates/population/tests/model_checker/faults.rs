@@ -27,8 +27,8 @@ pub(crate) enum Fault {
     RecordFromCache,
     /// The volume of a temporary claim that is lost is not read again when it is not seen.
     VolumeFromCache,
-    /// A record of a lost pod is believed when another pod is there already.
-    OldRecord,
+    /// The temporary claim is not read again when the pod that is seen does not fit it.
+    OldTemporary,
     /// A claim keeps its slot until its pod has ended, also when nothing moves.
     SlotKept,
     /// A claim that was seen as one that needs no slot right after it began keeps it.

@@ -55,12 +55,27 @@ pub(crate) fn view(
             temporary = truth.temporary_of(target).cloned();
         }
     }
-    let is_of_another = temporary
+    // The claims' watch may be behind that of pods, and show an earlier temporary claim, or a record
+    // that is settled.
+    let fits = temporary
         .as_ref()
-        .and_then(|temporary| temporary.lost)
-        .is_some_and(|(lost, _)| pod.as_ref().is_some_and(|pod| pod.uid != lost));
-    if is_of_another && fault != Some(Fault::OldRecord) {
+        .zip(pod.as_ref())
+        .is_none_or(|(temporary, pod)| {
+            let is_other = temporary.lost.is_some_and(|(lost, _)| lost != pod.uid);
+            pod.temporary == temporary.uid && !is_other
+        });
+    if !fits && fault != Some(Fault::OldTemporary) {
         temporary = truth.temporary_of(target).cloned();
+    }
+    // With another temporary claim comes another volume.
+    let own = Some(Owner::Target(target));
+    let is_given = volume.as_ref().is_some_and(|volume| volume.owner == own);
+    let read = temporary.as_ref().filter(|_| !is_given && is_unfinished);
+    if let Some(id) = read.and_then(|temporary| temporary.binding.volume)
+        && volume.as_ref().is_none_or(|volume| volume.id != id)
+        && seen.temporary_of(target) != temporary.as_ref()
+    {
+        volume = truth.volume(id).cloned();
     }
     let is_news = |pod: &&Pod| {
         let last = claim.failure.as_ref();

@@ -171,10 +171,10 @@ fn a_pod_that_comes_too_late() {
 }
 
 #[test]
-fn a_record_that_is_out_of_date() {
+fn a_temporary_claim_that_is_out_of_date() {
     let scenario = Scenario {
         wrong_image: true,
         ..scenario(AT_ONCE, 1, &[Kind::Stall])
     };
-    check(Fault::OldRecord, scenario, Rule::CopyKept);
+    check(Fault::OldTemporary, scenario, Rule::CopyKept);
 }
