@@ -10,6 +10,7 @@ pub mod cli;
 pub mod client;
 pub mod election;
 pub mod observe;
+pub mod pace;
 pub mod permissions;
 pub mod progress;
 pub mod reconcile;

@@ -25,8 +25,6 @@ pub struct Connection {
     user_agent: HeaderValue,
     read_ahead: ReadAhead,
     body: Body,
-    /// Method of the request whose answer has not been read.
-    unanswered: Option<Method>,
     keeps_alive: bool,
 }
 
@@ -56,7 +54,6 @@ impl Connection {
             user_agent,
             read_ahead: ReadAhead::default(),
             body: Body::none(),
-            unanswered: None,
             keeps_alive: true,
         }
     }
@@ -78,16 +75,6 @@ impl Connection {
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<ResponseHead, Error> {
-        self.send(method, url, headers)?;
-        self.answer()
-    }
-
-    /// Sends a request that needs no body, and does not wait for its answer, which [`Self::answer`]
-    /// reads. No other request can be sent before that.
-    ///
-    /// # Errors
-    /// As [`Self::get`].
-    pub fn send(&mut self, method: &Method, url: &Url, headers: &HeaderMap) -> Result<(), Error> {
         if Origin::of(url)? != self.origin {
             let text = format!("{}: this connection goes to another origin", self.origin);
             return Err(Error::new(Kind::Settings, text));
@@ -99,27 +86,13 @@ impl Connection {
         self.body = Body::broken();
         let request = self.encode(method, url, headers);
         self.transport.write_all(&request)?;
-        self.unanswered = Some(method.clone());
-        Ok(())
-    }
-
-    /// Reads the head of the answer to the request that was sent. Interim 1xx answers are skipped;
-    /// redirects are answers like others.
-    ///
-    /// # Errors
-    /// [`Kind::Settings`] when no request was sent; otherwise as [`Self::get`].
-    pub fn answer(&mut self) -> Result<ResponseHead, Error> {
-        let Some(method) = self.unanswered.take() else {
-            let text = format!("{}: no request was sent", self.origin);
-            return Err(Error::new(Kind::Settings, text));
-        };
         let head = self.head()?;
         if head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
             && let Some(proxy) = &self.proxy
         {
             return Err(proxy_credentials(&self.origin, proxy.origin()).sent(true));
         }
-        let framing = head.framing(&method).map_err(|why| self.malformed(&why))?;
+        let framing = head.framing(method).map_err(|why| self.malformed(&why))?;
         self.keeps_alive = head.keeps_alive && framing != Framing::Close;
         self.body = Body::new(framing);
         Ok(ResponseHead {

@@ -321,6 +321,8 @@ impl Cache {
                 .get(&beside(names::pod(claim_uid.as_str())))
                 .cloned(),
             pod_warning: None,
+            provisioning_warning: None,
+            is_short_of_quota: false,
             nodes: if self.nodes_are_known && volume.is_none_or(|volume| self.knows_labels(volume))
             {
                 Nodes::Known(Arc::clone(&self.node_list))

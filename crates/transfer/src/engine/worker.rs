@@ -1,7 +1,5 @@
 //! One connection: takes a task, reads it, writes it, hands it to the digest.
 
-use std::collections::VecDeque;
-
 use super::{
     cursor::Cursor,
     pool::{BUFFER, Lease, Pool},
@@ -10,7 +8,7 @@ use super::{
     shared::Shared,
     zeroes,
 };
-use crate::{ByteRange, Content, Error, Extent, Kind, Reader};
+use crate::{ByteRange, Content, Error, Kind, Reader};
 
 /// How much is read elsewhere before data is called damaged.
 const PROBE: usize = 64 << 10;
@@ -26,8 +24,6 @@ pub(super) struct Worker<'s, 'a> {
     reader: Option<Positioned<'a>>,
     /// Without a digest, the only buffer.
     spare: Option<Lease<'a>>,
-    /// The next tasks, taken before the present one is written.
-    upcoming: VecDeque<Extent>,
 }
 
 /// A reader, and what it has been asked for.
@@ -82,55 +78,25 @@ impl<'s, 'a> Worker<'s, 'a> {
             retries: shared.retry_budget(index),
             reader: None,
             spare: None,
-            upcoming: VecDeque::new(),
         }
     }
 
     /// Works until the disk is done.
     pub(super) fn run(mut self) -> Result<(), Error> {
         loop {
-            let Some(task) = self.next()? else {
+            self.retries.start();
+            let task = loop {
+                match self.cursor.next() {
+                    Ok(task) => break task,
+                    Err(error) => self.retries.back_off(error)?,
+                }
+            };
+            let Some(task) = task else {
                 return Ok(());
             };
             match task.content {
                 Content::Data => self.copy(task.range)?,
                 Content::Zero => self.zero(task.range)?,
-            }
-        }
-    }
-
-    fn next(&mut self) -> Result<Option<Extent>, Error> {
-        if let Some(task) = self.upcoming.pop_front() {
-            return Ok(Some(task));
-        }
-        self.retries.start();
-        loop {
-            match self.cursor.next() {
-                Ok(task) => return Ok(task),
-                Err(error) => self.retries.back_off(error)?,
-            }
-        }
-    }
-
-    /// Sends the request for the next task's data, if that needs no memory: a source takes some
-    /// milliseconds to its first byte, and the last buffer of this task is written meanwhile.
-    fn prefetch(&mut self) {
-        // A task for the digest reserves its buffers, and could wait for the one that is held here.
-        if self.sequence.is_some() || self.shared.is_ordered {
-            return;
-        }
-        // A hole lies between most extents of a sparse disk; more of them are left to other workers.
-        while self.upcoming.len() < 2 {
-            // An error comes again, and is retried, when the task is due.
-            let Ok(Some(task)) = self.cursor.next() else {
-                break;
-            };
-            self.upcoming.push_back(task);
-            if task.content == Content::Data {
-                if let Some(positioned) = &mut self.reader {
-                    positioned.reader.prefetch(task.range);
-                }
-                break;
             }
         }
     }
@@ -157,9 +123,6 @@ impl<'s, 'a> Worker<'s, 'a> {
                 return Err(Error::new(Kind::Internal, "a buffer is too short"));
             };
             self.read(bytes, left)?;
-            if left.len() == length as u64 {
-                self.prefetch();
-            }
             self.write(bytes, left.start())?;
             self.shared.controls.progress.add_data(length as u64);
             match self.sequence {

@@ -82,11 +82,6 @@ pub trait Reader: Send {
     /// Asks for `range`. What is left of an earlier range is given up.
     fn begin(&mut self, range: ByteRange) -> Result<(), Error>;
 
-    /// May send the request for `range`, which the next [`Self::begin`] asks for, when the earlier
-    /// range is read: the source prepares its answer while the caller writes. An error is one of
-    /// that `begin`.
-    fn prefetch(&mut self, _range: ByteRange) {}
-
     /// Fills the whole of `buf` with the next bytes of the range.
     ///
     /// # Errors

@@ -62,7 +62,6 @@ impl HttpObject {
             object: self,
             connector: self.connector.clone(),
             connection: None,
-            prefetched: None,
             stall: None,
         }
     }
@@ -134,8 +133,6 @@ pub(super) struct HttpSession<'a> {
     object: &'a HttpObject,
     connector: Connector,
     connection: Option<(Connection, Url)>,
-    /// The request that was sent ahead on the connection: where to, and with which headers.
-    prefetched: Option<(Url, HeaderMap)>,
     stall: Option<Duration>,
 }
 
@@ -157,31 +154,6 @@ impl<'a> HttpSession<'a> {
 
     pub(super) const fn object(&self) -> &'a HttpObject {
         self.object
-    }
-
-    /// Sends the request that the next [`Self::get`] with these headers makes, and does not wait
-    /// for the answer. Best effort: where nothing can be sent now, that call sends it.
-    pub(super) fn prefetch(&mut self, headers: &HeaderMap) {
-        let object = self.object;
-        let Some((connection, origin)) = &mut self.connection else {
-            return;
-        };
-        let resolved = lock(&object.resolved).clone();
-        let url = resolved.unwrap_or_else(|| object.url.clone());
-        if !connection.is_reusable() || origin.origin() != url.origin() {
-            return;
-        }
-        let mut all = headers.clone();
-        if url.origin() == object.url.origin() {
-            let Ok(credentials) = object.authorization.headers() else {
-                return;
-            };
-            all.extend(credentials);
-        }
-        match connection.send(&Method::GET, &url, &all) {
-            Ok(()) => self.prefetched = Some((url, all)),
-            Err(_) => self.close(),
-        }
     }
 
     /// Asks for the object with further headers: follows redirects, renews credentials.
@@ -258,25 +230,17 @@ impl<'a> HttpSession<'a> {
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<ResponseHead, Error> {
-        // Taken out, so that a connection is closed whose answer is not the one that is wanted.
-        let prefetched = self.prefetched.take();
-        if let Some((mut connection, origin)) = self.connection.take() {
-            let is_sent = method == Method::GET
-                && prefetched.is_some_and(|(to, with)| to == *url && with == *headers);
-            let answer = if is_sent {
-                Some(connection.answer())
-            } else if connection.is_reusable() && origin.origin() == url.origin() {
-                Some(connection.request(method, url, headers))
-            } else {
-                None
-            };
-            match answer {
-                Some(Ok(head)) => {
+        if let Some((mut connection, origin)) = self.connection.take()
+            && connection.is_reusable()
+            && origin.origin() == url.origin()
+        {
+            match connection.request(method, url, headers) {
+                Ok(head) => {
                     self.connection = Some((connection, origin));
                     return Ok(head);
                 }
-                Some(Err(error)) if error.kind() != net::Kind::Closed => return Err(error.into()),
-                Some(Err(_)) | None => {}
+                Err(error) if error.kind() == net::Kind::Closed => {}
+                Err(error) => return Err(error.into()),
             }
         }
         let mut connection = self.connector.connect(url)?;
@@ -315,7 +279,6 @@ impl<'a> HttpSession<'a> {
     /// Closes the connection, and gives up what is under way on it.
     pub(super) fn close(&mut self) {
         self.connection = None;
-        self.prefetched = None;
     }
 }
 

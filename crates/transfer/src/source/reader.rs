@@ -47,12 +47,6 @@ impl Reader for RangedReader<'_> {
         Ok(())
     }
 
-    fn prefetch(&mut self, range: ByteRange) {
-        if self.unread.range.is_empty() && !range.is_empty() && range.end() <= self.size {
-            self.session.prefetch(&range_header(range));
-        }
-    }
-
     fn fill(&mut self, buf: &mut [u8]) -> Result<(), (usize, Error)> {
         self.unread.fill(&mut self.session, buf)
     }

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,7 +15,7 @@ use backoff::Backoff;
 use net::Cancel;
 use testkit::{Cut, Fault, Gate, Reply, Request, Server, When, image::Disk};
 use transfer::{
-    Access, ByteRange, Controls, Error, Kind, Options, RetryPolicy, Sink, Source,
+    Access, ByteRange, Controls, Error, Kind, Options, RetryPolicy, Source,
     sink::MemorySink,
     source::{Authorization, HttpSource, NoAuthorization},
 };
@@ -682,99 +681,4 @@ fn a_reader_that_waits_ends_when_it_is_cancelled() {
     gate.open();
     // Its connection is closed with it.
     server.wait_for_idle();
-}
-
-/// A target whose last write of a task ends only when the server has the request for the next one.
-#[derive(Debug)]
-struct SlowSink<'a> {
-    server: &'a Server,
-    sink: MemorySink,
-}
-
-/// The shortest range of one request, by which disks of up to 64 MiB are cut.
-const TASK: u64 = 8 << 20;
-
-impl Sink for SlowSink<'_> {
-    fn capacity(&self) -> u64 {
-        self.sink.capacity()
-    }
-
-    fn prepare(&self, size: u64) -> Result<(), Error> {
-        self.sink.prepare(size)
-    }
-
-    fn is_blank(&self) -> bool {
-        self.sink.is_blank()
-    }
-
-    fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Error> {
-        let end = offset + buf.len() as u64;
-        if end == TASK {
-            self.server.wait_for_request("the next range", |request| {
-                request.range().is_some_and(|(start, _)| start == TASK)
-            });
-        }
-        self.sink.write_at(buf, offset)
-    }
-
-    fn zero(&self, range: ByteRange) -> Result<(), Error> {
-        self.sink.zero(range)
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        self.sink.sync()
-    }
-
-    fn close(self: Box<Self>) -> Result<(), Error> {
-        Box::new(self.sink).close()
-    }
-}
-
-#[test]
-fn the_next_range_is_asked_for_before_the_last_buffer_is_written() {
-    let disk = Disk::random(2, 2 * TASK as usize);
-    let server = serve(&disk);
-    let source = probe(&server, 2 * TASK).unwrap();
-    let sink = SlowSink {
-        server: &server,
-        sink: MemorySink::file(),
-    };
-    let options = Options {
-        connections: NonZeroUsize::MIN,
-        ..Options::default()
-    };
-    let before = server.requests().len();
-    transfer::copy(&source, &sink, &options, &controls()).unwrap();
-    assert!(sink.sink.content() == disk.bytes(), "wrong bytes");
-    assert_eq!(server.requests().len() - before, 2);
-}
-
-#[test]
-fn a_range_that_was_asked_for_ahead_is_asked_for_again_when_the_connection_breaks() {
-    let disk = Disk::random(3, 2 * TASK as usize);
-    for fault in [
-        Fault::cut(0, Cut::Reset),
-        Fault::cut(TASK / 2, Cut::Orderly),
-        Fault::status(503),
-    ] {
-        let server = serve(&disk);
-        let source = probe(&server, 2 * TASK).unwrap();
-        server.fault(When::ranged().overlapping(TASK..TASK + 1), fault);
-        let sink = MemorySink::file();
-        let options = Options {
-            connections: NonZeroUsize::MIN,
-            retry: RetryPolicy {
-                backoff: Backoff {
-                    first: Duration::from_millis(1),
-                    longest: Duration::from_millis(1),
-                },
-                ..RetryPolicy::default()
-            },
-            ..Options::default()
-        };
-        let before = server.requests().len();
-        transfer::copy(&source, &sink, &options, &controls()).unwrap();
-        assert!(sink.content() == disk.bytes(), "wrong bytes");
-        assert_eq!(server.requests().len() - before, 3);
-    }
 }
