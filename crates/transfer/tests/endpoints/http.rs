@@ -16,7 +16,7 @@ use testkit::{Cut, Fault, Gate, Reply, Request, Server, When, image::Disk};
 use transfer::{
     Access, ByteRange, Controls, Error, Kind, Options, RetryPolicy, Source,
     sink::MemorySink,
-    source::{Authorization, HttpSource, NoAuthorization},
+    source::{Authorization, Changes, HttpSource, NoAuthorization},
 };
 
 use crate::support::{assert_fails, connector, four, read_all, read_range};
@@ -42,6 +42,7 @@ pub(crate) fn probe_url(
         authorization,
         size,
         four(),
+        Changes::Refused,
     )
 }
 
@@ -469,6 +470,26 @@ fn an_object_that_changes_is_not_read_on() {
         assert!(bytes.is_empty());
         assert_fails::<()>(Err(error), Kind::Protocol, &["changed", name]);
     }
+}
+
+#[test]
+fn marks_of_another_node_do_not_matter_where_a_hash_decides() {
+    let disk = disk();
+    let server = serve(&disk);
+    let mark = |when: When, value: &str| {
+        server.fault(when, Fault::Header("ETag", value.to_owned()));
+    };
+    mark(When::any().times(1), "\"a\"");
+    mark(When::any().skip(1).always(), "\"b\"");
+    let source = HttpSource::probe(
+        connector(&Cancel::new()),
+        server.url("/disk").parse().unwrap(),
+        Arc::new(NoAuthorization),
+        SIZE as u64,
+        four(),
+        Changes::Verified,
+    );
+    assert_eq!(read_all(&source.unwrap(), 7777).unwrap(), disk.bytes());
 }
 
 #[test]
