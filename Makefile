@@ -7,18 +7,28 @@ SHELL := /bin/bash
 export POPULATORS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volume-populators
 export CARGO_TARGET_DIR ?= $(POPULATORS_CACHE)/target
 
+# Builds take as long as the machine needs; tests that hang are ended.
+LIMIT := tests/limit
+
 .PHONY: help check unit
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 22
 
-check: ## format, lints, dependency arrows
+check: ## format, lints of Rust, shell and Python, dependency arrows
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo run --quiet -p xtask -- check
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+	cargo run --locked --quiet -p xtask -- check
+	.ci/lint
 
 # Many tests wait for a scripted server to act, so more of them run at a time than there are cores.
+UNIT := cargo test --locked --workspace --exclude suite --exclude e2e --quiet
 unit: ## tests that need no service
-	cargo test --workspace --exclude suite --exclude e2e --quiet -- --test-threads=8
+	$(UNIT) --no-run
+	$(LIMIT) 30m $(UNIT) -- --test-threads=8
+
+.PHONY: model
+model: ## the controller's decisions against a model of a cluster, with larger bounds than in `make unit`
+	cargo test --release --quiet -p population --test model_checker -- --nocapture --test-threads=2
 
 PROGRAMS := -p populator-controller -p ovirt-populator -p openstack-populator
 
@@ -27,38 +37,39 @@ cluster-programs: packages # the servers, from Go modules: 25 minutes of CPU onc
 	@tests/cluster/cluster build
 
 cluster: cluster-programs ## a real Kubernetes with the sources and our images in namespaces of its own (tests/cluster)
-	cargo build --quiet $(PROGRAMS)
+	cargo build --locked --quiet $(PROGRAMS)
 	@tests/cluster/cluster is-up || tests/cluster/cluster down # what a run that was killed has left
 	tests/cluster/cluster up
 	tests/cluster/cluster services
 	tests/cluster/cluster images $(CARGO_TARGET_DIR)/debug
 
 images: packages ## the three images without a container engine, as tars that containerd imports (OUT=folder)
-	cargo build --quiet --release $(PROGRAMS)
+	cargo build --locked --quiet --release $(PROGRAMS)
 	tests/cluster/images/build $(CARGO_TARGET_DIR)/release $(or $(OUT),$(POPULATORS_CACHE)/images)
 
 cluster-checks: cluster-programs ## facts about Kubernetes, the definitions, the manifests and the CSI driver that tests rely on
-	cargo build --quiet $(PROGRAMS)
-	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/cluster/run tests/cluster/checks/all
+	cargo build --locked --quiet $(PROGRAMS)
+	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug $(LIMIT) 20m tests/cluster/run tests/cluster/checks/all
 
-e2e: cluster-programs ## the whole on a real cluster: controller and movers as pods, real sources
-	cargo build --quiet $(PROGRAMS)
-	cargo test --quiet -p e2e --no-run
-	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/cluster/run tests/cluster/e2e
+e2e: cluster-programs ## controller and movers as pods on a real cluster, with real sources; then the demo
+	cargo build --locked --quiet $(PROGRAMS)
+	cargo test --locked --quiet -p e2e --no-run
+	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug $(LIMIT) 60m tests/cluster/run tests/cluster/e2e
 
 cluster-down: ## end it; nothing is left
 	tests/cluster/cluster down
 
 .PHONY: packages services
-packages: ## Debian packages that services, cluster and their tests need
+packages: ## Debian packages that the lints, the services, the cluster and their tests need
 	@tests/services/packages
 	@tests/cluster/cluster packages
 
 # The built binaries on real services. Inside the namespaces there is no network, so all is built before.
-services: packages ## tests of the built binaries on real imageio, Keystone and Glance
-	cargo build --quiet -p ovirt-populator -p openstack-populator
-	cargo test --quiet -p suite --no-run
-	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug tests/services/run -- cargo test --quiet --offline -p suite -- --test-threads=6
+services: packages ## the built binaries on real imageio, Keystone and Glance; the standalone demo; each case of the bench once
+	cargo build --locked --quiet -p ovirt-populator -p openstack-populator
+	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator
+	cargo test --locked --quiet -p suite --no-run
+	$(LIMIT) 30m tests/services/run -- tests/services/all
 
 .PHONY: test demo demo-standalone
 # The cluster's programs are built beside the Rust code, which leaves cores idle now and then.
@@ -72,14 +83,14 @@ test: packages ## everything that continuous integration runs
 	@$(MAKE) --no-print-directory cluster-checks e2e
 
 demo: cluster-programs ## the main job on a real cluster, with proof that the bytes are equal
-	cargo build --quiet $(PROGRAMS)
+	cargo build --locked --quiet $(PROGRAMS)
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug demo/cluster
 
 demo-standalone: packages ## copy a disk from oVirt and one from OpenStack, without Kubernetes
-	cargo build --quiet --release -p ovirt-populator -p openstack-populator
+	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release demo/standalone
 
 .PHONY: bench
 bench: packages ## cost of copies beside curl, ovirt-img and nbdcopy: bench/out/results.json (BENCH="--rounds 3" for options)
-	cargo build --quiet --release -p ovirt-populator -p openstack-populator
+	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release tests/services/run -- bench/run $(BENCH)

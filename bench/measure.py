@@ -107,7 +107,7 @@ def run_step(commands, piped, log):
 class Peaks:
     """Samples the peak memory of processes and of all their children.
 
-    What wait4 says of memory will not do: it includes what the process was before exec, a copy of
+    wait4's figure for memory is of no use: it includes the process before exec, which is a copy of
     this program.
     """
 
@@ -119,7 +119,7 @@ class Peaks:
     def watch(self):
         while not self.ended.wait(SAMPLE_SECONDS):
             for pid in with_children(self.pids):
-                # The last value, not the largest: exec starts anew.
+                # The last value, not the largest: exec resets the peak.
                 self.peaks[pid] = high_water(pid) or self.peaks.get(pid, 0)
 
     def stop(self):

@@ -13,11 +13,11 @@ fingerprint() { # FILE...: one short hash over their contents
     cat "$@" | sha256sum | cut -c1-16
 }
 
-once() { # DIR COMMAND...: runs COMMAND to fill DIR, unless that was done before; one process at a time
+once() { # DIR COMMAND...: runs COMMAND to fill DIR, unless an earlier call did; one process at a time
     [ ! -e "$1/.complete" ] || return 0
     mkdir -p "$CACHE"
     (
-        flock 9
+        flock --timeout 1800 9 || { echo "another process has held $1.lock for 30 minutes" >&2; exit 1; }
         [ ! -e "$1/.complete" ] || exit 0
         rm -rf "$1"
         mkdir -p "$1"
@@ -48,7 +48,7 @@ pki() { # prints the folder with ca.pem, cert.pem, key.pem; made on first use
 
 publish_pki() { # DIR: copies it to where the services look for it; they start side by side
     mkdir -p "$STATE/pki"
-    flock "$STATE/pki" cp -u "$1"/*.pem "$STATE/pki/"
+    flock --timeout 60 "$STATE/pki" cp -u "$1"/*.pem "$STATE/pki/"
 }
 
 alive() { # PIDFILE; a zombie counts as gone, since its parent may collect it late

@@ -10,7 +10,7 @@ mod crds;
 mod files;
 
 use std::{
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     path::Path,
     process::{Command, ExitCode},
 };
@@ -84,21 +84,26 @@ fn write_crds(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The files that git knows or would add, as far as they are text.
+/// The files that git knows or would add, apart from those that are no text or are deleted.
 fn read_files(root: &Path) -> anyhow::Result<Vec<File>> {
     let list = output(
         root,
         "git",
         &["ls-files", "--cached", "--others", "--exclude-standard"],
     )?;
-    Ok(list
-        .lines()
-        .filter_map(|path| {
-            let text = std::fs::read_to_string(root.join(path)).ok()?;
-            let path = path.to_owned();
-            Some(File { path, text })
-        })
-        .collect())
+    let mut files = Vec::new();
+    for path in list.lines() {
+        match std::fs::read_to_string(root.join(path)) {
+            Ok(text) => {
+                let path = path.to_owned();
+                files.push(File { path, text });
+            }
+            Err(error) if [ErrorKind::InvalidData, ErrorKind::NotFound].contains(&error.kind()) => {
+            }
+            Err(error) => return Err(error).with_context(|| format!("read {path}")),
+        }
+    }
+    Ok(files)
 }
 
 fn output(root: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<String> {

@@ -16,6 +16,7 @@ pub mod progress;
 pub mod settings;
 pub mod slots;
 pub mod status;
+mod text;
 
 pub use plan::{Plan, plan};
 pub use settings::Settings;

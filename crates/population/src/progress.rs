@@ -4,6 +4,8 @@ use contract::metrics::{
     COPIED_BYTES, OPENSTACK_PROGRESS, OVIRT_PROGRESS, OWNER_UID, RATE, SOURCE_BYTES,
 };
 
+use crate::model::Uid;
+
 /// Progress of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measured {
@@ -28,7 +30,7 @@ impl Measured {
     /// Parses the answer of the pod that fills the claim with this UID; `None` when another pod
     /// answered, or the text holds no progress.
     #[must_use]
-    pub fn from_text(text: &str, claim_uid: &str) -> Option<Self> {
+    pub fn from_text(text: &str, claim_uid: &Uid) -> Option<Self> {
         let value = |name: &str, label: &str| {
             text.lines()
                 .find_map(|line| Sample::parse(line)?.value_of(name, label))
@@ -120,8 +122,8 @@ mod tests {
             percent: 42,
             bytes: Some(bytes),
         };
-        assert_eq!(Measured::from_text(OURS, "u"), Some(expected));
-        assert_eq!(Measured::from_text(OURS, "another"), None);
+        assert_eq!(Measured::from_text(OURS, &Uid::from("u")), Some(expected));
+        assert_eq!(Measured::from_text(OURS, &Uid::from("another")), None);
     }
 
     #[test]
@@ -140,7 +142,7 @@ mod tests {
             ("", None),
         ] {
             let line = format!("openstack_populator_progress{{ownerUID=\"u\"}} {text}");
-            let measured = Measured::from_text(&line, "u");
+            let measured = Measured::from_text(&line, &Uid::from("u"));
             assert_eq!(
                 measured.map(|measured| measured.percent),
                 percent,
@@ -152,14 +154,17 @@ mod tests {
     #[test]
     fn forklifts_movers_say_the_percentage_only() {
         let text = "go_goroutines 7\novirt_progress{ownerUID=\"u\"} 7\n";
-        let measured = Measured::from_text(text, "u").unwrap();
+        let measured = Measured::from_text(text, &Uid::from("u")).unwrap();
         assert_eq!((measured.percent, measured.bytes), (7, None));
     }
 
     #[test]
     fn a_size_that_is_not_known_yet_is_none() {
         let text = OURS.replace("bytes 1000", "bytes 0");
-        assert_eq!(Measured::from_text(&text, "u").unwrap().bytes, None);
+        assert_eq!(
+            Measured::from_text(&text, &Uid::from("u")).unwrap().bytes,
+            None
+        );
     }
 
     #[test]
@@ -173,7 +178,7 @@ mod tests {
             "ovirt_progress{ownerUID=\"u\"}",
             "\0",
         ] {
-            assert_eq!(Measured::from_text(text, "u"), None, "{text:?}");
+            assert_eq!(Measured::from_text(text, &Uid::from("u")), None, "{text:?}");
         }
     }
 }

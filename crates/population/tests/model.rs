@@ -11,7 +11,7 @@ use k8s_openapi::api::{core::v1 as core, storage::v1 as storage};
 use population::{
     model::{
         Binding, ClaimPhase, ClaimReference, LostPod, Node, Nodes, Pod, PodPhase, StorageClass,
-        TemporaryClaim, Volume, VolumePhase,
+        TemporaryClaim, Uid, Volume, VolumePhase,
     },
     objects::patch,
     plan::FailureClass,
@@ -144,6 +144,26 @@ fn an_unknown_phase_is_no_end() {
     }
 }
 
+/// Beside a container that a webhook has added and that has not started.
+#[test]
+fn a_pod_whose_mover_runs_is_running() {
+    let state = |state: Value| json!({"name": names::CONTAINER, "ready": true, "restartCount": 0, "image": "i", "imageID": "i", "state": state});
+    for (mover, expected) in [
+        (json!({"running": {}}), PodPhase::Running),
+        (
+            json!({"waiting": {"reason": "ContainerCreating"}}),
+            PodPhase::Pending,
+        ),
+    ] {
+        let object = json!({
+            "metadata": {"name": "p", "uid": "u"},
+            "status": {"phase": "Pending", "containerStatuses": [state(mover)]},
+        });
+        let pod = Pod::from_object(&from_value(object).unwrap()).unwrap();
+        assert_eq!(pod.phase, expected);
+    }
+}
+
 #[test]
 fn temporary_claims_belong_to_the_claims_that_own_them() {
     let owner = |kind: &str, api_version: &str, uid: &str| json!({"apiVersion": api_version, "kind": kind, "name": "n", "uid": uid});
@@ -155,7 +175,7 @@ fn temporary_claims_belong_to_the_claims_that_own_them() {
         "spec": {"volumeName": ""}, "status": {"phase": "Lost"},
     });
     let temporary = TemporaryClaim::from_object(&from_value(object).unwrap()).unwrap();
-    assert_eq!(temporary.owners, ["claim"]);
+    assert_eq!(temporary.owners, [Uid::from("claim")]);
     assert_eq!(temporary.volume, None);
     assert_eq!(temporary.phase, ClaimPhase::Lost);
     assert!(!temporary.is_labelled);
@@ -177,7 +197,7 @@ fn volumes() {
     let owner = ClaimReference {
         namespace: "vms".to_owned(),
         name: "prime-u".to_owned(),
-        uid: "t".to_owned(),
+        uid: "t".into(),
     };
     assert_eq!(volume.claim, Some(owner));
     assert_eq!(
@@ -185,6 +205,7 @@ fn volumes() {
         (false, None)
     );
 
+    let now = "2026-01-01T12:00:00Z".parse().unwrap();
     let node = |name: &str, ready: &str| -> Node {
         let object: Value = json!({
             "metadata": {"name": name, "labels": {"node": name}},
@@ -192,10 +213,23 @@ fn volumes() {
         });
         Node::from_object(&from_value(object).unwrap()).unwrap()
     };
-    assert!(!Nodes::Known([node("a", "Unknown")].into()).none_will_meet(&volume.node_terms));
-    assert!(Nodes::Known([node("b", "True")].into()).none_will_meet(&volume.node_terms));
+    assert!(!Nodes::Known([node("a", "Unknown")].into()).none_will_meet(&volume.node_terms, now));
+    assert!(Nodes::Known([node("b", "True")].into()).none_will_meet(&volume.node_terms, now));
     assert!(node("b", "True").ready);
     assert!(!node("b", "Unknown").ready);
+    assert!(!node("b", "True").unschedulable);
+
+    let object = json!({
+        "metadata": {"name": "c", "creationTimestamp": "2026-01-01T11:00:00Z"},
+        "spec": {"unschedulable": true},
+        "status": {"conditions": [
+            {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T11:59:00Z"}]},
+    });
+    let node = Node::from_object(&from_value(object).unwrap()).unwrap();
+    assert!(node.unschedulable);
+    assert_eq!(node.created.to_string(), "2026-01-01T11:00:00Z");
+    let since = node.unready_since.unwrap();
+    assert_eq!(since.to_string(), "2026-01-01T11:59:00Z");
 }
 
 #[test]
@@ -259,7 +293,7 @@ fn a_volume_names_the_disk_that_it_holds() {
                          "volumeAttributes": {"csi.storage.k8s.io/pvc/name": "prime-claim"}}},
     });
     let volume = Volume::from_object(&from_value(object).unwrap()).unwrap();
-    assert_eq!(volume.populated_for.as_deref(), Some("claim"));
+    assert_eq!(volume.populated_for, Some("claim".into()));
     assert_eq!(volume.populated_disk.as_deref(), Some("d"));
     assert_eq!(volume.provisioned_for.as_deref(), Some("prime-claim"));
     assert!(volume.was_chosen);
@@ -269,16 +303,16 @@ fn a_volume_names_the_disk_that_it_holds() {
 #[test]
 fn a_temporary_claim_remembers_the_pod_that_was_lost_with_its_node() {
     let lost = LostPod {
-        pod: "u".to_owned(),
+        pod: "u".into(),
         node: "n".to_owned(),
     };
-    let patch = patch::node_lost("t", Some(&lost)).unwrap();
+    let patch = patch::node_lost(&"t".into(), Some(&lost)).unwrap();
     let mut object = json!({"metadata": {"name": "prime-u"}});
     object["metadata"]["uid"] = patch["metadata"]["uid"].clone();
     object["metadata"]["annotations"] = patch["metadata"]["annotations"].clone();
     let temporary = TemporaryClaim::from_object(&from_value(object).unwrap()).unwrap();
     assert_eq!(temporary.lost_pod, Some(lost));
-    let forgotten = patch::node_lost("t", None).unwrap();
+    let forgotten = patch::node_lost(&"t".into(), None).unwrap();
     assert_eq!(
         forgotten["metadata"]["annotations"],
         json!({key::NODE_LOST: null})

@@ -66,6 +66,7 @@ fn of(
             claim,
             status,
             measured: *measured,
+            shown: None,
         })
         .collect();
     summarise(&served, previous, Some(3), at(now))
@@ -75,19 +76,32 @@ fn none() -> PopulatorStatus {
     PopulatorStatus::default()
 }
 
-/// `Ready`, `Progressing` and `Failed`, as one letter each.
+/// `Ready`, `Progressing` and `Failed`, as one letter each; `S` and `R` for `Stalled` and
+/// `Reconciling`, which are there only while they hold.
 fn conditions(status: &PopulatorStatus) -> String {
     let types: Vec<&str> = status
         .conditions
         .iter()
         .map(|one| one.type_.as_str())
         .collect();
-    assert_eq!(types, ["Ready", "Progressing", "Failed"]);
-    status
-        .conditions
-        .iter()
-        .map(|one| &one.status[..1])
+    assert_eq!(types[..3], ["Ready", "Progressing", "Failed"]);
+    let conditions = status.conditions.iter();
+    conditions
+        .map(|one| match one.type_.as_str() {
+            "Stalled" | "Reconciling" => {
+                assert_eq!(one.status, "True");
+                &one.type_[..1]
+            }
+            _ => &one.status[..1],
+        })
         .collect()
+}
+
+/// Reason and message of a condition.
+fn told<'a>(status: &'a PopulatorStatus, type_: &str) -> (&'a str, &'a str) {
+    let condition = status.conditions.iter().find(|one| one.type_ == type_);
+    let condition = condition.unwrap();
+    (&condition.reason, &condition.message)
 }
 
 #[test]
@@ -96,24 +110,63 @@ fn conditions_follow_from_the_claims() {
     let cases: &[(&[Reason], &str, Reason)] = &[
         (&[], "FFF", Reason::NoClaim),
         (&[Populated], "TFF", Populated),
-        (&[Populated, Copying], "FTF", Copying),
-        (&[Throttled], "FFF", Throttled),
-        (&[Copying, Throttled], "FTF", Throttled),
+        (&[Populated, Copying], "FTFR", Copying),
+        (&[Throttled], "FFFR", Throttled),
+        (&[Copying, Throttled], "FTFR", Throttled),
         (
             &[Copying, CredentialsRefused, Populated],
-            "FTT",
+            // The first one that holds decides for kstatus: a failure is a failure.
+            "FTTSR",
             CredentialsRefused,
         ),
+        (&[CredentialsRefused], "FFTS", CredentialsRefused),
     ];
     for (reasons, expected, worst) in cases {
         let claims: Vec<_> = reasons.iter().map(|reason| (*reason, "m", None)).collect();
         let status = of(&claims, &none(), 0);
         assert_eq!(conditions(&status), *expected, "{reasons:?}");
+        assert_eq!(told(&status, "Ready").0, worst.to_string(), "{reasons:?}");
         for condition in &status.conditions {
-            assert_eq!(condition.reason, worst.to_string(), "{reasons:?}");
             assert_eq!(condition.observed_generation, Some(3));
         }
     }
+}
+
+#[test]
+fn each_condition_has_its_own_reason_and_message() {
+    let mixed = of(
+        &[
+            (Reason::Copying, "it copies", None),
+            (Reason::CredentialsRefused, "wrong password", None),
+            (Reason::Throttled, "it waits", None),
+            (Reason::Populated, "it is there", None),
+        ],
+        &none(),
+        0,
+    );
+    let failed = ("CredentialsRefused", "b: wrong password");
+    for (type_, expected) in [
+        (
+            "Ready",
+            (
+                "CredentialsRefused",
+                "b: wrong password; a: it copies; c: it waits",
+            ),
+        ),
+        ("Progressing", ("Copying", "a: it copies")),
+        ("Failed", failed),
+        ("Stalled", failed),
+        ("Reconciling", ("Copying", "a: it copies; c: it waits")),
+    ] {
+        assert_eq!(told(&mixed, type_), expected, "{type_}");
+    }
+    let done = of(&[(Reason::Populated, "", None)], &none(), 0);
+    assert_eq!(
+        told(&done, "Ready"),
+        ("Populated", "a is populated and bound")
+    );
+    assert_eq!(told(&done, "Progressing").0, "NoneProgressing");
+    assert_eq!(told(&done, "Failed").0, "NoneFailed");
 }
 
 #[test]
@@ -227,8 +280,8 @@ fn the_time_of_a_condition_is_that_of_its_last_change() {
             .map(|one| one.last_transition_time.0.as_second())
             .collect()
     };
-    assert_eq!(times(&first), [10, 10, 10]);
-    assert_eq!(times(&later), [10, 10, 10]);
+    assert_eq!(times(&first), [10, 10, 10, 10]);
+    assert_eq!(times(&later), [10, 10, 10, 10]);
     assert_eq!(later.conditions[0].message, "a: 2 %");
     assert_eq!(times(&done), [30, 30, 10]);
 }
@@ -243,20 +296,82 @@ fn every_claim_is_named_and_very_many_are_counted() {
         &none(),
         0,
     );
-    assert_eq!(two.conditions[0].message, "a: Copying; b: 2 before it");
+    assert_eq!(told(&two, "Ready").1, "a: Copying; b: 2 before it");
     let many = vec![(Reason::Copying, "", None); 23];
     let many = of(&many, &none(), 0);
-    assert!(
-        many.conditions[0]
-            .message
-            .ends_with("t: Copying; and 3 more")
-    );
+    assert!(told(&many, "Ready").1.ends_with("t: Copying; and 3 more"));
     assert_eq!(many.claims.len(), 23);
     let none = of(&[], &none(), 0);
+    assert_eq!(told(&none, "Ready").1, "no claim refers to this resource");
+}
+
+/// The status of thousands of claims is far smaller than what the API server stores, and has first
+/// what needs attention first.
+#[test]
+fn the_status_has_a_bound() {
+    let long = "€".repeat(4000);
+    let mut claims = vec![(Reason::Populated, "", None); 3000];
+    claims.extend(vec![(Reason::Throttled, long.as_str(), None); 3000]);
+    claims.extend(vec![(Reason::Copying, "", Some(measured(7, 0))); 30]);
+    claims.extend(vec![(Reason::Retrying, long.as_str(), None); 5]);
+    claims.extend(vec![(Reason::VolumeFull, long.as_str(), None); 5]);
+    let status = of(&claims, &none(), 0);
+    let bytes = serde_json::to_string(&status).unwrap().len();
+    assert!(bytes < 200_000, "{bytes}");
+    assert_eq!(status.claim_count, Some(6040));
+    let counts: Vec<(String, i32)> = status
+        .counts
+        .iter()
+        .map(|count| (count.reason.to_string(), count.claims))
+        .collect();
+    let expected = [
+        ("Throttled", 3000),
+        ("Copying", 30),
+        ("Retrying", 5),
+        ("Populated", 3000),
+        ("VolumeFull", 5),
+    ];
     assert_eq!(
-        none.conditions[0].message,
-        "no claim refers to this resource"
+        counts,
+        expected.map(|(word, count)| (word.to_owned(), count))
     );
+    let listed: Vec<Reason> = status.claims.iter().map(|claim| claim.reason).collect();
+    assert_eq!(listed.len(), 50);
+    assert_eq!(listed[..5], [Reason::VolumeFull; 5]);
+    assert_eq!(listed[5..10], [Reason::Retrying; 5]);
+    assert_eq!(listed[10..40], [Reason::Copying; 30]);
+    assert_eq!(listed[40..], [Reason::Throttled; 10]);
+    let longest = status
+        .claims
+        .iter()
+        .filter_map(|claim| claim.message.as_ref());
+    assert_eq!(longest.map(String::len).max(), Some(1023));
+    assert!(status.last_error.unwrap().len() <= 1024);
+    assert_eq!(
+        status.progress.as_deref(),
+        Some("0"),
+        "of all, not of those that are listed"
+    );
+}
+
+#[test]
+fn what_was_shown_of_a_claim_counts_whether_it_is_listed_or_not() {
+    let (claim, status) = (claim("a"), status(Reason::Copying, ""));
+    let served = |shown, percent| Served {
+        claim: &claim,
+        status: &status,
+        measured: Some(measured(percent, 0)),
+        shown,
+    };
+    for (shown, percent, expected) in [
+        (None, 3, 3),
+        (Some(40), 3, 40),
+        (Some(40), 41, 41),
+        (Some(100), 3, 99),
+    ] {
+        let found = population::status::percent(&served(shown, percent), &none());
+        assert_eq!(found, Some(expected), "{shown:?} {percent}");
+    }
 }
 
 #[test]

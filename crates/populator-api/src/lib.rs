@@ -15,7 +15,7 @@ pub use resources::{
     OpenstackVolumePopulator, OpenstackVolumePopulatorSpec, OvirtVolumePopulator,
     OvirtVolumePopulatorSpec,
 };
-pub use status::{ClaimStatus, ConditionType, PopulatorStatus};
+pub use status::{ClaimCount, ClaimStatus, ConditionType, PopulatorStatus};
 
 /// API group of both kinds.
 pub const GROUP: &str = "forklift.konveyor.io";

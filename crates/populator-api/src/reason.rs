@@ -4,7 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Reasons of conditions: a closed list, for people and for alerts.
+/// Reason of the condition `Progressing` while no claim is on its way.
+pub const NONE_PROGRESSING: &str = "NoneProgressing";
+/// Reason of the condition `Failed` while no claim has failed.
+pub const NONE_FAILED: &str = "NoneFailed";
+
+/// Reasons of claims, and so of conditions: a closed list, for people and for alerts.
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// No claim refers to the resource.

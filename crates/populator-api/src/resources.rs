@@ -57,6 +57,13 @@ use crate::PopulatorStatus;
         json_path = ".status.conditions[?(@.type=='Ready')].reason"
     ),
     printcolumn(
+        name = "Claims",
+        type_ = "integer",
+        json_path = ".status.claimCount",
+        description = "How many claims refer to it",
+        priority = 1
+    ),
+    printcolumn(
         name = "Disk",
         type_ = "string",
         json_path = ".spec.diskId",
@@ -134,6 +141,13 @@ pub struct OvirtVolumePopulatorSpec {
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(
+        name = "Claims",
+        type_ = "integer",
+        json_path = ".status.claimCount",
+        description = "How many claims refer to it",
+        priority = 1
     ),
     printcolumn(
         name = "Image",

@@ -6,6 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::Reason;
 
+/// How many claims [`PopulatorStatus::claims`] lists at most.
+pub const MOST_CLAIMS: usize = 50;
+/// Bytes of a claim's message and of the last error, at most. With [`MOST_CLAIMS`] it keeps the
+/// status far below the 1.5 MiB at which the API server refuses an object.
+pub const MOST_TEXT: usize = 1024;
+/// More than there are reasons.
+const MOST_COUNTS: usize = 64;
+/// More than there are types of conditions.
+const MOST_CONDITIONS: usize = 8;
+/// Kubernetes' limit on the name of an object.
+const MOST_OF_NAME: usize = 253;
+/// More than a UID has.
+const MOST_OF_UID: usize = 128;
+
 /// Status of a populator resource.
 #[derive(Serialize, Deserialize, Debug, Clone, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -19,13 +33,27 @@ pub struct PopulatorStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The conditions Ready, Progressing and Failed.
+    /// The conditions Ready, Progressing and Failed; and, only while they hold, Stalled (like Failed)
+    /// and Reconciling (some claim is on its way or waits).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_CONDITIONS))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
-    /// The claims being served.
+    /// How many claims refer to the resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_count: Option<i32>,
+
+    /// How many of them have each reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_COUNTS))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["reason"]))]
+    pub counts: Vec<ClaimCount>,
+
+    /// The claims that need attention first, at most 50: failed ones, then those on their way, those
+    /// that wait, and those that are populated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_CLAIMS))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
     pub claims: Vec<ClaimStatus>,
 
@@ -43,7 +71,20 @@ pub struct PopulatorStatus {
 
     /// The last error, and what to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MOST_TEXT))]
     pub last_error: Option<String>,
+}
+
+/// How many claims have one reason.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimCount {
+    /// State of these claims, in one word.
+    // A plain string for the API server, as in [`ClaimStatus`].
+    #[schemars(with = "String")]
+    pub reason: Reason,
+    /// Number of the claims.
+    pub claims: i32,
 }
 
 /// A claim that is populated from the resource.
@@ -51,8 +92,10 @@ pub struct PopulatorStatus {
 #[serde(rename_all = "camelCase")]
 pub struct ClaimStatus {
     /// UID of the claim.
+    #[schemars(length(max = MOST_OF_UID))]
     pub uid: String,
     /// Name of the claim.
+    #[schemars(length(max = MOST_OF_NAME))]
     pub name: String,
     /// Percent of the disk that is in place; absent while it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +107,7 @@ pub struct ClaimStatus {
     pub reason: Reason,
     /// State of the claim, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MOST_TEXT))]
     pub message: Option<String>,
 }
 
@@ -76,6 +120,11 @@ pub enum ConditionType {
     Progressing,
     /// At least one claim failed permanently and waits for the user or an administrator.
     Failed,
+    /// The same, in the word of kstatus. The condition is there only while it holds.
+    Stalled,
+    /// At least one claim is neither populated nor failed, in the word of kstatus. The condition is
+    /// there only while it holds.
+    Reconciling,
 }
 
 impl PopulatorStatus {
@@ -99,6 +148,8 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::Progressing => "Progressing",
             Self::Failed => "Failed",
+            Self::Stalled => "Stalled",
+            Self::Reconciling => "Reconciling",
         }
     }
 }
@@ -121,6 +172,11 @@ mod tests {
     fn an_empty_status_is_empty() {
         let status = PopulatorStatus::default();
         assert_eq!(serde_json::to_string(&status).unwrap(), "{}");
+    }
+
+    #[test]
+    fn the_list_of_counts_has_room_for_every_reason() {
+        assert!(Reason::ALL.len() <= MOST_COUNTS);
     }
 
     #[test]

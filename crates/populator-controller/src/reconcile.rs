@@ -19,13 +19,14 @@ use tokio::{
 use crate::{
     apply::{Failure, Recorder, Writer},
     observe::{Observer, populator_ref},
+    pace::{Created, Pace},
     status::StatusWriter,
     telemetry::{Ended, Telemetry},
 };
 use population::{
     Settings,
-    model::{Grant, World},
-    plan::{Action, DeleteReason, Event, Plan, Status, plan},
+    model::{Grant, Uid, World},
+    plan::{Action, DeleteReason, Plan, Status, plan},
     slots::{Admission, Request, Slots},
 };
 
@@ -34,9 +35,6 @@ use population::{
 const RESYNC: Duration = Duration::from_mins(10);
 /// After failed reconciles of a claim.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
-/// Between two pods for one claim: if something deletes pods as soon as they exist, this bounds the
-/// load on the API server.
-const POD_BACKOFF: Duration = Duration::from_secs(10);
 /// Time for the reconciles under way at the end. Each consists of a few short writes.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -56,8 +54,8 @@ pub struct Controller {
     pub status: Arc<StatusWriter>,
     /// Limits how many claims are served at a time.
     pub slots: Mutex<Slots>,
-    /// When each claim's last pod was created, for [`POD_BACKOFF`].
-    pub pods: Mutex<HashMap<String, Instant>>,
+    /// What is remembered to spare the API server.
+    pub pace: Mutex<Pace>,
     /// Images, resources and limits, as the installation sets them.
     pub settings: Settings,
     /// The controller's own metrics.
@@ -70,7 +68,7 @@ struct Outcome {
     /// Reconcile the claim again after this long.
     requeue_after: Option<Duration>,
     /// Other claims to reconcile now.
-    trigger: Vec<String>,
+    trigger: Vec<Uid>,
     /// What failed; the claim is requeued with backoff.
     failure: Option<Failure>,
 }
@@ -95,7 +93,7 @@ impl Controller {
                 let plan = plan(&world, &self.settings, now)?;
                 Some(Request::new(&world, plan.slot?))
             });
-            slots.count(&uid, request);
+            slots.count(&uid, request, now);
         }
     }
 
@@ -103,7 +101,7 @@ impl Controller {
     /// with a concurrency of at most `workers`. No claim is reconciled twice at a time.
     pub async fn run(
         self: Arc<Self>,
-        triggers: impl Stream<Item = String>,
+        triggers: impl Stream<Item = Uid>,
         workers: usize,
         stop: impl Future<Output = ()>,
     ) {
@@ -119,9 +117,10 @@ impl Controller {
         let mut queue = std::pin::pin!(scheduler(requests));
         let mut stop = std::pin::pin!(stop);
         let mut running: JoinSet<Outcome> = JoinSet::new();
-        let mut names: HashMap<Id, String> = HashMap::new();
-        let mut busy: HashSet<String> = HashSet::new();
-        let mut failures: HashMap<String, u32> = HashMap::new();
+        // By task, since a task that panics returns nothing, not even the name of its claim.
+        let mut names: HashMap<Id, Uid> = HashMap::new();
+        let mut busy: HashSet<Uid> = HashSet::new();
+        let mut failures: HashMap<Uid, u32> = HashMap::new();
         let mut random = fastrand::Rng::new();
         loop {
             tokio::select! {
@@ -130,7 +129,7 @@ impl Controller {
                     let (id, outcome) = unfold(ended);
                     let Some(claim) = names.remove(&id) else { continue };
                     busy.remove(&claim);
-                    let requeue = |message: String, delay: Duration| {
+                    let requeue = |message: Uid, delay: Duration| {
                         // The receiver lives as long as this loop.
                         let run_at = Instant::now() + delay;
                         let _ = own.unbounded_send(ScheduleRequest { message, run_at });
@@ -141,7 +140,7 @@ impl Controller {
                     let delay = if let Some(failure) = outcome.failure {
                         let times = failures.entry(claim.clone()).or_default();
                         *times = times.saturating_add(1);
-                        tracing::debug!(claim, "requeued with backoff: {failure}");
+                        tracing::debug!(%claim, "requeued with backoff: {failure}");
                         Some(BACKOFF.delay_from_half(*times, &mut random))
                     } else {
                         failures.remove(&claim);
@@ -174,7 +173,7 @@ impl Controller {
         }
     }
 
-    async fn reconcile(&self, claim_uid: &str) -> Outcome {
+    async fn reconcile(&self, claim_uid: &Uid) -> Outcome {
         let start = Instant::now();
         let outcome = self.step(claim_uid).await;
         let error = outcome.failure.as_ref().map(Failure::kind);
@@ -185,10 +184,11 @@ impl Controller {
     }
 
     /// Takes the next step of one claim.
-    async fn step(&self, claim_uid: &str) -> Outcome {
+    async fn step(&self, claim_uid: &Uid) -> Outcome {
         let now = Timestamp::now();
-        // Observe: from the cache, with live reads where the cache cannot know.
-        let world = match self.observer.world(claim_uid, &self.settings, now).await {
+        // Observe: from the cache, with live reads where the cache cannot know. Read again in every
+        // step, also after one of our own writes: the plan must see what others have done meanwhile.
+        let mut world = match self.observer.world(claim_uid, &self.settings, now).await {
             Ok(Some(world)) => world,
             Ok(None) => return self.forget(claim_uid).await,
             Err(error) => {
@@ -198,12 +198,21 @@ impl Controller {
                 };
             }
         };
+        world.is_short_of_quota = self.pace().is_short_of_quota(&world.claim.namespace);
         // Plan: pure.
         let plan = plan(&world, &self.settings, now);
-        // Admit: one serialised step over all claims, without I/O.
+        // Admit: one serialised step over all claims, without I/O. After the plan, since only the
+        // plan knows whether the claim needs a slot; before the first write, since a write that
+        // starts work cannot be taken back.
         let needed = plan.as_ref().and_then(|plan| plan.slot);
         let request = needed.map(|usage| Request::new(&world, usage));
-        let decision = self.slots().decide(claim_uid, request, &self.settings);
+        let decision = {
+            let mut slots = self.slots();
+            if world.own_temporary().is_some() {
+                slots.seen(claim_uid);
+            }
+            slots.decide(claim_uid, request, &self.settings, now)
+        };
         let mut outcome = Outcome {
             trigger: decision.trigger,
             ..Outcome::default()
@@ -215,6 +224,10 @@ impl Controller {
         // Apply: writes to the API server, each bound to the state that it was decided on.
         if let Some(plan) = plan {
             self.apply(&world, plan, &mut outcome, now).await;
+        } else {
+            // It may have been ours before.
+            self.recorder.sync(&world.claim, &[], now);
+            self.status.remove(claim_uid);
         }
         outcome
     }
@@ -222,10 +235,10 @@ impl Controller {
     /// The claim is gone. Its terminating pods are released, since their results no longer matter.
     /// Others are left: the garbage collector deletes them, unless the cache does not show their
     /// claim yet.
-    async fn forget(&self, claim_uid: &str) -> Outcome {
+    async fn forget(&self, claim_uid: &Uid) -> Outcome {
         self.recorder.forget(claim_uid);
         self.status.remove(claim_uid);
-        self.pods().remove(claim_uid);
+        self.pace().forget(claim_uid);
         let trigger = self.slots().leave(claim_uid, &self.settings);
         let mut pods = self.observer.cache().pods_of(claim_uid);
         pods.retain(|(_, pod)| pod.terminating.is_some());
@@ -246,30 +259,29 @@ impl Controller {
             Some(delay) => Some(delay.min(RESYNC)),
             None => claim.volume.is_none().then_some(RESYNC),
         };
-        self.recorder.sync(claim, &plan.events, now).await;
+        self.recorder.sync(claim, &plan.events, now);
         let mut status = plan.status;
         // Emitted after the actions: a slow event must not delay the deletion of a failed pod,
         // which Forklift takes for the end of the migration.
         let mut done = Vec::new();
         for action in &plan.actions {
-            let creates_pod = matches!(action, Action::CreatePod(_));
+            let created = Created::by(action);
+            let left = created.and_then(|kind| self.pace().left(&claim.uid, kind));
             // The rest of the plan waits too: later actions rely on the earlier ones.
-            if creates_pod && let Some(left) = self.pod_backoff(&claim.uid) {
+            if let Some(left) = left {
                 outcome.requeue_after = Some(left);
                 break;
             }
             if let Err(failure) = self.writer.apply(action, claim).await {
-                status = self
-                    .on_rejected(world, action, &failure, status, outcome, now)
-                    .await;
+                status = self.on_rejected(world, action, &failure, status, outcome, now);
                 outcome.failure = Some(failure);
                 break;
             }
+            if let Some(kind) = created {
+                self.pace().created(&claim.uid, kind);
+            }
             match action {
-                Action::CreatePod(_) => {
-                    self.pods().insert(claim.uid.clone(), Instant::now());
-                }
-                Action::CreateTemporaryClaim(_) => self.slots().started(&claim.uid),
+                Action::CreateTemporaryClaim(_) => self.slots().started(&claim.uid, now),
                 Action::DeleteTemporaryClaim {
                     reason: DeleteReason::Populated,
                     ..
@@ -279,7 +291,7 @@ impl Controller {
             done.extend(action.announcement());
         }
         for event in &done {
-            self.recorder.emit(claim, event, now).await;
+            self.recorder.emit(claim, event, now);
         }
         let Some(populator) = populator_ref(claim) else {
             return;
@@ -302,7 +314,7 @@ impl Controller {
     /// The claim's status after an action that failed. A rejection by the API server (a quota, a
     /// policy) is reported to the claim's owner, who can act on it; any other failure is retried in
     /// silence.
-    async fn on_rejected(
+    fn on_rejected(
         &self,
         world: &World,
         action: &Action,
@@ -315,36 +327,31 @@ impl Controller {
         let Failure::Refused(_) = failure else {
             return status;
         };
-        if matches!(action, Action::CreateTemporaryClaim(_)) {
+        if Created::by(action).is_some() {
             // A claim that cannot start must not keep others from starting.
-            let trigger = self.slots().leave(&claim.uid, &self.settings);
+            let trigger = self.slots().reject(&claim.uid, &self.settings);
             outcome.trigger.extend(trigger);
         }
-        let message = failure.to_string();
-        tracing::warn!(
-            claim = claim.name,
-            namespace = claim.namespace,
-            "rejected by the API server: {message}"
-        );
-        if let Some(reason) = action.failure_reason() {
-            let event = Event::warning(reason, &message);
-            self.recorder.emit(claim, &event, now).await;
+        if failure.is_of_quota() {
+            // Finished pods keep claims that count: they go at once.
+            self.pace().quota_rejected(&claim.namespace);
+            let cache = self.observer.cache();
+            let pods = cache.all_pods();
+            let here = pods.filter(|(_, (namespace, _), _)| *namespace == claim.namespace);
+            let others = here.map(|(uid, ..)| uid).filter(|uid| *uid != claim.uid);
+            outcome.trigger.extend(others);
         }
+        let event = action.rejected(&failure.to_string());
+        self.recorder.report(claim, &event, now);
+        let message = event.message;
         Status {
             reason: Reason::Retrying,
             message,
         }
     }
 
-    /// What is left of the backoff after the claim's last pod.
-    fn pod_backoff(&self, claim_uid: &str) -> Option<Duration> {
-        let created = self.pods().get(claim_uid).copied()?;
-        let left = POD_BACKOFF.saturating_sub(created.elapsed());
-        (!left.is_zero()).then_some(left)
-    }
-
-    fn pods(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {

@@ -29,7 +29,7 @@ use crate::{
     status::StatusWriter,
     telemetry::Telemetry,
 };
-use population::slots::Slots;
+use population::{model::Uid, slots::Slots};
 
 /// Triggers that are buffered for the loop. Beyond that the watches wait.
 const TRIGGERS: usize = 1024;
@@ -175,7 +175,7 @@ fn serve_metrics(
 /// The work queue's loop, and what triggers it.
 struct Serving {
     controller: Arc<Controller>,
-    triggers: mpsc::Receiver<String>,
+    triggers: mpsc::Receiver<Uid>,
     workers: usize,
 }
 
@@ -197,7 +197,9 @@ fn start(
     telemetry: Telemetry,
 ) -> anyhow::Result<Serving> {
     let observer = Arc::new(Observer::new(client.clone(), Cache::default()));
-    let recorder = Arc::new(Recorder::new(client.clone(), telemetry.clone()));
+    let (recorder, events) = Recorder::with_writer(client.clone(), telemetry.clone());
+    let recorder = Arc::new(recorder);
+    tasks.spawn("events", events.run());
     let status = Arc::new(StatusWriter::new(client.clone(), telemetry.clone()));
     let (sender, receiver) = mpsc::channel(TRIGGERS);
     let triggers = Triggers::new(sender);
@@ -208,7 +210,7 @@ fn start(
         recorder: Arc::clone(&recorder),
         status: Arc::clone(&status),
         slots: Mutex::new(Slots::default()),
-        pods: Mutex::default(),
+        pace: Mutex::default(),
         settings: options.settings.clone(),
         telemetry: telemetry.clone(),
     });
@@ -246,8 +248,8 @@ fn start(
         loop {
             ticks.tick().await;
             telemetry.measure_memory();
-            let reasons = measured.reasons();
-            telemetry.claims(|reason| reasons.get(&reason).copied().unwrap_or_default());
+            let standings = measured.standings();
+            telemetry.claims(|reason| standings.get(&reason).copied().unwrap_or_default());
         }
     });
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use populator_api::Reason;
+use populator_api::{Reason, ReasonClass};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -31,6 +31,15 @@ pub enum Ended {
     /// The claim failed permanently.
     #[allow(non_camel_case_types, reason = "the label's value is a contract")]
     failure,
+}
+
+/// The claims that have one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// How many they are.
+    pub claims: usize,
+    /// For how long the first of them has had it, as far as this process has seen.
+    pub longest: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,6 +85,8 @@ pub struct Telemetry {
     copied: Family<ByKind, Counter>,
     writes: Family<Write, Counter>,
     claims: Family<ByReason, Gauge>,
+    longest: Family<ByReason, Gauge>,
+    dropped_events: Counter,
     leader: Gauge,
     memory: Gauge,
     started: Gauge<f64, AtomicU64>,
@@ -96,6 +107,8 @@ impl Telemetry {
             copied: Family::default(),
             writes: Family::default(),
             claims: Family::default(),
+            longest: Family::default(),
+            dropped_events: Counter::default(),
             leader: Gauge::default(),
             memory: Gauge::default(),
             started: Gauge::default(),
@@ -107,6 +120,12 @@ impl Telemetry {
         // Both results from the start, so that a rate is 0 instead of absent.
         for result in [Ended::success, Ended::failure] {
             drop(telemetry.operations.get_or_create(&ByResult { result }));
+        }
+        // Likewise: of a counter that appears with 1 no increase is seen.
+        let failures = Reason::ALL.into_iter();
+        for reason in failures.filter(|reason| reason.class() == ReasonClass::Failed) {
+            let reason = ReasonLabel(reason);
+            drop(telemetry.failures.get_or_create(&ByReason { reason }));
         }
         let registry = telemetry.registry(version);
         (telemetry, registry)
@@ -177,6 +196,17 @@ impl Telemetry {
             self.writes.clone(),
         );
         ours.register("claims", "Claims, by reason", self.claims.clone());
+        ours.register_with_unit(
+            "longest",
+            "For how long the first of the claims with a reason has had it, by reason",
+            Unit::Seconds,
+            self.longest.clone(),
+        );
+        ours.register(
+            "dropped_events",
+            "Events that found no room in the queue",
+            self.dropped_events.clone(),
+        );
         ours.register(
             "leader",
             "1 while this process serves claims, 0 while it stands by",
@@ -235,13 +265,23 @@ impl Telemetry {
         self.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
-    /// How many claims have each reason.
-    pub fn claims(&self, reasons: impl Fn(Reason) -> usize) {
+    /// How many claims have each reason, and for how long.
+    pub fn claims(&self, standings: impl Fn(Reason) -> Standing) {
         for reason in Reason::ALL {
-            let count = i64::try_from(reasons(reason)).unwrap_or(i64::MAX);
-            let reason = ReasonLabel(reason);
-            self.claims.get_or_create(&ByReason { reason }).set(count);
+            let Standing { claims, longest } = standings(reason);
+            let by_reason = ByReason {
+                reason: ReasonLabel(reason),
+            };
+            let count = i64::try_from(claims).unwrap_or(i64::MAX);
+            let seconds = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
+            self.claims.get_or_create(&by_reason).set(count);
+            self.longest.get_or_create(&by_reason).set(seconds);
         }
+    }
+
+    /// An event found no room in the queue.
+    pub fn dropped_event(&self) {
+        self.dropped_events.inc();
     }
 
     /// Whether this process is the leader.
@@ -279,7 +319,14 @@ mod tests {
         telemetry.wrote("create", "pods");
         telemetry.reconciled(Duration::from_millis(3), Some("late"));
         telemetry.slots(3, 4);
-        telemetry.claims(|reason| usize::from(reason == Reason::Copying));
+        telemetry.claims(|reason| match reason {
+            Reason::Copying => Standing {
+                claims: 1,
+                longest: Duration::from_secs(7),
+            },
+            _ => Standing::default(),
+        });
+        telemetry.dropped_event();
         telemetry.leads(true);
         telemetry.measure_memory();
         let mut text = String::new();
@@ -293,10 +340,13 @@ mod tests {
             "populator_controller_reconcile_errors_total{kind=\"late\"} 1",
             "populator_controller_phase_seconds_count{reason=\"Copying\"} 1",
             "populator_controller_failures_total{reason=\"VolumeFull\"} 1",
+            "populator_controller_failures_total{reason=\"BoundElsewhere\"} 0",
             "populator_controller_copied_bytes_total{kind=\"OvirtVolumePopulator\"} 7",
             "populator_controller_api_writes_total{verb=\"create\",resource=\"pods\"} 1",
             "populator_controller_claims{reason=\"Copying\"} 1",
             "populator_controller_claims{reason=\"Retrying\"} 0",
+            "populator_controller_longest_seconds{reason=\"Copying\"} 7",
+            "populator_controller_dropped_events_total 1",
             "populator_controller_leader 1",
             "populator_controller_build_info{version=\"1.2.3\"} 1",
         ] {

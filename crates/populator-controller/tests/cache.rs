@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use kube::{core::DynamicObject, runtime::watcher::Event};
-use population::model::{Kind, Lookup, Nodes};
+use population::model::{Kind, Lookup, Nodes, Uid};
 use populator_api::names;
 use populator_controller::observe::{Cache, PopulatorRef};
 use serde::de::DeserializeOwned;
@@ -68,8 +68,8 @@ fn spec() -> Value {
     json!({"engineUrl": "https://engine", "engineSecretName": "secret", "diskId": DISK})
 }
 
-fn of(uids: &[&str]) -> HashSet<String> {
-    uids.iter().map(|uid| (*uid).to_owned()).collect()
+fn of(uids: &[&str]) -> HashSet<Uid> {
+    uids.iter().map(|uid| Uid::from(*uid)).collect()
 }
 
 /// Claims of the same name in two namespaces.
@@ -92,9 +92,9 @@ fn each_object_triggers_the_claim_that_it_is_about() {
     assert_eq!(cache.volumes(apply(after.clone())), of(&["one"]));
     assert_eq!(cache.volumes(delete(after)), of(&["one"]));
 
-    let one = cache.world("one").unwrap();
+    let one = cache.world(&"one".into()).unwrap();
     assert!(one.own_temporary().is_some() && one.pod.is_none());
-    let two = cache.world("two").unwrap();
+    let two = cache.world(&"two".into()).unwrap();
     assert!(two.temporary.is_none() && two.own_pod().is_some());
 }
 
@@ -117,13 +117,13 @@ fn a_claim_recreated_under_its_old_name_is_another_one() {
         cache.claims(apply(claim("a", "c", "three"))),
         of(&["one", "three"])
     );
-    assert!(cache.world("one").is_none());
-    assert_eq!(cache.world("three").unwrap().claim.name, "c");
+    assert!(cache.world(&"one".into()).is_none());
+    assert_eq!(cache.world(&"three".into()).unwrap().claim.name, "c");
     assert_eq!(
         cache.claims(delete(claim("a", "c", "three"))),
         of(&["three"])
     );
-    assert!(cache.world("three").is_none());
+    assert!(cache.world(&"three".into()).is_none());
 }
 
 #[test]
@@ -132,8 +132,18 @@ fn a_resource_triggers_the_claims_of_its_namespace_that_refer_to_it() {
     let of_kind = |cache: &mut Cache, event| cache.resources(Kind::Ovirt, event);
     let found = apply::<DynamicObject>(resource("a", &spec()));
     assert_eq!(of_kind(&mut cache, found), of(&["one"]));
-    assert!(cache.world("one").unwrap().populator.found().is_some());
-    assert_eq!(cache.world("two").unwrap().populator, Lookup::Missing);
+    assert!(
+        cache
+            .world(&"one".into())
+            .unwrap()
+            .populator
+            .found()
+            .is_some()
+    );
+    assert_eq!(
+        cache.world(&"two".into()).unwrap().populator,
+        Lookup::Missing
+    );
 
     let mut written = resource("a", &spec());
     written["status"] = json!({"progress": "42"});
@@ -162,7 +172,14 @@ fn kinds_are_listed_apart() {
     for event in [Event::Init, Event::InitDone] {
         cache.resources(Kind::Openstack, event);
     }
-    assert!(cache.world("one").unwrap().populator.found().is_some());
+    assert!(
+        cache
+            .world(&"one".into())
+            .unwrap()
+            .populator
+            .found()
+            .is_some()
+    );
 }
 
 #[test]
@@ -170,16 +187,30 @@ fn a_malformed_resource_is_its_own_trouble() {
     let mut cache = two_claims();
     let broken = resource("a", &json!({"engineUrl": 7}));
     assert_eq!(cache.resources(Kind::Ovirt, apply(broken)), of(&["one"]));
-    let Lookup::Invalid(why) = cache.world("one").unwrap().populator else {
+    let Lookup::Invalid(why) = cache.world(&"one".into()).unwrap().populator else {
         panic!("it can be read");
     };
     assert!(why.contains("spec") && why.contains("integer `7`"), "{why}");
     cache.resources(Kind::Ovirt, apply(resource("b", &spec())));
-    assert!(cache.world("two").unwrap().populator.found().is_some());
+    assert!(
+        cache
+            .world(&"two".into())
+            .unwrap()
+            .populator
+            .found()
+            .is_some()
+    );
     let mut odd = resource("b", &spec());
     odd["status"] = json!({"progress": 42, "claims": "none"});
     cache.resources(Kind::Ovirt, apply(odd));
-    assert!(cache.world("two").unwrap().populator.found().is_some());
+    assert!(
+        cache
+            .world(&"two".into())
+            .unwrap()
+            .populator
+            .found()
+            .is_some()
+    );
 }
 
 #[test]
@@ -201,14 +232,14 @@ fn classes_and_nodes_trigger_the_claims_that_are_not_bound() {
     assert_eq!(cache.nodes(apply(node("True"))), of(&["one"]));
     assert_eq!(cache.nodes(apply(node("True"))), of(&[]), "a heartbeat");
     assert_eq!(cache.nodes(apply(node("Unknown"))), of(&["one"]));
-    assert_eq!(Cache::default().world("one"), None);
+    assert_eq!(Cache::default().world(&"one".into()), None);
 }
 
 #[test]
 fn nodes_are_missed_only_when_all_of_them_are_known() {
     let mut cache = Cache::default();
     cache.claims(apply(claim("a", "c", "one")));
-    let nodes = |cache: &Cache| cache.world("one").unwrap().nodes;
+    let nodes = |cache: &Cache| cache.world(&"one".into()).unwrap().nodes;
     let node = json!({"metadata": {"name": "n"}, "status": {"conditions": []}});
     cache.nodes(Event::Init);
     cache.nodes(Event::InitApply(serde_json::from_value(node).unwrap()));
@@ -229,7 +260,7 @@ fn of_a_claim_that_is_bound_its_own_volume_counts() {
     cache.claims(apply(filling));
     cache.volumes(apply(volume("v", &names::temporary_claim("one"), "t")));
     let seen = |cache: &Cache| {
-        let world = cache.world("one").unwrap();
+        let world = cache.world(&"one".into()).unwrap();
         world.volume.map(|volume| volume.name)
     };
     assert_eq!(seen(&cache).as_deref(), Some("v"));
@@ -250,8 +281,8 @@ fn pods_are_found_after_their_claim_has_gone() {
     assert!(cache.gone_claims().is_empty());
     cache.claims(delete(claim("a", "c", "one")));
     assert_eq!(cache.gone_claims(), of(&["one"]));
-    let found = cache.pods_of("one");
+    let found = cache.pods_of(&"one".into());
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].0.as_str(), found[0].1.uid.as_str()), ("a", "p"));
-    assert!(cache.pods_of("two").is_empty());
+    assert!(cache.pods_of(&"two".into()).is_empty());
 }

@@ -28,7 +28,9 @@ async fn learn(answer: (u16, Value)) -> kube::Result<Grant> {
     let server = Api::default();
     let observer = Observer::new(server.client(move |_| answer.clone()), cache);
     let (settings, _) = Settings::from_environment(|_| None);
-    let world = observer.world("u", &settings, Timestamp::UNIX_EPOCH).await;
+    let world = observer
+        .world(&"u".into(), &settings, Timestamp::UNIX_EPOCH)
+        .await;
     assert_eq!(server.lines(), [LIST]);
     world.map(|world| world.unwrap().grant)
 }

@@ -83,8 +83,8 @@ fn pod_at(address: SocketAddr) -> Pod {
 
 fn target(address: impl Into<IpAddr>) -> ScrapeTarget {
     ScrapeTarget {
-        claim_uid: "c".to_owned(),
-        pod_uid: "p".to_owned(),
+        claim_uid: "c".into(),
+        pod_uid: "p".into(),
         namespace: "vms".to_owned(),
         pod: "populate-c".to_owned(),
         address: address.into(),
@@ -104,7 +104,7 @@ async fn both_families_are_polled_over_https_with_a_self_signed_certificate() {
         let measured = scraper.measure(&target(ip)).await.unwrap();
         assert_eq!(measured.percent, 42);
         let mut other = target(ip);
-        other.claim_uid = "d".to_owned();
+        other.claim_uid = "d".into();
         let error = scraper.measure(&other).await.unwrap_err();
         assert!(matches!(error, ScraperError::Silent), "{error}");
     }
@@ -328,7 +328,7 @@ async fn a_pod_that_hangs_delays_no_other_one() {
     runtime::crypto::install();
     let (_listener, port) = silent(Ipv4Addr::new(127, 0, 0, 2));
     let mut hangs = target(Ipv4Addr::new(127, 0, 0, 2));
-    hangs.pod_uid = "hangs".to_owned();
+    hangs.pod_uid = "hangs".into();
     let targets = vec![hangs, target(Ipv4Addr::new(127, 0, 0, 3))];
     let (sender, mut names) = tokio::sync::mpsc::unbounded_channel();
     let poller = Poller::new(Scraper::for_port(port).unwrap(), None);
@@ -338,7 +338,7 @@ async fn a_pod_that_hangs_delays_no_other_one() {
     );
     let before = async {
         let mut count = 0;
-        while names.recv().await.unwrap() != "hangs" {
+        while names.recv().await.unwrap() != "hangs".into() {
             count += 1;
         }
         count

@@ -1,4 +1,5 @@
 # Sourced by cluster: Debian packages, and the cluster's programs from Go modules.
+# shellcheck shell=bash
 KUBERNETES=v1.34.4
 PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd csi-provisioner hostdisk csi-sanity)
 
@@ -55,7 +56,8 @@ build() {
   for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
     version+=" -X $package.gitVersion=$KUBERNETES -X $package.gitMajor=1 -X $package.gitMinor=34"
   done
-  exec 9> "$CLUSTER_CACHE/programs/.lock"; flock 9
+  exec 9> "$CLUSTER_CACHE/programs/.lock"
+  flock --timeout 5400 9 || fail "another build has held $CLUSTER_CACHE/programs/.lock for 90 minutes"
   # A program is kept by what it is made from, so that two branches with other versions do not fight.
   program() { # name folder package [source]...
     local key kept
@@ -65,6 +67,8 @@ build() {
     if [ ! -x "$kept" ]; then
       say "building $1"
       (cd "$HERE/programs/$2" && CGO_ENABLED=0 go build -trimpath -ldflags "$version" -o "$kept.part" "$3")
+      # Our own code is vetted too: its dependencies are compiled by now.
+      [[ "$3" != ./* ]] || (cd "$HERE/programs/$2" && CGO_ENABLED=0 go vet -trimpath "$3")
       mv "$kept.part" "$kept"
     fi
     ln -sfn "$kept" "$BIN/$1"

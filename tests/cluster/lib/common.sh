@@ -1,4 +1,5 @@
 # Sourced by cluster: where things are, and helpers.
+# shellcheck shell=bash disable=SC2034 # the other parts use these variables
 : "${POPULATORS_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/volume-populators}"
 CLUSTER_CACHE=$POPULATORS_CACHE/cluster
 BIN=${CLUSTER_BIN:-$CLUSTER_CACHE/bin}
@@ -22,6 +23,7 @@ inside() {
 run() {
   [ -s "$RUN/environment" ] || fail "no services are up in the cluster; run: tests/cluster/cluster services"
   mkdir -p "$RUN/tmp"
+  # shellcheck disable=SC2046 # a list of assignments, none of them with a space
   inside env $(sed 's/#.*//' "$RUN/environment") TMPDIR="$RUN/tmp" KUBECONFIG="$STATE/kubeconf/admin.conf" \
     KUBECTL="$BIN/kubectl" CLUSTER_LOGS="$LOGS" CLUSTER_AUDIT_LOG="$LOGS/audit.log" "$@"
 }
@@ -31,13 +33,13 @@ start() { # name program...: a daemon inside the namespaces; its log is logs/nam
   local name=$1; shift
   inside "$@" > "$LOGS/$name.log" 2>&1 < /dev/null &
 }
-until_ok() { # tenths-of-seconds what program...
+until_ok() { # tries what program...: a tenth of a second between two tries
   local tries=$1 what=$2 i; shift 2
   for ((i = 0; i < tries; i++)); do
-    (inside "$@") > /dev/null 2>&1 && return
+    (inside timeout 20 "$@") > /dev/null 2>&1 && return
     sleep 0.1
   done
-  fail "$what did not come up in $((tries / 10)) s; see $LOGS"
+  fail "$what did not come up in $tries tries; see $LOGS"
 }
 render() { # fills in a template of etc/
   sed -e "s#@STATE@#$STATE#g; s#@NODE@#$NODE#g; s#@NODE_IP@#$NODE_IP#g; s#@POD_NET@#$POD_NET#g" \

@@ -1,9 +1,10 @@
 # Sourced by cluster: certificates and kubeconfigs, once per state folder.
+# shellcheck shell=bash
 pki() {
   [ ! -f "$PKI/done" ] || return 0
   mkdir -p "$PKI" "$STATE/kubeconf"
   (
-    cd "$PKI"
+    cd "$PKI" || exit
     local usage=$'keyUsage=critical,digitalSignature,keyEncipherment\nextendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n'
     authority() {
       openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=$1" -keyout "$1.key" \
@@ -37,6 +38,6 @@ contexts: [{name: test, context: {cluster: test, user: $user}}]
 current-context: test
 K
     done
-    touch done
+    touch "done"
   )
 }

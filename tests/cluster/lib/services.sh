@@ -1,4 +1,5 @@
 # Sourced by cluster: the sources that populators read from, inside the namespaces at the node's address.
+# shellcheck shell=bash
 services() {
   local scripts=$HERE/../services service
   export SERVICES_HOST=$NODE_IP POPULATORS_CACHE

@@ -1,4 +1,5 @@
 # Sourced by cluster: bringing the cluster up and down.
+# shellcheck shell=bash
 up() {
   ! is_up || fail "a cluster is up already (state folder: $STATE)"
   mkdir -p "$LOGS" "$RUN" "$STATE"/{etc/cni,etcd,var,ctd/root,ctd/state,volumes}
@@ -65,6 +66,7 @@ node() {
   local c
   if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
     mkdir -p "/sys/fs/cgroup/$CGROUP"
+    # shellcheck disable=SC2013 # words of one line
     for c in $(cat /sys/fs/cgroup/cgroup.controllers); do
       grep -qw "$c" "/sys/fs/cgroup/$CGROUP/cgroup.controllers" || echo "+$c" > /sys/fs/cgroup/cgroup.subtree_control
     done
@@ -76,10 +78,10 @@ node() {
     for c in cpus mems; do cat /sys/fs/cgroup/cpuset/cpuset.$c > "/sys/fs/cgroup/cpuset/$CGROUP/cpuset.$c"; done
   fi
   start kubelet "$BIN/kubelet" --config="$STATE/etc/kubelet.yaml" --kubeconfig="$STATE/kubeconf/kubelet.conf" \
-    --hostname-override="$NODE" --node-ip=$NODE_IP --root-dir=/var/lib/kubelet --cert-dir="$RUN/kubelet-pki" --v=2
+    --hostname-override="$NODE" --node-ip="$NODE_IP" --root-dir=/var/lib/kubelet --cert-dir="$RUN/kubelet-pki" --v=2
   start kube-proxy "$BIN/kube-proxy" --kubeconfig="$STATE/kubeconf/admin.conf" --hostname-override="$NODE" --proxy-mode=iptables \
-    --cluster-cidr=$POD_NET --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0 \
-    --bind-address=$NODE_IP --healthz-bind-address=127.0.0.1:10256 --metrics-bind-address=127.0.0.1:10249 --oom-score-adj=0
+    --cluster-cidr="$POD_NET" --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0 \
+    --bind-address="$NODE_IP" --healthz-bind-address=127.0.0.1:10256 --metrics-bind-address=127.0.0.1:10249 --oom-score-adj=0
   until_ok 900 "the node" "$BIN/kubectl" --kubeconfig "$STATE/kubeconf/admin.conf" wait --for=condition=Ready --timeout=1s "node/$NODE"
 }
 
@@ -106,7 +108,7 @@ images() { # pause, busybox, and two that are no movers: one does nothing, one t
   done
   if [ -n "$stale" ]; then
     (
-      cd "$STATE/img"
+      cd "$STATE/img" || exit
       rm -f ./*.tar
       gcc -static -Os -s -o pause "$HERE/images/pause.c"
       python3 "$HERE/images/mkimage.py" pause.tar localhost/test/pause:1 --bin pause:/pause --entry /pause > /dev/null
@@ -167,10 +169,14 @@ down() { # one kill of the namespaces' init ends every process; mounts and netwo
   if is_up; then
     local pid; pid=$(cat "$RUN/init.pid")
     kill -KILL "$pid"
-    while [ -d "/proc/$pid" ] && ! grep -q '^State:.*[ZX]' "/proc/$pid/status" 2> /dev/null; do sleep 0.05; done
+    local i
+    for ((i = 0; i < 1200; i++)); do
+      [ -d "/proc/$pid" ] && ! grep -q '^State:.*[ZX]' "/proc/$pid/status" 2> /dev/null || break
+      sleep 0.05
+    done
   fi
   detach_loops; remove_cgroups
-  rm -rf "$RUN" "$STATE"/var "$STATE"/ctd/state "$STATE"/volumes "$STATE"/etcd "$STATE"/sanity
+  rm -rf "$RUN" "${STATE:?}"/var "$STATE"/ctd/state "$STATE"/volumes "$STATE"/etcd "$STATE"/sanity
 }
 
 # Volumes' loop devices, and the kubelet's own lock on a block volume, which is another loop device over the first.

@@ -1,5 +1,5 @@
 # Sourced by install, init and start.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # the scripts use these variables
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../lib.sh"
 
 OPENSTACK=$SERVICES/openstack

@@ -31,6 +31,9 @@ pub use mover::{assert_exit, openstack, ovirt};
 /// How long something may take before a test fails. Generous: reached only when something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Between two questions about a state that announces itself to nobody.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// A variable of the environment that `tests/services/run` or the Makefile sets.
 #[track_caller]
 #[allow(
@@ -54,14 +57,17 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// Repeats the question until the answer is yes. The question asks a service or a process, which
-/// paces the repetition.
+/// Repeats the question until the answer is yes, with a pause that leaves the processor to what is asked.
 #[track_caller]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "another process is waited for, whose time no clock of ours can move"
+)]
 pub fn eventually(what: &str, mut question: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !question() {
         assert!(begun.elapsed() < PATIENCE, "did not happen: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -13,7 +13,7 @@ use populator_api::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Quantity, annotation, created, label};
+use super::{Quantity, Uid, annotation, created, label};
 
 /// A claim with a `dataSourceRef`.
 #[allow(
@@ -27,7 +27,7 @@ pub struct Claim {
     /// Name of the claim.
     pub name: String,
     /// UID of the claim; the objects that are created for it are named after it.
-    pub uid: String,
+    pub uid: Uid,
     /// When the claim was created.
     pub created: Timestamp,
     /// Whether the claim is being deleted.
@@ -61,6 +61,8 @@ pub struct Claim {
     pub phase: ClaimPhase,
     /// The node that the scheduler chose for the first consumer.
     pub selected_node: Option<String>,
+    /// Nodes that could not get the volume.
+    pub rejected_nodes: Vec<RejectedNode>,
     /// Whether an annotation asks for binding without a consumer.
     pub bind_immediately: bool,
     /// Whether a CSI driver serves the claim's in-tree storage class.
@@ -122,13 +124,50 @@ pub struct Attempts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastFailure {
     /// UID of the failed pod, so that no failure is counted twice.
-    pub pod: String,
+    pub pod: Uid,
     /// When it was counted; the backoff before the next attempt starts here.
     pub at: Time,
     /// Why the attempt failed, in one word.
     pub reason: Reason,
     /// Why the attempt failed, in a sentence.
     pub message: String,
+    /// How many pods the cluster has ended so far, which are no failed attempts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub disruptions: u32,
+    /// For a failure that is the last word: what the pod was created from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+/// What a pod was created from that failed for good. The failure stands until one of these changes,
+/// whatever becomes of the pod: a cleaner that deletes it must not cause another attempt with the
+/// same wrong password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Digest of what the resource and the claim said: [`crate::objects::origin`].
+    pub origin: String,
+    /// Value of the claim's retry annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<String>,
+}
+
+/// A node that could not get the claim's volume, as an annotation of the claim keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedNode {
+    /// Name of the node.
+    pub node: String,
+    /// When it was rejected last.
+    pub at: Time,
+    /// How often it was rejected, for the backoff.
+    pub count: u32,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "in the form that serde calls"
+)]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Claim {
@@ -148,7 +187,7 @@ impl Claim {
         Some(Self {
             namespace: metadata.namespace.clone()?,
             name: metadata.name.clone()?,
-            uid: metadata.uid.clone()?,
+            uid: metadata.uid.clone()?.into(),
             created: created(metadata),
             terminating: metadata.deletion_timestamp.is_some(),
             reference: Reference {
@@ -172,6 +211,9 @@ impl Claim {
             bind_completed: annotation(metadata, key::BIND_COMPLETED).is_some(),
             phase: ClaimPhase::from_object(object),
             selected_node: annotation(metadata, key::SELECTED_NODE).map(str::to_owned),
+            rejected_nodes: annotation(metadata, key::REJECTED_NODES)
+                .and_then(|value| serde_json::from_str(value).ok())
+                .unwrap_or_default(),
             bind_immediately: [key::BIND_IMMEDIATELY, key::CDI_BIND_IMMEDIATELY]
                 .into_iter()
                 .filter_map(|name| annotation(metadata, name))
@@ -194,6 +236,12 @@ impl Claim {
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {
         Quantity::parse(self.requests.get("storage")?)?.bytes()
+    }
+
+    /// Whether a migration of Forklift's has created it.
+    #[must_use]
+    pub fn is_of_forklift(&self) -> bool {
+        self.labels.contains_key(label_key::MIGRATION)
     }
 
     /// Namespace of the populator resource.

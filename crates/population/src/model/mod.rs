@@ -11,16 +11,20 @@ mod populator;
 mod quantity;
 mod storage_class;
 mod temporary_claim;
+mod uid;
 mod volume;
 mod world;
 
-pub use claim::{Attempts, Claim, ClaimPhase, LastFailure, Reference, VolumeMode};
+pub use claim::{
+    Attempts, Claim, ClaimPhase, LastFailure, Reference, RejectedNode, Verdict, VolumeMode,
+};
 pub use node::{Node, NodeTerm, Nodes, Requirement};
 pub use pod::{Ended, Pod, PodPhase};
 pub use populator::{DiskLocation, InvalidSpec, Kind, Network, PopulatorSpec};
 pub use quantity::Quantity;
 pub use storage_class::{Binding, StorageClass};
 pub use temporary_claim::{LostPod, TemporaryClaim};
+pub use uid::Uid;
 pub use volume::{ClaimReference, Volume, VolumePhase};
 pub use world::{Grant, Lookup, World};
 
@@ -43,10 +47,10 @@ fn created(metadata: &ObjectMeta) -> Timestamp {
 }
 
 /// UIDs of the claims that own the object.
-fn owning_claims(metadata: &ObjectMeta) -> Vec<String> {
+fn owning_claims(metadata: &ObjectMeta) -> Vec<Uid> {
     let owners = metadata.owner_references.iter().flatten();
     owners
         .filter(|owner| owner.kind == "PersistentVolumeClaim" && owner.api_version == "v1")
-        .map(|owner| owner.uid.clone())
+        .map(|owner| Uid::from(owner.uid.as_str()))
         .collect()
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use populator_api::names::{self, annotation as key, label as label_key};
 
-use super::{annotation, created, label, owning_claims};
+use super::{Uid, annotation, created, label, owning_claims};
 
 /// A pod with the name of a populator pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,9 +14,9 @@ pub struct Pod {
     /// Name of the pod.
     pub name: String,
     /// UID of the pod.
-    pub uid: String,
+    pub uid: Uid,
     /// UIDs of the claims that own it; without the target's among them it is not ours.
-    pub owners: Vec<String>,
+    pub owners: Vec<Uid>,
     /// Whether it carries the label that our watches select.
     pub is_labelled: bool,
     /// When it was created.
@@ -32,7 +32,7 @@ pub struct Pod {
     pub phase: PodPhase,
 
     /// UID of the temporary claim that it was created for. Forklift's pods do not carry it.
-    pub temporary_claim: Option<String>,
+    pub temporary_claim: Option<Uid>,
     /// Value of the claim's retry annotation when it was created.
     pub retry: Option<String>,
     /// Arguments of the mover's container.
@@ -41,8 +41,8 @@ pub struct Pod {
     pub networks: Option<String>,
     /// The one among them that the resource named. Forklift's pods do not carry it.
     pub transfer_network: Option<String>,
-    /// The only node that it may run on.
-    pub pinned_to: Option<String>,
+    /// Digest of the spec that it was created with. Forklift's pods do not carry it.
+    pub spec_hash: Option<String>,
     /// The node that the scheduler chose.
     pub node: Option<String>,
 
@@ -118,7 +118,7 @@ impl Pod {
             rejected.then(|| sentence(status.reason.as_deref(), status.message.as_deref()));
         Some(Self {
             name: metadata.name.clone()?,
-            uid: metadata.uid.clone()?,
+            uid: metadata.uid.clone()?.into(),
             owners: owning_claims(metadata),
             is_labelled: label(metadata, label_key::POPULATED_CLAIM).is_some(),
             created: created(metadata),
@@ -134,16 +134,19 @@ impl Pod {
                 Some("Running" | "Unknown") => PodPhase::Running,
                 Some("Succeeded") => PodPhase::Succeeded,
                 Some("Failed") => PodPhase::Failed,
+                // The pod is Pending as long as any container is, such as one that a webhook has
+                // added; the mover may be copying.
+                _ if state.running.is_some() => PodPhase::Running,
                 _ => PodPhase::Pending,
             },
-            temporary_claim: annotation(metadata, key::TEMPORARY_CLAIM).map(str::to_owned),
+            temporary_claim: annotation(metadata, key::TEMPORARY_CLAIM).map(Uid::from),
             retry: annotation(metadata, key::RETRY).map(str::to_owned),
             arguments: mover
                 .and_then(|mover| mover.args.clone())
                 .unwrap_or_default(),
             networks: annotation(metadata, key::NETWORKS).map(str::to_owned),
             transfer_network: annotation(metadata, key::TRANSFER_NETWORK).map(str::to_owned),
-            pinned_to: spec.and_then(pin),
+            spec_hash: annotation(metadata, key::SPEC_HASH).map(str::to_owned),
             node: spec.and_then(|spec| spec.node_name.clone()),
             address: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
             unschedulable: explanation(conditions, "PodScheduled", "False"),
@@ -159,6 +162,16 @@ impl Pod {
                 message: ended.message.unwrap_or_default(),
             }),
         })
+    }
+
+    /// Whether the kubelet says why the mover's container waits, other than that it is being
+    /// created.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        let routine = ["ContainerCreating", "PodInitializing"];
+        self.waiting
+            .as_deref()
+            .is_some_and(|why| !routine.contains(&why))
     }
 
     /// The value of one of the mover's flags, in any form that Go's parser and ours accept.
@@ -178,20 +191,6 @@ impl Pod {
         }
         None
     }
-}
-
-/// The node that the pod's affinity names.
-fn pin(spec: &core::PodSpec) -> Option<String> {
-    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
-    let required = affinity
-        .required_during_scheduling_ignored_during_execution
-        .as_ref()?;
-    let mut fields = required
-        .node_selector_terms
-        .iter()
-        .flat_map(|term| term.match_fields.iter().flatten());
-    let name = fields.find(|field| field.key == "metadata.name" && field.operator == "In")?;
-    name.values.as_ref()?.first().cloned()
 }
 
 /// What a condition of this type and status says.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use populator_api::{OpenstackVolumePopulator, OvirtVolumePopulator, names::label as label_key};
 
-use super::label;
+use super::{Uid, label};
 
 /// The kinds of populator resources that this controller serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ pub struct PopulatorSpec {
     /// Name of the resource.
     pub name: String,
     /// UID of the resource.
-    pub uid: String,
+    pub uid: Uid,
     /// Whether the resource is being deleted.
     pub terminating: bool,
     /// Forklift's labels, which are copied to the pod.
@@ -141,7 +141,7 @@ impl PopulatorSpec {
         let copied = |name: &str| Some((name.to_owned(), label(metadata, name)?.to_owned()));
         Ok(Self {
             name: required(&metadata.name)?,
-            uid: required(&metadata.uid)?,
+            uid: required(&metadata.uid)?.into(),
             terminating: metadata.deletion_timestamp.is_some(),
             labels: labels.into_iter().filter_map(copied).collect(),
             location,

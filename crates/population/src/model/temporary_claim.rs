@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use populator_api::names::{annotation as key, label as label_key};
 use serde::{Deserialize, Serialize};
 
-use super::{ClaimPhase, annotation, created, label, owning_claims};
+use super::{ClaimPhase, Uid, annotation, created, label, owning_claims};
 
 /// A claim with the name of a temporary claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,21 +13,24 @@ pub struct TemporaryClaim {
     /// Name of the claim.
     pub name: String,
     /// UID of the claim.
-    pub uid: String,
+    pub uid: Uid,
     /// UIDs of the claims that own it; without the target's among them it is not ours.
-    pub owners: Vec<String>,
+    pub owners: Vec<Uid>,
     /// When it was created, which is when the population started.
     pub created: Timestamp,
     /// Whether it carries the label that our watches select.
     pub is_labelled: bool,
-    /// Whether it is being deleted.
-    pub terminating: bool,
+    /// Since when it is being deleted.
+    pub terminating: Option<Timestamp>,
     /// Phase, as the binding controller of Kubernetes reports it.
     pub phase: ClaimPhase,
     /// The volume that it is bound to, or was.
     pub volume: Option<String>,
-    /// The node that its volume is provisioned for.
+    /// The node that its volume is provisioned for; a provisioner that cannot provision it there
+    /// removes it.
     pub selected_node: Option<String>,
+    /// The node that it was created for, if its class waits for a consumer that has a node.
+    pub chosen_node: Option<String>,
     /// The pod that may write to the volume although it has disappeared.
     pub lost_pod: Option<LostPod>,
 }
@@ -37,7 +40,7 @@ pub struct TemporaryClaim {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostPod {
     /// UID of the pod.
-    pub pod: String,
+    pub pod: Uid,
     /// Name of its node, for messages.
     pub node: String,
 }
@@ -53,14 +56,15 @@ impl TemporaryClaim {
             .and_then(|spec| spec.volume_name.clone());
         Some(Self {
             name: metadata.name.clone()?,
-            uid: metadata.uid.clone()?,
+            uid: metadata.uid.clone()?.into(),
             owners: owning_claims(metadata),
             created: created(metadata),
             is_labelled: label(metadata, label_key::POPULATED_CLAIM).is_some(),
-            terminating: metadata.deletion_timestamp.is_some(),
+            terminating: metadata.deletion_timestamp.as_ref().map(|time| time.0),
             phase: ClaimPhase::from_object(object),
             volume: volume.filter(|name| !name.is_empty()),
             selected_node: annotation(metadata, key::SELECTED_NODE).map(str::to_owned),
+            chosen_node: annotation(metadata, key::CHOSEN_NODE).map(str::to_owned),
             lost_pod: annotation(metadata, key::NODE_LOST)
                 .and_then(|value| serde_json::from_str(value).ok()),
         })

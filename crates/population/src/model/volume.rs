@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use populator_api::names::annotation as key;
 
-use super::{NodeTerm, annotation, created};
+use super::{NodeTerm, Uid, annotation, created};
 
 /// A persistent volume, as far as it proves whose disk it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Volume {
     /// Namespace and name of the populator resource that filled it.
     pub populated_from: Option<String>,
     /// UID of the claim that it was filled for. Forklift's controller does not write it.
-    pub populated_for: Option<String>,
+    pub populated_for: Option<Uid>,
     /// The disk or image that it holds. Forklift's controller does not write it.
     pub populated_disk: Option<String>,
     /// Whether Kubernetes chose it for its claim among available volumes.
@@ -46,7 +46,7 @@ pub struct ClaimReference {
     /// Name of the claim.
     pub name: String,
     /// UID of the claim; empty for a volume that an administrator reserved by name.
-    pub uid: String,
+    pub uid: Uid,
 }
 
 /// Phase of a volume, as far as decisions depend on it.
@@ -88,10 +88,10 @@ impl Volume {
             claim: spec.claim_ref.as_ref().map(|claim| ClaimReference {
                 namespace: claim.namespace.clone().unwrap_or_default(),
                 name: claim.name.clone().unwrap_or_default(),
-                uid: claim.uid.clone().unwrap_or_default(),
+                uid: claim.uid.clone().unwrap_or_default().into(),
             }),
             populated_from: annotation(metadata, key::POPULATED_FROM).map(str::to_owned),
-            populated_for: annotation(metadata, key::POPULATED_FOR).map(str::to_owned),
+            populated_for: annotation(metadata, key::POPULATED_FOR).map(Uid::from),
             populated_disk: annotation(metadata, key::POPULATED_DISK).map(str::to_owned),
             was_chosen: annotation(metadata, key::BOUND_BY_CONTROLLER).is_some(),
             provisioned_for: attributes

@@ -3,11 +3,15 @@
 //! Forklift's Migration Controller finds these objects by name and label and reads the pod's
 //! metrics, so their form is a contract: `tests/golden` holds each as JSON.
 
+mod digest;
 pub mod patch;
 mod pod;
 mod temporary_claim;
 
-pub use pod::{SECRET_FOLDER, disk_argument, disk_arguments, network_annotation, pod};
+pub use pod::{
+    SECRET_FOLDER, disk_argument, disk_arguments, network_annotation, origin, pod,
+    verbatim_argument,
+};
 pub use temporary_claim::temporary_claim;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -23,7 +27,7 @@ fn owned_by(claim: &Claim) -> OwnerReference {
         api_version: "v1".to_owned(),
         kind: "PersistentVolumeClaim".to_owned(),
         name: claim.name.clone(),
-        uid: claim.uid.clone(),
+        uid: claim.uid.to_string(),
         ..OwnerReference::default()
     }
 }

@@ -6,14 +6,14 @@
 use populator_api::names::{RESULT_FINALIZER, annotation as key, label};
 use serde_json::{Value, json};
 
-use crate::model::{Claim, LastFailure, LostPod, Volume};
+use crate::model::{Claim, LastFailure, LostPod, RejectedNode, Uid, Volume};
 
 /// JSON patch of a volume that holds `disk`: gives it to `claim`, if it has the resource version
 /// that was seen and still belongs to the claim with the UID `from`. It is one write, so that the
 /// volume belongs to a claim at every moment, and never to the target without the proof of what it
 /// holds.
 #[must_use]
-pub fn rebind(volume: &Volume, from: &str, claim: &Claim, disk: Option<&str>) -> Value {
+pub fn rebind(volume: &Volume, from: &Uid, claim: &Claim, disk: Option<&str>) -> Value {
     let populator = format!("{}/{}", claim.populator_namespace(), claim.reference.name);
     let mut patch = vec![
         json!({"op": "test", "path": "/metadata/resourceVersion", "value": volume.resource_version}),
@@ -33,26 +33,33 @@ pub fn rebind(volume: &Volume, from: &str, claim: &Claim, disk: Option<&str>) ->
         patch.push(json!({"op": "add", "path": annotation_path(name), "value": value}));
     };
     annotate(key::POPULATED_FROM, populator.as_str());
-    annotate(key::POPULATED_FOR, &claim.uid);
+    annotate(key::POPULATED_FOR, claim.uid.as_str());
     // Added also when the disk is unknown: a recycled volume may still name another one.
     annotate(key::POPULATED_DISK, disk.unwrap_or_default());
     Value::Array(patch)
 }
 
-/// JSON patch of a claim: lets the scheduler choose again, if its choice is still `node`.
-#[must_use]
-pub fn clear_selected_node(claim_uid: &str, node: &str) -> Value {
+/// JSON patch of a claim: lets the scheduler choose again, if its choice is still `node`, and
+/// records the rejected nodes. In one write, so that a rejection is counted once for each choice.
+pub fn reject_node(
+    claim_uid: &Uid,
+    node: &str,
+    rejected: &[RejectedNode],
+) -> serde_json::Result<Value> {
     let path = annotation_path(key::SELECTED_NODE);
-    json!([
+    let rejected = serde_json::to_string(rejected)?;
+    Ok(json!([
         {"op": "test", "path": "/metadata/uid", "value": claim_uid},
         {"op": "test", "path": path, "value": node},
         {"op": "remove", "path": path},
-    ])
+        // The map is there: it has held the choice.
+        {"op": "add", "path": annotation_path(key::REJECTED_NODES), "value": rejected},
+    ]))
 }
 
 /// Merge patch of a claim: counts a failure, and records it.
 pub fn record_failure(
-    claim_uid: &str,
+    claim_uid: &Uid,
     recreations: u32,
     failure: &LastFailure,
 ) -> serde_json::Result<Value> {
@@ -65,7 +72,7 @@ pub fn record_failure(
 
 /// Merge patch of a claim: removes its failures, since the user requested another attempt.
 #[must_use]
-pub fn forget_failures(claim_uid: &str) -> Value {
+pub fn forget_failures(claim_uid: &Uid) -> Value {
     json!({"metadata": {"uid": claim_uid, "annotations": {
         (key::RECREATIONS): null,
         (key::LAST_FAILURE): null,
@@ -74,14 +81,14 @@ pub fn forget_failures(claim_uid: &str) -> Value {
 
 /// Merge patch of a temporary claim: records the pod whose node does not answer, or removes the
 /// record.
-pub fn node_lost(temporary_uid: &str, lost: Option<&LostPod>) -> serde_json::Result<Value> {
+pub fn node_lost(temporary_uid: &Uid, lost: Option<&LostPod>) -> serde_json::Result<Value> {
     let lost = lost.map(serde_json::to_string).transpose()?;
     Ok(json!({"metadata": {"uid": temporary_uid, "annotations": {(key::NODE_LOST): lost}}}))
 }
 
 /// JSON patch of a pod: removes our finalizer, which was seen at this index of the list.
 #[must_use]
-pub fn release_pod(pod_uid: &str, position: usize) -> Value {
+pub fn release_pod(pod_uid: &Uid, position: usize) -> Value {
     let path = format!("/metadata/finalizers/{position}");
     json!([
         {"op": "test", "path": "/metadata/uid", "value": pod_uid},
@@ -92,13 +99,13 @@ pub fn release_pod(pod_uid: &str, position: usize) -> Value {
 
 /// Merge patch of a pod that Forklift created: the label that our watches select.
 #[must_use]
-pub fn adopt_pod(pod_uid: &str, claim_uid: &str) -> Value {
+pub fn adopt_pod(pod_uid: &Uid, claim_uid: &Uid) -> Value {
     json!({"metadata": {"uid": pod_uid, "labels": {(label::POPULATED_CLAIM): claim_uid}}})
 }
 
 /// Merge patch of a temporary claim that Forklift created: the labels that ours have.
 #[must_use]
-pub fn adopt_temporary_claim(temporary_uid: &str, claim_uid: &str) -> Value {
+pub fn adopt_temporary_claim(temporary_uid: &Uid, claim_uid: &Uid) -> Value {
     json!({"metadata": {"uid": temporary_uid, "labels": {
         (label::POPULATED_CLAIM): claim_uid,
         (label::VELERO_EXCLUDE): "true",

@@ -18,9 +18,12 @@ use crate::model::{Claim, VolumeMode};
 #[must_use]
 pub fn temporary_claim(claim: &Claim, node: Option<&str>) -> PersistentVolumeClaim {
     let mut labels = claim.labels.clone();
-    labels.insert(label::POPULATED_CLAIM.to_owned(), claim.uid.clone());
+    labels.insert(label::POPULATED_CLAIM.to_owned(), claim.uid.to_string());
     labels.insert(label::VELERO_EXCLUDE.to_owned(), "true".to_owned());
-    let selected = |node: &str| BTreeMap::from([(key::SELECTED_NODE.to_owned(), node.to_owned())]);
+    let selected = |node: &str| {
+        let keys = [key::SELECTED_NODE, key::CHOSEN_NODE];
+        keys.map(|key| (key.to_owned(), node.to_owned())).into()
+    };
     let mode = match claim.mode {
         VolumeMode::Block => "Block",
         VolumeMode::Filesystem => "Filesystem",
@@ -28,7 +31,7 @@ pub fn temporary_claim(claim: &Claim, node: Option<&str>) -> PersistentVolumeCla
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             namespace: Some(claim.namespace.clone()),
-            name: Some(names::temporary_claim(&claim.uid)),
+            name: Some(names::temporary_claim(claim.uid.as_str())),
             labels: Some(labels),
             annotations: node.map(selected),
             owner_references: Some(vec![owned_by(claim)]),

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use populator_api::names::event as name;
 
 use super::event::Event;
-use crate::model::{LastFailure, LostPod, Volume};
+use crate::model::{LastFailure, LostPod, RejectedNode, Uid, Volume};
 
 /// One write, with all that it needs, and the preconditions by which the API server rejects it when
 /// the cluster has changed since the plan.
@@ -19,21 +19,21 @@ pub enum Action {
         /// Name of the temporary claim.
         name: String,
         /// UID of the temporary claim, the precondition.
-        uid: String,
+        uid: Uid,
     },
     /// Give a pod that Forklift created the label that our watches select.
     AdoptPod {
         /// Name of the pod.
         name: String,
         /// UID of the pod, the precondition.
-        uid: String,
+        uid: Uid,
     },
     /// Delete the pod.
     DeletePod {
         /// Name of the pod.
         name: String,
         /// UID of the pod, the precondition.
-        uid: String,
+        uid: Uid,
     },
     /// Remove our finalizer from the pod, whose result was used or is of no use:
     /// [`crate::objects::patch::release_pod`].
@@ -41,7 +41,7 @@ pub enum Action {
         /// Name of the pod.
         name: String,
         /// UID of the pod, a precondition.
-        uid: String,
+        uid: Uid,
         /// Index of the finalizer in the pod's list, a precondition.
         position: usize,
     },
@@ -51,7 +51,7 @@ pub enum Action {
         /// Name of the temporary claim.
         name: String,
         /// UID of the temporary claim, the precondition.
-        uid: String,
+        uid: Uid,
         /// The pod; `None` removes the record.
         lost: Option<LostPod>,
     },
@@ -60,7 +60,7 @@ pub enum Action {
         /// Name of the temporary claim.
         name: String,
         /// UID of the temporary claim, the precondition.
-        uid: String,
+        uid: Uid,
         /// Why it is deleted, which decides what its owner learns.
         reason: DeleteReason,
     },
@@ -69,7 +69,7 @@ pub enum Action {
         /// The volume as it was seen; its resource version is a precondition.
         volume: Box<Volume>,
         /// UID of the temporary claim that it belongs to, a precondition.
-        from: String,
+        from: Uid,
         /// The disk or image that the volume holds, if the pod's arguments name it.
         disk: Option<String>,
     },
@@ -82,10 +82,14 @@ pub enum Action {
     },
     /// Forget the failed attempts: [`crate::objects::patch::forget_failures`].
     ForgetFailures,
-    /// Let the scheduler choose another node: [`crate::objects::patch::clear_selected_node`].
-    ClearSelectedNode {
-        /// The node that no longer exists, a precondition.
+    /// Let the scheduler choose a node again: [`crate::objects::patch::reject_node`].
+    RejectNode {
+        /// The node that cannot get the volume; that the claim names it is a precondition.
         node: String,
+        /// All rejected nodes, with this one.
+        rejected: Vec<RejectedNode>,
+        /// What the claim's owner learns.
+        event: Event,
     },
 }
 
@@ -120,7 +124,7 @@ impl Action {
             Self::RecordFailure {
                 recreations,
                 failure,
-            } => {
+            } if failure.verdict.is_none() => {
                 let message = format!(
                     "{}; attempt {} follows",
                     failure.message,
@@ -128,11 +132,9 @@ impl Action {
                 );
                 Some(Event::warning(name::RETRYING, &message))
             }
-            Self::ClearSelectedNode { node } => {
-                let message = format!("the node {node} is gone; the scheduler chooses another one");
-                Some(Event::warning(name::NODE_GONE, &message))
-            }
+            Self::RejectNode { event, .. } => Some(event.clone()),
             Self::CreateTemporaryClaim(_)
+            | Self::RecordFailure { .. }
             | Self::AdoptTemporaryClaim { .. }
             | Self::AdoptPod { .. }
             | Self::DeletePod { .. }
@@ -158,27 +160,43 @@ impl Action {
             | Self::RebindVolume { .. }
             | Self::RecordFailure { .. }
             | Self::ForgetFailures
-            | Self::ClearSelectedNode { .. } => false,
+            | Self::RejectNode { .. } => false,
         }
     }
 
-    /// Reason of the event that reports a rejected action, where the claim's owner can do something
-    /// about it (a quota, a policy, a missing service account).
+    /// The event for the claim's owner when the API server rejects the action, for the reason `why`:
+    /// a quota, a policy, a missing permission. The work does not go on until somebody acts.
     #[must_use]
-    pub const fn failure_reason(&self) -> Option<&'static str> {
-        match self {
-            Self::CreateTemporaryClaim(_) => Some(name::CLAIM_CREATION_ERROR),
-            Self::CreatePod(_) => Some(name::CREATION_ERROR),
-            Self::AdoptTemporaryClaim { .. }
-            | Self::AdoptPod { .. }
-            | Self::DeletePod { .. }
-            | Self::ReleasePod { .. }
-            | Self::RecordNodeLost { .. }
-            | Self::DeleteTemporaryClaim { .. }
-            | Self::RebindVolume { .. }
-            | Self::RecordFailure { .. }
-            | Self::ForgetFailures
-            | Self::ClearSelectedNode { .. } => None,
-        }
+    pub fn rejected(&self, why: &str) -> Event {
+        let (reason, doing) = match self {
+            Self::CreateTemporaryClaim(_) => (name::CLAIM_CREATION_ERROR, None),
+            Self::CreatePod(_) => (name::CREATION_ERROR, None),
+            Self::RebindVolume { volume, .. } => (
+                name::REJECTED,
+                Some(format!("give the volume {} to the claim", volume.name)),
+            ),
+            Self::DeletePod { name, .. } => {
+                (name::REJECTED, Some(format!("delete the pod {name}")))
+            }
+            Self::DeleteTemporaryClaim { name, .. } => (
+                name::REJECTED,
+                Some(format!("delete the temporary claim {name}")),
+            ),
+            Self::AdoptPod { name, .. } | Self::ReleasePod { name, .. } => {
+                (name::REJECTED, Some(format!("change the pod {name}")))
+            }
+            Self::AdoptTemporaryClaim { name, .. } | Self::RecordNodeLost { name, .. } => (
+                name::REJECTED,
+                Some(format!("change the temporary claim {name}")),
+            ),
+            Self::RecordFailure { .. } | Self::ForgetFailures | Self::RejectNode { .. } => {
+                (name::REJECTED, Some("change the claim".to_owned()))
+            }
+        };
+        let message = match doing {
+            Some(doing) => format!("the API server refuses to {doing}: {why}"),
+            None => why.to_owned(),
+        };
+        Event::warning(reason, &message)
     }
 }

@@ -1,8 +1,9 @@
 //! Events: what the owner of a claim learns from `kubectl describe`.
 
+use crate::text;
+
 /// The API server rejects events with a longer message, in bytes.
 const MOST_BYTES: usize = 1024;
-const CUT: &str = " [cut]";
 
 /// An event on the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,34 +40,10 @@ impl Event {
     }
 
     fn new(event_type: EventType, reason: &'static str, message: &str) -> Self {
-        let message = if message.len() <= MOST_BYTES {
-            message.to_owned()
-        } else {
-            let end = message.floor_char_boundary(MOST_BYTES - CUT.len());
-            format!("{}{CUT}", &message[..end])
-        };
         Self {
             event_type,
             reason,
-            message,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_message_is_cut_at_a_character() {
-        for (text, bytes) in [
-            ("x".repeat(1024), 1024),
-            ("x".repeat(1025), 1024),
-            ("€".repeat(400), 1023),
-        ] {
-            let event = Event::normal("Test", &text);
-            assert_eq!(event.message.len(), bytes);
-            assert_eq!(event.message.ends_with(CUT), text.len() > 1024);
+            message: text::cut(message, MOST_BYTES),
         }
     }
 }

@@ -11,12 +11,12 @@ use crate::{
 };
 
 /// Whether the pod was created for an earlier temporary claim. Forklift's pods do not carry its
-/// UID; one that had ended before the temporary claim was created has filled another volume.
+/// UID. Forklift creates the claim first, and both times are the API server's: the node's clock may
+/// be wrong.
 pub(super) fn is_of_another(temporary: &TemporaryClaim, pod: &Pod) -> bool {
-    match (&pod.temporary_claim, &pod.ended) {
-        (Some(uid), _) => *uid != temporary.uid,
-        (None, Some(ended)) => ended.at.is_some_and(|at| at < temporary.created),
-        (None, None) => false,
+    match &pod.temporary_claim {
+        Some(uid) => *uid != temporary.uid,
+        None => pod.created < temporary.created,
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) fn populated_volume(world: &World) -> Option<&Volume> {
 fn is_by_forklift(world: &World, volume: &Volume) -> bool {
     let claim = &world.claim;
     let from = format!("{}/{}", claim.populator_namespace(), claim.reference.name);
-    let temporary = populator_api::names::temporary_claim(&claim.uid);
+    let temporary = populator_api::names::temporary_claim(claim.uid.as_str());
     // Forklift's controller gives the volume to the claim when the pod has succeeded, and not
     // before.
     let is_filling = world

@@ -15,7 +15,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
         case.volume().claim = Some(ClaimReference {
             namespace: "other".to_owned(),
             name: "thief".to_owned(),
-            uid: "thief".to_owned(),
+            uid: "thief".into(),
         });
     };
     let wait: &[&str] = &[];
@@ -97,7 +97,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
         Row {
             name: "a claim of the same name, but of another life",
             base: succeeded,
-            change: |case| case.volume().claim.as_mut().unwrap().uid = "earlier".to_owned(),
+            change: |case| case.volume().claim.as_mut().unwrap().uid = "earlier".into(),
             reason: Reason::BoundElsewhere,
             actions: release,
             events: failed,
@@ -150,7 +150,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
             base: succeeded,
             change: |case| {
                 let populator = case.populator();
-                populator.uid = "another".to_owned();
+                populator.uid = "another".into();
                 populator.location = DiskLocation::Ovirt {
                     engine_url: "https://other.example.org".to_owned(),
                     secret: "other".to_owned(),
@@ -204,7 +204,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
         Row {
             name: "rebound, and Forklift's clean-up takes the temporary claim",
             base: rebound,
-            change: |case| case.temporary().terminating = true,
+            change: |case| case.temporary().terminating = Some(case.now),
             reason: Reason::Rebinding,
             actions: release,
             events: &[],
@@ -252,7 +252,7 @@ fn a_volume_without_annotations_gets_a_map_for_them() {
     case.volume().is_annotated = false;
     let patch = population::objects::patch::rebind(
         case.world.volume.as_ref().unwrap(),
-        "from",
+        &"from".into(),
         &case.world.claim,
         None,
     );

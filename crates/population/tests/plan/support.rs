@@ -9,7 +9,7 @@ use population::{
     model::{
         Attempts, Binding, Claim, ClaimPhase, ClaimReference, DiskLocation, Ended, Grant, Kind,
         Lookup, Node, Nodes, Pod, PodPhase, PopulatorSpec, Reference, StorageClass, TemporaryClaim,
-        Volume, VolumeMode, VolumePhase, World,
+        Uid, Volume, VolumeMode, VolumePhase, World,
     },
     objects,
     plan::{Action, DeleteReason},
@@ -103,7 +103,7 @@ impl PlanCase {
 
 /// The actions in words. There is one pod and one temporary claim; another one is named by its UID.
 pub(crate) fn words(plan: &Plan) -> Vec<String> {
-    let of = |what: &str, uid: &str| match uid {
+    let of = |what: &str, uid: &Uid| match uid.as_str() {
         TEMPORARY | POD => what.to_owned(),
         other => format!("{what} {other}"),
     };
@@ -132,9 +132,10 @@ pub(crate) fn words(plan: &Plan) -> Vec<String> {
             let what = format!("rebind {}@{}", volume.name, volume.resource_version);
             of(&what, from)
         }
+        Action::RecordFailure { failure, .. } if failure.verdict.is_some() => "verdict".to_owned(),
         Action::RecordFailure { recreations, .. } => format!("record {recreations}"),
         Action::ForgetFailures => "forget".to_owned(),
-        Action::ClearSelectedNode { node } => format!("clear {node}"),
+        Action::RejectNode { node, .. } => format!("reject {node}"),
     };
     plan.actions.iter().map(word).collect()
 }
@@ -168,6 +169,8 @@ pub(crate) fn fresh() -> PlanCase {
         temporary: None,
         pod: None,
         pod_warning: None,
+        provisioning_warning: None,
+        is_short_of_quota: false,
         volume: None,
         nodes: Nodes::Known([node(NODE), node("node-2")].into()),
     };
@@ -190,14 +193,15 @@ pub(crate) fn begun() -> PlanCase {
     let mut case = fresh();
     case.world.temporary = Some(TemporaryClaim {
         name: names::temporary_claim(CLAIM),
-        uid: TEMPORARY.to_owned(),
-        owners: vec![CLAIM.to_owned()],
+        uid: TEMPORARY.into(),
+        owners: vec![CLAIM.into()],
         created: ago(60),
         is_labelled: true,
-        terminating: false,
+        terminating: None,
         phase: ClaimPhase::Pending,
         volume: None,
         selected_node: None,
+        chosen_node: None,
         lost_pod: None,
     });
     case
@@ -218,7 +222,7 @@ pub(crate) fn provisioned() -> PlanCase {
         claim: Some(ClaimReference {
             namespace: "vms".to_owned(),
             name: names::temporary_claim(CLAIM),
-            uid: TEMPORARY.to_owned(),
+            uid: TEMPORARY.into(),
         }),
         populated_from: None,
         populated_for: None,
@@ -234,13 +238,7 @@ pub(crate) fn provisioned() -> PlanCase {
 fn with_pod(mut case: PlanCase, phase: PodPhase) -> PlanCase {
     let temporary = case.world.temporary.clone().expect("a temporary claim");
     let populator = case.populator().clone();
-    let object = objects::pod(
-        &case.world.claim,
-        &populator,
-        &temporary,
-        None,
-        &case.settings,
-    );
+    let object = objects::pod(&case.world.claim, &populator, &temporary, &case.settings);
     let mut object = object.expect("a pod");
     object.metadata.uid = Some(POD.to_owned());
     let mut pod = Pod::from_object(&object).expect("a pod with a name");
@@ -259,6 +257,16 @@ pub(crate) fn pending() -> PlanCase {
 /// The pod was created before its volume.
 pub(crate) fn unprovisioned() -> PlanCase {
     with_pod(begun(), PodPhase::Pending)
+}
+
+/// The temporary claim was created for the node of the consumer, and has no volume yet.
+pub(crate) fn chosen() -> PlanCase {
+    let mut case = late_binding();
+    case.world.temporary = begun().world.temporary;
+    case.world.claim.selected_node = Some(NODE.to_owned());
+    case.temporary().selected_node = Some(NODE.to_owned());
+    case.temporary().chosen_node = Some(NODE.to_owned());
+    case
 }
 
 /// Bytes are moving.
@@ -305,12 +313,12 @@ pub(crate) fn rebound() -> PlanCase {
     let volume = case.volume();
     volume.resource_version = String::from("8");
     volume.populated_from = Some("vms/disk".to_owned());
-    volume.populated_for = Some(CLAIM.to_owned());
+    volume.populated_for = Some(CLAIM.into());
     volume.populated_disk = Some(DISK.to_owned());
     volume.claim = Some(ClaimReference {
         namespace: "vms".to_owned(),
         name: "root".to_owned(),
-        uid: CLAIM.to_owned(),
+        uid: CLAIM.into(),
     });
     case
 }
@@ -334,7 +342,7 @@ pub(crate) fn done() -> PlanCase {
 /// The resource is replaced by one of the same name that names another disk.
 pub(crate) fn replaced(case: &mut PlanCase) {
     let populator = case.populator();
-    populator.uid = String::from("another");
+    populator.uid = "another".into();
     let DiskLocation::Ovirt { disk, .. } = &mut populator.location else {
         panic!("{populator:?}");
     };
@@ -345,7 +353,7 @@ pub(crate) fn claim() -> Claim {
     Claim {
         namespace: "vms".to_owned(),
         name: "root".to_owned(),
-        uid: CLAIM.to_owned(),
+        uid: CLAIM.into(),
         created: ago(60),
         terminating: false,
         reference: Reference {
@@ -366,6 +374,7 @@ pub(crate) fn claim() -> Claim {
         bind_completed: false,
         phase: ClaimPhase::Pending,
         selected_node: None,
+        rejected_nodes: Vec::new(),
         bind_immediately: false,
         migrated_to_csi: false,
         service_account: None,
@@ -379,7 +388,7 @@ pub(crate) fn ovirt() -> PopulatorSpec {
     PopulatorSpec {
         namespace: "vms".to_owned(),
         name: "disk".to_owned(),
-        uid: "50000000-0000-4000-8000-000000000000".to_owned(),
+        uid: "50000000-0000-4000-8000-000000000000".into(),
         terminating: false,
         labels: strings(&[("migration", "m-1"), ("plan", "p-1"), ("vmID", "vm-1")]),
         location: DiskLocation::Ovirt {
@@ -395,7 +404,10 @@ pub(crate) fn node(name: &str) -> Node {
     Node {
         name: name.to_owned(),
         labels: strings(&[("kubernetes.io/hostname", name)]),
+        created: ago(86_400),
         ready: true,
+        unready_since: None,
+        unschedulable: false,
     }
 }
 

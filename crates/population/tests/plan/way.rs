@@ -37,10 +37,7 @@ fn apply(case: &mut PlanCase, action: Action) {
         }
         Action::ReleasePod { uid, .. } => {
             let pod = world.pod.as_mut().unwrap();
-            assert_eq!(
-                (pod.uid.as_str(), pod.finalizer.take()),
-                (uid.as_str(), Some(0))
-            );
+            assert_eq!((&pod.uid, pod.finalizer.take()), (&uid, Some(0)));
             if pod.terminating.is_some() {
                 world.pod = None;
             }
@@ -91,7 +88,7 @@ fn kubernetes(case: &mut PlanCase) -> bool {
                     phase: VolumePhase::Bound,
                     terminating: false,
                     claim: Some(ClaimReference {
-                        uid: TEMPORARY.to_owned(),
+                        uid: TEMPORARY.into(),
                         ..target
                     }),
                     populated_from: None,
@@ -146,7 +143,7 @@ fn reference(claim: &Claim) -> ClaimReference {
     ClaimReference {
         namespace: claim.namespace.clone(),
         name: claim.name.clone(),
-        uid: CLAIM.to_owned(),
+        uid: CLAIM.into(),
     }
 }
 
@@ -162,14 +159,12 @@ fn drive(case: &mut PlanCase, crash: bool) -> Vec<String> {
         for action in plan.actions.into_iter().take(most) {
             apply(case, action);
         }
-        if idle
-            && plan
-                .requeue_after
-                .is_some_and(|pause| case.world.pod.is_none() && !pause.is_zero())
-        {
-            case.now += plan.requeue_after.unwrap();
-        } else if idle && !kubernetes(case) {
-            return done;
+        if idle && !kubernetes(case) {
+            let requeue = plan.requeue_after.filter(|_| case.world.pod.is_none());
+            match requeue {
+                Some(pause) => case.now += pause,
+                None => return done,
+            }
         }
     }
     panic!("no end: {done:?}");

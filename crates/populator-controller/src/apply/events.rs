@@ -1,28 +1,27 @@
-//! Events on claims (core/v1, which Forklift's role allows and `kubectl describe` shows).
+//! Which events on claims are due: each is emitted once for as long as it is true, and what happens
+//! again and again is emitted at a pace.
+//!
+//! They are written by a task of their own, [`EventWriter`], from a queue that has a bound: an API
+//! server that is slow to take events delays no reconcile, and a storm of them takes no memory.
 
 use std::{
     collections::HashMap,
     fmt::Debug,
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Event as Object, EventSource, ObjectReference},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+use kube::Client;
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
 };
-use kube::{
-    Api, Client,
-    api::{Patch, PostParams},
-};
-use serde_json::json;
 
-use super::{FIELD_MANAGER, is_in_ending_namespace, parameters};
+use super::event_writer::{EventWriter, Item, Write};
 use crate::telemetry::Telemetry;
 use population::{
-    model::Claim,
+    model::{Claim, Uid},
     plan::{Event, EventType},
 };
 
@@ -31,18 +30,27 @@ const RENEW: Duration = Duration::from_mins(30);
 /// Shortest time between two events of one reason, where only the message changes (a queue
 /// position).
 const REWORD: Duration = Duration::from_mins(1);
-/// Bytes of the claim's name in the event's name, of 253 in all; a dot and a hash follow.
-const MOST_OF_NAME: usize = 230;
+/// Events that wait to be written. At two requests of 10 ms each, a full queue is written within half
+/// a minute.
+const QUEUE: usize = 1000;
 
-/// Emits each event once for as long as it is true.
+/// Decides which events are due, and queues them.
 pub struct Recorder {
-    client: Client,
+    queue: mpsc::Sender<Item>,
     telemetry: Telemetry,
-    /// The events that are true, by UID of the claim.
-    emitted: Mutex<HashMap<String, Vec<Emitted>>>,
+    emitted: Mutex<HashMap<Uid, OfClaim>>,
 }
 
-/// An event that was emitted and is still true.
+/// The events of one claim.
+#[derive(Debug, Default)]
+struct OfClaim {
+    /// Those that are true.
+    current: Vec<Emitted>,
+    /// Those that were reported, one for each reason.
+    reported: Vec<Emitted>,
+}
+
+/// An event that was emitted.
 #[derive(Debug, Clone)]
 struct Emitted {
     event: Event,
@@ -57,100 +65,114 @@ impl Debug for Recorder {
 }
 
 impl Recorder {
-    /// A recorder that has emitted nothing yet.
+    /// A recorder that has emitted nothing yet, and the writer of its queue.
     #[must_use]
-    pub fn new(client: Client, telemetry: Telemetry) -> Self {
-        Self {
-            client,
-            telemetry,
+    pub fn with_writer(client: Client, telemetry: Telemetry) -> (Self, EventWriter) {
+        let (queue, items) = mpsc::channel(QUEUE);
+        let recorder = Self {
+            queue,
+            telemetry: telemetry.clone(),
             emitted: Mutex::default(),
-        }
+        };
+        (recorder, EventWriter::new(client, telemetry, items))
     }
 
-    /// Emits the events that are true now, unless they were emitted and have been true since. A
-    /// failure is logged and not returned: nothing depends on an event.
-    pub async fn sync(&self, claim: &Claim, events: &[Event], now: Timestamp) {
-        // The lock is released before the requests.
-        let due = {
-            let mut emitted = self.lock();
-            let before = emitted.remove(&claim.uid).unwrap_or_default();
-            let (current, due) = sort(&before, events, now);
-            if !current.is_empty() {
-                emitted.insert(claim.uid.clone(), current);
-            }
-            due
-        };
-        for Emitted { event, times, .. } in due {
-            self.write(claim, &event, times, now).await;
+    /// Emits the events that are true now, unless they were emitted and have been true since.
+    pub fn sync(&self, claim: &Claim, events: &[Event], now: Timestamp) {
+        let mut emitted = self.lock();
+        let of_claim = emitted.entry(claim.uid.clone()).or_default();
+        let (current, due) = sort(&of_claim.current, events, now);
+        let before = std::mem::replace(&mut of_claim.current, current);
+        self.queue_all(claim, due, &mut of_claim.current, &before);
+        if of_claim.current.is_empty() && of_claim.reported.is_empty() {
+            emitted.remove(&claim.uid);
         }
     }
 
     /// Emits an event for something that has happened.
-    pub async fn emit(&self, claim: &Claim, event: &Event, now: Timestamp) {
-        self.write(claim, event, 1, now).await;
+    pub fn emit(&self, claim: &Claim, event: &Event, now: Timestamp) {
+        self.queue(claim, event, 1, now);
+    }
+
+    /// Emits an event for something that happens again and again, such as a refusal that is retried:
+    /// at a pace, and not each time.
+    pub fn report(&self, claim: &Claim, event: &Event, now: Timestamp) {
+        let mut emitted = self.lock();
+        let reported = &mut emitted.entry(claim.uid.clone()).or_default().reported;
+        let (current, due) = sort(reported, std::slice::from_ref(event), now);
+        let before = std::mem::take(reported);
+        let others = before.iter().filter(|earlier| {
+            let age = now.duration_since(earlier.at).unsigned_abs();
+            earlier.event.reason != event.reason && age < RENEW
+        });
+        *reported = others.cloned().chain(current).collect();
+        self.queue_all(claim, due, reported, &before);
     }
 
     /// Drops the events of a claim that is gone.
-    pub fn forget(&self, claim_uid: &str) {
+    pub fn forget(&self, claim_uid: &Uid) {
         self.lock().remove(claim_uid);
     }
 
-    async fn write(&self, claim: &Claim, event: &Event, times: i32, now: Timestamp) {
-        match event.event_type {
-            EventType::Normal => {
-                tracing::info!(
-                    claim = claim.name,
-                    namespace = claim.namespace,
-                    reason = event.reason,
-                    "{}",
-                    event.message
-                );
-            }
-            EventType::Warning => {
-                tracing::warn!(
-                    claim = claim.name,
-                    namespace = claim.namespace,
-                    reason = event.reason,
-                    "{}",
-                    event.message
-                );
-            }
-        }
-        let api = Api::<Object>::namespaced(self.client.clone(), &claim.namespace);
-        let object = object(claim, event, now);
-        let name = object.metadata.name.clone().unwrap_or_default();
-        let create = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        let exists =
-            |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 409);
-        self.telemetry.wrote("create", "events");
-        let written = match api.create(&create, &object).await {
-            // The event exists, perhaps from an earlier process: it is renewed.
-            Err(error) if exists(&error) => {
-                let mut renewal = json!({"lastTimestamp": Time(now)});
-                if times > 1 {
-                    renewal["count"] = times.into();
-                }
-                self.telemetry.wrote("patch", "events");
-                api.patch(&name, &parameters(), &Patch::Merge(&renewal))
-                    .await
-            }
-            other => other,
-        };
-        let (claim, namespace) = (&claim.name, &claim.namespace);
-        match written {
-            Ok(_) => {}
-            Err(error) if is_in_ending_namespace(&error) => {
-                tracing::debug!(claim, namespace, "an event cannot be written: {error}");
-            }
-            Err(error) => tracing::warn!(claim, namespace, "an event cannot be written: {error}"),
+    /// Waits until what was queued so far is written. It never ends without an [`EventWriter`] that
+    /// runs.
+    pub async fn flush(&self) {
+        let (done, is_done) = oneshot::channel();
+        // Without a writer there is nothing to wait for.
+        if self.queue.send(Item::Flush(done)).await.is_ok() {
+            let _ = is_done.await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Emitted>>> {
+    /// Queues what is due. What finds no room counts as not emitted, and is due again the next time.
+    fn queue_all(
+        &self,
+        claim: &Claim,
+        due: Vec<Emitted>,
+        current: &mut Vec<Emitted>,
+        before: &[Emitted],
+    ) {
+        for Emitted { event, at, times } in due {
+            if self.queue(claim, &event, times, at) {
+                continue;
+            }
+            let same = |emitted: &Emitted| emitted.event.reason == event.reason;
+            current.retain(|emitted| !same(emitted));
+            current.extend(before.iter().find(|emitted| same(emitted)).cloned());
+        }
+    }
+
+    /// Queues and logs an event; returns whether there was room. Nothing depends on an event.
+    fn queue(&self, claim: &Claim, event: &Event, times: i32, now: Timestamp) -> bool {
+        let write = Write::new(claim, event, times, now);
+        match self.queue.try_send(Item::Write(Box::new(write))) {
+            // Without a writer the process is ending.
+            Ok(()) | Err(TrySendError::Closed(_)) => {
+                log(claim, event);
+                true
+            }
+            Err(TrySendError::Full(_)) => {
+                self.telemetry.dropped_event();
+                false
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uid, OfClaim>> {
         self.emitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log(claim: &Claim, event: &Event) {
+    let Claim {
+        name, namespace, ..
+    } = claim;
+    let Event {
+        reason, message, ..
+    } = event;
+    match event.event_type {
+        EventType::Normal => tracing::info!(claim = name, namespace, reason, "{message}"),
+        EventType::Warning => tracing::warn!(claim = name, namespace, reason, "{message}"),
     }
 }
 
@@ -184,46 +206,6 @@ fn sort(before: &[Emitted], events: &[Event], now: Timestamp) -> (Vec<Emitted>, 
         }
     }
     (current, due)
-}
-
-/// The event as an object. Its name is a hash of its content, so that another process that emits
-/// the same event writes the same object.
-fn object(claim: &Claim, event: &Event, now: Timestamp) -> Object {
-    let mut hasher = DefaultHasher::new();
-    (&claim.uid, event.reason, &event.message).hash(&mut hasher);
-    let name = &claim.name[..claim.name.floor_char_boundary(MOST_OF_NAME)];
-    Object {
-        metadata: ObjectMeta {
-            namespace: Some(claim.namespace.clone()),
-            name: Some(format!("{name}.{:016x}", hasher.finish())),
-            ..ObjectMeta::default()
-        },
-        involved_object: ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("PersistentVolumeClaim".to_owned()),
-            namespace: Some(claim.namespace.clone()),
-            name: Some(claim.name.clone()),
-            uid: Some(claim.uid.clone()),
-            ..ObjectReference::default()
-        },
-        type_: Some(
-            match event.event_type {
-                EventType::Normal => "Normal",
-                EventType::Warning => "Warning",
-            }
-            .to_owned(),
-        ),
-        reason: Some(event.reason.to_owned()),
-        message: Some(event.message.clone()),
-        source: Some(EventSource {
-            component: Some(FIELD_MANAGER.to_owned()),
-            host: None,
-        }),
-        count: Some(1),
-        first_timestamp: Some(Time(now)),
-        last_timestamp: Some(Time(now)),
-        ..Object::default()
-    }
 }
 
 #[cfg(test)]

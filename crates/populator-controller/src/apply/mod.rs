@@ -1,7 +1,9 @@
 //! Writes to the API server, each bound to the state that it was decided on.
 
+mod event_writer;
 mod events;
 
+pub use event_writer::EventWriter;
 pub use events::Recorder;
 
 use std::fmt::Debug;
@@ -16,7 +18,7 @@ use serde_json::Value;
 
 use crate::telemetry::Telemetry;
 use population::{
-    model::{self, Claim},
+    model::{self, Claim, Uid},
     objects::patch,
     plan::Action,
 };
@@ -51,6 +53,17 @@ impl Failure {
             Self::Unavailable(_) => "unavailable",
             Self::Patch(_) => "internal",
         }
+    }
+
+    /// Whether a quota of the namespace rejects the object. The API server has no other word for
+    /// that than those of its admission plugin
+    /// (<https://kubernetes.io/docs/concepts/policy/resource-quotas/>).
+    #[must_use]
+    pub fn is_of_quota(&self) -> bool {
+        let Self::Refused(kube::Error::Api(status)) = self else {
+            return false;
+        };
+        status.code == 403 && status.message.contains("exceeded quota")
     }
 
     /// `late` are the statuses that mean for this request that the cluster has changed.
@@ -152,8 +165,9 @@ impl Writer {
             Action::ForgetFailures => {
                 merge(claims(), &claim.name, &patch::forget_failures(&claim.uid)).await
             }
-            Action::ClearSelectedNode { node } => {
-                let patch = patch::clear_selected_node(&claim.uid, node);
+            Action::RejectNode { node, rejected, .. } => {
+                let patch =
+                    patch::reject_node(&claim.uid, node, rejected).map_err(Failure::Patch)?;
                 test_and_set(claims(), &claim.name, patch).await
             }
         }
@@ -184,7 +198,7 @@ const fn request(action: &Action) -> (&'static str, &'static str) {
         | Action::RecordNodeLost { .. }
         | Action::RecordFailure { .. }
         | Action::ForgetFailures
-        | Action::ClearSelectedNode { .. } => ("patch", CLAIMS),
+        | Action::RejectNode { .. } => ("patch", CLAIMS),
     }
 }
 
@@ -234,7 +248,7 @@ where
     }
 }
 
-async fn release(api: Api<Pod>, name: &str, uid: &str, position: usize) -> Result<(), Failure> {
+async fn release(api: Api<Pod>, name: &str, uid: &Uid, position: usize) -> Result<(), Failure> {
     match test_and_set(api, name, patch::release_pod(uid, position)).await {
         // The pod is gone already: no finalizer kept it.
         Err(Failure::Late(kube::Error::Api(status))) if status.code == 404 => Ok(()),
@@ -242,13 +256,13 @@ async fn release(api: Api<Pod>, name: &str, uid: &str, position: usize) -> Resul
     }
 }
 
-async fn delete<K>(api: Api<K>, name: &str, uid: &str) -> Result<(), Failure>
+async fn delete<K>(api: Api<K>, name: &str, uid: &Uid) -> Result<(), Failure>
 where
     K: DeserializeOwned + Clone + Debug,
 {
     let parameters = DeleteParams {
         preconditions: Some(Preconditions {
-            uid: Some(uid.to_owned()),
+            uid: Some(uid.to_string()),
             resource_version: None,
         }),
         ..DeleteParams::background()

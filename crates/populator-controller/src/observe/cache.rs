@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{core::v1 as core, storage::v1::StorageClass as StorageClassObject};
+use k8s_openapi::{
+    api::{core::v1 as core, storage::v1::StorageClass as StorageClassObject},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{core::DynamicObject, runtime::watcher::Event};
 use populator_api::{
     GROUP, OpenstackVolumePopulator, OvirtVolumePopulator, PopulatorStatus, names,
@@ -14,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::table::{Change, Row, Table};
 use population::model::{
-    Claim, Grant, Kind, Lookup, Node, Nodes, Pod, PopulatorSpec, StorageClass, TemporaryClaim,
+    Claim, Grant, Kind, Lookup, Node, Nodes, Pod, PopulatorSpec, StorageClass, TemporaryClaim, Uid,
     Volume, World,
 };
 
@@ -38,7 +41,9 @@ pub struct Populator {
     /// Kind, namespace and name.
     pub name: PopulatorRef,
     /// UID, the precondition of writes to its status.
-    pub uid: String,
+    pub uid: Uid,
+    /// Version of the resource, which grows with each write of it; 0 when it is no number.
+    pub version: u64,
     /// Generation of the spec, for `observedGeneration`.
     pub generation: Option<i64>,
     /// The spec, or why it cannot be read.
@@ -60,7 +65,7 @@ struct AnyClaim {
 pub struct Cache {
     claims: Table<Name, AnyClaim>,
     /// Namespace and name of the target with a UID.
-    names: HashMap<String, Name>,
+    names: HashMap<Uid, Name>,
     pods: Table<Name, Pod>,
     volumes: Table<String, Volume>,
     classes: Table<String, StorageClass>,
@@ -73,7 +78,7 @@ pub struct Cache {
 
 impl Cache {
     /// Applies an event of the watch of claims; returns the UIDs of the claims to reconcile.
-    pub fn claims(&mut self, event: Event<core::PersistentVolumeClaim>) -> HashSet<String> {
+    pub fn claims(&mut self, event: Event<core::PersistentVolumeClaim>) -> HashSet<Uid> {
         let changes = self.claims.take(event, |object| {
             let name = object.metadata.name.as_deref()?;
             let target = Claim::from_object(object).filter(|claim| claim.reference.group == GROUP);
@@ -99,15 +104,13 @@ impl Cache {
             let temporaries = [&before, &after].into_iter().flatten();
             let temporaries = temporaries.filter_map(|any| any.temporary.as_ref());
             affected
-                .extend(temporaries.filter_map(|temporary| {
-                    claim_of_temporary(&temporary.name).map(str::to_owned)
-                }));
+                .extend(temporaries.filter_map(|temporary| claim_of_temporary(&temporary.name)));
         }
         affected
     }
 
     /// Applies an event of the watch of pods; returns as above, like those below.
-    pub fn pods(&mut self, event: Event<core::Pod>) -> HashSet<String> {
+    pub fn pods(&mut self, event: Event<core::Pod>) -> HashSet<Uid> {
         let changes = self.pods.take(event, |object| {
             let metadata = &object.metadata;
             Some(Row {
@@ -116,12 +119,12 @@ impl Cache {
             })
         });
         both(&changes)
-            .filter_map(|pod| claim_of_pod(&pod.name).map(str::to_owned))
+            .filter_map(|pod| claim_of_pod(&pod.name))
             .collect()
     }
 
     /// Applies an event of the watch of volumes.
-    pub fn volumes(&mut self, event: Event<core::PersistentVolume>) -> HashSet<String> {
+    pub fn volumes(&mut self, event: Event<core::PersistentVolume>) -> HashSet<Uid> {
         let changes = self.volumes.take(event, |object| {
             Some(Row {
                 key: object.metadata.name.clone()?,
@@ -130,16 +133,12 @@ impl Cache {
         });
         let owners = both(&changes).filter_map(|volume| volume.claim.as_ref());
         owners
-            .map(|claim| {
-                claim_of_temporary(&claim.name)
-                    .unwrap_or(&claim.uid)
-                    .to_owned()
-            })
+            .map(|claim| claim_of_temporary(&claim.name).unwrap_or_else(|| claim.uid.clone()))
             .collect()
     }
 
     /// Applies an event of the watch of storage classes.
-    pub fn classes(&mut self, event: Event<StorageClassObject>) -> HashSet<String> {
+    pub fn classes(&mut self, event: Event<StorageClassObject>) -> HashSet<Uid> {
         let changes = self.classes.take(event, |object| {
             Some(Row {
                 key: object.metadata.name.clone()?,
@@ -160,7 +159,7 @@ impl Cache {
 
     /// Applies an event of the watch of populator resources of one kind. Our own writes to their
     /// status trigger no claim.
-    pub fn resources(&mut self, kind: Kind, event: Event<DynamicObject>) -> HashSet<String> {
+    pub fn resources(&mut self, kind: Kind, event: Event<DynamicObject>) -> HashSet<Uid> {
         let table = self.resources.entry(kind).or_default();
         let changes = table.take(event, |object| {
             let name = PopulatorRef {
@@ -190,7 +189,7 @@ impl Cache {
 
     /// Applies an event of the watch of nodes. Until their first list is complete, nothing is
     /// concluded from a node's absence.
-    pub fn nodes(&mut self, event: Event<core::Node>) -> HashSet<String> {
+    pub fn nodes(&mut self, event: Event<core::Node>) -> HashSet<Uid> {
         self.nodes_are_known |= matches!(event, Event::InitDone);
         let changes = self.nodes.take(event, |object| {
             Some(Row {
@@ -215,7 +214,7 @@ impl Cache {
     /// It is cloned, so that the lock of the cache is held for a moment only. What the cache cannot
     /// know is left at its cautious value, which the observer replaces: no grant, no warning.
     #[must_use]
-    pub fn world(&self, claim_uid: &str) -> Option<World> {
+    pub fn world(&self, claim_uid: &Uid) -> Option<World> {
         let name = self.names.get(claim_uid)?;
         let claim = self.claims.get(name)?.target.clone()?;
         let beside = |name: String| (claim.namespace.clone(), name);
@@ -223,7 +222,7 @@ impl Cache {
         // world too, since it is in the way.
         let temporary = self
             .claims
-            .get(&beside(names::temporary_claim(claim_uid)))
+            .get(&beside(names::temporary_claim(claim_uid.as_str())))
             .and_then(|any| any.temporary.clone());
         let resource = populator_ref(&claim).and_then(|name| self.resource(&name));
         let class = claim
@@ -242,8 +241,13 @@ impl Cache {
                 Grant::Missing
             },
             class: class.map_or(Lookup::Missing, |class| Lookup::Found(class.clone())),
-            pod: self.pods.get(&beside(names::pod(claim_uid))).cloned(),
+            pod: self
+                .pods
+                .get(&beside(names::pod(claim_uid.as_str())))
+                .cloned(),
             pod_warning: None,
+            provisioning_warning: None,
+            is_short_of_quota: false,
             volume: self.volume_of(&claim, temporary.as_ref()).cloned(),
             nodes: if self.nodes_are_known {
                 Nodes::Known(Arc::clone(&self.node_list))
@@ -266,28 +270,32 @@ impl Cache {
         self.resources.values().flat_map(Table::values)
     }
 
+    /// Every populator resource that a claim refers to, also if it does not exist.
+    pub fn all_references(&self) -> impl Iterator<Item = PopulatorRef> {
+        self.targets().filter_map(populator_ref)
+    }
+
     /// UIDs of all targets, populated or not.
     #[must_use]
-    pub fn all_claims(&self) -> Vec<String> {
+    pub fn all_claims(&self) -> Vec<Uid> {
         self.names.keys().cloned().collect()
     }
 
     /// UIDs of claims that are gone and whose pods are left.
     #[must_use]
-    pub fn gone_claims(&self) -> HashSet<String> {
+    pub fn gone_claims(&self) -> HashSet<Uid> {
         let pods = self.pods.values();
         pods.filter_map(|pod| claim_of_pod(&pod.name))
-            .filter(|uid| !self.names.contains_key(*uid))
-            .map(str::to_owned)
+            .filter(|uid| !self.names.contains_key(uid))
             .collect()
     }
 
     /// Every pod that the claim in its name owns, with the UID of that claim.
-    pub fn all_pods(&self) -> impl Iterator<Item = (&str, &Name, &Pod)> {
+    pub fn all_pods(&self) -> impl Iterator<Item = (Uid, &Name, &Pod)> {
         let owned = |(name, pod)| {
             let (name, pod): (&Name, &Pod) = (name, pod);
             let claim = claim_of_pod(&pod.name)?;
-            let is_owner = pod.owners.iter().any(|owner| owner == claim);
+            let is_owner = pod.owners.contains(&claim);
             is_owner.then_some((claim, name, pod))
         };
         self.pods.iter().filter_map(owned)
@@ -295,10 +303,10 @@ impl Cache {
 
     /// Pods named after the claim with this UID, with their namespaces, regardless of their owners.
     #[must_use]
-    pub fn pods_of(&self, claim_uid: &str) -> Vec<(String, Pod)> {
+    pub fn pods_of(&self, claim_uid: &Uid) -> Vec<(String, Pod)> {
         self.pods
             .iter()
-            .filter(|(_, pod)| claim_of_pod(&pod.name) == Some(claim_uid))
+            .filter(|(_, pod)| claim_of_pod(&pod.name).as_ref() == Some(claim_uid))
             .map(|((namespace, _), pod)| (namespace.clone(), pod.clone()))
             .collect()
     }
@@ -338,6 +346,13 @@ pub fn populator_ref(claim: &Claim) -> Option<PopulatorRef> {
     })
 }
 
+/// The resource version as a number, by which two versions of one object are ordered
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+#[must_use]
+pub fn version_of(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.resource_version.as_ref()?.parse().ok()
+}
+
 /// Volumes of claims that this controller does not serve are not cached. A volume that one of its
 /// claims got from another provisioner is read when it is needed.
 fn is_of_interest(volume: &Volume) -> bool {
@@ -351,7 +366,8 @@ fn read_resource(name: &PopulatorRef, object: &DynamicObject) -> Option<Populato
     let status = object.data.get("status").cloned();
     Some(Populator {
         name: name.clone(),
-        uid: object.metadata.uid.clone()?,
+        uid: object.metadata.uid.clone()?.into(),
+        version: version_of(&object.metadata).unwrap_or_default(),
         generation: object.metadata.generation,
         spec: match name.kind {
             Kind::Ovirt => spec_of(object).and_then(|spec| {
@@ -387,14 +403,15 @@ fn both<V>(changes: &[Change<V>]) -> impl Iterator<Item = &V> {
 }
 
 /// UID of the claim whose temporary claim has this name.
-fn claim_of_temporary(name: &str) -> Option<&str> {
+fn claim_of_temporary(name: &str) -> Option<Uid> {
     uid_after(name, &names::temporary_claim(""))
 }
 
-fn claim_of_pod(name: &str) -> Option<&str> {
+fn claim_of_pod(name: &str) -> Option<Uid> {
     uid_after(name, &names::pod(""))
 }
 
-fn uid_after<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
-    name.strip_prefix(prefix).filter(|rest| !rest.is_empty())
+fn uid_after(name: &str, prefix: &str) -> Option<Uid> {
+    let uid = name.strip_prefix(prefix).filter(|rest| !rest.is_empty());
+    uid.map(Uid::from)
 }

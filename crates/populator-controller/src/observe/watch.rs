@@ -31,7 +31,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Observer, api_resource};
-use population::model::Kind;
+use population::model::{Kind, Uid};
 
 /// Sends UIDs of claims to reconcile.
 ///
@@ -39,14 +39,14 @@ use population::model::Kind;
 /// first lists are complete nothing is sent: then every claim is reconciled.
 #[derive(Debug, Clone)]
 pub struct Triggers {
-    sender: mpsc::Sender<String>,
+    sender: mpsc::Sender<Uid>,
     open: Arc<AtomicBool>,
 }
 
 impl Triggers {
     /// Triggers that are sent into `sender`, from [`Self::open`] on.
     #[must_use]
-    pub fn new(sender: mpsc::Sender<String>) -> Self {
+    pub fn new(sender: mpsc::Sender<Uid>) -> Self {
         Self {
             sender,
             open: Arc::default(),
@@ -55,7 +55,7 @@ impl Triggers {
 
     /// Sends the UIDs that `all` returns, and all changes from now on. `all` is called when changes
     /// are sent already, so that no new claim falls between the two. Returns the number of UIDs.
-    pub async fn open(&self, all: impl FnOnce() -> Vec<String>) -> usize {
+    pub async fn open(&self, all: impl FnOnce() -> Vec<Uid>) -> usize {
         self.open.store(true, Ordering::Release);
         let all = all();
         let number = all.len();
@@ -66,7 +66,7 @@ impl Triggers {
     }
 
     /// Sends one UID, and waits for room in the channel; without a receiver the process is ending.
-    pub async fn send(&self, claim_uid: String) {
+    pub async fn send(&self, claim_uid: Uid) {
         if self.open.load(Ordering::Acquire) {
             let _ = self.sender.send(claim_uid).await;
         }
@@ -145,7 +145,7 @@ impl Watches<'_> {
         what: &'static str,
         api: Api<K>,
         config: watcher::Config,
-        take: impl Fn(&Observer, Event<K>) -> HashSet<String> + Send + 'static,
+        take: impl Fn(&Observer, Event<K>) -> HashSet<Uid> + Send + 'static,
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
@@ -159,7 +159,7 @@ impl Watches<'_> {
         what: &'static str,
         api: Api<K>,
         config: watcher::Config,
-        take: impl Fn(&Observer, Event<K>) -> HashSet<String> + Send + 'static,
+        take: impl Fn(&Observer, Event<K>) -> HashSet<Uid> + Send + 'static,
         miss: impl Fn(&Observer) + Send + 'static,
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -268,17 +268,17 @@ mod tests {
     async fn what_changes_while_all_are_listed_is_sent() {
         let (sender, mut receiver) = mpsc::channel(8);
         let triggers = Triggers::new(sender);
-        triggers.send("early".to_owned()).await;
+        triggers.send("early".into()).await;
         let number = triggers
             .open(|| {
-                let new = triggers.send("new".to_owned()).now_or_never();
+                let new = triggers.send("new".into()).now_or_never();
                 assert!(new.is_some(), "there is room");
-                vec!["a".to_owned(), "b".to_owned()]
+                vec!["a".into(), "b".into()]
             })
             .await;
         assert_eq!(number, 2);
         let mut sent = Vec::new();
         receiver.recv_many(&mut sent, 8).await;
-        assert_eq!(sent, ["new", "a", "b"]);
+        assert_eq!(sent, ["new", "a", "b"].map(Uid::from));
     }
 }

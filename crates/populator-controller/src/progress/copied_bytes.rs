@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use population::progress::Measured;
+use population::{model::Uid, progress::Measured};
 
 use super::ScrapeTarget;
 
@@ -13,7 +13,7 @@ use super::ScrapeTarget;
 #[derive(Debug)]
 pub struct CopiedBytes {
     start: Timestamp,
-    copied: HashMap<String, u64>,
+    copied: HashMap<Uid, u64>,
 }
 
 impl CopiedBytes {
@@ -57,8 +57,8 @@ mod tests {
 
     fn target(pod_uid: &str, created: i64) -> ScrapeTarget {
         ScrapeTarget {
-            claim_uid: "c".to_owned(),
-            pod_uid: pod_uid.to_owned(),
+            claim_uid: "c".into(),
+            pod_uid: pod_uid.into(),
             namespace: "vms".to_owned(),
             pod: "populate-c".to_owned(),
             address: Ipv4Addr::LOCALHOST.into(),
@@ -93,6 +93,9 @@ mod tests {
         let counted = [copied(500), None, copied(501)].map(|now| copied_bytes.newly(&old, now));
         assert_eq!(counted, [0, 0, 1]);
         copied_bytes.keep(std::slice::from_ref(&old));
-        assert_eq!(copied_bytes.copied.keys().collect::<Vec<_>>(), ["old"]);
+        assert_eq!(
+            copied_bytes.copied.keys().collect::<Vec<_>>(),
+            [&Uid::from("old")]
+        );
     }
 }

@@ -19,16 +19,16 @@ use std::{
 use backoff::Backoff;
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
-use population::progress::Measured;
+use population::{model::Uid, progress::Measured};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 /// A pod to poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScrapeTarget {
     /// UID of the claim that it fills, which its metrics carry as a label.
-    pub claim_uid: String,
+    pub claim_uid: Uid,
     /// UID of the pod, by which its state is kept.
-    pub pod_uid: String,
+    pub pod_uid: Uid,
     /// Namespace of the pod and the claim.
     pub namespace: String,
     /// Name of the pod, for its log.
@@ -90,7 +90,7 @@ enum Answer {
 /// When each pod is due.
 #[derive(Debug, Default)]
 struct Schedule {
-    states: HashMap<String, PollState>,
+    states: HashMap<Uid, PollState>,
 }
 
 impl Poller {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use population::model::{Pod, PodPhase};
+use population::model::{Pod, PodPhase, Uid};
 
 use super::{CopiedBytes, Poller, ScrapeTarget};
 use crate::{observe::Observer, status::StatusWriter, telemetry::Telemetry};
@@ -34,10 +34,10 @@ pub async fn run(
 /// The running pods.
 fn targets(observer: &Observer) -> Vec<ScrapeTarget> {
     let cache = observer.cache();
-    let running = |(claim, name, pod): (&str, &(String, String), &Pod)| {
+    let running = |(claim, name, pod): (Uid, &(String, String), &Pod)| {
         (pod.phase == PodPhase::Running && pod.ended.is_none()).then_some(())?;
         Some(ScrapeTarget {
-            claim_uid: claim.to_owned(),
+            claim_uid: claim,
             pod_uid: pod.uid.clone(),
             namespace: name.0.clone(),
             pod: name.1.clone(),

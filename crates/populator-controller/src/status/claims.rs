@@ -2,17 +2,17 @@
 //! is due.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use backoff::Backoff;
 use population::{
-    model::{Claim, Kind},
+    model::{Claim, Kind, Uid},
     plan::{Event, Status},
     progress::Measured,
-    status::{Served, summarise},
+    status::{Served, percent, summarise},
 };
 use populator_api::{PopulatorStatus, Reason, ReasonClass, names::event};
 use tokio::time::Instant;
@@ -20,11 +20,19 @@ use tokio::time::Instant;
 use super::endpoint::Endpoint;
 use crate::{
     observe::{Cache, Populator, PopulatorRef},
-    telemetry::Telemetry,
+    telemetry::{Standing, Telemetry},
 };
 
 /// Between two writes of one resource when only numbers have changed, and after failed writes.
 const PACE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
+/// A new resource without claims gets its status after this long: usually it is created before its
+/// claims, and is then written once.
+const NEW: Duration = Duration::from_secs(30);
+/// Between two corrections of what another writer has written. Two controllers without an election
+/// may see different things for a moment, and must not answer each other by the second.
+const CORRECTION: Duration = Duration::from_secs(30);
+/// Kubernetes binds a claim to its volume within seconds. Longer than this is reported.
+const LONG_BINDING: Duration = Duration::from_mins(5);
 
 /// The state of one claim.
 #[derive(Debug, Clone)]
@@ -33,6 +41,8 @@ struct ClaimState {
     status: Status,
     /// Progress of its pod, if that is known.
     measured: Option<Measured>,
+    /// The percentage that was written for it last, whether it is listed or not.
+    shown: Option<i32>,
     /// Since when it has this reason.
     since: Instant,
 }
@@ -44,9 +54,11 @@ pub(super) struct ClaimStates(Mutex<HashMap<PopulatorRef, Entry>>);
 /// One populator resource.
 #[derive(Debug, Default)]
 struct Entry {
-    claims: BTreeMap<String, ClaimState>,
+    claims: BTreeMap<Uid, ClaimState>,
     /// The status that was written last; the watches may show an older one.
     written: Option<Written>,
+    /// UID and version of the resource that was compared with what its status should be.
+    judged: Option<(Uid, u64)>,
     due: Option<Instant>,
     last: Option<Instant>,
     /// Writes in a row that failed.
@@ -58,7 +70,9 @@ struct Entry {
 pub(super) struct Written {
     pub(super) status: PopulatorStatus,
     /// UID of the resource that it was written to.
-    pub(super) uid: String,
+    pub(super) uid: Uid,
+    /// Version of the resource that has it; `None` if the API server did not say.
+    pub(super) version: Option<u64>,
     /// Where it was written: Forklift's definition keeps less of the status than ours.
     pub(super) endpoint: Option<Endpoint>,
 }
@@ -68,6 +82,16 @@ pub(super) struct Written {
 pub(super) struct Change {
     pub(super) status: PopulatorStatus,
     pub(super) previous: PopulatorStatus,
+    /// The percentage of each claim.
+    percents: Vec<Percent>,
+}
+
+/// The percentage of a claim that is shown by a write, and the one before it.
+#[derive(Debug)]
+struct Percent {
+    claim: Arc<Claim>,
+    before: Option<i32>,
+    now: Option<i32>,
 }
 
 impl ClaimStates {
@@ -82,6 +106,7 @@ impl ClaimStates {
         let mut entries = self.lock();
         let entry = entries.entry(populator).or_default();
         let before = entry.claims.get(&claim.uid);
+        // Nothing is due: without this every resync would write every status.
         if before.is_some_and(|state| state.status == status) {
             return false;
         }
@@ -89,6 +114,7 @@ impl ClaimStates {
         let now = Instant::now();
         let mut since = now;
         let mut measured = None;
+        let shown = before.and_then(|before| before.shown);
         if let Some(before) = before {
             let old = before.status.reason;
             if old == status.reason {
@@ -109,6 +135,7 @@ impl ClaimStates {
             claim: Arc::new(claim),
             status,
             measured,
+            shown,
             since,
         };
         entry.claims.insert(state.claim.uid.clone(), state);
@@ -117,7 +144,7 @@ impl ClaimStates {
     }
 
     /// Sets the progress of a claim's pod; returns the kind of its source.
-    pub(super) fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Kind> {
+    pub(super) fn measure(&self, claim_uid: &Uid, measured: Option<Measured>) -> Option<Kind> {
         let mut entries = self.lock();
         let (populator, entry) = entries
             .iter_mut()
@@ -125,6 +152,8 @@ impl ClaimStates {
         let state = entry.claims.get_mut(claim_uid)?;
         if state.measured != measured {
             state.measured = measured;
+            // Numbers change every second and are paced; a change of state, in `set`, is due at
+            // once. The earlier of the two stays.
             let pace = PACE.bound(entry.failures);
             let next = entry.last.map_or_else(Instant::now, |last| last + pace);
             entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
@@ -133,7 +162,7 @@ impl ClaimStates {
     }
 
     /// Removes a claim that is gone.
-    pub(super) fn remove(&self, claim_uid: &str) {
+    pub(super) fn remove(&self, claim_uid: &Uid) {
         for entry in self.lock().values_mut() {
             if entry.claims.remove(claim_uid).is_some() {
                 entry.due = Some(Instant::now());
@@ -141,28 +170,53 @@ impl ClaimStates {
         }
     }
 
-    /// How many claims have each reason.
-    pub(super) fn reasons(&self) -> BTreeMap<Reason, usize> {
-        let mut reasons = BTreeMap::new();
+    /// How many claims have each reason, and for how long the first of them has had it.
+    pub(super) fn standings(&self) -> BTreeMap<Reason, Standing> {
+        let mut standings = BTreeMap::<Reason, Standing>::new();
         for state in self.lock().values().flat_map(|entry| entry.claims.values()) {
-            *reasons.entry(state.status.reason).or_default() += 1;
+            let standing = standings.entry(state.status.reason).or_default();
+            standing.claims += 1;
+            standing.longest = standing.longest.max(state.since.elapsed());
         }
-        reasons
+        standings
     }
 
-    /// Marks resources without a written status as due (no claim refers to them, or they were
-    /// recreated), and drops those that are gone.
-    pub(super) fn sweep(&self, cache: &Cache) {
+    /// Events for claims that Kubernetes should have bound by now.
+    pub(super) fn late(&self) -> Vec<(Arc<Claim>, Event)> {
+        let entries = self.lock();
+        let states = entries.values().flat_map(|entry| entry.claims.values());
+        let late = states.filter(|state| {
+            state.status.reason == Reason::Rebinding && state.since.elapsed() >= LONG_BINDING
+        });
+        late.map(|state| {
+            let message = format!(
+                "{}, for more than {} minutes; the events of the volume and the log of \
+                 kube-controller-manager may say why",
+                state.status.message,
+                LONG_BINDING.as_secs() / 60
+            );
+            let event = Event::warning(event::STUCK, &message);
+            (Arc::clone(&state.claim), event)
+        })
+        .collect()
+    }
+
+    /// Marks resources as due whose status is not what it should be although no claim has changed:
+    /// nobody has written it yet, the spec has a new generation, or another writer has changed it.
+    /// Drops resources that are gone.
+    pub(super) fn sweep(&self, cache: &Cache, now: jiff::Timestamp) {
         let mut entries = self.lock();
         entries.retain(|name, entry| !entry.claims.is_empty() || cache.resource(name).is_some());
+        let referred: HashSet<PopulatorRef> = cache.all_references().collect();
         for resource in cache.all_resources() {
-            let entry = entries.get(&resource.name);
-            let written = entry.and_then(|entry| entry.written.as_ref());
-            let is_written = written.is_some_and(|written| written.uid == resource.uid);
-            if !is_written && resource.status.conditions.is_empty() {
-                let entry = entries.entry(resource.name.clone()).or_default();
-                entry.due.get_or_insert_with(Instant::now);
+            // Its claims are about to be reconciled, and will mark it.
+            let is_expected = || referred.contains(&resource.name);
+            let known = entries.get(&resource.name);
+            if known.is_none_or(|entry| entry.claims.is_empty()) && is_expected() {
+                continue;
             }
+            let entry = entries.entry(resource.name.clone()).or_default();
+            entry.judge(resource, now);
         }
     }
 
@@ -185,6 +239,7 @@ impl ClaimStates {
         let due = entries.iter_mut().filter_map(|(name, entry)| {
             let is_due = entry.due.is_some_and(|due| due <= now);
             is_due.then(|| {
+                // Before the write and not after it: what changes during the write is due again.
                 entry.due = None;
                 name.clone()
             })
@@ -194,74 +249,160 @@ impl ClaimStates {
 
     /// The status to write now; `None` when the resource has it already.
     pub(super) fn change(&self, resource: &Populator, now: jiff::Timestamp) -> Option<Change> {
-        let entries = self.lock();
-        let entry = entries.get(&resource.name)?;
-        let written = entry.written.as_ref();
-        let written = written.filter(|written| written.uid == resource.uid);
-        let previous = written.map_or(&resource.status, |written| &written.status);
-        let previous = previous.clone();
-        // A claim of another namespace without a grant must not write into this resource.
-        let granted = |state: &&ClaimState| state.status.reason != Reason::ReferenceNotGranted;
-        let served: Vec<Served<'_>> = entry
-            .claims
-            .values()
-            .filter(granted)
-            .map(|state| Served {
-                claim: &state.claim,
-                status: &state.status,
-                measured: state.measured,
-            })
-            .collect();
-        let status = summarise(&served, &previous, resource.generation, now);
-        (status != previous).then_some(Change { status, previous })
+        self.lock().get(&resource.name)?.change(resource, now)
     }
 
-    /// Events for the quarters that claims have passed.
-    pub(super) fn milestones(
+    /// Stores what was written, and returns events for the quarters that claims have passed by it.
+    pub(super) fn wrote(
         &self,
         name: &PopulatorRef,
-        change: &Change,
+        change: Change,
+        written: impl FnOnce(PopulatorStatus) -> Written,
     ) -> Vec<(Arc<Claim>, Event)> {
-        let Change { status, previous } = change;
-        let entries = self.lock();
-        let Some(entry) = entries.get(name) else {
-            return Vec::new();
-        };
-        let passed = status.claims.iter().filter_map(|now| {
-            let before = previous.claims.iter().find(|before| before.uid == now.uid);
-            let before = before.and_then(|before| before.progress);
-            let percent = milestone(before.unwrap_or_default(), now.progress?)?;
-            let claim = Arc::clone(&entry.claims.get(&now.uid)?.claim);
-            let message = match &status.rate {
-                Some(rate) if status.claims.len() == 1 => {
-                    format!("{percent} % is in place, at {rate}")
+        let events = change.milestones();
+        let mut entries = self.lock();
+        if let Some(entry) = entries.get_mut(name) {
+            for percent in change.percents {
+                if let Some(state) = entry.claims.get_mut(&percent.claim.uid) {
+                    state.shown = percent.now;
                 }
-                _ => format!("{percent} % is in place"),
-            };
-            Some((claim, Event::normal(event::PROGRESS, &message)))
-        });
-        passed.collect()
+            }
+            entry.last = Some(Instant::now());
+            entry.failures = 0;
+            entry.written = Some(written(change.status));
+        }
+        events
     }
 
-    /// Stores what was written; after a failed write (`None`) the resource is due again with
-    /// backoff.
-    pub(super) fn wrote(&self, name: &PopulatorRef, written: Option<Written>) {
+    /// After a write that failed: the resource is due again with backoff.
+    pub(super) fn failed(&self, name: &PopulatorRef) {
         let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(name) else {
-            return;
-        };
-        entry.last = Some(Instant::now());
-        if written.is_some() {
-            entry.failures = 0;
-            entry.written = written;
-        } else {
+        if let Some(entry) = entries.get_mut(name) {
+            let now = Instant::now();
+            entry.last = Some(now);
             entry.failures = entry.failures.saturating_add(1);
-            entry.due = Some(Instant::now() + PACE.bound(entry.failures));
+            entry.due = Some(now + PACE.bound(entry.failures));
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PopulatorRef, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Compares a version of the resource, once, with what its status should be.
+    fn judge(&mut self, resource: &Populator, now: jiff::Timestamp) {
+        let written = self.written_to(resource);
+        let is_ours = written.is_some_and(|written| !written.is_older_than(resource));
+        let seen = Some((resource.uid.clone(), resource.version));
+        if is_ours || self.due.is_some() || self.judged == seen {
+            return;
+        }
+        let was_written = written.is_some();
+        self.judged = seen;
+        let Some(change) = self.change(resource, now) else {
+            return;
+        };
+        let this_moment = Instant::now();
+        self.due = Some(if change.is_of_generation() {
+            this_moment
+        } else if was_written {
+            let corrected = self.last.map(|last| last + CORRECTION);
+            corrected.map_or(this_moment, |next| next.max(this_moment))
+        } else {
+            this_moment + NEW
+        });
+    }
+
+    fn written_to(&self, resource: &Populator) -> Option<&Written> {
+        let written = self.written.as_ref();
+        written.filter(|written| written.uid == resource.uid)
+    }
+
+    fn change(&self, resource: &Populator, now: jiff::Timestamp) -> Option<Change> {
+        let previous = match self.written_to(resource) {
+            // The watch is behind our own write.
+            Some(written) if !written.is_older_than(resource) => written.status.clone(),
+            Some(written) => written.as_shown(&resource.status),
+            None => resource.status.clone(),
+        };
+        // A claim of another namespace without a grant must not write into this resource.
+        let granted = |state: &&ClaimState| state.status.reason != Reason::ReferenceNotGranted;
+        // The numbers of a resource of that name that was deleted are not those of this one.
+        let is_same = self
+            .written
+            .as_ref()
+            .is_none_or(|written| written.uid == resource.uid);
+        let known: Vec<&ClaimState> = self.claims.values().filter(granted).collect();
+        let served: Vec<Served<'_>> = known
+            .iter()
+            .map(|state| Served {
+                claim: &state.claim,
+                status: &state.status,
+                measured: state.measured,
+                shown: state.shown.filter(|_| is_same),
+            })
+            .collect();
+        let status = summarise(&served, &previous, resource.generation, now);
+        let percents = known
+            .iter()
+            .zip(&served)
+            .map(|(state, served)| Percent {
+                claim: Arc::clone(&state.claim),
+                before: state.shown,
+                now: percent(served, &previous),
+            })
+            .collect();
+        (status != previous).then_some(Change {
+            status,
+            previous,
+            percents,
+        })
+    }
+}
+
+impl Written {
+    /// Whether the watch shows a later version of the resource than the one that was written.
+    fn is_older_than(&self, resource: &Populator) -> bool {
+        self.version
+            .is_some_and(|version| resource.version > version)
+    }
+
+    /// The status that the API server holds, as far as the definition keeps it.
+    fn as_shown(&self, watched: &PopulatorStatus) -> PopulatorStatus {
+        match self.endpoint {
+            Some(Endpoint::Status) => watched.clone(),
+            // The rest is dropped by the definition, and is no change of another writer's.
+            Some(Endpoint::Main) | None => PopulatorStatus {
+                progress: watched.progress.clone(),
+                ..self.status.clone()
+            },
+        }
+    }
+}
+
+impl Change {
+    /// Whether the spec has changed since the status was written.
+    fn is_of_generation(&self) -> bool {
+        self.previous.observed_generation.is_some()
+            && self.previous.observed_generation != self.status.observed_generation
+    }
+
+    /// Events for the quarters that claims have passed.
+    fn milestones(&self) -> Vec<(Arc<Claim>, Event)> {
+        let rate = self.status.rate.as_ref();
+        let rate = rate.filter(|_| self.percents.len() == 1);
+        let passed = self.percents.iter().filter_map(|percent| {
+            let quarter = milestone(percent.before.unwrap_or_default(), percent.now?)?;
+            let message = match rate {
+                Some(rate) => format!("{quarter} % is in place, at {rate}"),
+                None => format!("{quarter} % is in place"),
+            };
+            let event = Event::normal(event::PROGRESS, &message);
+            Some((Arc::clone(&percent.claim), event))
+        });
+        passed.collect()
     }
 }
 

@@ -19,7 +19,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::Client;
 use population::{
-    model::{Claim, Kind},
+    model::{Claim, Kind, Uid},
     plan::Status,
     progress::Measured,
 };
@@ -34,14 +34,14 @@ use self::{
 use crate::{
     apply::Recorder,
     observe::{Observer, PopulatorRef},
-    telemetry::Telemetry,
+    telemetry::{Standing, Telemetry},
 };
 
 /// How often the due resources are written.
 const TICK: Duration = Duration::from_secs(1);
-/// How often resources without claims get their status: usually a resource is created before its
-/// claims.
-const SWEEP: Duration = Duration::from_secs(30);
+/// How often all resources are looked at for a status that is not what it should be although no claim
+/// has changed.
+const SWEEP: Duration = Duration::from_secs(5);
 /// Concurrency of writes.
 const WRITERS: usize = 8;
 
@@ -80,19 +80,19 @@ impl StatusWriter {
     }
 
     /// Sets the progress of a claim's pod; returns the kind of its source.
-    pub fn measure(&self, claim_uid: &str, measured: Option<Measured>) -> Option<Kind> {
+    pub fn measure(&self, claim_uid: &Uid, measured: Option<Measured>) -> Option<Kind> {
         self.claims.measure(claim_uid, measured)
     }
 
     /// Removes a claim that is gone.
-    pub fn remove(&self, claim_uid: &str) {
+    pub fn remove(&self, claim_uid: &Uid) {
         self.claims.remove(claim_uid);
     }
 
-    /// How many claims have each reason.
+    /// How many claims have each reason, and for how long.
     #[must_use]
-    pub fn reasons(&self) -> BTreeMap<Reason, usize> {
-        self.claims.reasons()
+    pub fn standings(&self) -> BTreeMap<Reason, Standing> {
+        self.claims.standings()
     }
 
     /// Writes what is due, and reports milestones to owners of claims, until the future is dropped.
@@ -104,8 +104,11 @@ impl StatusWriter {
             ticks.tick().await;
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
-                self.claims.sweep(&observer.cache());
                 self.notice_definitions().await;
+                self.claims.sweep(&observer.cache(), Timestamp::now());
+                for (claim, event) in self.claims.late() {
+                    recorder.report(&claim, &event, Timestamp::now());
+                }
             }
             let due = self.claims.take_due().into_iter();
             let writes = due.map(|populator| self.write(observer, recorder, populator));
@@ -135,22 +138,22 @@ impl StatusWriter {
         };
         let (client, endpoints) = (&self.client, &self.endpoints);
         let sent = write::send(client, endpoints, &self.telemetry, &resource, &change).await;
-        if let Ok(Sent::Taken(endpoint)) = sent {
-            for (claim, event) in self.claims.milestones(&name, &change) {
-                recorder.emit(&claim, &event, Timestamp::now()).await;
-            }
+        if let Ok(Sent::Taken { endpoint, version }) = sent {
             self.failing().remove(&name.kind);
-            let written = Written {
-                status: change.status,
+            let written = |status| Written {
+                status,
                 uid: resource.uid,
+                version,
                 endpoint,
             };
-            self.claims.wrote(&name, Some(written));
+            for (claim, event) in self.claims.wrote(&name, change, written) {
+                recorder.emit(&claim, &event, Timestamp::now());
+            }
             return;
         }
         // Perhaps the definition was replaced; a resource that is gone is not written again.
         self.endpoints.forget();
-        self.claims.wrote(&name, None);
+        self.claims.failed(&name);
         let Err(error) = sent else {
             return;
         };

@@ -2,16 +2,29 @@ use jiff::Timestamp;
 use population::plan::Event;
 use populator_api::names::event;
 use populator_controller::apply::Recorder;
-use serde_json::json;
+use runtime::Tasks;
+use serde_json::{Value, json};
 
 use super::{
-    api::{Api, refusal},
+    api::{Api, Asked, SILENCE, refusal},
     telemetry,
     writer::claim,
 };
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
+}
+
+/// A recorder whose events are written for as long as the tasks live.
+pub(super) fn recorder(client: kube::Client) -> (Recorder, Tasks) {
+    let (recorder, writer) = Recorder::with_writer(client, telemetry());
+    let mut tasks = Tasks::new();
+    tasks.spawn("events", writer.run());
+    (recorder, tasks)
+}
+
+fn taken(asked: &Asked) -> (u16, Value) {
+    (201, asked.body.clone())
 }
 
 fn stuck() -> Event {
@@ -21,8 +34,9 @@ fn stuck() -> Event {
 #[tokio::test]
 async fn an_event_is_on_the_claim_and_complete() {
     let api = Api::default();
-    let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
-    recorder.sync(&claim(), &[stuck()], at(1)).await;
+    let (recorder, _tasks) = recorder(api.client(taken));
+    recorder.sync(&claim(), &[stuck()], at(1));
+    recorder.flush().await;
     let asked = api.take();
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].line, "POST /api/v1/namespaces/vms/events");
@@ -51,25 +65,24 @@ async fn an_event_is_on_the_claim_and_complete() {
 #[tokio::test]
 async fn what_is_true_is_emitted_once_by_this_process_and_by_the_next() {
     let api = Api::default();
-    let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
+    let (recorder, _tasks) = recorder(api.client(taken));
     for second in 1..100 {
-        recorder.sync(&claim(), &[stuck()], at(second)).await;
+        recorder.sync(&claim(), &[stuck()], at(second));
     }
+    recorder.flush().await;
     let first = api.take();
     assert_eq!(first.len(), 1);
 
     // Another process emits the same: the object exists, and its time is renewed.
-    let next = Recorder::new(
-        api.client(|asked| {
-            if asked.line.starts_with("POST") {
-                refusal(409, "AlreadyExists", "exists")
-            } else {
-                (200, asked.body.clone())
-            }
-        }),
-        telemetry(),
-    );
-    next.sync(&claim(), &[stuck()], at(200)).await;
+    let (next, _next_tasks) = self::recorder(api.client(|asked| {
+        if asked.line.starts_with("POST") {
+            refusal(409, "AlreadyExists", "exists")
+        } else {
+            (200, asked.body.clone())
+        }
+    }));
+    next.sync(&claim(), &[stuck()], at(200));
+    next.flush().await;
     let again = api.take();
     let name = first[0].body["metadata"]["name"].as_str().unwrap();
     assert_eq!(again[0].body["metadata"]["name"], name);
@@ -86,21 +99,93 @@ async fn what_is_true_is_emitted_once_by_this_process_and_by_the_next() {
 #[tokio::test]
 async fn nothing_depends_on_an_event() {
     let api = Api::default();
-    let recorder = Recorder::new(
-        api.client(|_| refusal(403, "Forbidden", "no events")),
-        telemetry(),
-    );
-    recorder.sync(&claim(), &[stuck()], at(1)).await;
+    let (recorder, _tasks) = recorder(api.client(|_| refusal(403, "Forbidden", "no events")));
+    recorder.sync(&claim(), &[stuck()], at(1));
+    recorder.flush().await;
     assert_eq!(api.lines().len(), 1);
 }
 
 #[tokio::test]
-async fn a_long_name_leaves_room() {
+async fn the_name_of_an_event_is_valid_whatever_the_name_of_the_claim() {
     let api = Api::default();
-    let recorder = Recorder::new(api.client(|asked| (201, asked.body.clone())), telemetry());
-    let mut claim = claim();
-    claim.name = "n".repeat(253);
-    recorder.emit(&claim, &stuck(), at(1)).await;
+    let (recorder, _tasks) = recorder(api.client(taken));
+    for name in ["n".repeat(253), format!("{}-.-{}", "n".repeat(227), "m")] {
+        let mut claim = claim();
+        claim.name = name;
+        recorder.emit(&claim, &stuck(), at(1));
+    }
+    recorder.flush().await;
+    for asked in api.take() {
+        let name = asked.body["metadata"]["name"].as_str().unwrap().to_owned();
+        assert!(name.len() <= 253);
+        for part in name.split('.') {
+            let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+            let bytes = part.as_bytes();
+            assert!(is_edge(bytes.first()) && is_edge(bytes.last()), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_happens_again_and_again_is_reported_at_a_pace() {
+    let api = Api::default();
+    let (recorder, _tasks) = recorder(api.client(taken));
+    let refused = |why: &str| Event::warning(event::CREATION_ERROR, why);
+    for second in 0..1799 {
+        recorder.report(&claim(), &refused("exceeded quota"), at(second));
+    }
+    recorder.flush().await;
+    assert_eq!(api.lines().len(), 1);
+    // Another reason is no repetition, and another message is one that may change each time.
+    recorder.report(&claim(), &stuck(), at(1799));
+    recorder.report(&claim(), &refused("another quota"), at(1799));
+    recorder.report(&claim(), &refused("a third quota"), at(1800));
+    recorder.flush().await;
     let asked = api.take();
-    assert!(asked[0].body["metadata"]["name"].as_str().unwrap().len() <= 253);
+    let messages: Vec<&str> = asked
+        .iter()
+        .map(|asked| asked.body["message"].as_str().unwrap())
+        .collect();
+    assert_eq!(messages, ["the image cannot be pulled", "another quota"]);
+    recorder.report(&claim(), &refused("another quota"), at(3600));
+    recorder.flush().await;
+    let asked = api.take();
+    assert_eq!(asked.len(), 1, "an event lives for an hour: {asked:?}");
+}
+
+/// A store of events that does not answer takes neither time nor memory, and what is true is emitted
+/// when it answers again.
+#[tokio::test]
+async fn events_that_cannot_be_written_delay_nobody_and_are_bounded() {
+    let api = Api::default();
+    let (recorder, hangs) = recorder(api.client(|_| (SILENCE, Value::Null)));
+    let claims = 3000;
+    let of = |number: usize| {
+        let mut claim = claim();
+        claim.uid = number.to_string().into();
+        claim
+    };
+    for number in 0..claims {
+        recorder.sync(&of(number), &[stuck()], at(1));
+    }
+    // Nothing of this has waited. The writer hangs with one event, and the rest is in the queue.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(api.lines().len(), 1);
+    drop(hangs);
+
+    let (recorder, writer) = Recorder::with_writer(api.client(taken), telemetry());
+    for number in 0..claims {
+        recorder.sync(&of(number), &[stuck()], at(1));
+    }
+    let mut tasks = Tasks::new();
+    tasks.spawn("events", writer.run());
+    recorder.flush().await;
+    assert_eq!(api.lines().len(), 1000, "the queue has a bound");
+    for number in 0..claims {
+        recorder.sync(&of(number), &[stuck()], at(9));
+        recorder.flush().await;
+    }
+    assert_eq!(api.lines().len(), 2000, "each claim gets its event, once");
 }

@@ -14,10 +14,12 @@ use populator_controller::{
     observe::{Cache, Observer, PopulatorRef},
     status::StatusWriter,
 };
+use runtime::Tasks;
 use serde_json::{Value, json};
 
 use super::{
     api::{Api, Asked, refusal},
+    events::recorder,
     telemetry,
     writer::claim,
 };
@@ -32,13 +34,15 @@ struct Fixture {
     writer: StatusWriter,
     observer: Observer,
     recorder: Recorder,
+    _tasks: Tasks,
 }
 
 fn resource(progress: Option<&str>) -> DynamicObject {
     let mut object = json!({
         "apiVersion": "forklift.konveyor.io/v1beta1",
         "kind": "OvirtVolumePopulator",
-        "metadata": {"namespace": "vms", "name": "source", "uid": "r", "generation": 3},
+        "metadata": {"namespace": "vms", "name": "source", "uid": "r", "generation": 3,
+                     "resourceVersion": "10"},
         "spec": {"engineUrl": "https://e", "engineSecretName": "s",
                  "diskId": "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d"},
     });
@@ -66,6 +70,7 @@ fn discovery(with_status: bool) -> (u16, Value) {
 fn patched(asked: &Asked) -> (u16, Value) {
     let mut object = serde_json::to_value(resource(None)).unwrap();
     object["status"] = asked.body["status"].clone();
+    object["metadata"]["resourceVersion"] = json!("11");
     (200, object)
 }
 
@@ -116,12 +121,32 @@ impl Fixture {
         let client = api.client(answer);
         let mut cache = Cache::default();
         cache.resources(Kind::Ovirt, Watched::Apply(resource));
+        let (recorder, tasks) = recorder(client.clone());
         Self {
             api,
             writer: StatusWriter::new(client.clone(), telemetry()),
-            observer: Observer::new(client.clone(), cache),
-            recorder: Recorder::new(client, telemetry()),
+            observer: Observer::new(client, cache),
+            recorder,
+            _tasks: tasks,
         }
+    }
+
+    /// The watch shows a version of the resource.
+    fn see(&self, version: u64, generation: i64, status: Value) {
+        let mut seen = resource(None);
+        seen.metadata.resource_version = Some(version.to_string());
+        seen.metadata.generation = Some(generation);
+        seen.data["status"] = status;
+        let mut cache = self.observer.cache();
+        cache.resources(Kind::Ovirt, Watched::Apply(seen));
+    }
+
+    /// The statuses that are written in this time.
+    async fn written(&self, seconds: u64) -> Vec<Value> {
+        self.run(seconds).await;
+        let asked = self.api.take().into_iter();
+        let patches = asked.filter(|asked| asked.line.starts_with("PATCH"));
+        patches.map(|asked| asked.body["status"].clone()).collect()
     }
 
     fn set(&self, reason: Reason) {
@@ -159,7 +184,7 @@ async fn forklifts_definition_gets_the_progress_on_the_resource() {
     fixture.set(Reason::Copying);
     fixture.run(3).await;
     assert_eq!(fixture.api.lines(), [DISCOVERY], "0 is there already");
-    fixture.writer.measure("c", measured(42));
+    fixture.writer.measure(&"c".into(), measured(42));
     fixture.run(10).await;
     let asked = fixture.api.take();
     assert_eq!(asked[0].line, MAIN);
@@ -172,7 +197,7 @@ async fn forklifts_definition_gets_the_progress_on_the_resource() {
         "a quarter is in place: {asked:?}"
     );
     // A pod that does not answer lets no progress fall.
-    fixture.writer.measure("c", None);
+    fixture.writer.measure(&"c".into(), None);
     fixture.run(10).await;
     assert_eq!(fixture.api.lines(), [] as [&str; 0]);
     fixture.set(Reason::Populated);
@@ -195,16 +220,16 @@ async fn a_definition_that_is_replaced_is_noticed() {
         }
     });
     fixture.set(Reason::Copying);
-    fixture.writer.measure("c", measured(10));
+    fixture.writer.measure(&"c".into(), measured(10));
     fixture.run(3).await;
     assert_eq!(fixture.api.lines(), [DISCOVERY, MAIN]);
     ours.store(true, Ordering::Relaxed);
-    fixture.writer.measure("c", measured(20));
+    fixture.writer.measure(&"c".into(), measured(20));
     fixture.run(10).await;
     let status = format!("{MAIN}/status");
     assert_eq!(fixture.api.lines(), [MAIN, DISCOVERY, status.as_str()]);
     ours.store(false, Ordering::Relaxed);
-    fixture.writer.measure("c", measured(21));
+    fixture.writer.measure(&"c".into(), measured(21));
     fixture.run(20).await;
     assert_eq!(fixture.api.lines(), [status.as_str(), DISCOVERY, MAIN]);
 }
@@ -242,7 +267,7 @@ async fn numbers_are_not_written_by_the_second() {
     fixture.run(2).await;
     fixture.api.take();
     for percent in 1..=20 {
-        fixture.writer.measure("c", measured(percent));
+        fixture.writer.measure(&"c".into(), measured(percent));
         fixture.run(1).await;
     }
     let writes = fixture.api.lines().len();
@@ -266,7 +291,7 @@ async fn a_claim_without_a_grant_is_not_in_the_status() {
     let fixture = Fixture::ours(resource(None));
     fixture.set(Reason::Populated);
     let mut stranger = claim();
-    stranger.uid = "stranger".to_owned();
+    stranger.uid = "stranger".into();
     stranger.namespace = "elsewhere".to_owned();
     fixture
         .writer
@@ -291,10 +316,9 @@ async fn a_resource_that_is_recreated_gets_the_whole_status() {
     known.data["status"] = written;
     let fixture = Fixture::ours(known);
     fixture.set(Reason::Populated);
-    fixture.run(10).await;
     assert_eq!(
-        fixture.api.lines(),
-        [] as [&str; 0],
+        fixture.written(10).await,
+        [] as [Value; 0],
         "it has that status already"
     );
     recreate(&fixture).await;
@@ -341,7 +365,7 @@ async fn numbers_do_not_hurry_writes_that_fail() {
     fixture.set(Reason::Copying);
     for second in 0..600_u16 {
         let percent = u8::try_from(second % 100).unwrap();
-        fixture.writer.measure("c", measured(percent));
+        fixture.writer.measure(&"c".into(), measured(percent));
         fixture.run(1).await;
     }
     let asked = fixture.api.lines();
@@ -349,4 +373,100 @@ async fn numbers_do_not_hurry_writes_that_fail() {
     // After 5, 10, 20 … 160 s, and then every five minutes.
     let writes = writes.count();
     assert!((5..=9).contains(&writes), "{writes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_generation_is_observed_although_nothing_else_changes() {
+    let fixture = Fixture::ours(resource(None));
+    fixture.set(Reason::Populated);
+    let written = fixture.written(10).await;
+    fixture.see(11, 3, written[0].clone());
+    assert_eq!(fixture.written(60).await, [] as [Value; 0]);
+    fixture.see(12, 4, written[0].clone());
+    let again = fixture.written(600).await;
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert_eq!(again[0]["observedGeneration"], 4);
+    assert_eq!(again[0]["conditions"][0]["observedGeneration"], 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_writer_has_written_is_corrected_at_a_pace() {
+    let foreign = || json!({"progress": "97", "observedGeneration": 3});
+    let fixture = Fixture::ours(resource(None));
+    fixture.set(Reason::Populated);
+    assert_eq!(fixture.written(10).await[0]["progress"], "100");
+    fixture.see(9, 3, foreign());
+    assert_eq!(
+        fixture.written(60).await,
+        [] as [Value; 0],
+        "the watch is behind our own write"
+    );
+    fixture.see(12, 3, foreign());
+    let corrected = fixture.written(10).await;
+    assert_eq!(corrected.len(), 1, "{corrected:?}");
+    assert_eq!(corrected[0]["progress"], "100");
+    // Another controller that insists is not answered by the second.
+    let mut corrections = 0;
+    for version in 13..23 {
+        fixture.see(version, 3, foreign());
+        corrections += fixture.written(6).await.len();
+    }
+    assert!((1..=2).contains(&corrections), "{corrections}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_progress_that_another_writer_has_written_is_corrected_in_forklifts_definition() {
+    let fixture = Fixture::new(Some("0"), |asked| match asked.line.as_str() {
+        DISCOVERY => discovery(false),
+        _ => patched(asked),
+    });
+    fixture.set(Reason::Populated);
+    assert_eq!(fixture.written(10).await, [json!({"progress": "100"})]);
+    fixture.see(11, 4, json!({"progress": "100"}));
+    assert_eq!(fixture.written(60).await, [] as [Value; 0]);
+    fixture.see(12, 5, json!({"progress": "97"}));
+    assert_eq!(fixture.written(60).await, [json!({"progress": "100"})]);
+}
+
+/// Its claims were deleted while no controller ran.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_claims_that_are_gone_is_replaced() {
+    let stale = || {
+        let mut stale = resource(Some("42"));
+        stale.data["status"]["conditions"] = json!([
+            {"type": "Ready", "status": "False", "reason": "Copying", "message": "",
+             "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        stale
+    };
+    let fixture = Fixture::ours(stale());
+    let written = fixture.written(100).await;
+    assert_eq!(written.len(), 1, "{written:?}");
+    assert_eq!(written[0]["conditions"][0]["reason"], "NoClaim");
+    // A claim that is there, and not reconciled yet, is about to say how it is.
+    let fixture = Fixture::ours(stale());
+    let object = json!({
+        "metadata": {"namespace": "vms", "name": "disk", "uid": "c"},
+        "spec": {"dataSourceRef": {"apiGroup": "forklift.konveyor.io", "kind": "OvirtVolumePopulator",
+                                   "name": "source"}},
+    });
+    let object = Watched::Apply(serde_json::from_value(object).unwrap());
+    fixture.observer.cache().claims(object);
+    assert_eq!(fixture.written(100).await, [] as [Value; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_kubernetes_does_not_bind_is_reported() {
+    let fixture = Fixture::ours(resource(None));
+    fixture.set(Reason::Rebinding);
+    let events = || {
+        let asked = fixture.api.take().into_iter();
+        let events = asked.filter(|asked| asked.line.ends_with("/events"));
+        events
+            .map(|asked| asked.body["reason"].clone())
+            .collect::<Vec<_>>()
+    };
+    fixture.run(290).await;
+    assert_eq!(events(), [] as [Value; 0]);
+    fixture.run(600).await;
+    assert_eq!(events(), ["PopulatorStuck"]);
 }

@@ -4,8 +4,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use population::{
-    model::{Claim, LastFailure, LostPod, Volume},
-    plan::{Action, DeleteReason},
+    model::{Claim, LastFailure, LostPod, Uid, Volume},
+    plan::{Action, DeleteReason, Event},
 };
 use populator_api::Reason;
 use populator_controller::apply::{Failure, Writer};
@@ -40,7 +40,7 @@ fn actions() -> Vec<Action> {
     let named = |name: &str| json!({"metadata": {"namespace": "vms", "name": name}});
     let temporary: PersistentVolumeClaim = serde_json::from_value(named("prime-c")).unwrap();
     let pod: Pod = serde_json::from_value(named("populate-c")).unwrap();
-    let (name, uid) = ("x".to_owned(), "u".to_owned());
+    let (name, uid) = ("x".to_owned(), Uid::from("u"));
     vec![
         Action::CreateTemporaryClaim(Box::new(temporary)),
         Action::CreatePod(Box::new(pod)),
@@ -63,21 +63,25 @@ fn actions() -> Vec<Action> {
         },
         Action::RebindVolume {
             volume: Box::new(volume()),
-            from: "t".to_owned(),
+            from: "t".into(),
             disk: None,
         },
         Action::RecordFailure {
             recreations: 1,
             failure: LastFailure {
-                pod: "p".to_owned(),
+                pod: "p".into(),
                 at: Time(Timestamp::UNIX_EPOCH),
                 reason: Reason::Retrying,
                 message: "why".to_owned(),
+                disruptions: 0,
+                verdict: None,
             },
         },
         Action::ForgetFailures,
-        Action::ClearSelectedNode {
+        Action::RejectNode {
             node: "n".to_owned(),
+            rejected: Vec::new(),
+            event: Event::warning("PopulatorNodeGone", "n is gone"),
         },
         Action::ReleasePod {
             name: name.clone(),
@@ -88,7 +92,7 @@ fn actions() -> Vec<Action> {
             name,
             uid,
             lost: Some(LostPod {
-                pod: "p".to_owned(),
+                pod: "p".into(),
                 node: "n".to_owned(),
             }),
         },

@@ -523,17 +523,18 @@ fn a_reader_that_waits_ends_when_it_is_cancelled() {
     let gate = Gate::new();
     server.fault(When::ranged(), Fault::stall(500, &gate));
     let cancel = Cancel::new();
+    // All that the server has sent is read before the cancellation, whose moment is then no matter.
+    let mut reader = source.reader(&cancel).unwrap();
+    reader.begin(ByteRange::new(1000, 2000)).unwrap();
+    reader.fill(&mut [0; 500]).unwrap();
     thread::scope(|scope| {
-        let reading = scope.spawn(|| {
-            let mut reader = source.reader(&cancel).unwrap();
-            reader.begin(ByteRange::new(1000, 2000)).unwrap();
-            reader.fill(&mut [0; 1000])
-        });
+        let reading = scope.spawn(|| reader.fill(&mut [0; 500]));
         server.wait_for_held(1);
         cancel.cancel();
         let (count, error) = reading.join().unwrap().unwrap_err();
-        assert_eq!((count, error.kind()), (500, Kind::Cancelled));
+        assert_eq!((count, error.kind()), (0, Kind::Cancelled));
     });
+    drop(reader);
     gate.open();
     // Its connection is closed with it.
     server.wait_for_idle();

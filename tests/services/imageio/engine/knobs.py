@@ -1,4 +1,4 @@
-"""What a test may see and set. No real engine has these, and they ask for no credentials.
+"""What a test may see and set. No real engine has these paths, and they need no credentials.
 
     PUT    /_fake/disks/ID         a new disk: {"name", "path", "format": "raw"|"cow", ...knobs}
     PATCH  /_fake/disks/ID         merges knobs into a disk
@@ -20,6 +20,7 @@ Knobs of a disk:
     initializing_seconds, finalizing_seconds    time spent in these phases
     poll_seconds            pace of the engine's scheduler, 0.2 unless set (1 to 10 in life)
     auto_finalize           false: a transfer that was read completely stays open
+    late_finalize           a client's finalize waits until the engine has finalized by itself; a fault after 20 s
     inactivity_timeout      overrides what the transfer asked for, in the engine (not in the daemon)
     keep_finished_seconds   how long a finished transfer can be asked for; 0 as before 4.4.7
     transfer_url, proxy_url base of the URL to hand out

@@ -121,6 +121,9 @@ class Engine:
 
     def act(self, transfer_id, action):
         transfer = self.transfers.get(transfer_id)
+        if action == "finalize" and transfer is not None and transfer.disk.get("late_finalize"):
+            if not transfer.finishes_within(20):
+                raise Fault(409, "[The engine has not finalized the transfer by itself.]")
         # An action on a transfer that is unknown or has ended is accepted and changes nothing.
         if transfer is not None and transfer.phase not in FINISHED:
             if action == "resume" and not transfer.phase.startswith("paused"):

@@ -55,6 +55,13 @@ class Transfer:
         """Seconds in the current phase."""
         return time.monotonic() - self.since
 
+    def finishes_within(self, seconds):
+        """Waits for the end; False when it does not come in time."""
+        end = time.monotonic() + seconds
+        while self.phase not in FINISHED and time.monotonic() < end:
+            time.sleep(EVENT_SECONDS)
+        return self.phase in FINISHED
+
     def vanished(self):
         """Whether the engine has forgotten this transfer: at once before 4.4.7, later since."""
         kept = self.disk.get("keep_finished_seconds", 900 if self.phase == "finished_success" else 1800)
@@ -187,5 +194,5 @@ class Transfer:
                 self.lose_ticket()
             case "expire-tokens":
                 self.engine.expire_tokens(self.user)
-        # A disk has its accident once, not again in the transfer that follows.
+        # An event happens once per disk, not again in the next transfer.
         self.disk["events"] = self.events

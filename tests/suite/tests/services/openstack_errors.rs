@@ -201,6 +201,9 @@ fn a_token_that_expires_on_the_way() {
         .env("regionName", "RegionSlow")
         .run();
     assert_exit(&run, Exit::Success);
+    // Were the copy quicker than a token's life, nothing would be tested.
+    let renewal = "the token is no longer accepted";
+    assert!(run.output().contains(renewal), "{}", run.output());
     disk.assert_on(&target);
 }
 
