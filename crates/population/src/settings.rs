@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use backoff::Backoff;
 
-use crate::model::{Kind, Quantity};
+use crate::model::{Attempts, Kind, PodPhase, Quantity, World};
 
 /// Environment variables, as Forklift's operator sets them.
 pub mod variable {
@@ -17,6 +17,8 @@ pub mod variable {
     pub const XCOPY_IMAGE: &str = "VSPHERE_COPY_OFFLOAD_POPULATOR_IMAGE";
     /// Limit on the claims that are served at a time.
     pub const MAX_IN_FLIGHT: &str = "MAX_POPULATOR_INFLIGHT";
+    /// The same limit for the claims of one engine or identity service.
+    pub const MAX_IN_FLIGHT_PER_SOURCE: &str = "MAX_POPULATOR_INFLIGHT_PER_SOURCE";
     /// Limit of a pod's CPU, as a quantity.
     pub const CPU_LIMIT: &str = "POPULATOR_CONTAINER_LIMITS_CPU";
     /// Limit of a pod's memory, as a quantity.
@@ -58,6 +60,26 @@ pub struct Settings {
     pub retry: Retry,
     /// A pod that has not started for this long is reported.
     pub stuck_after: Duration,
+    /// A claim that moves nothing for this long gives its slot up.
+    pub slot_timeout: Duration,
+    /// A node that has not been ready for this long gets no volume.
+    pub node_grace: Duration,
+    /// How long finished pods are kept.
+    pub keep_pods: KeepPods,
+}
+
+/// How long finished pods of populated claims are kept, for their logs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeepPods {
+    /// Those of Forklift's migrations for ever, since Forklift cleans them up; others for an hour.
+    #[default]
+    Default,
+    /// For ever, also where they count against a quota that is exhausted.
+    Forever,
+    /// Only failed ones.
+    Failed,
+    /// For this long after their end.
+    For(Duration),
 }
 
 /// Request and limit of a container for one resource, as quantities.
@@ -74,6 +96,8 @@ pub struct ContainerResources {
 pub struct Retry {
     /// How many pods may follow the first. Forklift stops at 3.
     pub most: u32,
+    /// How many times the cluster may end a pod, or not start it: evictions, shutdowns.
+    pub most_disruptions: u32,
     /// The delay before each of them is the bound of this, without jitter: a plan has no chance.
     pub backoff: Backoff,
 }
@@ -91,10 +115,16 @@ impl Default for Settings {
             max_in_flight_per_source: 10,
             retry: Retry {
                 most: 3,
+                // With their delays, more than two hours of a cluster that takes every node away.
+                most_disruptions: 30,
                 backoff: Backoff::new(Duration::from_secs(10), Duration::from_mins(5)),
             },
             // The report follows within a minute, including the time to read the pod's events.
             stuck_after: Duration::from_secs(45),
+            slot_timeout: Duration::from_mins(5),
+            // What Kubernetes tolerates before it evicts the node's pods.
+            node_grace: Duration::from_mins(5),
+            keep_pods: KeepPods::Default,
         }
     }
 }
@@ -126,16 +156,18 @@ impl Settings {
                 variable::XCOPY_IMAGE
             ));
         }
-        if let Some(value) = get(variable::MAX_IN_FLIGHT) {
-            match value.trim().parse() {
-                Ok(most) if most > 0 => settings.max_in_flight = most,
-                _ => warnings.push(format!(
-                    "{}={value:?} is no whole number above 0; {} is used",
-                    variable::MAX_IN_FLIGHT,
-                    settings.max_in_flight
-                )),
-            }
-        }
+        let total = limit(
+            &get,
+            variable::MAX_IN_FLIGHT,
+            settings.max_in_flight,
+            &mut warnings,
+        );
+        // Forklift's operator has only this limit, and whoever raises it means every source.
+        let of_source = total.unwrap_or(settings.max_in_flight_per_source);
+        settings.max_in_flight = total.unwrap_or(settings.max_in_flight);
+        let name = variable::MAX_IN_FLIGHT_PER_SOURCE;
+        let per_source = limit(&get, name, of_source, &mut warnings);
+        settings.max_in_flight_per_source = per_source.unwrap_or(of_source);
         settings.cpu.read(
             &get,
             [variable::CPU_REQUEST, variable::CPU_LIMIT],
@@ -154,6 +186,37 @@ impl Settings {
             .collect();
         (settings, warnings)
     }
+
+    /// How long the pod of a populated claim is kept after it ended in this phase; `None` for ever.
+    #[must_use]
+    pub fn keeps_pod_for(&self, world: &World, phase: PodPhase) -> Option<Duration> {
+        const STANDALONE: Duration = Duration::from_hours(1);
+        match self.keep_pods {
+            KeepPods::Forever => None,
+            // Until the pod is gone, the quota counts two claims for one volume.
+            _ if world.is_short_of_quota => Some(Duration::ZERO),
+            KeepPods::For(duration) => Some(duration),
+            KeepPods::Failed => (phase != PodPhase::Failed).then_some(Duration::ZERO),
+            KeepPods::Default => (!world.claim.is_of_forklift()).then_some(STANDALONE),
+        }
+    }
+}
+
+/// The limit that a variable sets, if it is a whole number above 0.
+fn limit(
+    get: impl Fn(&str) -> Option<String>,
+    name: &str,
+    default: usize,
+    warnings: &mut Vec<String>,
+) -> Option<usize> {
+    let value = get(name)?;
+    let limit = value.trim().parse().ok().filter(|limit| *limit > 0);
+    if limit.is_none() {
+        warnings.push(format!(
+            "{name}={value:?} is no whole number above 0; {default} is used"
+        ));
+    }
+    limit
 }
 
 impl ContainerResources {
@@ -192,6 +255,53 @@ impl ContainerResources {
             *self = default;
         }
     }
+}
+
+impl Retry {
+    /// The delay before the pod that follows these attempts.
+    #[must_use]
+    pub fn pause(&self, attempts: &Attempts) -> Duration {
+        let last = attempts.last_failure.as_ref();
+        let disruptions = last.map_or(0, |last| last.disruptions);
+        self.backoff.bound(attempts.recreations.max(disruptions))
+    }
+}
+
+impl std::str::FromStr for KeepPods {
+    type Err = String;
+
+    /// `forever`, `failed`, or a whole number with the unit `s`, `m`, `h` or `d`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "forever" => Ok(Self::Forever),
+            "failed" => Ok(Self::Failed),
+            other => duration(other).map(Self::For),
+        }
+    }
+}
+
+/// A duration as a whole number with a unit: `90s`, `30m`, `12h`, `7d`; `0` needs none.
+///
+/// # Errors
+/// What the text should look like.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let seconds = match (unit, number) {
+        ("s", _) | ("", "0") => Some(1),
+        ("m", _) => Some(60),
+        ("h", _) => Some(3600),
+        ("d", _) => Some(86_400),
+        _ => None,
+    };
+    let number = number.parse::<u64>().ok();
+    number
+        .zip(seconds)
+        .and_then(|(number, seconds)| number.checked_mul(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "give a duration such as 90s, 30m, 12h or 7d".to_owned())
 }
 
 #[cfg(test)]
@@ -238,12 +348,55 @@ mod tests {
     }
 
     #[test]
+    fn one_limit_bounds_both_unless_the_source_has_its_own() {
+        let total = (variable::MAX_IN_FLIGHT, "40");
+        let per_source = (variable::MAX_IN_FLIGHT_PER_SOURCE, "5");
+        for (variables, expected) in [
+            (&[][..], (20, 10)),
+            (&[total], (40, 40)),
+            (&[per_source], (20, 5)),
+            (&[total, per_source], (40, 5)),
+        ] {
+            let (settings, _) = read(variables);
+            let limits = (settings.max_in_flight, settings.max_in_flight_per_source);
+            assert_eq!(limits, expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, seconds) in [
+            ("0", Some(0)),
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("12h", Some(43_200)),
+            ("7d", Some(604_800)),
+            ("5", None),
+            ("", None),
+            ("m", None),
+            ("1h30m", None),
+            ("-1s", None),
+            ("99999999999999999999s", None),
+            ("9999999999999999999d", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(duration(text).ok(), expected, "{text}");
+        }
+        assert_eq!("forever".parse(), Ok(KeepPods::Forever));
+        assert_eq!("failed".parse(), Ok(KeepPods::Failed));
+        let hour = Duration::from_hours(1);
+        assert_eq!("1h".parse(), Ok(KeepPods::For(hour)));
+        assert!("always".parse::<KeepPods>().is_err());
+    }
+
+    #[test]
     fn nonsense_falls_back_with_a_warning_each() {
         for (name, value) in [
             (variable::MAX_IN_FLIGHT, "0"),
             (variable::MAX_IN_FLIGHT, "-1"),
             (variable::MAX_IN_FLIGHT, "many"),
             (variable::MAX_IN_FLIGHT, ""),
+            (variable::MAX_IN_FLIGHT_PER_SOURCE, "0"),
             (variable::CPU_LIMIT, ""),
             (variable::MEMORY_REQUEST, " "),
             (variable::CPU_LIMIT, "0"),

@@ -144,6 +144,26 @@ fn an_unknown_phase_is_no_end() {
     }
 }
 
+/// Beside a container that a webhook has added and that has not started.
+#[test]
+fn a_pod_whose_mover_runs_is_running() {
+    let state = |state: Value| json!({"name": names::CONTAINER, "ready": true, "restartCount": 0, "image": "i", "imageID": "i", "state": state});
+    for (mover, expected) in [
+        (json!({"running": {}}), PodPhase::Running),
+        (
+            json!({"waiting": {"reason": "ContainerCreating"}}),
+            PodPhase::Pending,
+        ),
+    ] {
+        let object = json!({
+            "metadata": {"name": "p", "uid": "u"},
+            "status": {"phase": "Pending", "containerStatuses": [state(mover)]},
+        });
+        let pod = Pod::from_object(&from_value(object).unwrap()).unwrap();
+        assert_eq!(pod.phase, expected);
+    }
+}
+
 #[test]
 fn temporary_claims_belong_to_the_claims_that_own_them() {
     let owner = |kind: &str, api_version: &str, uid: &str| json!({"apiVersion": api_version, "kind": kind, "name": "n", "uid": uid});
@@ -185,6 +205,7 @@ fn volumes() {
         (false, None)
     );
 
+    let now = "2026-01-01T12:00:00Z".parse().unwrap();
     let node = |name: &str, ready: &str| -> Node {
         let object: Value = json!({
             "metadata": {"name": name, "labels": {"node": name}},
@@ -192,10 +213,23 @@ fn volumes() {
         });
         Node::from_object(&from_value(object).unwrap()).unwrap()
     };
-    assert!(!Nodes::Known([node("a", "Unknown")].into()).none_will_meet(&volume.node_terms));
-    assert!(Nodes::Known([node("b", "True")].into()).none_will_meet(&volume.node_terms));
+    assert!(!Nodes::Known([node("a", "Unknown")].into()).none_will_meet(&volume.node_terms, now));
+    assert!(Nodes::Known([node("b", "True")].into()).none_will_meet(&volume.node_terms, now));
     assert!(node("b", "True").ready);
     assert!(!node("b", "Unknown").ready);
+    assert!(!node("b", "True").unschedulable);
+
+    let object = json!({
+        "metadata": {"name": "c", "creationTimestamp": "2026-01-01T11:00:00Z"},
+        "spec": {"unschedulable": true},
+        "status": {"conditions": [
+            {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T11:59:00Z"}]},
+    });
+    let node = Node::from_object(&from_value(object).unwrap()).unwrap();
+    assert!(node.unschedulable);
+    assert_eq!(node.created.to_string(), "2026-01-01T11:00:00Z");
+    let since = node.unready_since.unwrap();
+    assert_eq!(since.to_string(), "2026-01-01T11:59:00Z");
 }
 
 #[test]

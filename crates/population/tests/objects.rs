@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Time};
 use population::{
     Settings,
-    model::{Claim, InvalidSpec, Kind, LastFailure, PopulatorSpec, TemporaryClaim},
+    model::{
+        Claim, InvalidSpec, Kind, LastFailure, PopulatorSpec, RejectedNode, TemporaryClaim, Verdict,
+    },
     objects,
 };
 use populator_api::{OpenstackVolumePopulator, OvirtVolumePopulator, Reason};
@@ -142,21 +144,14 @@ fn a_pod_for_forklift() {
         ("NO_PROXY".to_owned(), ".svc".to_owned()),
     ]);
     let temporary = temporary(&claim, Some("node-1"));
-    let pod = objects::pod(&claim, &populator, &temporary, Some("node-1"), &settings).unwrap();
+    let pod = objects::pod(&claim, &populator, &temporary, &settings).unwrap();
     assert_is(&pod, include_str!("golden/pod-forklift.json"));
 }
 
 #[test]
 fn a_pod_for_a_user() {
     let claim = claim(plain_claim());
-    let pod = objects::pod(
-        &claim,
-        &openstack(),
-        &temporary(&claim, None),
-        None,
-        &settings(),
-    )
-    .unwrap();
+    let pod = objects::pod(&claim, &openstack(), &temporary(&claim, None), &settings()).unwrap();
     assert_is(&pod, include_str!("golden/pod-plain.json"));
 }
 
@@ -165,14 +160,7 @@ fn an_image_that_is_converted_afterwards_is_written_as_it_is() {
     let mut object = plain_claim();
     object["metadata"]["annotations"] = json!({"forklift.konveyor.io/requires-conversion": "true"});
     let claim = claim(object);
-    let pod = objects::pod(
-        &claim,
-        &openstack(),
-        &temporary(&claim, None),
-        None,
-        &settings(),
-    )
-    .unwrap();
+    let pod = objects::pod(&claim, &openstack(), &temporary(&claim, None), &settings()).unwrap();
     let arguments = pod.spec.unwrap().containers[0].args.clone().unwrap();
     assert_eq!(arguments.last().unwrap(), "--verbatim=true");
 }
@@ -183,13 +171,7 @@ fn a_kind_that_is_not_served_has_no_pod() {
     let mut settings = settings();
     settings.images.remove(&Kind::Openstack);
     assert_eq!(
-        objects::pod(
-            &claim,
-            &openstack(),
-            &temporary(&claim, None),
-            None,
-            &settings
-        ),
+        objects::pod(&claim, &openstack(), &temporary(&claim, None), &settings),
         None
     );
 }
@@ -228,6 +210,11 @@ fn failures_are_kept_on_the_claim_and_read_back() {
         at: Time("2026-01-01T12:00:00Z".parse().unwrap()),
         reason: Reason::Retrying,
         message: "the engine was away".to_owned(),
+        disruptions: 2,
+        verdict: Some(Verdict {
+            origin: "0".to_owned(),
+            retry: None,
+        }),
     };
     let patch = objects::patch::record_failure(&CLAIM.into(), 2, &failure).unwrap();
     assert_eq!(patch["metadata"]["uid"], CLAIM);
@@ -265,12 +252,23 @@ fn patches_are_bound_to_what_they_were_decided_on() {
             "forklift.konveyor.io/populated-claim": CLAIM, "velero.io/exclude-from-backup": "true"}}})
     );
     let path = "/metadata/annotations/volume.kubernetes.io~1selected-node";
+    let rejected = [RejectedNode {
+        node: "gone".to_owned(),
+        at: Time("2026-01-01T12:00:00Z".parse().unwrap()),
+        count: 2,
+    }];
+    let rejection = objects::patch::reject_node(&CLAIM.into(), "gone", &rejected).unwrap();
+    let kept = rejection[3]["value"].as_str().unwrap();
     assert_eq!(
-        objects::patch::clear_selected_node(&CLAIM.into(), "gone"),
+        rejection,
         json!([
             {"op": "test", "path": "/metadata/uid", "value": CLAIM},
             {"op": "test", "path": path, "value": "gone"},
             {"op": "remove", "path": path},
+            {"op": "add", "path": "/metadata/annotations/forklift.konveyor.io~1rejected-nodes", "value": kept},
         ])
     );
+    let mut object = plain_claim();
+    object["metadata"]["annotations"] = json!({"forklift.konveyor.io/rejected-nodes": kept});
+    assert_eq!(claim(object).rejected_nodes, rejected);
 }

@@ -101,8 +101,17 @@ pub mod annotation {
     pub const CDI_BIND_IMMEDIATELY: &str = "cdi.kubevirt.io/storage.bind.immediate.requested";
     /// On a claim that waits for a consumer: the node that the scheduler chose.
     pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+    /// On the temporary claim: the node that the scheduler had chosen when it was created. Unlike
+    /// [`SELECTED_NODE`] it stays when the provisioner gives that node up.
+    pub const CHOSEN_NODE: &str = "forklift.konveyor.io/chosen-node";
+    /// On a claim that waits for a consumer, as JSON: the nodes that could not get its volume, and
+    /// when they may be tried again.
+    pub const REJECTED_NODES: &str = "forklift.konveyor.io/rejected-nodes";
     /// On a claim of an in-tree storage class: the CSI driver that serves it.
     pub const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
+    /// On the pod: digest of the spec that it was created with. A pod that has not started is
+    /// recreated when the controller would create another one.
+    pub const SPEC_HASH: &str = "forklift.konveyor.io/spec-hash";
     /// On the pod: list of secondary networks.
     pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
     /// On the pod: the secondary network that the resource named when the pod was created.
@@ -162,6 +171,8 @@ pub mod event {
     pub const SOURCE_CHANGED: &str = "PopulatorSourceChanged";
     /// The node that a volume was to be provisioned for no longer exists.
     pub const NODE_GONE: &str = "PopulatorNodeGone";
+    /// The node that a volume was to be provisioned for cannot get it; the scheduler chooses again.
+    pub const NODE_UNSUITABLE: &str = "PopulatorNodeUnsuitable";
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Arguments and environment: read here, once, and nowhere else.
 
-use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, builder::RangedU64ValueParser};
 use runtime::{args, logging};
 use tracing::Level;
 
-use population::Settings;
+use population::{Settings, settings::KeepPods};
 
 #[allow(
     clippy::doc_markdown,
@@ -17,7 +17,7 @@ use population::Settings;
 /// Claims refer by dataSourceRef to an OvirtVolumePopulator or an OpenstackVolumePopulator. Images
 /// of the populators, their resources and the number of claims at a time come from the environment:
 /// OVIRT_POPULATOR_IMAGE, OPENSTACK_POPULATOR_IMAGE, MAX_POPULATOR_INFLIGHT,
-/// POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, and the proxy variables, which the pods get
+/// MAX_POPULATOR_INFLIGHT_PER_SOURCE, POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, and the proxy variables, which the pods get
 /// too.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "populator-controller", version, max_term_width = 100)]
@@ -42,10 +42,21 @@ struct Arguments {
     #[arg(long, alias = "http-endpoint", value_name = "ADDRESS", value_parser = args::address)]
     metrics_address: Vec<SocketAddr>,
 
-    /// Limit on the claims of one engine or identity service that are served at a time
-    #[arg(long, value_name = "N", default_value_t = 10,
+    /// Limit on the claims of one engine or identity service that are served at a time [default:
+    /// MAX_POPULATOR_INFLIGHT_PER_SOURCE, MAX_POPULATOR_INFLIGHT or 10]
+    #[arg(long, value_name = "N",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
-    max_in_flight_per_source: usize,
+    max_in_flight_per_source: Option<usize>,
+
+    /// A claim that moves nothing for this long gives its slot to others
+    #[arg(long, value_name = "DURATION", default_value = "5m",
+          value_parser = population::settings::duration)]
+    slot_timeout: Duration,
+
+    /// How long pods of populated claims are kept for their logs: forever, failed (only failed ones)
+    /// or a duration such as 12h [default: forever for Forklift's migrations, else 1h]
+    #[arg(long, value_name = "HOW_LONG")]
+    keep_pods: Option<KeepPods>,
 
     /// Claims that are reconciled at a time, each with a few short requests
     #[arg(long, value_name = "N", default_value_t = 10,
@@ -144,7 +155,11 @@ impl Command {
         let get = |name: &str| environment.get(name).cloned();
         let (mut settings, warnings) = Settings::from_environment(get);
         let get = |name: &str| get(name).filter(|value| !value.trim().is_empty());
-        settings.max_in_flight_per_source = arguments.max_in_flight_per_source;
+        if let Some(limit) = arguments.max_in_flight_per_source {
+            settings.max_in_flight_per_source = limit;
+        }
+        settings.slot_timeout = arguments.slot_timeout;
+        settings.keep_pods = arguments.keep_pods.unwrap_or_default();
         // klog calls the verbosity 4 debug.
         let raised = if verbosity >= 4 {
             Level::DEBUG
@@ -417,6 +432,8 @@ mod tests {
             ("--master=10.0.0.1:6443", "https://10.0.0.1:6443"),
             ("--max-in-flight-per-source=0", "1..=10000"),
             ("--log-format=xml", "xml"),
+            ("--keep-pods=always", "12h"),
+            ("--slot-timeout=5", "30m"),
             ("--no-such-flag", "--no-such-flag"),
         ] {
             let error = parse(&[argument], &[]).unwrap_err();
@@ -444,6 +461,21 @@ mod tests {
             (7, 3)
         );
         assert_eq!(options.workers, 4);
+        assert_eq!(settings.slot_timeout, Duration::from_mins(5));
+        assert_eq!(settings.keep_pods, KeepPods::Default);
+    }
+
+    #[test]
+    fn the_flag_comes_before_the_environment() {
+        let environment = [("MAX_POPULATOR_INFLIGHT_PER_SOURCE", "4")];
+        let of = |arguments: &[&str]| options(arguments, &environment).settings;
+        assert_eq!(of(&[]).max_in_flight_per_source, 4);
+        let flag = ["--max-in-flight-per-source=3"];
+        assert_eq!(of(&flag).max_in_flight_per_source, 3);
+        let others = ["--slot-timeout=90s", "--keep-pods=failed"];
+        let settings = of(&others);
+        assert_eq!(settings.slot_timeout, Duration::from_secs(90));
+        assert_eq!(settings.keep_pods, KeepPods::Failed);
     }
 
     #[test]

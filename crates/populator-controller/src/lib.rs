@@ -9,6 +9,7 @@ pub mod apply;
 pub mod cli;
 pub mod election;
 pub mod observe;
+pub mod pace;
 pub mod permissions;
 pub mod progress;
 pub mod reconcile;

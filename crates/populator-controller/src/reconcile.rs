@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     apply::{Failure, Recorder, Writer},
     observe::{Observer, populator_ref},
+    pace::{Created, Pace},
     status::StatusWriter,
     telemetry::{Ended, Telemetry},
 };
@@ -34,9 +35,6 @@ use population::{
 const RESYNC: Duration = Duration::from_mins(10);
 /// After failed reconciles of a claim.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
-/// Between two pods for one claim: if something deletes pods as soon as they exist, this bounds the
-/// load on the API server.
-const POD_BACKOFF: Duration = Duration::from_secs(10);
 /// Time for the reconciles under way at the end. Each consists of a few short writes.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -56,8 +54,8 @@ pub struct Controller {
     pub status: Arc<StatusWriter>,
     /// Limits how many claims are served at a time.
     pub slots: Mutex<Slots>,
-    /// When each claim's last pod was created, for [`POD_BACKOFF`].
-    pub pods: Mutex<HashMap<Uid, Instant>>,
+    /// What is remembered to spare the API server.
+    pub pace: Mutex<Pace>,
     /// Images, resources and limits, as the installation sets them.
     pub settings: Settings,
     /// The controller's own metrics.
@@ -95,7 +93,7 @@ impl Controller {
                 let plan = plan(&world, &self.settings, now)?;
                 Some(Request::new(&world, plan.slot?))
             });
-            slots.count(&uid, request);
+            slots.count(&uid, request, now);
         }
     }
 
@@ -190,7 +188,7 @@ impl Controller {
         let now = Timestamp::now();
         // Observe: from the cache, with live reads where the cache cannot know. Read again in every
         // step, also after one of our own writes: the plan must see what others have done meanwhile.
-        let world = match self.observer.world(claim_uid, &self.settings, now).await {
+        let mut world = match self.observer.world(claim_uid, &self.settings, now).await {
             Ok(Some(world)) => world,
             Ok(None) => return self.forget(claim_uid).await,
             Err(error) => {
@@ -200,6 +198,7 @@ impl Controller {
                 };
             }
         };
+        world.is_short_of_quota = self.pace().is_short_of_quota(&world.claim.namespace);
         // Plan: pure.
         let plan = plan(&world, &self.settings, now);
         // Admit: one serialised step over all claims, without I/O. After the plan, since only the
@@ -207,7 +206,13 @@ impl Controller {
         // starts work cannot be taken back.
         let needed = plan.as_ref().and_then(|plan| plan.slot);
         let request = needed.map(|usage| Request::new(&world, usage));
-        let decision = self.slots().decide(claim_uid, request, &self.settings);
+        let decision = {
+            let mut slots = self.slots();
+            if world.own_temporary().is_some() {
+                slots.seen(claim_uid);
+            }
+            slots.decide(claim_uid, request, &self.settings, now)
+        };
         let mut outcome = Outcome {
             trigger: decision.trigger,
             ..Outcome::default()
@@ -219,6 +224,10 @@ impl Controller {
         // Apply: writes to the API server, each bound to the state that it was decided on.
         if let Some(plan) = plan {
             self.apply(&world, plan, &mut outcome, now).await;
+        } else {
+            // It may have been ours before.
+            self.recorder.sync(&world.claim, &[], now);
+            self.status.remove(claim_uid);
         }
         outcome
     }
@@ -229,7 +238,7 @@ impl Controller {
     async fn forget(&self, claim_uid: &Uid) -> Outcome {
         self.recorder.forget(claim_uid);
         self.status.remove(claim_uid);
-        self.pods().remove(claim_uid);
+        self.pace().forget(claim_uid);
         let trigger = self.slots().leave(claim_uid, &self.settings);
         let mut pods = self.observer.cache().pods_of(claim_uid);
         pods.retain(|(_, pod)| pod.terminating.is_some());
@@ -256,9 +265,10 @@ impl Controller {
         // which Forklift takes for the end of the migration.
         let mut done = Vec::new();
         for action in &plan.actions {
-            let creates_pod = matches!(action, Action::CreatePod(_));
+            let created = Created::by(action);
+            let left = created.and_then(|kind| self.pace().left(&claim.uid, kind));
             // The rest of the plan waits too: later actions rely on the earlier ones.
-            if creates_pod && let Some(left) = self.pod_backoff(&claim.uid) {
+            if let Some(left) = left {
                 outcome.requeue_after = Some(left);
                 break;
             }
@@ -267,11 +277,11 @@ impl Controller {
                 outcome.failure = Some(failure);
                 break;
             }
+            if let Some(kind) = created {
+                self.pace().created(&claim.uid, kind);
+            }
             match action {
-                Action::CreatePod(_) => {
-                    self.pods().insert(claim.uid.clone(), Instant::now());
-                }
-                Action::CreateTemporaryClaim(_) => self.slots().started(&claim.uid),
+                Action::CreateTemporaryClaim(_) => self.slots().started(&claim.uid, now),
                 Action::DeleteTemporaryClaim {
                     reason: DeleteReason::Populated,
                     ..
@@ -317,10 +327,19 @@ impl Controller {
         let Failure::Refused(_) = failure else {
             return status;
         };
-        if matches!(action, Action::CreateTemporaryClaim(_)) {
+        if Created::by(action).is_some() {
             // A claim that cannot start must not keep others from starting.
-            let trigger = self.slots().leave(&claim.uid, &self.settings);
+            let trigger = self.slots().reject(&claim.uid, &self.settings);
             outcome.trigger.extend(trigger);
+        }
+        if failure.is_of_quota() {
+            // Finished pods keep claims that count: they go at once.
+            self.pace().quota_rejected(&claim.namespace);
+            let cache = self.observer.cache();
+            let pods = cache.all_pods();
+            let here = pods.filter(|(_, (namespace, _), _)| *namespace == claim.namespace);
+            let others = here.map(|(uid, ..)| uid).filter(|uid| *uid != claim.uid);
+            outcome.trigger.extend(others);
         }
         let event = action.rejected(&failure.to_string());
         self.recorder.report(claim, &event, now);
@@ -331,15 +350,8 @@ impl Controller {
         }
     }
 
-    /// What is left of the backoff after the claim's last pod.
-    fn pod_backoff(&self, claim_uid: &Uid) -> Option<Duration> {
-        let created = self.pods().get(claim_uid).copied()?;
-        let left = POD_BACKOFF.saturating_sub(created.elapsed());
-        (!left.is_zero()).then_some(left)
-    }
-
-    fn pods(&self) -> MutexGuard<'_, HashMap<Uid, Instant>> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {

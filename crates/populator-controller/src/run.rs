@@ -210,7 +210,7 @@ fn start(
         recorder: Arc::clone(&recorder),
         status: Arc::clone(&status),
         slots: Mutex::new(Slots::default()),
-        pods: Mutex::default(),
+        pace: Mutex::default(),
         settings: options.settings.clone(),
         telemetry: telemetry.clone(),
     });

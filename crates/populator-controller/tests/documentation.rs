@@ -170,12 +170,17 @@ fn the_settings_of_the_manifests_are_those_that_are_read_with_their_defaults() {
         [&Kind::Ovirt, &Kind::Openstack]
     );
     assert_eq!(settings.max_in_flight, defaults.max_in_flight);
+    assert_eq!(
+        settings.max_in_flight_per_source,
+        defaults.max_in_flight_per_source
+    );
     assert_eq!(settings.cpu, defaults.cpu);
     assert_eq!(settings.memory, defaults.memory);
     for name in [
         variable::OVIRT_IMAGE,
         variable::OPENSTACK_IMAGE,
         variable::MAX_IN_FLIGHT,
+        variable::MAX_IN_FLIGHT_PER_SOURCE,
         variable::CPU_LIMIT,
         variable::CPU_REQUEST,
         variable::MEMORY_LIMIT,

@@ -1,6 +1,10 @@
 //! The loop over one claim, with an API server with scripted answers and a clock that the test
 //! moves.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/api.rs"]
 mod api;
@@ -33,34 +37,62 @@ use api::{Api, Asked, SILENCE, refusal};
 
 /// A claim that has begun: its temporary claim has a volume.
 fn begun() -> Cache {
-    fn apply<K: serde::de::DeserializeOwned>(object: Value) -> Event<K> {
-        Event::Apply(serde_json::from_value(object).unwrap())
-    }
     let mut cache = Cache::default();
-    cache.claims(apply(json!({
-        "metadata": {"namespace": "vms", "name": "disk", "uid": "c"},
+    begin(&mut cache, "c");
+    cache
+}
+
+fn apply<K: serde::de::DeserializeOwned>(object: Value) -> Event<K> {
+    Event::Apply(serde_json::from_value(object).unwrap())
+}
+
+/// The claim of that UID and name.
+fn claim(uid: &str) -> Value {
+    json!({
+        "metadata": {"namespace": "vms", "name": format!("disk-{uid}"), "uid": uid},
         "spec": {
             "storageClassName": "fast", "accessModes": ["ReadWriteOnce"], "volumeMode": "Block",
             "resources": {"requests": {"storage": "1Gi"}},
             "dataSourceRef": {
                 "apiGroup": "forklift.konveyor.io", "kind": "OvirtVolumePopulator", "name": "source"},
         },
-    })));
-    cache.claims(apply(json!({
+    })
+}
+
+fn owned_by(uid: &str) -> Value {
+    json!([{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": format!("disk-{uid}"), "uid": uid}])
+}
+
+fn temporary(uid: &str) -> Value {
+    json!({
         "metadata": {
-            "namespace": "vms", "name": names::temporary_claim("c"), "uid": "t",
-            "labels": {"forklift.konveyor.io/populated-claim": "c"},
-            "ownerReferences": [
-                {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "disk", "uid": "c"}],
+            "namespace": "vms", "name": names::temporary_claim(uid), "uid": format!("t-{uid}"),
+            "labels": {"forklift.konveyor.io/populated-claim": uid},
+            "ownerReferences": owned_by(uid),
         },
-        "spec": {"storageClassName": "fast", "volumeName": "pv"},
+        "spec": {"storageClassName": "fast", "volumeName": format!("pv-{uid}")},
         "status": {"phase": "Bound"},
-    })));
-    cache.volumes(apply(json!({
-        "metadata": {"name": "pv", "uid": "v", "resourceVersion": "1"},
-        "spec": {"claimRef": {"namespace": "vms", "name": names::temporary_claim("c"), "uid": "t"}},
+    })
+}
+
+fn volume(uid: &str) -> Value {
+    json!({
+        "metadata": {"name": format!("pv-{uid}"), "uid": "v", "resourceVersion": "1"},
+        "spec": {"claimRef": {
+            "namespace": "vms", "name": names::temporary_claim(uid), "uid": format!("t-{uid}")}},
         "status": {"phase": "Bound"},
-    })));
+    })
+}
+
+fn begin(cache: &mut Cache, uid: &str) {
+    cache.claims(apply(claim(uid)));
+    cache.claims(apply(temporary(uid)));
+    cache.volumes(apply(volume(uid)));
+    serve(cache);
+}
+
+/// The class and the source of all claims.
+fn serve(cache: &mut Cache) {
     cache.classes(apply(json!({
         "metadata": {"name": "fast"}, "provisioner": "csi.example.org",
     })));
@@ -73,20 +105,17 @@ fn begun() -> Cache {
                      "diskId": "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d"},
         })),
     );
-    cache
 }
 
-/// The same with a pod that has failed in a way that may pass.
-fn failed() -> Cache {
-    let mut cache = begun();
-    let pod = json!({
+/// A pod that has failed in a way that may pass.
+fn failed_pod() -> Value {
+    json!({
         "metadata": {
             "namespace": "vms", "name": names::pod("c"), "uid": "p",
             "labels": {"forklift.konveyor.io/populated-claim": "c"},
-            "annotations": {"forklift.konveyor.io/temporary-claim": "t"},
+            "annotations": {"forklift.konveyor.io/temporary-claim": "t-c"},
             "creationTimestamp": Timestamp::now(),
-            "ownerReferences": [
-                {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "disk", "uid": "c"}],
+            "ownerReferences": owned_by("c"),
         },
         "spec": {"containers": [{"name": "populate", "args": [
             "--engine-url=https://engine", "--secret-name=secret",
@@ -94,8 +123,13 @@ fn failed() -> Cache {
         "status": {"phase": "Failed", "containerStatuses": [{
             "name": "populate", "ready": false, "restartCount": 0, "image": "i", "imageID": "i",
             "state": {"terminated": {"exitCode": 30, "reason": "Error"}}}]},
-    });
-    cache.pods(Event::Apply(serde_json::from_value(pod).unwrap()));
+    })
+}
+
+/// The same with that pod.
+fn failed() -> Cache {
+    let mut cache = begun();
+    cache.pods(apply(failed_pod()));
     cache
 }
 
@@ -105,6 +139,17 @@ async fn reconcile(
     seconds: u64,
     answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
 ) -> Vec<String> {
+    let asked = reconcile_all(cache, &["c"], seconds, answer).await;
+    asked.into_iter().map(|asked| asked.line).collect()
+}
+
+/// The same for several claims, of which one may have a slot.
+async fn reconcile_all(
+    cache: Cache,
+    claims: &[&str],
+    seconds: u64,
+    answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
+) -> Vec<Asked> {
     let api = Api::default();
     let client = api.client(answer);
     let telemetry = Telemetry::new("test").0;
@@ -113,24 +158,27 @@ async fn reconcile(
     tasks.spawn("events", events.run());
     let mut settings = Settings::default();
     settings.images.insert(Kind::Ovirt, "image".to_owned());
+    settings.max_in_flight = 1;
     let controller = Arc::new(Controller {
         observer: Arc::new(Observer::new(client.clone(), cache)),
         writer: Writer::new(client.clone(), telemetry.clone()),
         recorder: Arc::new(recorder),
         status: Arc::new(StatusWriter::new(client, telemetry.clone())),
         slots: Mutex::new(Slots::default()),
-        pods: Mutex::default(),
+        pace: Mutex::default(),
         settings,
         telemetry,
     });
-    let triggers = stream::repeat(Uid::from("c")).then(|claim| async {
+    let claims = claims.iter().map(|uid| Uid::from(*uid)).cycle();
+    let claims: Vec<Uid> = claims.take(10_000).collect();
+    let triggers = stream::iter(claims).then(|claim| async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         claim
     });
     let triggers = std::pin::pin!(triggers);
     let end = tokio::time::sleep(Duration::from_secs(seconds));
     controller.run(triggers, 1, end).await;
-    api.lines()
+    api.take()
 }
 
 fn count(asked: &[String], line: &str) -> usize {
@@ -154,6 +202,7 @@ async fn pods_that_vanish_are_not_recreated_every_second() {
 async fn a_failed_pod_does_not_wait_for_an_event() {
     let asked = reconcile(failed(), 2, |asked| match &asked.line {
         line if line.ends_with("/events") => (SILENCE, Value::Null),
+        line if line.starts_with("GET ") => (200, failed_pod()),
         _ => (200, asked.body.clone()),
     })
     .await;
@@ -205,4 +254,150 @@ async fn a_pod_whose_claim_is_gone_is_released() {
     assert!(count(&asked, &patch) > 0, "{asked:?}");
     // Its claim may be one that is not seen yet.
     assert_eq!(reconcile(pod(false), 1, answer).await, Vec::<String>::new());
+}
+
+/// A quota of pods, a policy, a missing service account.
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_pod_is_refused_holds_no_slot() {
+    let mut cache = begun();
+    begin(&mut cache, "d");
+    let asked = reconcile_all(cache, &["c", "d"], 2, |asked| match &asked.line {
+        line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no such object"),
+        line if *line == format!("POST {PODS}")
+            && asked.body["metadata"]["name"] == names::pod("c") =>
+        {
+            refusal(403, "Forbidden", "pods are forbidden: exceeded quota: pods")
+        }
+        _ => (201, asked.body.clone()),
+    })
+    .await;
+    let created = asked.iter().any(|asked| {
+        asked.line == format!("POST {PODS}") && asked.body["metadata"]["name"] == names::pod("d")
+    });
+    assert!(created, "{asked:?}");
+}
+
+/// It keeps a claim that is Terminating, which the quota counts.
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_rejects_a_claim_costs_finished_pods_their_place() {
+    let cache = || {
+        let mut cache = Cache::default();
+        serve(&mut cache);
+        cache.claims(apply(claim("c")));
+        let mut done = claim("f");
+        done["spec"]["volumeName"] = json!("pv-f");
+        done["status"] = json!({"phase": "Bound"});
+        cache.claims(apply(done));
+        let mut filled = volume("f");
+        filled["spec"]["claimRef"] = json!({"namespace": "vms", "name": "disk-f", "uid": "f"});
+        filled["metadata"]["annotations"] = json!({"forklift.konveyor.io/populated-for": "f"});
+        cache.volumes(apply(filled));
+        let mut pod = failed_pod();
+        pod["metadata"]["name"] = json!(names::pod("f"));
+        pod["metadata"]["ownerReferences"] = owned_by("f");
+        pod["status"]["phase"] = json!("Succeeded");
+        cache.pods(apply(pod));
+        cache
+    };
+    let deletion = format!("DELETE {PODS}/{}", names::pod("f"));
+    for (words, deleted) in [
+        ("exceeded quota: storage, requested: 8Mi", true),
+        ("denied by a policy", false),
+    ] {
+        let asked = reconcile(cache(), 2, move |asked| match &asked.line {
+            line if line.ends_with("/persistentvolumeclaims") => refusal(403, "Forbidden", words),
+            _ => (200, asked.body.clone()),
+        })
+        .await;
+        assert_eq!(count(&asked, &deletion) > 0, deleted, "{words}: {asked:?}");
+    }
+}
+
+/// A cleaner deleted the finished pod between the rebind and the watch's news of it.
+#[tokio::test(start_paused = true)]
+async fn no_pod_is_created_for_a_volume_that_was_given_away() {
+    let asked = reconcile(begun(), 2, |asked| match &asked.line {
+        line if line.starts_with("GET ") && line.ends_with("/persistentvolumes/pv-c") => {
+            let mut given = volume("c");
+            given["spec"]["claimRef"] = json!({"namespace": "vms", "name": "disk-c", "uid": "c"});
+            (200, given)
+        }
+        line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no pod"),
+        _ => (201, asked.body.clone()),
+    })
+    .await;
+    assert_eq!(count(&asked, &format!("POST {PODS}")), 0, "{asked:?}");
+}
+
+/// The watch of claims shows that a later pod's failure was counted.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_a_late_watch_shows_again_is_not_counted_again() {
+    let mut cache = failed();
+    let mut counted = claim("c");
+    let last = json!({"pod": "q", "at": Timestamp::now(), "reason": "Retrying", "message": "why"});
+    counted["metadata"]["annotations"] =
+        json!({"recreations": "2", "forklift.konveyor.io/last-failure": last.to_string()});
+    cache.claims(apply(counted));
+    let asked = reconcile(cache, 2, |asked| match &asked.line {
+        line if line.starts_with("GET ") => {
+            let mut running = failed_pod();
+            running["metadata"]["uid"] = json!("r");
+            running["status"] = json!({"phase": "Running"});
+            (200, running)
+        }
+        _ => (200, asked.body.clone()),
+    })
+    .await;
+    let writes = asked.iter().filter(|line| !line.starts_with("GET "));
+    assert_eq!(writes.collect::<Vec<_>>(), [] as [&String; 0]);
+}
+
+/// Under a role that may not read nodes, too.
+#[tokio::test(start_paused = true)]
+async fn a_full_node_is_given_up_with_the_provisioners_words() {
+    let mut cache = Cache::default();
+    serve(&mut cache);
+    cache.classes(apply(json!({
+        "metadata": {"name": "fast"}, "provisioner": "csi.example.org",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    })));
+    let mut target = claim("c");
+    target["metadata"]["annotations"] = json!({"volume.kubernetes.io/selected-node": "n1"});
+    cache.claims(apply(target));
+    let mut given_up = temporary("c");
+    given_up["metadata"]["annotations"] = json!({"forklift.konveyor.io/chosen-node": "n1"});
+    given_up["spec"] = json!({"storageClassName": "fast"});
+    given_up["status"] = json!({"phase": "Pending"});
+    cache.claims(apply(given_up));
+    let asked = reconcile_all(cache, &["c"], 2, |asked| match &asked.line {
+        line if line.starts_with("GET ") && line.ends_with("/events") => {
+            assert!(asked.query.contains("ProvisioningFailed"), "{asked:?}");
+            let event = json!({
+                "metadata": {"name": "e", "namespace": "vms"}, "involvedObject": {},
+                "reason": "ProvisioningFailed", "message": "no space on n1",
+            });
+            let list =
+                json!({"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": [event]});
+            (200, list)
+        }
+        line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no pod"),
+        _ => (200, asked.body.clone()),
+    })
+    .await;
+    let of = |line: &str| {
+        let found = asked.iter().find(|asked| asked.line.starts_with(line));
+        found.unwrap_or_else(|| panic!("{line}: {asked:?}"))
+    };
+    let claims = "/api/v1/namespaces/vms/persistentvolumeclaims";
+    let patch = of(&format!("PATCH {claims}/disk-c"));
+    assert_eq!(patch.body[1]["value"], "n1");
+    of(&format!("DELETE {claims}/{}", names::temporary_claim("c")));
+    let event = of("POST /api/v1/namespaces/vms/events");
+    assert_eq!(event.body["reason"], "PopulatorNodeUnsuitable");
+    assert!(
+        event.body["message"]
+            .as_str()
+            .unwrap()
+            .contains("no space on n1")
+    );
 }

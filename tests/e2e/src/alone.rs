@@ -4,7 +4,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::cluster::{CONTROLLER, NAMESPACE, cluster, is_ready, kubectl};
+use crate::{
+    cluster::{CONTROLLER, NAMESPACE, cluster, is_ready, kubectl},
+    resource::{BINDINGS, LEASES},
+};
 
 /// Our manifests with the images of this test.
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../cluster/manifests");
@@ -45,6 +48,14 @@ impl Alone {
         let container = json!({ "name": CONTROLLER, "env": variables });
         let pod = json!({ "spec": { "containers": [container] } });
         cluster().change_controller(&json!({ "spec": { "template": pod } }));
+    }
+
+    /// No replica is left, and the next ones may not use leases: each of them acts.
+    #[track_caller]
+    pub fn without_leases(&self) {
+        self.scale(0);
+        cluster().delete(BINDINGS, NAMESPACE, CONTROLLER, None);
+        cluster().delete(LEASES, NAMESPACE, CONTROLLER, None);
     }
 }
 

@@ -181,8 +181,8 @@ impl Case {
         self.cluster.list(resource, &self.namespace, "")
     }
 
-    /// A volume that is made by hand for a claim of this name, with more fields of its spec. No disk is behind it, so it is
-    /// to be deleted by hand, too.
+    /// A volume that is made by hand for a claim of this name, with these fields of its spec in place of the usual ones. No disk
+    /// is behind it, so it is to be deleted by hand, too.
     #[track_caller]
     pub fn volume_for(&self, claim: &str, mut spec: Value) -> String {
         let name = format!("{}-volume", self.namespace);
@@ -202,7 +202,9 @@ impl Case {
                         "namespace": self.namespace, "name": claim }),
             ),
         ] {
-            spec[field] = value;
+            if spec[field].is_null() {
+                spec[field] = value;
+            }
         }
         let object = json!({ "metadata": { "name": name }, "spec": spec });
         self.cluster.create(VOLUMES, "", object).unwrap();

@@ -10,7 +10,7 @@ use e2e::{
     Case, Claim, Kind,
     cluster::uid_of,
     mib,
-    resource::{CLAIMS, CLASSES, NODES, PODS},
+    resource::{CLAIMS, CLASSES, NODES, PODS, VOLUMES},
 };
 use populator_api::names::{annotation, event};
 use serde_json::json;
@@ -25,7 +25,7 @@ struct Node<'a> {
 
 impl<'a> Node<'a> {
     fn new(case: &'a Case) -> Self {
-        let name = format!("{}-node", case.namespace);
+        let name = format!("{}-{}", case.namespace, case.name("node"));
         let object = json!({
             "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
             "spec": {"taints": [{"key": "reserved", "value": "yes", "effect": "NoSchedule"}]},
@@ -47,7 +47,19 @@ impl<'a> Node<'a> {
         self.case.cluster.try_patch(&path, &status).unwrap();
     }
 
-    /// As the scheduler would do it once the volume is there.
+    /// As its driver would provision it.
+    fn volume_for(&self, claim: &Claim<'a>, class: &Unserved<'a>) -> Handmade<'a> {
+        let reached = [self.name.as_str()];
+        Handmade::new(
+            claim,
+            &class.name,
+            self.case,
+            "kubernetes.io/hostname",
+            &reached,
+        )
+    }
+
+    /// As the scheduler would do it, in spite of the taint.
     fn takes(&self, claim: &Claim<'_>) {
         let binding = json!({
             "apiVersion": "v1", "kind": "Binding", "metadata": {"name": claim.pod_name()},
@@ -93,6 +105,48 @@ impl Drop for Unserved<'_> {
     }
 }
 
+/// A class of the tests' driver that waits, whose node has no room so many times. Goes when dropped.
+struct Full<'a>(Unserved<'a>);
+
+impl<'a> Full<'a> {
+    fn new(case: &'a Case, times: u32) -> Self {
+        let name = format!("{}-full", case.namespace);
+        let object = json!({
+            "metadata": {"name": name}, "provisioner": "hostdisk.csi.test",
+            "volumeBindingMode": "WaitForFirstConsumer",
+            "parameters": {"fullTimes": times.to_string(), "fullFor": case.namespace},
+        });
+        case.cluster.create(CLASSES, "", object).unwrap();
+        Self(Unserved { case, name })
+    }
+}
+
+/// A volume without a disk behind it, for a claim's temporary claim. Goes when dropped, as no driver would delete it.
+struct Handmade<'a> {
+    case: &'a Case,
+    name: String,
+}
+
+impl<'a> Handmade<'a> {
+    /// Reached from the nodes whose label has one of the values.
+    fn new(claim: &Claim<'a>, class: &str, case: &'a Case, label: &str, values: &[&str]) -> Self {
+        let reached =
+            json!([{"matchExpressions": [{"key": label, "operator": "In", "values": values}]}]);
+        let spec = json!({
+            "storageClassName": class,
+            "nodeAffinity": {"required": {"nodeSelectorTerms": reached}},
+        });
+        let name = case.volume_for(&claim.temporary_name(), spec);
+        Self { case, name }
+    }
+}
+
+impl Drop for Handmade<'_> {
+    fn drop(&mut self) {
+        self.case.cluster.delete(VOLUMES, "", &self.name, None);
+    }
+}
+
 /// A claim of a class that waits, for which the scheduler has chosen a node.
 fn claim_for<'a>(case: &'a Case, source: &e2e::Source, class: &str, node: &str) -> Claim<'a> {
     case.claim(source)
@@ -114,8 +168,9 @@ fn a_taint_keeps_the_pod_away_although_the_node_was_chosen() {
     let node = Node::new(&case);
     let class = Unserved::new(&case);
     let claim = claim_for(&case, &source, &class.name, &node.name);
+    let _volume = node.volume_for(&claim, &class);
     let pod = claim.wait_for_pod("Pending");
-    // It is not pinned past the scheduler: that would be `nodeName`.
+    // It is not placed past the scheduler: that would be `nodeName`.
     let unschedulable = case.cluster.wait_for("the scheduler has refused it", || {
         let pod = claim.pod()?;
         let conditions = pod["status"]["conditions"].as_array()?.clone();
@@ -132,20 +187,110 @@ fn a_taint_keeps_the_pod_away_although_the_node_was_chosen() {
 }
 
 #[test]
+fn there_is_no_pod_before_the_volume() {
+    let case = Case::new();
+    let (_, source) = source(&case);
+    let node = Node::new(&case);
+    let class = Unserved::new(&case);
+    let claim = claim_for(&case, &source, &class.name, &node.name);
+    case.wait_for_reason(&source, "Progressing", "Provisioning");
+    assert!(claim.temporary().is_some() && claim.pod().is_none());
+    let _volume = node.volume_for(&claim, &class);
+    claim.wait_for_pod("Pending");
+}
+
+#[test]
 fn a_node_that_is_gone_before_it_had_a_volume_makes_way_for_another_one() {
     let case = Case::new();
-    let (disk, source) = source(&case);
+    let (_, source) = source(&case);
     let node = Node::new(&case);
-    let claim = claim_for(&case, &source, "wait", &node.name);
-    case.cluster
+    // The provisioner of a class that is served would take the node back itself, for want of a driver there.
+    let class = Unserved::new(&case);
+    let claim = claim_for(&case, &source, &class.name, &node.name);
+    let first = case
+        .cluster
         .wait_for("the temporary claim is there", || claim.temporary());
-    claim.wait_for_pod("Pending");
     drop(node);
     claim.wait_for_event(event::NODE_GONE, "is gone");
-    // A consumer makes the scheduler choose again, and the only node without a taint is the real one.
+    case.cluster.wait_for("the choice is taken back", || {
+        claim
+            .annotation(annotation::SELECTED_NODE)
+            .is_none()
+            .then_some(())
+    });
+    // The scheduler, on behalf of a consumer, chooses another one.
+    let other = Node::new(&case);
+    claim.annotate(annotation::SELECTED_NODE, &other.name);
+    case.cluster
+        .wait_for("another temporary claim follows", || {
+            claim
+                .temporary()
+                .filter(|next| uid_of(next) != uid_of(&first))
+        });
+}
+
+#[test]
+fn a_node_that_is_cordoned_before_it_had_a_volume_is_given_up() {
+    let case = Case::new();
+    let (_, source) = source(&case);
+    let node = Node::new(&case);
+    let class = Unserved::new(&case);
+    let claim = claim_for(&case, &source, &class.name, &node.name);
+    case.cluster
+        .wait_for("the temporary claim is there", || claim.temporary());
+    let cordon = json!({"spec": {"unschedulable": true}});
+    case.cluster.patch(NODES, "", &node.name, &cordon);
+    claim.wait_for_event(event::NODE_UNSUITABLE, "is cordoned");
+    case.cluster.wait_for("the choice is taken back", || {
+        claim
+            .annotation(annotation::SELECTED_NODE)
+            .is_none()
+            .then_some(())
+    });
+    case.wait_until_gone(CLAIMS, &claim.temporary_name());
+    let rejected = claim.annotation(annotation::REJECTED_NODES).unwrap();
+    assert!(rejected.contains(&node.name), "{rejected}");
+}
+
+/// The cluster has one node with storage. It is full at first, and has room the next time.
+#[test]
+fn a_node_that_is_full_is_given_up_and_tried_again_later() {
+    let case = Case::new();
+    let (disk, source) = source(&case);
+    let class = Full::new(&case, 1);
+    let claim = case.claim(&source).class(&class.0.name).create();
     case.pvcinit(&[&claim]);
+    // In the provisioner's own words.
+    claim.wait_for_event(event::NODE_UNSUITABLE, "no room for");
     claim.wait_until_bound();
     case.assert_content(&claim, &disk);
+}
+
+/// A volume that two nodes reach, as those of a cloud's zone, is filled on the other one when the first is drained.
+#[test]
+fn a_volume_of_a_zone_is_filled_on_another_node_after_a_drain() {
+    let case = Case::new();
+    let (_, source) = source(&case);
+    let first = Node::new(&case);
+    let second = Node::new(&case);
+    let class = Unserved::new(&case);
+    let claim = claim_for(&case, &source, &class.name, &first.name);
+    let both = [first.name.as_str(), second.name.as_str()];
+    let _volume = Handmade::new(&claim, &class.name, &case, "kubernetes.io/hostname", &both);
+    let pod = uid_of(&claim.wait_for_pod("Pending"));
+    first.takes(&claim);
+    let cordon = json!({"spec": {"unschedulable": true}});
+    case.cluster.patch(NODES, "", &first.name, &cordon);
+    case.cluster
+        .delete(PODS, &case.namespace, &claim.pod_name(), Some(0));
+    let next = claim.wait_for_other_pod(&pod, "Pending");
+    // Nothing but its volume places it.
+    for field in ["affinity", "nodeSelector", "nodeName"] {
+        let found = next["spec"][field].to_string();
+        assert!(!found.contains(&first.name), "{field}: {found}");
+    }
+    second.takes(&claim);
+    assert!(claim.events_with(event::NODE_UNSUITABLE).is_empty());
 }
 
 #[test]
@@ -168,6 +313,7 @@ fn a_pod_that_its_node_evicts_is_followed_by_another_one() {
     let node = Node::new(&case);
     let class = Unserved::new(&case);
     let claim = claim_for(&case, &source, &class.name, &node.name);
+    let _volume = node.volume_for(&claim, &class);
     let first = uid_of(&claim.wait_for_pod("Pending"));
     node.takes(&claim);
     let failed = json!({"status": {"phase": "Failed", "reason": "Evicted",
@@ -179,8 +325,8 @@ fn a_pod_that_its_node_evicts_is_followed_by_another_one() {
     // None of it stays in phase Failed, where Forklift would see the end of the migration.
     case.wait_until_gone(PODS, &claim.pod_name());
     claim.wait_for_other_pod(&first, "Pending");
-    let recreations = claim.annotation(annotation::RECREATIONS);
-    assert_eq!(recreations.as_deref(), Some("1"));
+    // It is no attempt: the pod could do nothing for it.
+    assert_eq!(claim.annotation(annotation::RECREATIONS), None);
 }
 
 #[test]
@@ -188,9 +334,10 @@ fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
     let case = Case::new();
     let (_, source) = source(&case);
     let node = Node::new(&case);
-    // The pod waits for its volume, which the node's missing driver never makes; a test plays its kubelet.
+    // Its node has no kubelet, and the test plays it.
     let class = Unserved::new(&case);
     let claim = claim_for(&case, &source, &class.name, &node.name);
+    let _volume = node.volume_for(&claim, &class);
     let pod = claim.wait_for_pod("Pending");
     let uid = pod["metadata"]["uid"].clone();
     node.takes(&claim);
@@ -227,10 +374,13 @@ fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
     // The way out: whoever knows that the node is off deletes the pod by force.
     case.cluster
         .delete(PODS, &case.namespace, &claim.pod_name(), Some(0));
-    let other = claim.wait_for_other_pod(uid.as_str().unwrap(), "Pending");
-    assert_ne!(other["metadata"]["uid"], uid);
-    // The pod that was forced away may still write, so that its volume went too.
-    assert_ne!(uid_of(&claim.temporary().unwrap()), uid_of(&filled));
+    // It may still write, so that its volume goes too.
     claim.wait_for_event(event::RETRYING, "volume is dropped");
+    case.cluster.wait_for("its volume is dropped", || {
+        let left = claim.temporary();
+        left.is_none_or(|left| uid_of(&left) != uid_of(&filled))
+            .then_some(())
+    });
+    assert!(claim.pod().is_none(), "another pod on the old volume");
     assert!(case.get(CLAIMS, &claim.name).is_some());
 }

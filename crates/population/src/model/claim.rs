@@ -61,6 +61,8 @@ pub struct Claim {
     pub phase: ClaimPhase,
     /// The node that the scheduler chose for the first consumer.
     pub selected_node: Option<String>,
+    /// Nodes that could not get the volume.
+    pub rejected_nodes: Vec<RejectedNode>,
     /// Whether an annotation asks for binding without a consumer.
     pub bind_immediately: bool,
     /// Whether a CSI driver serves the claim's in-tree storage class.
@@ -129,6 +131,43 @@ pub struct LastFailure {
     pub reason: Reason,
     /// Why the attempt failed, in a sentence.
     pub message: String,
+    /// How many pods the cluster has ended so far, which are no failed attempts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub disruptions: u32,
+    /// For a failure that is the last word: what the pod was created from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+/// What a pod was created from that failed for good. The failure stands until one of these changes,
+/// whatever becomes of the pod: a cleaner that deletes it must not cause another attempt with the
+/// same wrong password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Digest of what the resource and the claim said: [`crate::objects::origin`].
+    pub origin: String,
+    /// Value of the claim's retry annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<String>,
+}
+
+/// A node that could not get the claim's volume, as an annotation of the claim keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedNode {
+    /// Name of the node.
+    pub node: String,
+    /// When it was rejected last.
+    pub at: Time,
+    /// How often it was rejected, for the backoff.
+    pub count: u32,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "in the form that serde calls"
+)]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Claim {
@@ -172,6 +211,9 @@ impl Claim {
             bind_completed: annotation(metadata, key::BIND_COMPLETED).is_some(),
             phase: ClaimPhase::from_object(object),
             selected_node: annotation(metadata, key::SELECTED_NODE).map(str::to_owned),
+            rejected_nodes: annotation(metadata, key::REJECTED_NODES)
+                .and_then(|value| serde_json::from_str(value).ok())
+                .unwrap_or_default(),
             bind_immediately: [key::BIND_IMMEDIATELY, key::CDI_BIND_IMMEDIATELY]
                 .into_iter()
                 .filter_map(|name| annotation(metadata, name))
@@ -194,6 +236,12 @@ impl Claim {
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {
         Quantity::parse(self.requests.get("storage")?)?.bytes()
+    }
+
+    /// Whether a migration of Forklift's has created it.
+    #[must_use]
+    pub fn is_of_forklift(&self) -> bool {
+        self.labels.contains_key(label_key::MIGRATION)
     }
 
     /// Namespace of the populator resource.

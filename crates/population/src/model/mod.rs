@@ -15,7 +15,9 @@ mod uid;
 mod volume;
 mod world;
 
-pub use claim::{Attempts, Claim, ClaimPhase, LastFailure, Reference, VolumeMode};
+pub use claim::{
+    Attempts, Claim, ClaimPhase, LastFailure, Reference, RejectedNode, Verdict, VolumeMode,
+};
 pub use node::{Node, NodeTerm, Nodes, Requirement};
 pub use pod::{Ended, Pod, PodPhase};
 pub use populator::{DiskLocation, InvalidSpec, Kind, Network, PopulatorSpec};

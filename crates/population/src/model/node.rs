@@ -1,8 +1,15 @@
 //! Nodes, and which of them reach a volume.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
+
+use super::created;
+
+/// A node gets the labels of its storage drivers a moment after it is registered, also when it was
+/// registered again.
+const SETTLED: Duration = Duration::from_mins(2);
 
 /// The cluster's nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +27,14 @@ pub struct Node {
     pub name: String,
     /// Labels, which the terms of volumes select.
     pub labels: BTreeMap<String, String>,
+    /// When it was registered.
+    pub created: Timestamp,
     /// Whether its kubelet reports that it is ready.
     pub ready: bool,
+    /// Since when its kubelet has not been ready, as far as it is known.
+    pub unready_since: Option<Timestamp>,
+    /// Whether it is cordoned: it gets no new pods.
+    pub unschedulable: bool,
 }
 
 /// A set of requirements, all of which a node must meet. Without any, no node does.
@@ -63,12 +76,27 @@ impl Nodes {
         }
     }
 
+    /// The node, if it is known.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Node> {
+        match self {
+            Self::Unreadable => None,
+            Self::Known(nodes) => nodes.iter().find(|node| node.name == name),
+        }
+    }
+
     /// Whether it is known that no node will meet one of these terms: none does, and they name
     /// certain nodes. A zone without nodes may get one at any moment, from an autoscaler that waits
     /// for a pod to need it.
     #[must_use]
-    pub fn none_will_meet(&self, terms: &[NodeTerm]) -> bool {
-        self.none_meets(terms) && !terms.iter().any(NodeTerm::is_wide)
+    pub fn none_will_meet(&self, terms: &[NodeTerm], now: Timestamp) -> bool {
+        let may_get_labels = |node: &Node| {
+            let age = now.duration_since(node.created);
+            age.unsigned_abs() < SETTLED && terms.iter().any(|term| term.lacks_labels(node))
+        };
+        self.none_meets(terms)
+            && !terms.iter().any(NodeTerm::is_wide)
+            && !matches!(self, Self::Known(nodes) if nodes.iter().any(may_get_labels))
     }
 
     fn none_meets(&self, terms: &[NodeTerm]) -> bool {
@@ -91,11 +119,20 @@ impl Node {
             .as_ref()
             .and_then(|status| status.conditions.as_ref());
         let mut conditions = conditions.into_iter().flatten();
+        let condition = conditions.find(|condition| condition.type_ == "Ready");
+        let ready = condition.is_some_and(|condition| condition.status == "True");
+        let since = condition.and_then(|condition| condition.last_transition_time.as_ref());
         Some(Self {
             name: object.metadata.name.clone()?,
             labels: object.metadata.labels.clone().unwrap_or_default(),
-            ready: conditions
-                .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+            created: created(&object.metadata),
+            ready,
+            unready_since: since.filter(|_| !ready).map(|time| time.0),
+            unschedulable: object
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.unschedulable)
+                .unwrap_or_default(),
         })
     }
 }
@@ -121,11 +158,17 @@ impl NodeTerm {
 
     /// Whether it is about zones and regions only.
     fn is_wide(&self) -> bool {
-        // Kubernetes' own keys, and those of the clouds' CSI drivers.
+        // Kubernetes' own keys, and those of CSI drivers: `topology.csi.vmware.com/k8s-zone`.
         let of_zone = |requirement: &Requirement| {
-            requirement.key.ends_with("/zone") || requirement.key.ends_with("/region")
+            requirement.key.ends_with("zone") || requirement.key.ends_with("region")
         };
         self.fields.is_empty() && !self.labels.is_empty() && self.labels.iter().all(of_zone)
+    }
+
+    /// Whether the node has none of the labels that the term asks for, not even with other values.
+    fn lacks_labels(&self, node: &Node) -> bool {
+        let lacks = |requirement: &Requirement| !node.labels.contains_key(&requirement.key);
+        !self.labels.is_empty() && self.labels.iter().all(lacks)
     }
 
     fn is_met_by(&self, node: &Node) -> bool {
@@ -175,7 +218,10 @@ mod tests {
         Node {
             name: name.to_owned(),
             labels: labels.iter().map(owned).collect(),
+            created: Timestamp::UNIX_EPOCH,
             ready: true,
+            unready_since: None,
+            unschedulable: false,
         }
     }
 

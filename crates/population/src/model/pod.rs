@@ -41,8 +41,8 @@ pub struct Pod {
     pub networks: Option<String>,
     /// The one among them that the resource named. Forklift's pods do not carry it.
     pub transfer_network: Option<String>,
-    /// The only node that it may run on.
-    pub pinned_to: Option<String>,
+    /// Digest of the spec that it was created with. Forklift's pods do not carry it.
+    pub spec_hash: Option<String>,
     /// The node that the scheduler chose.
     pub node: Option<String>,
 
@@ -134,6 +134,9 @@ impl Pod {
                 Some("Running" | "Unknown") => PodPhase::Running,
                 Some("Succeeded") => PodPhase::Succeeded,
                 Some("Failed") => PodPhase::Failed,
+                // The pod is Pending as long as any container is, such as one that a webhook has
+                // added; the mover may be copying.
+                _ if state.running.is_some() => PodPhase::Running,
                 _ => PodPhase::Pending,
             },
             temporary_claim: annotation(metadata, key::TEMPORARY_CLAIM).map(Uid::from),
@@ -143,7 +146,7 @@ impl Pod {
                 .unwrap_or_default(),
             networks: annotation(metadata, key::NETWORKS).map(str::to_owned),
             transfer_network: annotation(metadata, key::TRANSFER_NETWORK).map(str::to_owned),
-            pinned_to: spec.and_then(pin),
+            spec_hash: annotation(metadata, key::SPEC_HASH).map(str::to_owned),
             node: spec.and_then(|spec| spec.node_name.clone()),
             address: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
             unschedulable: explanation(conditions, "PodScheduled", "False"),
@@ -159,6 +162,16 @@ impl Pod {
                 message: ended.message.unwrap_or_default(),
             }),
         })
+    }
+
+    /// Whether the kubelet says why the mover's container waits, other than that it is being
+    /// created.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        let routine = ["ContainerCreating", "PodInitializing"];
+        self.waiting
+            .as_deref()
+            .is_some_and(|why| !routine.contains(&why))
     }
 
     /// The value of one of the mover's flags, in any form that Go's parser and ours accept.
@@ -178,20 +191,6 @@ impl Pod {
         }
         None
     }
-}
-
-/// The node that the pod's affinity names.
-fn pin(spec: &core::PodSpec) -> Option<String> {
-    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
-    let required = affinity
-        .required_during_scheduling_ignored_during_execution
-        .as_ref()?;
-    let mut fields = required
-        .node_selector_terms
-        .iter()
-        .flat_map(|term| term.match_fields.iter().flatten());
-    let name = fields.find(|field| field.key == "metadata.name" && field.operator == "In")?;
-    name.values.as_ref()?.first().cloned()
 }
 
 /// What a condition of this type and status says.

@@ -20,14 +20,17 @@ pub struct TemporaryClaim {
     pub created: Timestamp,
     /// Whether it carries the label that our watches select.
     pub is_labelled: bool,
-    /// Whether it is being deleted.
-    pub terminating: bool,
+    /// Since when it is being deleted.
+    pub terminating: Option<Timestamp>,
     /// Phase, as the binding controller of Kubernetes reports it.
     pub phase: ClaimPhase,
     /// The volume that it is bound to, or was.
     pub volume: Option<String>,
-    /// The node that its volume is provisioned for.
+    /// The node that its volume is provisioned for; a provisioner that cannot provision it there
+    /// removes it.
     pub selected_node: Option<String>,
+    /// The node that it was created for, if its class waits for a consumer that has a node.
+    pub chosen_node: Option<String>,
     /// The pod that may write to the volume although it has disappeared.
     pub lost_pod: Option<LostPod>,
 }
@@ -57,10 +60,11 @@ impl TemporaryClaim {
             owners: owning_claims(metadata),
             created: created(metadata),
             is_labelled: label(metadata, label_key::POPULATED_CLAIM).is_some(),
-            terminating: metadata.deletion_timestamp.is_some(),
+            terminating: metadata.deletion_timestamp.as_ref().map(|time| time.0),
             phase: ClaimPhase::from_object(object),
             volume: volume.filter(|name| !name.is_empty()),
             selected_node: annotation(metadata, key::SELECTED_NODE).map(str::to_owned),
+            chosen_node: annotation(metadata, key::CHOSEN_NODE).map(str::to_owned),
             lost_pod: annotation(metadata, key::NODE_LOST)
                 .and_then(|value| serde_json::from_str(value).ok()),
         })

@@ -25,6 +25,10 @@ pub struct World {
     pub pod: Option<Pod>,
     /// The newest warning event about the pod, for one that does not start.
     pub pod_warning: Option<String>,
+    /// Whether a quota of the namespace has rejected a temporary claim a short time ago.
+    pub is_short_of_quota: bool,
+    /// Why the temporary claim's volume was not provisioned, in the provisioner's last words.
+    pub provisioning_warning: Option<String>,
     /// The volume that the claim names; if it names none, the volume that refers to the claim; if
     /// there is none, the volume that the temporary claim names.
     pub volume: Option<Volume>,

@@ -3,11 +3,15 @@
 //! Forklift's Migration Controller finds these objects by name and label and reads the pod's
 //! metrics, so their form is a contract: `tests/golden` holds each as JSON.
 
+mod digest;
 pub mod patch;
 mod pod;
 mod temporary_claim;
 
-pub use pod::{SECRET_FOLDER, disk_argument, disk_arguments, network_annotation, pod};
+pub use pod::{
+    SECRET_FOLDER, disk_argument, disk_arguments, network_annotation, origin, pod,
+    verbatim_argument,
+};
 pub use temporary_claim::temporary_claim;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;

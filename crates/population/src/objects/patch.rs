@@ -6,7 +6,7 @@
 use populator_api::names::{RESULT_FINALIZER, annotation as key, label};
 use serde_json::{Value, json};
 
-use crate::model::{Claim, LastFailure, LostPod, Uid, Volume};
+use crate::model::{Claim, LastFailure, LostPod, RejectedNode, Uid, Volume};
 
 /// JSON patch of a volume that holds `disk`: gives it to `claim`, if it has the resource version
 /// that was seen and still belongs to the claim with the UID `from`. It is one write, so that the
@@ -39,15 +39,22 @@ pub fn rebind(volume: &Volume, from: &Uid, claim: &Claim, disk: Option<&str>) ->
     Value::Array(patch)
 }
 
-/// JSON patch of a claim: lets the scheduler choose again, if its choice is still `node`.
-#[must_use]
-pub fn clear_selected_node(claim_uid: &Uid, node: &str) -> Value {
+/// JSON patch of a claim: lets the scheduler choose again, if its choice is still `node`, and
+/// records the rejected nodes. In one write, so that a rejection is counted once for each choice.
+pub fn reject_node(
+    claim_uid: &Uid,
+    node: &str,
+    rejected: &[RejectedNode],
+) -> serde_json::Result<Value> {
     let path = annotation_path(key::SELECTED_NODE);
-    json!([
+    let rejected = serde_json::to_string(rejected)?;
+    Ok(json!([
         {"op": "test", "path": "/metadata/uid", "value": claim_uid},
         {"op": "test", "path": path, "value": node},
         {"op": "remove", "path": path},
-    ])
+        // The map is there: it has held the choice.
+        {"op": "add", "path": annotation_path(key::REJECTED_NODES), "value": rejected},
+    ]))
 }
 
 /// Merge patch of a claim: counts a failure, and records it.

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use contract::args::{self, flag};
 use k8s_openapi::{
     api::core::v1::{
-        Affinity, Capabilities, Container, ContainerPort, EnvVar, NodeAffinity, NodeSelector,
-        NodeSelectorRequirement, NodeSelectorTerm, PersistentVolumeClaimVolumeSource, Pod,
+        Capabilities, Container, ContainerPort, EnvVar, PersistentVolumeClaimVolumeSource, Pod,
         PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
         SecurityContext, Volume, VolumeDevice, VolumeMount,
     },
@@ -17,7 +16,7 @@ use k8s_openapi::{
 };
 use populator_api::names::{self, annotation as key, label};
 
-use super::owned_by;
+use super::{digest::digest, owned_by};
 use crate::{
     Settings,
     model::{self, Claim, DiskLocation, PopulatorSpec, TemporaryClaim, VolumeMode},
@@ -34,24 +33,25 @@ const SECRET_MODE: i32 = 0o440;
 /// In seconds: the mover ends its image transfer within 25 s of the signal.
 const GRACE_SECONDS: i64 = 30;
 
-/// The pod for `claim`, or `None` when its kind is not served. `pin` is the only node that it may
-/// run on. It becomes an affinity and not a node name, so that the scheduler still checks taints
-/// and resources.
+/// The pod for `claim`, or `None` when its kind is not served.
+///
+/// It names no node: the affinity of the volume places it, and the scheduler checks taints and
+/// resources.
 #[must_use]
 pub fn pod(
     claim: &Claim,
     populator: &PopulatorSpec,
     temporary: &TemporaryClaim,
-    pin: Option<&str>,
     settings: &Settings,
 ) -> Option<Pod> {
     let image = settings.images.get(&populator.location.kind())?;
+    let spec = spec(claim, populator, image, settings);
     Some(Pod {
         metadata: ObjectMeta {
             namespace: Some(claim.namespace.clone()),
             name: Some(names::pod(claim.uid.as_str())),
             labels: Some(labels(claim, populator)),
-            annotations: Some(annotations(claim, populator, temporary)),
+            annotations: Some(annotations(claim, populator, temporary, &spec)),
             finalizers: Some(vec![names::RESULT_FINALIZER.to_owned()]),
             // `kubectl drain` evicts a pod that has a controller, and refuses any other one unless it is
             // forced. The claim's kind says nothing else to it.
@@ -61,50 +61,20 @@ pub fn pod(
             }]),
             ..ObjectMeta::default()
         },
-        spec: Some(PodSpec {
-            affinity: pin.map(only_on),
-            automount_service_account_token: Some(false),
-            containers: vec![container(claim, populator, image, settings)],
-            // A variable for each service of the namespace can exceed the limit of the environment.
-            enable_service_links: Some(false),
-            restart_policy: Some("Never".to_owned()),
-            security_context: Some(PodSecurityContext {
-                fs_group: Some(names::QEMU_ID),
-                fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-                run_as_group: Some(names::QEMU_ID),
-                run_as_non_root: Some(true),
-                run_as_user: Some(names::QEMU_ID),
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".to_owned(),
-                    localhost_profile: None,
-                }),
-                ..PodSecurityContext::default()
-            }),
-            service_account_name: claim.service_account.clone(),
-            termination_grace_period_seconds: Some(GRACE_SECONDS),
-            volumes: Some(vec![
-                Volume {
-                    name: names::TARGET_VOLUME.to_owned(),
-                    persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                        claim_name: names::temporary_claim(claim.uid.as_str()),
-                        read_only: None,
-                    }),
-                    ..Volume::default()
-                },
-                Volume {
-                    name: SECRET_VOLUME.to_owned(),
-                    secret: Some(SecretVolumeSource {
-                        secret_name: Some(populator.location.secret().to_owned()),
-                        default_mode: Some(SECRET_MODE),
-                        ..SecretVolumeSource::default()
-                    }),
-                    ..Volume::default()
-                },
-            ]),
-            ..PodSpec::default()
-        }),
+        spec: Some(spec),
         status: None,
     })
+}
+
+/// Digest of what decides whether an attempt can succeed: where the disk is, how it is reached, and
+/// how it is written. When it changes, another attempt is justified after a permanent failure.
+#[must_use]
+pub fn origin(claim: &Claim, populator: &PopulatorSpec) -> String {
+    digest(&(
+        disk_arguments(&populator.location),
+        network_annotation(populator),
+        claim.verbatim,
+    ))
 }
 
 /// The disk or image that the pod's arguments name.
@@ -140,11 +110,71 @@ pub fn disk_arguments(location: &DiskLocation) -> [(&'static str, &str); 3] {
     }
 }
 
+/// The flag that says whether the image is written as it is, with its value.
+#[must_use]
+pub fn verbatim_argument(
+    claim: &Claim,
+    location: &DiskLocation,
+) -> Option<(&'static str, &'static str)> {
+    let value = if claim.verbatim { "true" } else { "false" };
+    // imageio always serves the disk as raw bytes, so only Glance's mover has the choice.
+    matches!(location, DiskLocation::Openstack { .. }).then_some((flag::VERBATIM, value))
+}
+
 /// The annotation that attaches the pod to a secondary network.
 #[must_use]
 pub fn network_annotation(populator: &PopulatorSpec) -> Option<String> {
     let network = populator.network.as_ref()?;
     Some(format!("{}/{}", network.namespace, network.name))
+}
+
+fn spec(claim: &Claim, populator: &PopulatorSpec, image: &str, settings: &Settings) -> PodSpec {
+    PodSpec {
+        automount_service_account_token: Some(false),
+        containers: vec![container(claim, populator, image, settings)],
+        // A variable for each service of the namespace can exceed the limit of the environment.
+        enable_service_links: Some(false),
+        restart_policy: Some("Never".to_owned()),
+        security_context: Some(PodSecurityContext {
+            fs_group: Some(names::QEMU_ID),
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            run_as_group: Some(names::QEMU_ID),
+            run_as_non_root: Some(true),
+            run_as_user: Some(names::QEMU_ID),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
+            ..PodSecurityContext::default()
+        }),
+        service_account_name: claim.service_account.clone(),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        volumes: Some(vec![
+            Volume {
+                name: names::TARGET_VOLUME.to_owned(),
+                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                    claim_name: names::temporary_claim(claim.uid.as_str()),
+                    read_only: None,
+                }),
+                ..Volume::default()
+            },
+            Volume {
+                name: SECRET_VOLUME.to_owned(),
+                secret: Some(SecretVolumeSource {
+                    secret_name: Some(populator.location.secret().to_owned()),
+                    default_mode: Some(SECRET_MODE),
+                    ..SecretVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
+        ]),
+        // Clusters with Windows nodes have them without a taint.
+        node_selector: Some(BTreeMap::from([(
+            "kubernetes.io/os".to_owned(),
+            "linux".to_owned(),
+        )])),
+        ..PodSpec::default()
+    }
 }
 
 fn labels(claim: &Claim, populator: &PopulatorSpec) -> BTreeMap<String, String> {
@@ -161,8 +191,10 @@ fn annotations(
     claim: &Claim,
     populator: &PopulatorSpec,
     temporary: &TemporaryClaim,
+    spec: &PodSpec,
 ) -> BTreeMap<String, String> {
     let always = [
+        (key::SPEC_HASH, digest(spec)),
         (key::TEMPORARY_CLAIM, temporary.uid.to_string()),
         (label::ISTIO_INJECT, "false".to_owned()),
         (key::LINKERD_INJECT, "disabled".to_owned()),
@@ -263,41 +295,11 @@ fn arguments(claim: &Claim, populator: &PopulatorSpec) -> Vec<String> {
         (flag::OWNER_UID, claim.uid.as_str()),
         (flag::SECRET_DIR, SECRET_FOLDER),
     ];
-    // imageio always serves the disk as raw bytes, so only Glance's mover has the choice.
-    let verbatim = match populator.location {
-        DiskLocation::Ovirt { .. } => None,
-        DiskLocation::Openstack { .. } => Some((
-            flag::VERBATIM,
-            if claim.verbatim { "true" } else { "false" },
-        )),
-    };
     let all = before
         .into_iter()
         .chain(disk_arguments(&populator.location))
         .chain(after)
-        .chain(verbatim);
+        .chain(verbatim_argument(claim, &populator.location));
     all.map(|(flag, value)| format!("--{flag}={value}"))
         .collect()
-}
-
-/// Affinity to one node, by its name.
-fn only_on(node: &str) -> Affinity {
-    let by_name = NodeSelectorRequirement {
-        key: "metadata.name".to_owned(),
-        operator: "In".to_owned(),
-        values: Some(vec![node.to_owned()]),
-    };
-    let term = NodeSelectorTerm {
-        match_fields: Some(vec![by_name]),
-        match_expressions: None,
-    };
-    Affinity {
-        node_affinity: Some(NodeAffinity {
-            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
-                node_selector_terms: vec![term],
-            }),
-            ..NodeAffinity::default()
-        }),
-        ..Affinity::default()
-    }
 }

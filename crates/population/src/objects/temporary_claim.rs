@@ -20,7 +20,10 @@ pub fn temporary_claim(claim: &Claim, node: Option<&str>) -> PersistentVolumeCla
     let mut labels = claim.labels.clone();
     labels.insert(label::POPULATED_CLAIM.to_owned(), claim.uid.to_string());
     labels.insert(label::VELERO_EXCLUDE.to_owned(), "true".to_owned());
-    let selected = |node: &str| BTreeMap::from([(key::SELECTED_NODE.to_owned(), node.to_owned())]);
+    let selected = |node: &str| {
+        let keys = [key::SELECTED_NODE, key::CHOSEN_NODE];
+        keys.map(|key| (key.to_owned(), node.to_owned())).into()
+    };
     let mode = match claim.mode {
         VolumeMode::Block => "Block",
         VolumeMode::Filesystem => "Filesystem",

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use populator_api::names::event as name;
 
 use super::event::Event;
-use crate::model::{LastFailure, LostPod, Uid, Volume};
+use crate::model::{LastFailure, LostPod, RejectedNode, Uid, Volume};
 
 /// One write, with all that it needs, and the preconditions by which the API server rejects it when
 /// the cluster has changed since the plan.
@@ -82,10 +82,14 @@ pub enum Action {
     },
     /// Forget the failed attempts: [`crate::objects::patch::forget_failures`].
     ForgetFailures,
-    /// Let the scheduler choose another node: [`crate::objects::patch::clear_selected_node`].
-    ClearSelectedNode {
-        /// The node that no longer exists, a precondition.
+    /// Let the scheduler choose a node again: [`crate::objects::patch::reject_node`].
+    RejectNode {
+        /// The node that cannot get the volume; that the claim names it is a precondition.
         node: String,
+        /// All rejected nodes, with this one.
+        rejected: Vec<RejectedNode>,
+        /// What the claim's owner learns.
+        event: Event,
     },
 }
 
@@ -120,7 +124,7 @@ impl Action {
             Self::RecordFailure {
                 recreations,
                 failure,
-            } => {
+            } if failure.verdict.is_none() => {
                 let message = format!(
                     "{}; attempt {} follows",
                     failure.message,
@@ -128,11 +132,9 @@ impl Action {
                 );
                 Some(Event::warning(name::RETRYING, &message))
             }
-            Self::ClearSelectedNode { node } => {
-                let message = format!("the node {node} is gone; the scheduler chooses another one");
-                Some(Event::warning(name::NODE_GONE, &message))
-            }
+            Self::RejectNode { event, .. } => Some(event.clone()),
             Self::CreateTemporaryClaim(_)
+            | Self::RecordFailure { .. }
             | Self::AdoptTemporaryClaim { .. }
             | Self::AdoptPod { .. }
             | Self::DeletePod { .. }
@@ -158,7 +160,7 @@ impl Action {
             | Self::RebindVolume { .. }
             | Self::RecordFailure { .. }
             | Self::ForgetFailures
-            | Self::ClearSelectedNode { .. } => false,
+            | Self::RejectNode { .. } => false,
         }
     }
 
@@ -187,7 +189,7 @@ impl Action {
                 name::REJECTED,
                 Some(format!("change the temporary claim {name}")),
             ),
-            Self::RecordFailure { .. } | Self::ForgetFailures | Self::ClearSelectedNode { .. } => {
+            Self::RecordFailure { .. } | Self::ForgetFailures | Self::RejectNode { .. } => {
                 (name::REJECTED, Some("change the claim".to_owned()))
             }
         };

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use populator_api::{Reason, names::event as name};
 
 use super::{
     action::{Action, DeleteReason},
-    event::Event,
-    failure, hold, outdated, proof, rebind,
-    steps::{delete_claim, delete_pod, usable_populator},
+    failure, hold, late_binding, outdated, proof, rebind,
+    steps::{delete_claim, delete_pod, remaining, usable_populator},
     types::{Plan, Situation, SlotUse},
 };
 use crate::{
@@ -19,6 +17,7 @@ use crate::{
 
 /// Requeue of a pod that does not start, or does not end: no event may come.
 const RECHECK: Duration = Duration::from_mins(1);
+const NO_VOLUME: &str = "the temporary claim has no volume yet";
 
 /// The next step while there is a temporary claim and the volume is still its own.
 pub(super) fn next(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
@@ -34,10 +33,11 @@ pub(super) fn next(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Pla
         uid: pod.uid.clone(),
     });
 
-    let own = pod.filter(|pod| !temporary.terminating && !proof::is_of_another(temporary, pod));
+    let own =
+        pod.filter(|pod| temporary.terminating.is_none() && !proof::is_of_another(temporary, pod));
     let record = own.and_then(|pod| hold::record(situation, temporary, pod));
 
-    let mut plan = if temporary.terminating {
+    let mut plan = if temporary.terminating.is_some() {
         // A claim under deletion ends in no other way, whatever its phase and its pod are.
         recreated(pod)
     } else if temporary.phase == ClaimPhase::Lost {
@@ -85,7 +85,7 @@ fn recreated(pod: Option<&Pod>) -> Plan {
     let message = "the temporary claim is being deleted; its pod is deleted too, and the population \
                    restarts";
     let deletion = pod.and_then(delete_pod);
-    Plan::act(Reason::Clearing, message, Vec::from_iter(deletion))
+    Plan::act(Reason::Clearing, message, Vec::from_iter(deletion)).requeue_after(RECHECK)
 }
 
 /// The temporary claim's volume is gone, or belongs to a claim other than the target.
@@ -136,6 +136,9 @@ fn without_pod(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
         Ok(populator) => populator,
         Err(plan) => return *plan,
     };
+    if let Some(plan) = failure::standing(situation, populator) {
+        return plan;
+    }
     // A pod for a volume that it cannot reach, or that is being deleted, would only fail: these
     // come before the backoff, which would delay nothing but the news.
     if let Some(plan) = stranded(situation, temporary, None) {
@@ -150,18 +153,17 @@ fn without_pod(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
         let claim = delete_claim(temporary, DeleteReason::Abandoned);
         return Plan::act(Reason::Clearing, message, [claim]);
     }
+    if temporary.volume.is_none() && temporary.chosen_node.is_some() {
+        return provisioning(situation, temporary);
+    }
     if let Some(failure) = &claim.attempts.last_failure {
-        let backoff = settings.retry.backoff.bound(claim.attempts.recreations);
+        let backoff = settings.retry.pause(&claim.attempts);
         let left = remaining(failure.at.0, backoff, now);
         if !left.is_zero() {
             return Plan::wait(Reason::Retrying, &failure.message).requeue_after(left);
         }
     }
-    // The volume is provisioned for the selected node, so the pod is pinned to it. A node that is
-    // gone is no pin: `stranded` has found that other nodes reach the volume.
-    let node = temporary.selected_node.as_deref();
-    let pin = node.filter(|node| !world.nodes.lacks(node));
-    match objects::pod(claim, populator, temporary, pin, settings) {
+    match objects::pod(claim, populator, temporary, settings) {
         Some(pod) => Plan::act(
             Reason::PodPending,
             "creating the pod",
@@ -173,6 +175,27 @@ fn without_pod(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
             "the controller has no image for the resource's kind",
         ),
     }
+}
+
+/// The provisioner is at work for the node of the consumer. A pod could do nothing but wait, and
+/// would keep the scheduler's choice alive after the provisioner has given that node up.
+fn provisioning(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
+    let left = remaining(
+        temporary.created,
+        situation.settings.stuck_after,
+        situation.now,
+    );
+    if !left.is_zero() {
+        return Plan::wait(Reason::Provisioning, NO_VOLUME).requeue_after(left);
+    }
+    let plan = match &situation.world.provisioning_warning {
+        Some(why) => {
+            let message = format!("{NO_VOLUME}: {why}");
+            Plan::warn(name::STUCK, Reason::Provisioning, message)
+        }
+        None => Plan::wait(Reason::Provisioning, NO_VOLUME),
+    };
+    plan.requeue_after(RECHECK)
 }
 
 fn with_pod(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> Plan {
@@ -264,74 +287,48 @@ fn node_lost(situation: &Situation<'_>, pod: &Pod) -> Option<Plan> {
     Some(Plan::warn(name::NODE_LOST, Reason::NodeLost, message))
 }
 
-/// No node reaches the volume any more, or the node is gone that it was to be provisioned for.
+/// No node reaches the volume any more, or the node is given up that it was to be provisioned for.
 fn stranded(
     situation: &Situation<'_>,
     temporary: &TemporaryClaim,
     pod: Option<&Pod>,
 ) -> Option<Plan> {
     let world = situation.world;
-    if temporary.volume.is_some() {
-        let volume = world.volume.as_ref()?;
-        return world.nodes.none_will_meet(&volume.node_terms).then(|| {
-            let message = format!(
-                "the volume {} can be reached only from a node that no longer exists; \
-                 bring the node back, or delete the claim and create it again",
-                volume.name
-            );
-            Plan::warn(name::FAILED, Reason::NodeGone, message)
-        });
+    if temporary.volume.is_none() {
+        return late_binding::give_up(situation, temporary, pod);
     }
-    let node = temporary
-        .selected_node
-        .as_deref()
-        .filter(|node| world.nodes.lacks(node))?;
-    let claim = delete_claim(temporary, DeleteReason::Abandoned);
-    let is_chosen = world.claim.selected_node.as_deref() == Some(node);
-    let clear = is_chosen.then(|| Action::ClearSelectedNode {
-        node: node.to_owned(),
-    });
-    let message = format!(
-        "the node {node} is gone, and had no volume yet; the scheduler chooses another one"
-    );
-    // The action that clears the choice emits the same event when it has succeeded.
-    let event = (clear.is_none()).then(|| Event::warning(name::NODE_GONE, &message));
-    let pod = pod.and_then(delete_pod);
-    let actions: Vec<Action> = pod.into_iter().chain([claim]).chain(clear).collect();
-    let mut plan = Plan::act(Reason::WaitingForConsumer, message, actions);
-    plan.events.extend(event);
-    Some(plan)
+    let volume = world.volume.as_ref()?;
+    let is_stranded = world
+        .nodes
+        .none_will_meet(&volume.node_terms, situation.now);
+    is_stranded.then(|| {
+        let message = format!(
+            "the volume {} can be reached only from a node that no longer exists; \
+             bring the node back, or delete the claim and create it again",
+            volume.name
+        );
+        Plan::warn(name::FAILED, Reason::NodeGone, message)
+    })
 }
 
 fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> Plan {
-    let world = situation.world;
     if let Some(plan) = stranded(situation, temporary, Some(pod)) {
         return plan;
     }
-    // Without its resource the pod is left as it is: Forklift deletes the resource when it needs it
-    // no more, and a pod that was created with it can still finish.
-    let populator = world
-        .populator
-        .found()
-        .filter(|populator| !populator.terminating);
-    let is_outdated =
-        populator.is_some_and(|populator| outdated::is_outdated(&world.claim, populator, pod));
-    let lost_pin = pod
-        .pinned_to
-        .as_ref()
-        .filter(|node| pod.node.is_none() && world.nodes.lacks(node));
-    if is_outdated || lost_pin.is_some() {
-        let message = if is_outdated {
-            "the resource changed before the pod started; the pod is recreated"
-        } else {
-            "the node that the pod waits for is gone; the pod is recreated"
-        };
-        // A provisioner that cannot serve the node takes its name off the temporary claim, where
-        // `stranded` looks for it, and leaves it on the claim.
-        let chosen = lost_pin.filter(|node| world.claim.selected_node.as_ref() == Some(*node));
-        let clear = chosen.map(|node| Action::ClearSelectedNode { node: node.clone() });
-        let actions: Vec<Action> = delete_pod(pod).into_iter().chain(clear).collect();
-        return Plan::act(Reason::Clearing, message, actions);
+    let populator = match usable_populator(situation) {
+        Ok(populator) => populator,
+        // Nothing is copied yet, so nothing is lost. Forklift deletes the secret before the
+        // resource, so the pod could only stay Pending; and if the resource comes back, it may name
+        // another disk.
+        Err(mut plan) => {
+            plan.actions.extend(delete_pod(pod));
+            return *plan;
+        }
+    };
+    if outdated::is_superseded(situation, populator, temporary, pod) {
+        let message = "the resource, the claim or the controller's settings changed before the pod started; \
+                       the pod is recreated";
+        return Plan::act(Reason::Clearing, message, Vec::from_iter(delete_pod(pod)));
     }
 
     let reason = match temporary.volume {
@@ -344,35 +341,26 @@ fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
         return Plan::wait(reason, why).requeue_after(left);
     }
     let message = format!("the pod {} does not start: {why}", pod.name);
-    Plan::warn(name::STUCK, Reason::PodStuck, message).requeue_after(RECHECK)
+    let mut plan = Plan::warn(name::STUCK, Reason::PodStuck, message).requeue_after(RECHECK);
+    // Without its slot it must not start by itself later.
+    plan.parking = delete_pod(pod);
+    plan
 }
 
 /// The best explanation at hand: the scheduler's, the kubelet's, then that of an event.
 fn why_pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> String {
     // What the kubelet reports while all is well explains nothing.
-    let waiting = pod
-        .waiting
-        .as_ref()
-        .filter(|why| !["ContainerCreating", "PodInitializing"].contains(&why.as_str()));
-    let cause = pod
-        .unschedulable
-        .as_ref()
+    let waiting = pod.waiting.as_ref().filter(|_| pod.is_refused());
+    // First that there is no volume: without one the scheduler finds no node, and says only that.
+    let unprovisioned = situation.world.provisioning_warning.as_ref();
+    let cause = unprovisioned
+        .filter(|_| temporary.volume.is_none())
+        .or(pod.unschedulable.as_ref())
         .or(waiting)
         .or(situation.world.pod_warning.as_ref());
     match (cause, &temporary.volume) {
         (Some(cause), _) => cause.clone(),
-        (None, None) => "the temporary claim has no volume yet".to_owned(),
+        (None, None) => NO_VOLUME.to_owned(),
         (None, Some(_)) => "its node is preparing it".to_owned(),
-    }
-}
-
-/// What is left of `delay` after `since`. A time far in the future comes from a wrong clock, and
-/// must not block a claim.
-fn remaining(since: Timestamp, delay: Duration, now: Timestamp) -> Duration {
-    let passed = now.duration_since(since);
-    match Duration::try_from(passed) {
-        Ok(passed) => delay.saturating_sub(passed),
-        Err(_) if passed.unsigned_abs() > delay => Duration::ZERO,
-        Err(_) => delay,
     }
 }

@@ -6,7 +6,8 @@ use populator_api::{GROUP, Reason, names::event as name};
 
 use super::{
     action::Action,
-    steps::{delete_pod, usable_populator},
+    failure, late_binding,
+    steps::{delete_pod, remaining, usable_populator},
     types::{Plan, Situation, SlotUse},
 };
 use crate::{
@@ -16,6 +17,8 @@ use crate::{
 
 /// Requeue of a claim without its grant: grants are not watched, but read while a claim needs one.
 const GRANT_RECHECK: Duration = Duration::from_secs(30);
+/// By then Kubernetes has said on a new claim which CSI driver serves its in-tree class.
+const MIGRATED: Duration = Duration::from_mins(1);
 
 /// Why the claim is not populated, whatever was created for it so far.
 ///
@@ -57,6 +60,13 @@ pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
                 .to_owned(),
         );
     }
+    if claim.access_modes == ["ReadOnlyMany"] {
+        return refuse(
+            Reason::ClaimUnsupported,
+            "the only access mode is ReadOnlyMany; a claim that is to be populated must be writable"
+                .to_owned(),
+        );
+    }
     if let Some(found) = &world.temporary
         && world.own_temporary().is_none()
     {
@@ -93,10 +103,14 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
             "the temporary claim is gone; its pod is deleted too, and the population restarts";
         return Plan::act(Reason::Clearing, message, Vec::from_iter(delete_pod(pod)));
     }
-    if let Err(plan) = usable_populator(situation) {
-        return *plan;
+    let populator = match usable_populator(situation) {
+        Ok(populator) => populator,
+        Err(plan) => return *plan,
+    };
+    if let Some(plan) = failure::standing(situation, populator) {
+        return plan;
     }
-    let class = match usable_class(claim, &world.class) {
+    let class = match usable_class(situation) {
         Ok(class) => class,
         Err(plan) => return *plan,
     };
@@ -112,15 +126,8 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
         );
         return Plan::wait(Reason::WaitingForConsumer, message);
     }
-    if let Some(node) = node.filter(|node| world.nodes.lacks(node)) {
-        let clear = Action::ClearSelectedNode {
-            node: node.to_owned(),
-        };
-        return Plan::act(
-            Reason::WaitingForConsumer,
-            format!("the node {node} is gone; the scheduler chooses another one"),
-            [clear],
-        );
+    if let Some(plan) = node.and_then(|node| late_binding::before(situation, node)) {
+        return plan;
     }
     let temporary = objects::temporary_claim(claim, node);
     Plan::act(
@@ -131,12 +138,17 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
     .with_slot(SlotUse::Acquire)
 }
 
+/// Whether the class is built into Kubernetes, and no CSI driver has taken it over. Where the class
+/// waits for a consumer, Kubernetes says so only when there is one, and then on the temporary claim
+/// as well.
+fn is_unmigrated(claim: &Claim, class: &StorageClass) -> bool {
+    class.is_in_tree() && class.binding == Binding::Immediate && !claim.migrated_to_csi
+}
+
 /// The storage class, or the plan without one that provisions volumes for populators.
-fn usable_class<'a>(
-    claim: &Claim,
-    class: &'a Lookup<StorageClass>,
-) -> Result<&'a StorageClass, Box<Plan>> {
-    match (claim.class.as_deref(), class) {
+fn usable_class<'a>(situation: &Situation<'a>) -> Result<&'a StorageClass, Box<Plan>> {
+    let world = situation.world;
+    match (world.claim.class.as_deref(), &world.class) {
         (None, _) => wait_for_class(
             "the claim names no storage class, and there is no default; the claim waits for one",
         ),
@@ -153,7 +165,16 @@ fn usable_class<'a>(
             "the storage class {} has no provisioner (local volumes); name a class with one",
             class.name
         )),
-        (Some(_), Lookup::Found(class)) if class.is_in_tree() && !claim.migrated_to_csi => {
+        (Some(_), Lookup::Found(class)) if is_unmigrated(&world.claim, class) => {
+            let left = remaining(world.claim.created, MIGRATED, situation.now);
+            if !left.is_zero() {
+                let message = format!(
+                    "waiting to see which CSI driver serves the storage class {}",
+                    class.name
+                );
+                let plan = Plan::wait(Reason::StorageClassMissing, message);
+                return Err(Box::new(plan.requeue_after(left)));
+            }
             refuse_class(format!(
                 "the provisioner {} of the storage class {} is built into Kubernetes and cannot populate; \
                  name a class with a CSI driver",

@@ -10,13 +10,19 @@ use super::{
     steps::{delete_pod, usable_populator},
     types::{Plan, Situation, SlotUse},
 };
-use crate::model::{Ended, LastFailure, Pod, PodPhase};
+use crate::{
+    model::{Ended, LastFailure, Pod, PodPhase, PopulatorSpec, Verdict},
+    objects,
+};
 
 /// The failure of a pod, as far as the next step depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureClass {
     /// Whether another attempt, with nothing changed, can succeed.
     pub is_transient: bool,
+    /// Whether the cluster ended the pod, or never started it: no failed attempt, and not counted
+    /// as one.
+    pub is_disruption: bool,
     /// Why the pod failed, in one word.
     pub reason: Reason,
     /// Why the pod failed, in a sentence.
@@ -28,8 +34,6 @@ pub struct FailureClass {
 /// A pod that another one replaces is deleted at once: Forklift polls every three seconds and takes
 /// a failed pod for the end of the migration. The pod of a permanent failure is kept for its log.
 pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
-    let attempts = &situation.world.claim.attempts;
-    let most = situation.settings.retry.most;
     let failure = FailureClass::of(pod);
     // Without its resource the claim gets no other pod, so this failure is the last word for now.
     let populator = match usable_populator(situation) {
@@ -41,7 +45,7 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
             );
             return Plan::warn(name::FAILED, plan.status.reason, message);
         }
-        Err(_) => return permanent(failure),
+        Err(_) => return failed(failure),
     };
     // Before the class of the failure: a corrected resource, or a requested retry, justifies
     // another attempt after a permanent failure too.
@@ -62,26 +66,52 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
         return Plan::act(Reason::Retrying, "a new attempt was requested", actions).with_slot(slot);
     }
     if !failure.is_transient {
-        return permanent(failure);
+        return permanent(situation, populator, pod, failure);
     }
+    retried(situation, populator, pod, failure)
+}
 
+/// Another attempt, if there is one left.
+fn retried(
+    situation: &Situation<'_>,
+    populator: &PopulatorSpec,
+    pod: &Pod,
+    failure: FailureClass,
+) -> Plan {
+    let attempts = &situation.world.claim.attempts;
+    let retry = &situation.settings.retry;
     // The pod may outlive the action that counted it: its UID keeps it from being counted twice.
-    let counted = attempts
-        .last_failure
-        .as_ref()
-        .is_some_and(|last| last.pod == pod.uid);
-    if !counted && attempts.recreations >= most {
-        return permanent(FailureClass {
+    let last = attempts.last_failure.as_ref();
+    let counted = last.is_some_and(|last| last.pod == pod.uid);
+    let disruptions = last.map_or(0, |last| last.disruptions);
+    let (count, most) = if failure.is_disruption {
+        (disruptions, retry.most_disruptions)
+    } else {
+        (attempts.recreations, retry.most)
+    };
+    if !counted && count >= most {
+        let what = if failure.is_disruption {
+            "time that the cluster ended the pod"
+        } else {
+            "attempt"
+        };
+        let last_word = FailureClass {
             reason: Reason::RetriesExhausted,
             message: format!(
-                "{}; that was attempt {}, the last one",
+                "{}; that was {what} {}, the last one",
                 failure.message,
-                attempts.recreations.saturating_add(1)
+                count.saturating_add(1)
             ),
             ..failure
-        });
+        };
+        return permanent(situation, populator, pod, last_word);
     }
-    let recreations = attempts.recreations.saturating_add(u32::from(!counted));
+    let one = u32::from(!counted);
+    let is_disruption = failure.is_disruption;
+    let recreations = attempts
+        .recreations
+        .saturating_add(if is_disruption { 0 } else { one });
+    let disruptions = disruptions.saturating_add(if is_disruption { one } else { 0 });
     let record = (!counted).then(|| Action::RecordFailure {
         recreations,
         failure: LastFailure {
@@ -89,17 +119,63 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
             at: Time(situation.now),
             reason: failure.reason,
             message: failure.message.clone(),
+            disruptions,
+            verdict: None,
         },
     });
     // Counted before the pod is deleted: a failure that was never counted would make the number of
     // attempts unbounded.
     let actions: Vec<Action> = record.into_iter().chain(delete_pod(pod)).collect();
-    Plan::act(Reason::Retrying, failure.message, actions)
-        .requeue_after(situation.settings.retry.backoff.bound(recreations))
+    let pause = retry.backoff.bound(recreations.max(disruptions));
+    Plan::act(Reason::Retrying, failure.message, actions).requeue_after(pause)
 }
 
-fn permanent(failure: FailureClass) -> Plan {
+/// The last word, which is recorded on the claim so that it outlives the pod.
+fn permanent(
+    situation: &Situation<'_>,
+    populator: &PopulatorSpec,
+    pod: &Pod,
+    failure: FailureClass,
+) -> Plan {
+    let claim = &situation.world.claim;
+    let last = claim.attempts.last_failure.as_ref();
+    let is_recorded = last.is_some_and(|last| last.pod == pod.uid && last.verdict.is_some());
+    let record = (!is_recorded).then(|| Action::RecordFailure {
+        recreations: claim.attempts.recreations,
+        failure: LastFailure {
+            pod: pod.uid.clone(),
+            at: Time(situation.now),
+            reason: failure.reason,
+            message: failure.message.clone(),
+            disruptions: last.map_or(0, |last| last.disruptions),
+            verdict: Some(Verdict {
+                origin: objects::origin(claim, populator),
+                retry: claim.retry.clone(),
+            }),
+        },
+    });
+    let mut plan = failed(failure);
+    plan.actions.extend(record);
+    plan
+}
+
+fn failed(failure: FailureClass) -> Plan {
     Plan::warn(name::FAILED, failure.reason, failure.message)
+}
+
+/// A permanent failure whose pod is gone. It stands until the resource is corrected or a retry is
+/// requested: not because something deleted the pod.
+pub(super) fn standing(situation: &Situation<'_>, populator: &PopulatorSpec) -> Option<Plan> {
+    let claim = &situation.world.claim;
+    let last = claim.attempts.last_failure.as_ref()?;
+    let verdict = last.verdict.as_ref()?;
+    let is_requested = claim.retry.is_some() && claim.retry != verdict.retry;
+    if is_requested || verdict.origin != objects::origin(claim, populator) {
+        let message = "a new attempt was requested";
+        let plan = Plan::act(Reason::Retrying, message, [Action::ForgetFailures]);
+        return Some(plan.with_slot(SlotUse::Acquire));
+    }
+    Some(Plan::warn(name::FAILED, last.reason, &last.message))
 }
 
 impl FailureClass {
@@ -109,7 +185,10 @@ impl FailureClass {
         // Before any exit code: the mover ends with one when the node stops it, and is not to
         // blame.
         if let Some(why) = &pod.evicted {
-            return Self::transient(format!("the node ended the pod: {why}"));
+            return Self {
+                is_disruption: true,
+                ..Self::transient(format!("the cluster ended the pod: {why}"))
+            };
         }
         if pod.phase == PodPhase::Succeeded {
             return Self::transient(
@@ -130,6 +209,7 @@ impl FailureClass {
             Retry::Useful => Self::transient(message),
             Retry::Pointless => Self {
                 is_transient: false,
+                is_disruption: false,
                 reason: reason(exit),
                 message,
             },
@@ -139,6 +219,7 @@ impl FailureClass {
     fn transient(message: String) -> Self {
         Self {
             is_transient: true,
+            is_disruption: false,
             reason: Reason::Retrying,
             message,
         }

@@ -83,9 +83,9 @@ pub(super) fn release(situation: &Situation<'_>) -> Option<Action> {
 fn is_awaited(situation: &Situation<'_>, pod: &Pod) -> bool {
     let world = situation.world;
     let claim = &world.claim;
-    let temporary = world
-        .own_temporary()
-        .filter(|temporary| !temporary.terminating && !proof::is_of_another(temporary, pod));
+    let temporary = world.own_temporary().filter(|temporary| {
+        temporary.terminating.is_none() && !proof::is_of_another(temporary, pod)
+    });
     let Some(temporary) = temporary else {
         return false;
     };

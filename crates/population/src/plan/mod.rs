@@ -16,7 +16,7 @@
 //! | pod succeeded, volume bound to the temporary claim | give the volume to the claim | `rebind` |
 //! | claim bound, temporary claim lost | delete the temporary claim | `finish` |
 //!
-//! Beside them: `proof` and `outdated` answer questions about what is there, `hold` keeps what must
+//! Beside them: `late_binding` chooses and gives up nodes, `usage` says who holds a slot, `proof` and `outdated` answer questions about what is there, `hold` keeps what must
 //! outlive a pod, and `steps` has what several modules do.
 
 mod action;
@@ -26,11 +26,13 @@ mod event;
 mod failure;
 mod finish;
 mod hold;
+mod late_binding;
 mod outdated;
 mod proof;
 mod rebind;
 mod steps;
 mod types;
+mod usage;
 
 pub use action::{Action, DeleteReason};
 pub use event::{Event, EventType};
@@ -38,13 +40,13 @@ pub use failure::FailureClass;
 pub use types::{Full, Plan, Queued, SlotUse, Status};
 
 use jiff::Timestamp;
-use populator_api::{GROUP, Reason};
+use populator_api::GROUP;
 
 use self::types::Situation;
 use crate::{Settings, model::World};
 
-/// Decides the next step for the claim in `world`; `None` when its data source is of another API
-/// group.
+/// Decides the next step for the claim in `world`; `None` when it is none of ours: its data source
+/// is of another API group, or it was bound without us, by a backup tool for instance.
 #[must_use]
 pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Option<Plan> {
     let claim = &world.claim;
@@ -63,7 +65,7 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Option<Plan> 
         finish::terminating(world)
     } else if claim.volume.is_some() {
         // Before the refusals: a claim that was bound is cleaned up whatever its settings say now.
-        finish::bound(world)
+        finish::bound(&situation)?
     } else if world.is_rebound() {
         // Only Kubernetes has something left to do. Nothing is deleted before the claim is bound,
         // since what is seen of the volume and of the claims may differ in age.
@@ -82,24 +84,10 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Option<Plan> 
     plan.actions.extend(hold::release(&situation));
     // A branch that starts work has said which slot it needs. Any other one keeps the slot that the
     // claim got with its temporary claim.
-    if plan.slot.is_none() && world.own_temporary().is_some() && holds_slot(plan.status.reason) {
-        plan.slot = Some(SlotUse::Held);
+    if plan.slot.is_none()
+        && let Some(temporary) = world.own_temporary()
+    {
+        plan.slot = usage::of(&situation, temporary, plan.status.reason);
     }
     Some(plan)
-}
-
-/// Whether a claim that has its temporary claim, and this reason, holds its slot. A claim that
-/// failed for good, waits for its resource or is rebinding moves no bytes and needs none.
-const fn holds_slot(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Provisioning
-            | Reason::PodPending
-            | Reason::PodStuck
-            | Reason::Copying
-            | Reason::Retrying
-            | Reason::NodeLost
-            | Reason::Clearing
-            | Reason::WaitingForConsumer
-    )
 }

@@ -1,9 +1,33 @@
 //! Whether a pod still does what its claim and its resource say now.
 
+use populator_api::names::annotation as key;
+
+use super::types::Situation;
 use crate::{
-    model::{Claim, Pod, PopulatorSpec},
+    model::{Claim, Pod, PopulatorSpec, TemporaryClaim},
     objects,
 };
+
+/// Whether the controller would now create another pod than this one, which has not started: the
+/// image, resources, proxies and service account count as well.
+pub(super) fn is_superseded(
+    situation: &Situation<'_>,
+    populator: &PopulatorSpec,
+    temporary: &TemporaryClaim,
+    pod: &Pod,
+) -> bool {
+    let claim = &situation.world.claim;
+    if is_outdated(claim, populator, pod) {
+        return true;
+    }
+    // Forklift's pods have another spec than ours, and their own secret.
+    if pod.temporary_claim.is_none() {
+        return false;
+    }
+    let wanted = objects::pod(claim, populator, temporary, situation.settings);
+    let annotations = wanted.and_then(|wanted| wanted.metadata.annotations);
+    annotations.is_some_and(|wanted| wanted.get(key::SPEC_HASH) != pod.spec_hash.as_ref())
+}
 
 /// Whether the resource was changed, or a retry requested, after the pod was created. A pod carries
 /// what it was created from in its arguments and annotations, so no time is compared.
@@ -12,6 +36,7 @@ pub(super) fn is_outdated(claim: &Claim, populator: &PopulatorSpec, pod: &Pod) -
         .into_iter()
         .any(|(flag, value)| pod.argument(flag) != Some(value))
         || !is_attached(populator, pod)
+        || is_converted_otherwise(claim, populator, pod)
         || (claim.retry.is_some() && claim.retry != pod.retry)
 }
 
@@ -30,4 +55,11 @@ fn is_attached(populator: &PopulatorSpec, pod: &Pod) -> bool {
             networks.any(|network| network.trim() == expected)
         }
     }
+}
+
+/// Whether the claim now says otherwise how the image is written. Forklift's pods do not carry the
+/// flag.
+fn is_converted_otherwise(claim: &Claim, populator: &PopulatorSpec, pod: &Pod) -> bool {
+    objects::verbatim_argument(claim, &populator.location)
+        .is_some_and(|(flag, wanted)| pod.argument(flag).is_some_and(|value| value != wanted))
 }

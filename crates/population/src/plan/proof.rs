@@ -11,12 +11,12 @@ use crate::{
 };
 
 /// Whether the pod was created for an earlier temporary claim. Forklift's pods do not carry its
-/// UID; one that had ended before the temporary claim was created has filled another volume.
+/// UID. Forklift creates the claim first, and both times are the API server's: the node's clock may
+/// be wrong.
 pub(super) fn is_of_another(temporary: &TemporaryClaim, pod: &Pod) -> bool {
-    match (&pod.temporary_claim, &pod.ended) {
-        (Some(uid), _) => *uid != temporary.uid,
-        (None, Some(ended)) => ended.at.is_some_and(|at| at < temporary.created),
-        (None, None) => false,
+    match &pod.temporary_claim {
+        Some(uid) => *uid != temporary.uid,
+        None => pod.created < temporary.created,
     }
 }
 

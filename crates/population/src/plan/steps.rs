@@ -1,5 +1,8 @@
 //! Steps that occur at several points in the life of a claim.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use populator_api::{Reason, names::event as name};
 
 use super::{
@@ -52,7 +55,7 @@ pub(super) fn drop_all(world: &World) -> Vec<Action> {
 fn drop_with(world: &World, pod: Option<&Pod>) -> Vec<Action> {
     let temporary = world
         .own_temporary()
-        .filter(|temporary| !temporary.terminating)
+        .filter(|temporary| temporary.terminating.is_none())
         .map(|temporary| delete_claim(temporary, DeleteReason::Abandoned));
     // The pod first: Kubernetes keeps a claim that is deleted until no pod uses it.
     let pod = pod.and_then(delete_pod);
@@ -73,5 +76,16 @@ pub(super) fn delete_claim(temporary: &TemporaryClaim, reason: DeleteReason) -> 
         name: temporary.name.clone(),
         uid: temporary.uid.clone(),
         reason,
+    }
+}
+
+/// What is left of `delay` after `since`. A time far in the future comes from a wrong clock, and
+/// must not block a claim.
+pub(super) fn remaining(since: Timestamp, delay: Duration, now: Timestamp) -> Duration {
+    let passed = now.duration_since(since);
+    match Duration::try_from(passed) {
+        Ok(passed) => delay.saturating_sub(passed),
+        Err(_) if passed.unsigned_abs() > delay => Duration::ZERO,
+        Err(_) => delay,
     }
 }

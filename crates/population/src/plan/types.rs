@@ -27,6 +27,8 @@ pub struct Plan {
     /// What it needs of the limits on concurrency. Without a slot, [`Plan::deferred`] is done
     /// instead.
     pub slot: Option<SlotUse>,
+    /// What makes sure that a stalled claim does not start by itself, when there is no room for it.
+    pub parking: Option<Action>,
 }
 
 /// The state of a claim.
@@ -43,6 +45,11 @@ pub struct Status {
 pub enum SlotUse {
     /// It has a slot: bytes move, or are about to.
     Held,
+    /// It moves nothing and gives its slot to others, but its pod may start by itself.
+    Stalled {
+        /// Its pod has had its time to start. Without room for it, the pod is deleted.
+        is_late: bool,
+    },
     /// It can create its pod, or delete a failed one, at once. Between two attempts it still holds
     /// its slot. After a permanent failure, or while something it needs was missing, it gave the
     /// slot up and needs another one.
@@ -91,6 +98,7 @@ impl Plan {
             },
             requeue_after: None,
             slot: None,
+            parking: None,
         }
     }
 
@@ -128,6 +136,11 @@ impl Plan {
     #[must_use]
     pub fn deferred(mut self, queued: &Queued) -> Self {
         self.actions.retain(Action::needs_no_slot);
+        if matches!(self.slot, Some(SlotUse::Stalled { .. })) {
+            // Its own message is the one that helps: why it does not start.
+            self.actions.extend(self.parking.take());
+            return self.requeue_after(QUEUED_RECHECK);
+        }
         let who = match queued.full {
             Full::Controller => "the controller serves",
             Full::Source => "the claim's source serves",

@@ -1,11 +1,15 @@
 //! Slots: the limits on how many claims are served at a time, in all and of one source.
 //!
-//! A claim holds a slot from the moment its temporary claim is created until its pod has ended for
-//! good: while its volume is provisioned, while its pod starts (also one that cannot, since it may
-//! at any moment), while bytes move, and through the backoff between attempts. A claim that waits
-//! for a consumer or for something that users must create, or that has failed permanently, holds no
-//! slot and is not queued; it is queued when it can continue. What a claim needs is part of its
-//! plan.
+//! A slot is for bytes. A claim holds one from the moment its temporary claim is created until its
+//! pod has ended for good: while its volume is provisioned, while its pod starts, while bytes move,
+//! and through the backoff between attempts. A claim that waits for a consumer or for something that
+//! users must create, or that has failed permanently, holds no slot and is not queued; it is queued
+//! when it can continue. What a claim needs is part of its plan.
+//!
+//! A claim that moves nothing gives its slot up. If its pod may still start by itself, it is
+//! *stalled*: it blocks nobody, but the pods of stalled claims and those with a slot together are at
+//! most [`ROOM`] times as many as there are slots. Beyond that the pods of stalled claims that have
+//! had their time are deleted, and they queue again, behind those that were not tried yet.
 
 mod queue;
 
@@ -66,8 +70,53 @@ impl Request {
     }
 }
 
+/// How many pods there may be for each slot. A stalled claim whose pod starts by itself has a slot
+/// again, at once and beyond the limit: this is by how much, at most.
+pub const ROOM: usize = 2;
+
+/// Claims of one source, or of all.
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    /// Those that hold a slot.
+    held: usize,
+    /// Stalled ones that keep their pods.
+    stalled: usize,
+}
+
+impl Load {
+    /// Whether one more claim may have a slot.
+    const fn has_slot(self, limit: usize) -> bool {
+        self.held < limit && self.has_room(limit)
+    }
+
+    /// Whether there may be one more pod.
+    const fn has_room(self, limit: usize) -> bool {
+        self.held + self.stalled < ROOM.saturating_mul(limit)
+    }
+}
+
+/// The load of each source and of the controller.
+#[derive(Debug, Default)]
+struct Loads<'a> {
+    all: Load,
+    of_source: BTreeMap<&'a str, Load>,
+}
+
+impl<'a> Loads<'a> {
+    fn add(&mut self, request: &'a Request, count: fn(&mut Load) -> &mut usize) {
+        *count(&mut self.all) += 1;
+        *count(self.of_source.entry(&request.server).or_default()) += 1;
+    }
+
+    fn of(&self, request: &Request) -> Load {
+        let load = self.of_source.get(request.server.as_str());
+        load.copied().unwrap_or_default()
+    }
+}
+
 /// Decides for every claim of `requests` whether it may continue. `admitted` are claims that were
-/// admitted before and whose objects may not be seen yet: they hold a slot whatever is seen.
+/// admitted before and whose objects may not be seen yet: they hold a slot whatever is seen. `turns`
+/// has a number for each claim that has given a slot up: it comes after all without one.
 ///
 /// Claims are admitted by age. A claim whose source is full is skipped, so that it blocks no claim
 /// of another source.
@@ -75,43 +124,70 @@ impl Request {
 pub fn admit(
     requests: &[Request],
     admitted: &BTreeSet<Uid>,
+    turns: &BTreeMap<Uid, u64>,
     settings: &Settings,
 ) -> BTreeMap<Uid, Admission> {
     // Holders come first and are never refused: a limit that was lowered, or a count that was too
     // low, stops new work and interrupts none.
-    let (holders, mut waiting): (Vec<_>, Vec<_>) = requests
+    let (holders, mut others): (Vec<_>, Vec<_>) = requests
         .iter()
         .partition(|request| request.usage == SlotUse::Held || admitted.contains(&request.uid));
     // The UID makes the order of claims with one age the same in every decision: none of them is
     // admitted in one and queued in the next.
-    waiting.sort_by_key(|request| (request.created, &request.uid));
+    others.sort_by_key(|request| (turns.get(&request.uid), request.created, &request.uid));
+    let is_stalled = |request: &&Request| matches!(request.usage, SlotUse::Stalled { .. });
+    let (stalled, waiting): (Vec<_>, Vec<_>) = others.into_iter().partition(is_stalled);
+    let (late, early): (Vec<_>, Vec<_>) = stalled
+        .into_iter()
+        .partition(|request| request.usage == SlotUse::Stalled { is_late: true });
 
-    let mut served = holders.len();
-    let mut served_of: BTreeMap<&str, usize> = BTreeMap::new();
-    for holder in &holders {
-        *served_of.entry(&holder.server).or_default() += 1;
+    let mut loads = Loads::default();
+    let mut outcome = BTreeMap::new();
+    for request in holders {
+        loads.add(request, |load| &mut load.held);
+        outcome.insert(request.uid.clone(), Admission::Admitted);
     }
+    // A pod that has not had its time keeps its place: attaching a volume may take minutes.
+    for request in early {
+        loads.add(request, |load| &mut load.stalled);
+        outcome.insert(request.uid.clone(), Admission::Admitted);
+    }
+    admit_waiting(&waiting, settings, &mut loads, &mut outcome);
+    for request in late {
+        let admission = match full(request, &loads, settings, Load::has_room) {
+            None => {
+                loads.add(request, |load| &mut load.stalled);
+                Admission::Admitted
+            }
+            Some((full, limit)) => Admission::Queued(Queued {
+                ahead: 0,
+                limit,
+                full,
+            }),
+        };
+        outcome.insert(request.uid.clone(), admission);
+    }
+    outcome
+}
+
+fn admit_waiting<'a>(
+    waiting: &[&'a Request],
+    settings: &Settings,
+    loads: &mut Loads<'a>,
+    outcome: &mut BTreeMap<Uid, Admission>,
+) {
     // Two queues: claims of a full source wait for that source, the others for the controller.
     let mut ahead = 0;
     let mut ahead_of: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut outcome: BTreeMap<Uid, Admission> = holders
-        .iter()
-        .map(|holder| (holder.uid.clone(), Admission::Admitted))
-        .collect();
     for request in waiting {
-        let of_source = served_of.entry(&request.server).or_default();
-        // The source's limit is checked first, so that a claim that is blocked there is not counted
-        // among those that wait for the controller.
-        let (ahead, limit, full) = if *of_source >= settings.max_in_flight_per_source {
-            let ahead = ahead_of.entry(&request.server).or_default();
-            (ahead, settings.max_in_flight_per_source, Full::Source)
-        } else if served >= settings.max_in_flight {
-            (&mut ahead, settings.max_in_flight, Full::Controller)
-        } else {
-            *of_source += 1;
-            served += 1;
+        let Some((full, limit)) = full(request, loads, settings, Load::has_slot) else {
+            loads.add(request, |load| &mut load.held);
             outcome.insert(request.uid.clone(), Admission::Admitted);
             continue;
+        };
+        let ahead = match full {
+            Full::Source => ahead_of.entry(&request.server).or_default(),
+            Full::Controller => &mut ahead,
         };
         let queued = Queued {
             ahead: *ahead,
@@ -121,7 +197,25 @@ pub fn admit(
         *ahead += 1;
         outcome.insert(request.uid.clone(), Admission::Queued(queued));
     }
-    outcome
+}
+
+/// The limit that is reached for the claim. The source's is checked first, so that a claim that is
+/// blocked there is not counted among those that wait for the controller.
+fn full(
+    request: &Request,
+    loads: &Loads<'_>,
+    settings: &Settings,
+    fits: fn(Load, usize) -> bool,
+) -> Option<(Full, usize)> {
+    let of_source = settings.max_in_flight_per_source;
+    let all = settings.max_in_flight;
+    if !fits(loads.of(request), of_source) {
+        Some((Full::Source, of_source))
+    } else if !fits(loads.all, all) {
+        Some((Full::Controller, all))
+    } else {
+        None
+    }
 }
 
 /// Scheme, host and port of a URL, in one form for all URLs of a server.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::{
     check::{self, Violation},
     planner::Act,
-    state::{Binding, Deadline, Disk, Failure, Id, NodeId, Owner, Pod, PodPhase, State, Temporary},
+    state::{Binding, Deadline, Disk, Id, NodeId, Owner, Pod, PodPhase, State, Temporary},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,9 @@ pub(crate) fn apply(
         Act::DeleteTemporary { uid, .. } => match state.api.temporary_mut(target) {
             Some(temporary) => {
                 let is_same = temporary.uid == uid;
-                temporary.terminating |= is_same;
+                if is_same {
+                    temporary.delete();
+                }
                 is_same
             }
             None => true,
@@ -73,7 +75,7 @@ pub(crate) fn apply(
         Act::RecordNodeLost { .. }
         | Act::RecordFailure { .. }
         | Act::ForgetFailures
-        | Act::ClearNode(_) => annotate(state, target, act),
+        | Act::RejectNode { .. } => annotate(state, target, act),
     };
     Ok(if is_done {
         Outcome::Done
@@ -91,10 +93,11 @@ fn create_temporary(state: &mut State, owner: Id, node: Option<NodeId>) -> bool 
     claims.temporaries.push(Temporary {
         uid,
         owner,
-        old: true,
-        terminating: false,
+        old: false,
+        terminating: None,
         binding: Binding::default(),
         node,
+        chosen: node,
         lost: None,
     });
     true
@@ -110,24 +113,22 @@ fn annotate(state: &mut State, target: Id, act: &Act) -> bool {
     let Some(target) = state.api.target_mut(target) else {
         return false;
     };
-    match *act {
+    match act {
         Act::RecordFailure {
             recreations,
-            pod,
-            reason,
+            failure,
         } => {
-            target.recreations = recreations;
-            target.failure = Some(Failure {
-                pod,
-                old: false,
-                reason,
-            });
+            target.recreations = *recreations;
+            target.failure = Some(failure.clone());
         }
         Act::ForgetFailures => {
             target.recreations = 0;
             target.failure = None;
         }
-        Act::ClearNode(node) if target.node == Some(node) => target.node = None,
+        Act::RejectNode { node, rejected } if target.node == Some(*node) => {
+            target.node = None;
+            target.rejected.clone_from(rejected);
+        }
         _ => return false,
     }
     true
@@ -148,6 +149,7 @@ fn new_pod(uid: Id, owner: Id, template: u16, temporary: Id, finalizer: bool) ->
         evicted: false,
         collected: false,
         ended: None,
+        cold: false,
     }
 }
 

@@ -27,17 +27,24 @@ const ALL: &[Kind] = &[
     Kind::Volume,
     Kind::Steal,
     Kind::Node,
+    Kind::Cordon,
+    Kind::FullNode,
+    Kind::GiveUp,
+    Kind::Evict,
+    Kind::Secret,
+    Kind::Retry,
 ];
 
-const AT_ONCE: Class = Class {
+pub(crate) const AT_ONCE: Class = Class {
     waits: false,
     local: false,
     retains: false,
     in_tree: false,
+    is_forklifts: false,
     bind_immediately: false,
 };
 
-const LATE: Class = Class {
+pub(crate) const LATE: Class = Class {
     waits: true,
     local: true,
     ..AT_ONCE
@@ -53,6 +60,10 @@ pub(crate) fn scenario(class: Class, budget: u8, allowed: &[Kind]) -> Scenario {
         budget,
         allowed: allowed.to_vec(),
         fault: None,
+        wrong_image: false,
+        is_restored: false,
+        broken: [false; 2],
+        quota: usize::MAX,
         most_states: if IS_LONG { 4_000_000 } else { 60_000 },
     }
 }
@@ -125,6 +136,8 @@ fn everything_may_happen_twice() {
 fn a_node_is_lost() {
     let kinds = [Kind::Node, Kind::DeleteNode, Kind::Pod, Kind::Stall];
     search("a lost node", &scenario(AT_ONCE, 3, &kinds));
+    let kinds = [Kind::Node, Kind::DeleteNode];
+    search("a lost node, late binding", &scenario(LATE, 2, &kinds));
 }
 
 #[test]
@@ -146,7 +159,7 @@ fn a_claim_is_created_again() {
 }
 
 #[test]
-fn two_claims() {
+fn two_claims_and_one_slot() {
     let kinds = [
         Kind::Crash,
         Kind::Answers,
@@ -157,20 +170,91 @@ fn two_claims() {
     ];
     let scenario = Scenario {
         users: 2,
-        limit: 2,
         ..scenario(AT_ONCE, 1, &kinds)
     };
-    search("two claims", &scenario);
+    search("two claims and one slot", &scenario);
 }
 
 #[test]
 fn two_active_controllers() {
-    let kinds = [Kind::Answers, Kind::Stall, Kind::Mover];
+    let kinds = [Kind::Answers, Kind::Stall, Kind::Mover, Kind::Pod];
     let scenario = Scenario {
         replicas: 2,
         ..scenario(AT_ONCE, 1, &kinds)
     };
     search("two active controllers", &scenario);
+}
+
+/// A claim that cannot start stops nobody.
+#[test]
+fn a_secret_is_missing() {
+    for kind in [Kind::Stall, Kind::Crash, Kind::Secret] {
+        let scenario = Scenario {
+            users: 2,
+            broken: [true, false],
+            ..scenario(AT_ONCE, 1, &[kind])
+        };
+        search("a missing secret, two claims and one slot", &scenario);
+    }
+}
+
+#[test]
+fn the_settings_name_a_wrong_image() {
+    let scenario = Scenario {
+        wrong_image: true,
+        ..scenario(AT_ONCE, 1, &[Kind::Crash, Kind::Stall])
+    };
+    search("a wrong image", &scenario);
+}
+
+/// The quota counts the claims that finished pods keep.
+#[test]
+fn a_quota_is_exhausted() {
+    let class = Class {
+        is_forklifts: true,
+        ..AT_ONCE
+    };
+    let scenario = Scenario {
+        users: 2,
+        limit: 2,
+        quota: 1,
+        ..scenario(class, 0, &[])
+    };
+    search("a quota of one claim", &scenario);
+}
+
+#[test]
+fn a_claim_is_restored() {
+    let scenario = Scenario {
+        is_restored: true,
+        ..scenario(AT_ONCE, 1, &[Kind::Crash, Kind::Resource, Kind::Stall])
+    };
+    search("a restored claim", &scenario);
+}
+
+#[test]
+fn a_class_is_built_into_kubernetes() {
+    let class = Class {
+        in_tree: true,
+        ..LATE
+    };
+    search(
+        "an in-tree class",
+        &scenario(class, 1, &[Kind::Stall, Kind::GiveUp]),
+    );
+}
+
+#[test]
+fn a_claim_wants_no_consumer() {
+    let class = Class {
+        bind_immediately: true,
+        ..LATE
+    };
+    let kinds = [Kind::Stall, Kind::GiveUp, Kind::FullNode, Kind::Pod];
+    search(
+        "late binding without a consumer",
+        &scenario(class, 1, &kinds),
+    );
 }
 
 #[test]

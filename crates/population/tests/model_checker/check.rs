@@ -1,5 +1,6 @@
 //! What must hold: at every write, in every state, and at the end of every run.
 
+use population::slots::ROOM;
 use populator_api::{Reason, ReasonClass};
 
 use crate::{
@@ -23,6 +24,8 @@ pub(crate) enum Rule {
     CopyKept,
     /// A complete copy is not made again.
     CopyUsed,
+    /// After a permanent failure nothing is tried again before something has changed.
+    Verdict,
     /// Only failures of the mover use attempts up.
     Attempts,
     /// A claim is called failed only after something happened that it may fail of.
@@ -68,6 +71,8 @@ pub(crate) mod excuse {
     pub(crate) const RESULT: u8 = 16;
     /// A node is gone for good.
     pub(crate) const NODE: u8 = 32;
+    /// The secret was missing.
+    pub(crate) const SECRET: u8 = 64;
 }
 
 pub(crate) fn is_excused(state: &State, user: usize, excuses: u8) -> bool {
@@ -77,7 +82,10 @@ pub(crate) fn is_excused(state: &State, user: usize, excuses: u8) -> bool {
 /// When the controller tells the state of a claim.
 pub(crate) fn said(state: &State, view: &View, planned: &Planned) -> Result<(), Violation> {
     let target = &view.target;
-    match planned.reason {
+    let Some(reason) = planned.reason else {
+        return Ok(());
+    };
+    match reason {
         Reason::Populated => {
             let Some(id) = target
                 .binding
@@ -162,15 +170,18 @@ pub(crate) fn release(state: &State, id: Id) -> Result<(), Violation> {
 
 /// When a mover starts to write.
 pub(crate) fn start(state: &State, pod: &Pod, volume: Id, disk: Disk) -> Result<(), Violation> {
+    let Some(target) = state.api.target(pod.owner) else {
+        return Ok(());
+    };
+    if state.ghost.verdicts.contains(&target.uid) {
+        return violated(Rule::Verdict, "what failed for good is tried again");
+    }
     let content = state.content(volume);
     let Some(Content::Complete {
         disk: held,
         reported: true,
     }) = content
     else {
-        return Ok(());
-    };
-    let Some(target) = state.api.target(pod.owner) else {
         return Ok(());
     };
     let excuses = excuse::RESOURCE | excuse::RESULT | excuse::VOLUME | excuse::TEMPORARY;
@@ -209,8 +220,10 @@ pub(crate) fn state(state: &State, planner: &Planner) -> Result<(), Violation> {
     }
     for replica in &state.replicas {
         let (held, _) = planner.held_and_queued(replica.slots);
-        // Each of two active controllers counts what the other has begun.
-        if held > planner.settings.max_in_flight && state.replicas.len() == 1 {
+        // Each of two active controllers counts what the other has begun. Claims that had given
+        // their slots up may start all the same.
+        let most = planner.settings.max_in_flight * ROOM;
+        if held > most && state.replicas.len() == 1 {
             return violated(Rule::Limit, format!("{held} slots are held"));
         }
     }
@@ -251,7 +264,7 @@ pub(crate) fn end(state: &State, planner: &mut Planner) -> Result<(), Violation>
     }
     for replica in &state.replicas {
         let (held, queued) = planner.held_and_queued(replica.slots);
-        if held + queued > 0 && !planner.tolerates_leaks {
+        if held + queued > 0 {
             return violated(Rule::SlotsFree, format!("{held} held, {queued} waited for"));
         }
     }
@@ -262,7 +275,10 @@ fn end_of_target(state: &State, planner: &mut Planner, target: &Target) -> Resul
     let Some(view) = replica::view(state, 0, target.uid, planner.fault) else {
         return violated(Rule::Ends, "a target that is not seen");
     };
-    let reason = planner.plan(&view).reason;
+    let Some(reason) = planner.plan(&view).reason else {
+        // The claim was bound without us.
+        return Ok(());
+    };
     let resource = state.api.resources[target.user];
     let is_bound = target.binding.phase == Phase::Bound;
     let is_right = match reason {
@@ -270,6 +286,7 @@ fn end_of_target(state: &State, planner: &mut Planner, target: &Target) -> Resul
         // The resource names another disk since then.
         Reason::SourceChanged => is_bound && is_excused(state, target.user, excuse::RESOURCE),
         Reason::ResourceMissing => resource.is_none(),
+        Reason::PodStuck => state.ghost.broken[target.user],
         _ => reason.class() == ReasonClass::Failed,
     };
     if !is_right {
@@ -283,7 +300,7 @@ fn end_of_target(state: &State, planner: &mut Planner, target: &Target) -> Resul
     let is_log = |pod: &Pod| matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed);
     if is_bound {
         // The pod stays for its log, and keeps the deleted claim.
-        let is_leftover = temporary.is_some_and(|it| !it.terminating || pod.is_none());
+        let is_leftover = temporary.is_some_and(|it| !it.terminating.is_none() || pod.is_none());
         if is_leftover || !pod.is_none_or(is_log) {
             return violated(
                 Rule::NothingLeft,

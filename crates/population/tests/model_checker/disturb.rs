@@ -9,7 +9,10 @@ use crate::{
     kubelet,
     kubernetes::{is_up, may_give_up},
     planner::Planner,
-    state::{Binding, End, FIRST, Id, Life, Node, Owner, PodPhase, State, Target, VolumePhase},
+    state::{
+        Binding, End, FIRST, Id, Life, Node, Owner, Phase, PodPhase, State, Target, Volume,
+        VolumePhase,
+    },
     step::Step,
 };
 
@@ -59,6 +62,10 @@ pub(crate) enum Kind {
     /// An administrator deletes a node that does not answer.
     DeleteNode,
     Cordon,
+    /// The secret is missing for a time.
+    Secret,
+    /// The user asks for another attempt.
+    Retry,
 }
 
 /// What costs a part of the budget.
@@ -74,6 +81,9 @@ pub(crate) fn possible(
     of_volumes(state, steps);
     of_nodes(state, steps);
     for (user, resource) in state.api.resources.iter().enumerate() {
+        if !state.ghost.broken[user] {
+            steps.push((Kind::Secret, Step::SetSecret(user, false)));
+        }
         if let Some(disk) = resource {
             steps.push((Kind::Resource, Step::SetResource(user, None)));
             steps.push((Kind::Resource, Step::SetResource(user, Some(3 - disk))));
@@ -89,6 +99,9 @@ pub(crate) fn possible(
 /// What the user may do at any time without a disturbance: give back what was taken.
 pub(crate) fn free(state: &State, steps: &mut Vec<Step>) {
     for (user, resource) in state.api.resources.iter().enumerate() {
+        if state.ghost.broken[user] {
+            steps.push(Step::SetSecret(user, true));
+        }
         if resource.is_none() {
             steps.extend([1, 2].map(|disk| Step::SetResource(user, Some(disk))));
         }
@@ -130,7 +143,7 @@ fn of_pods(state: &State, steps: &mut Vec<(Kind, Step)>) {
 
 fn of_claims(state: &State, planner: &Planner, steps: &mut Vec<(Kind, Step)>) {
     for temporary in &state.api.claims.temporaries {
-        if !temporary.terminating {
+        if temporary.terminating.is_none() {
             steps.push((Kind::Temporary, Step::DeleteTemporary(temporary.owner)));
         }
         steps.push((Kind::ForceTemporary, Step::StripTemporary(temporary.owner)));
@@ -138,6 +151,9 @@ fn of_claims(state: &State, planner: &Planner, steps: &mut Vec<(Kind, Step)>) {
     for target in &state.api.claims.targets {
         if !target.terminating {
             steps.push((Kind::Target, Step::DeleteTarget(target.uid)));
+        }
+        if target.retry < 2 {
+            steps.push((Kind::Retry, Step::Retry(target.uid)));
         }
     }
     for temporary in may_give_up(state, planner) {
@@ -183,6 +199,7 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
         Step::SetResource(user, disk) => {
             Rc::make_mut(&mut state.api.resources)[user] = disk;
             state.ghost.excuses[user] |= excuse::RESOURCE;
+            forget_verdicts(state, user);
         }
         Step::CreateTarget(user) => create_target(state, user),
         Step::DeletePod(uid) => delete_pod(state, uid),
@@ -213,7 +230,7 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
         Step::DeleteTemporary(of) => {
             excuse_target(state, of, excuse::TEMPORARY);
             if let Some(temporary) = state.api.temporary_mut(of) {
-                temporary.terminating = true;
+                temporary.delete();
             }
         }
         Step::StripTemporary(of) => {
@@ -247,6 +264,17 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
         }
         Step::Cordon(node) => state.api.nodes[usize::from(node)].cordoned = true,
         Step::FillNode(node) => state.ghost.full[usize::from(node)] = true,
+        Step::SetSecret(user, is_there) => {
+            state.ghost.broken[user] = !is_there;
+            state.ghost.excuses[user] |= excuse::SECRET;
+            forget_verdicts(state, user);
+        }
+        Step::Retry(uid) => {
+            if let Some(target) = state.api.target_mut(uid) {
+                target.retry += 1;
+            }
+            state.ghost.verdicts.retain(|it| *it != uid);
+        }
         Step::Finish(pod, end) => fail_mover(state, pod, end),
         _ => unreachable!("not a disturbance: {step:?}"),
     }
@@ -261,6 +289,7 @@ pub(crate) fn create_target(state: &mut State, user: usize) {
         terminating: false,
         binding: Binding::default(),
         node: None,
+        rejected: Vec::new(),
         recreations: 0,
         failure: None,
         retry: 0,
@@ -276,15 +305,45 @@ pub(crate) fn delete_for_good(state: &mut State, node: usize) {
     state.ghost.life[node] = Life::Off;
     state.api.nodes[node] = Node {
         exists: false,
-        ready: false,
         ..Node::default()
     };
+}
+
+/// Something that is none of ours has created the target with its volume.
+pub(crate) fn restore(state: &mut State, target: Id) {
+    let id = state.fresh();
+    Rc::make_mut(&mut state.api.volumes).push(Volume {
+        id,
+        version: 0,
+        phase: VolumePhase::Bound,
+        terminating: false,
+        owner: Some(Owner::Target(target)),
+        from: None,
+        populated_for: None,
+        disk: None,
+        chosen: false,
+        era: target,
+        reach: None,
+    });
+    if let Some(target) = state.api.target_mut(target) {
+        target.binding = Binding {
+            volume: Some(id),
+            phase: Phase::Bound,
+        };
+    }
 }
 
 fn excuse_all(state: &mut State, excuse: u8) {
     for excuses in &mut state.ghost.excuses {
         *excuses |= excuse;
     }
+}
+
+/// What has changed may make another attempt succeed.
+fn forget_verdicts(state: &mut State, user: usize) {
+    let State { api, ghost, .. } = state;
+    let is_of = |uid: Id| api.target(uid).is_some_and(|target| target.user == user);
+    ghost.verdicts.retain(|uid| !is_of(*uid));
 }
 
 fn excuse_target(state: &mut State, target: Id, excuse: u8) {
@@ -328,6 +387,9 @@ fn fail_mover(state: &mut State, uid: Id, end: End) {
         && end == End::Permanent
     {
         excuse_target(state, owner, excuse::MOVER);
+        state.ghost.verdicts.retain(|it| *it != owner);
+        state.ghost.verdicts.push(owner);
+        state.ghost.verdicts.sort_unstable();
     }
     state.count_failure(uid);
     kubelet::finish(state, uid, end);

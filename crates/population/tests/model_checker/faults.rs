@@ -4,8 +4,9 @@ use population::{
     Plan,
     model::{Lookup, PodPhase, World},
     objects::disk_argument,
-    plan::Action,
+    plan::{Action, SlotUse},
 };
+use populator_api::{Reason, ReasonClass};
 
 /// A seeded fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +27,24 @@ pub(crate) enum Fault {
     RecordFromCache,
     /// The volume of a temporary claim that is lost is not read again when it is not seen.
     VolumeFromCache,
+    /// A claim keeps its slot until its pod has ended, also when nothing moves.
+    SlotKept,
+    /// A claim that was seen as one that needs no slot right after it began keeps it.
+    SlotLeaked,
+    /// A node is given up only when it is gone.
+    NodeKept,
+    /// A pod that has not started is not replaced when the settings change.
+    SettingsIgnored,
+    /// Finished pods are kept although a quota is exhausted.
+    QuotaIgnored,
+    /// A claim that was bound without us is called bound elsewhere.
+    RestoredIsOurs,
+    /// A class that is built into Kubernetes is refused before it can be known who serves it.
+    RefusedEarly,
+    /// A permanent failure is forgotten with its pod.
+    VerdictForgotten,
+    /// A pod that was created too late for its claim stays.
+    LatePodKept,
 }
 
 /// Hides from the plan what the fault does not look at.
@@ -64,12 +83,30 @@ pub(crate) fn before(fault: Option<Fault>, world: &mut World) {
                 pod.evicted = None;
             }
         }
-        Some(Fault::ResultNotKept | Fault::RecordFromCache | Fault::VolumeFromCache) | None => {}
+        Some(Fault::QuotaIgnored) => world.is_short_of_quota = false,
+        Some(Fault::RestoredIsOurs) => {
+            if let Some(volume) = &mut world.volume {
+                volume.was_chosen = true;
+            }
+        }
+        Some(Fault::RefusedEarly) => {
+            let class = world.class.found();
+            let is_early =
+                class.is_some_and(|class| class.is_in_tree()) && !world.claim.migrated_to_csi;
+            if is_early {
+                world.claim.class = Some(String::new());
+            }
+        }
+        _ => {}
     }
 }
 
 /// Changes what the plan does.
-pub(crate) fn after(fault: Option<Fault>, _world: &World, plan: &mut Plan) {
+pub(crate) fn after(fault: Option<Fault>, world: &World, plan: &mut Plan) {
+    let is_rejection = |action: &Action| matches!(action, Action::RejectNode { .. });
+    let deletes_pod = |action: &Action| matches!(action, Action::DeletePod { .. });
+    let phase = world.own_pod().map(|pod| pod.phase);
+    let is_unended = matches!(phase, Some(PodPhase::Pending | PodPhase::Running));
     match fault {
         Some(Fault::ResultNotKept) => {
             for action in &mut plan.actions {
@@ -81,6 +118,29 @@ pub(crate) fn after(fault: Option<Fault>, _world: &World, plan: &mut Plan) {
         Some(Fault::LostPodForgotten) => {
             plan.actions
                 .retain(|action| !matches!(action, Action::RecordNodeLost { .. }));
+        }
+        Some(Fault::SlotKept) => {
+            let class = plan.status.reason.class();
+            if world.own_temporary().is_some() && class == ReasonClass::Progressing {
+                plan.slot = plan.slot.map_or(Some(SlotUse::Held), |slot| match slot {
+                    SlotUse::Stalled { .. } => Some(SlotUse::Held),
+                    other => Some(other),
+                });
+            }
+        }
+        Some(Fault::NodeKept) if plan.actions.iter().any(is_rejection) => plan.actions.clear(),
+        Some(Fault::SettingsIgnored) if plan.status.reason == Reason::Clearing && is_unended => {
+            plan.actions.retain(|action| !deletes_pod(action));
+        }
+        Some(Fault::LatePodKept) if world.claim.volume.is_some() && is_unended => {
+            plan.actions.retain(|action| !deletes_pod(action));
+        }
+        Some(Fault::VerdictForgotten) => {
+            for action in &mut plan.actions {
+                if let Action::RecordFailure { failure, .. } = action {
+                    failure.verdict = None;
+                }
+            }
         }
         _ => {}
     }

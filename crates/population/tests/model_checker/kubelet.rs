@@ -6,16 +6,16 @@ use crate::{
     check::{self, Violation},
     kubernetes::is_up,
     planner::Planner,
-    state::{Content, End, Id, Life, NodeId, Owner, Phase, Pod, PodPhase, State, Writer},
+    state::{Content, Deadline, End, Id, Life, NodeId, Owner, Phase, Pod, PodPhase, State, Writer},
     step::Step,
 };
 
-pub(crate) fn possible(state: &State, steps: &mut Vec<Step>) {
+pub(crate) fn possible(state: &State, planner: &Planner, steps: &mut Vec<Step>) {
     for (node, life) in (0..).zip(state.ghost.life) {
         let seen = state.api.nodes[usize::from(node)];
         if life != Life::Up {
             steps.push(Step::NodeReturns(node));
-            if seen.exists && seen.ready {
+            if seen.exists && seen.unready.is_none() {
                 steps.push(Step::NodeIsMissed(node));
             }
         } else if !seen.exists {
@@ -33,18 +33,18 @@ pub(crate) fn possible(state: &State, steps: &mut Vec<Step>) {
         }
     }
     for pod in state.api.pods.iter() {
-        possible_of_pod(state, pod, steps);
+        possible_of_pod(state, planner, pod, steps);
     }
 }
 
-fn possible_of_pod(state: &State, pod: &Pod, steps: &mut Vec<Step>) {
+fn possible_of_pod(state: &State, planner: &Planner, pod: &Pod, steps: &mut Vec<Step>) {
     let Some(node) = pod.node else { return };
     let seen = state.api.nodes[usize::from(node)];
     if !seen.exists {
         if !pod.forced || !pod.collected {
             steps.push(Step::GarbageCollect(pod.uid));
         }
-    } else if !seen.ready && pod.terminating.is_none() {
+    } else if seen.unready.is_some() && pod.terminating.is_none() {
         steps.push(Step::Taint(pod.uid));
     }
     if !is_up(state, node) {
@@ -62,7 +62,10 @@ fn possible_of_pod(state: &State, pod: &Pod, steps: &mut Vec<Step>) {
         } else if !pod.forced {
             steps.push(Step::LetGo(pod.uid));
         }
-    } else if pod.phase == PodPhase::Pending && volume_to_mount(state, pod).is_some() {
+    } else if pod.phase == PodPhase::Pending
+        && volume_to_mount(state, pod).is_some()
+        && !is_held_up(state, planner, pod)
+    {
         steps.push(Step::Start(pod.uid));
     }
 }
@@ -76,10 +79,18 @@ fn volume_to_mount(state: &State, pod: &Pod) -> Option<Id> {
     (is_own && temporary.binding.phase == Phase::Bound).then_some(volume.id)
 }
 
+/// Whether the pod's secret is missing, or its image.
+fn is_held_up(state: &State, planner: &Planner, pod: &Pod) -> bool {
+    let user = state.api.target(pod.owner).map(|target| target.user);
+    planner.template(pod.template).is_wrong || user.is_some_and(|user| state.ghost.broken[user])
+}
+
 pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) -> Result<(), Violation> {
     match *step {
         Step::NodeReturns(node) => node_returns(state, node),
-        Step::NodeIsMissed(node) => state.api.nodes[usize::from(node)].ready = false,
+        Step::NodeIsMissed(node) => {
+            state.api.nodes[usize::from(node)].unready = Some(Deadline::Ahead);
+        }
         Step::KillOrphan(pod) => state.ghost.writers.retain(|writer| writer.pod != pod),
         Step::Report(pod) => report(state, pod),
         Step::Finish(pod, end) => finish(state, pod, end),
@@ -126,7 +137,7 @@ fn node_returns(state: &mut State, node: NodeId) {
     }
     state.ghost.life[index] = Life::Up;
     state.api.nodes[index].exists = true;
-    state.api.nodes[index].ready = true;
+    state.api.nodes[index].unready = None;
 }
 
 fn start(state: &mut State, planner: &Planner, uid: Id) -> Result<(), Violation> {

@@ -49,9 +49,9 @@ pub(crate) fn possible(state: &State, planner: &Planner, steps: &mut Vec<Step>) 
         possible_of_claim(state, owner, temporary.binding, steps);
         let is_orphan = api.target(temporary.owner).is_none();
         let mut pods = api.pods.iter().filter(|pod| pod.owner == temporary.owner);
-        if temporary.terminating && !pods.any(|pod| pod.node.is_some()) {
+        if temporary.terminating.is_some() && !pods.any(|pod| pod.node.is_some()) {
             steps.push(Step::RemoveTemporary(temporary.owner));
-        } else if is_orphan && !temporary.terminating {
+        } else if is_orphan && temporary.terminating.is_none() {
             steps.push(Step::CollectTemporary(temporary.owner));
         }
     }
@@ -121,12 +121,13 @@ fn choose_nodes(state: &State, planner: &Planner, steps: &mut Vec<Step>) {
     }
     for pod in api.pods.iter() {
         let is_new = pod.phase == PodPhase::Pending && pod.node.is_none();
-        let temporary = api.temporary_of(pod.owner).filter(|it| !it.terminating);
+        let temporary = api
+            .temporary_of(pod.owner)
+            .filter(|it| it.terminating.is_none());
         let Some(temporary) = temporary.filter(|_| is_new && pod.terminating.is_none()) else {
             continue;
         };
-        let pin = planner.template(pod.template).pin;
-        let nodes = usable_nodes(state).filter(|node| pin.is_none_or(|pin| pin == *node));
+        let nodes = usable_nodes(state);
         let volume = temporary.binding.volume.and_then(|id| api.volume(id));
         match volume {
             Some(volume) if temporary.binding.phase == Phase::Bound => {
@@ -146,7 +147,7 @@ fn choose_nodes(state: &State, planner: &Planner, steps: &mut Vec<Step>) {
 fn usable_nodes(state: &State) -> impl Iterator<Item = NodeId> {
     let usable = |node: &NodeId| {
         let seen = state.api.nodes[usize::from(*node)];
-        seen.exists && seen.ready && !seen.cordoned
+        seen.exists && seen.unready.is_none() && !seen.cordoned
     };
     let mut nodes: Vec<NodeId> = (0..).take(NODES).filter(usable).collect();
     nodes.sort_by_key(|node| state.ghost.full[usize::from(*node)]);
@@ -161,7 +162,7 @@ fn provisioned_on(state: &State, planner: &Planner, temporary: &Temporary) -> Op
     };
     let mut volumes = state.api.volumes.iter();
     let has_one = volumes.any(|volume| volume.owner == Some(owner));
-    if temporary.terminating || temporary.binding.volume.is_some() || has_one {
+    if temporary.terminating.is_some() || temporary.binding.volume.is_some() || has_one {
         return None;
     }
     if !planner.class.waits {
@@ -217,7 +218,7 @@ pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) -> Result
         }
         Step::CollectTemporary(owner) => {
             if let Some(temporary) = state.api.temporary_mut(owner) {
-                temporary.terminating = true;
+                temporary.delete();
             }
         }
         Step::CollectPod(uid) => delete_pod(state, uid),

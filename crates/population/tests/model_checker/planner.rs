@@ -4,10 +4,11 @@ use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use backoff::Backoff;
 use contract::args::flag;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1 as core;
 use population::{
-    Settings,
-    model::{self, Kind, Uid},
+    Plan, Settings,
+    model::{self, Kind, LastFailure, Uid},
     plan::{Action, DeleteReason, Full, Queued, plan},
     settings::Retry,
     slots::{Admission, Request, Slots},
@@ -16,11 +17,14 @@ use populator_api::{Reason, names::annotation as key};
 
 use crate::{
     faults::{self, Fault},
-    state::{Disk, Id, NODES, Node, NodeId, Pod, Target, Temporary, Volume},
+    state::{Disk, Failure, Id, NODES, Node, NodeId, Pod, Rejected, Target, Temporary, Volume},
     translate::{self, now, number, uid},
 };
 
+const WRONG_IMAGE: &str = "ovirt:wrong";
+
 /// What `plan` decides from.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct View {
     pub(crate) target: Target,
@@ -28,10 +32,14 @@ pub(crate) struct View {
     pub(crate) pod: Option<Pod>,
     pub(crate) volume: Option<Volume>,
     pub(crate) resource: Option<Disk>,
+    pub(crate) is_short: bool,
+    pub(crate) wrong_image: bool,
+    /// The pod's secret is missing.
+    pub(crate) is_broken: bool,
     pub(crate) nodes: [Node; NODES],
 }
 
-/// The storage class of all claims.
+/// The storage class of all claims, and what else they have in common.
 #[allow(
     clippy::struct_excessive_bools,
     reason = "each is a property of its own"
@@ -48,6 +56,8 @@ pub(crate) struct Class {
     pub(crate) in_tree: bool,
     /// The targets ask for binding without a consumer.
     pub(crate) bind_immediately: bool,
+    /// The targets are those of a migration of Forklift's.
+    pub(crate) is_forklifts: bool,
 }
 
 /// One write of a plan.
@@ -79,11 +89,13 @@ pub(crate) enum Act {
     },
     RecordFailure {
         recreations: u8,
-        pod: Id,
-        reason: Reason,
+        failure: Failure,
     },
     ForgetFailures,
-    ClearNode(NodeId),
+    RejectNode {
+        node: NodeId,
+        rejected: Vec<Rejected>,
+    },
 }
 
 /// A plan in the model's terms.
@@ -92,7 +104,8 @@ pub(crate) struct Planned {
     pub(crate) acts: Vec<Act>,
     /// What is done instead while there is no slot.
     pub(crate) deferred: Vec<Act>,
-    pub(crate) reason: Reason,
+    /// Nothing is said of a claim that is none of ours.
+    pub(crate) reason: Option<Reason>,
     pub(crate) requeues: bool,
     pub(crate) request: Option<u16>,
 }
@@ -102,7 +115,8 @@ pub(crate) struct Planned {
 pub(crate) struct Template {
     pub(crate) json: String,
     pub(crate) disk: Disk,
-    pub(crate) pin: Option<NodeId>,
+    /// Its image cannot be pulled.
+    pub(crate) is_wrong: bool,
 }
 
 /// A call to the slots.
@@ -111,7 +125,11 @@ pub(crate) enum SlotCall {
     Count(Id, Option<u16>),
     Decide(Id, Option<u16>),
     Started(Id),
+    Seen(Id),
     Leave(Id),
+    Reject(Id),
+    /// Time passes.
+    Tick,
 }
 
 /// What follows from a call to the slots.
@@ -127,9 +145,12 @@ pub(crate) struct Planner {
     pub(crate) settings: Settings,
     pub(crate) class: Class,
     pub(crate) fault: Option<Fault>,
-    pub(crate) tolerates_leaks: bool,
+    /// How many temporary claims a quota allows.
+    pub(crate) quota: usize,
     plans: HashMap<View, Rc<Planned>>,
     templates: Vec<Template>,
+    /// What pods were made from, as verdicts keep it.
+    origins: Vec<String>,
     requests: Table<Request>,
     /// For each state of the slots the calls that lead to it.
     slots: Table<Vec<SlotCall>>,
@@ -167,7 +188,7 @@ impl<T> Table<T> {
 }
 
 impl Planner {
-    pub(crate) fn new(class: Class, limit: usize, fault: Option<Fault>) -> Self {
+    pub(crate) fn new(class: Class, limit: usize, quota: usize, fault: Option<Fault>) -> Self {
         let settings = Settings {
             images: [(Kind::Ovirt, "ovirt:1".to_owned())].into(),
             max_in_flight: limit,
@@ -175,6 +196,7 @@ impl Planner {
             // All waits end with the same step of the model's clock.
             retry: Retry {
                 most: 1,
+                most_disruptions: 30,
                 backoff: Backoff::new(Duration::from_secs(10), Duration::from_secs(10)),
             },
             ..Settings::default()
@@ -185,9 +207,10 @@ impl Planner {
             settings,
             class,
             fault,
-            tolerates_leaks: true,
+            quota,
             plans: HashMap::new(),
             templates: Vec::new(),
+            origins: Vec::new(),
             requests: Table::new(),
             slots,
             answers: HashMap::new(),
@@ -214,9 +237,21 @@ impl Planner {
     }
 
     fn plan_anew(&mut self, view: &View) -> Planned {
-        let mut world = translate::world(view, self.class, &self.templates);
+        let mut world = translate::world(view, self.class, &self.templates, &self.origins);
         faults::before(self.fault, &mut world);
-        let mut plan = plan(&world, &self.settings, now()).expect("a claim of ours");
+        let mut settings = self.settings.clone();
+        if view.wrong_image {
+            settings.images = [(Kind::Ovirt, WRONG_IMAGE.to_owned())].into();
+        }
+        let Some(mut plan) = plan(&world, &settings, now()) else {
+            return Planned {
+                acts: Vec::new(),
+                deferred: Vec::new(),
+                reason: None,
+                requeues: false,
+                request: None,
+            };
+        };
         faults::after(self.fault, &world, &mut plan);
         let request = plan.slot.map(|usage| {
             let request = Request::new(&world, usage);
@@ -228,19 +263,16 @@ impl Planner {
             full: Full::Controller,
         };
         Planned {
-            acts: plan.actions.iter().map(|action| self.act(action)).collect(),
-            reason: plan.status.reason,
+            acts: self.acts(&plan),
+            reason: Some(plan.status.reason),
             requeues: plan.requeue_after.is_some(),
             request,
-            deferred: {
-                let deferred = plan.deferred(&queued);
-                deferred
-                    .actions
-                    .iter()
-                    .map(|action| self.act(action))
-                    .collect()
-            },
+            deferred: self.acts(&plan.deferred(&queued)),
         }
+    }
+
+    fn acts(&mut self, plan: &Plan) -> Vec<Act> {
+        plan.actions.iter().map(|action| self.act(action)).collect()
     }
 
     fn act(&mut self, action: &Action) -> Act {
@@ -277,14 +309,37 @@ impl Planner {
                 failure,
             } => Act::RecordFailure {
                 recreations: u8::try_from(*recreations).expect("few attempts"),
-                pod: id(&failure.pod),
-                reason: failure.reason,
+                failure: self.failure(failure),
             },
             Action::ForgetFailures => Act::ForgetFailures,
-            Action::ClearSelectedNode { node } => Act::ClearNode(number(node)),
+            Action::RejectNode { node, rejected, .. } => Act::RejectNode {
+                node: number(node),
+                rejected: rejected.iter().map(translate::rejected).collect(),
+            },
             Action::AdoptTemporaryClaim { .. } | Action::AdoptPod { .. } => {
                 panic!("Forklift's controller is not part of the model: {action:?}")
             }
+        }
+    }
+
+    fn failure(&mut self, failure: &LastFailure) -> Failure {
+        let verdict = failure.verdict.as_ref().map(|verdict| {
+            let mut known = self.origins.iter();
+            let origin = known
+                .position(|known| *known == verdict.origin)
+                .unwrap_or_else(|| {
+                    self.origins.push(verdict.origin.clone());
+                    self.origins.len() - 1
+                });
+            let retry = verdict.retry.as_deref().map_or(0, number);
+            (u16::try_from(origin).expect("few origins"), retry)
+        });
+        Failure {
+            pod: number(failure.pod.as_str()),
+            old: false,
+            reason: failure.reason,
+            disruptions: u8::try_from(failure.disruptions).expect("few disruptions"),
+            verdict,
         }
     }
 
@@ -302,7 +357,7 @@ impl Planner {
             let pod = model::Pod::from_object(&named).expect("a pod");
             self.templates.push(Template {
                 disk: number(pod.argument(flag::DISK_ID).expect("a disk")),
-                pin: pod.pinned_to.as_deref().map(number),
+                is_wrong: json.contains(WRONG_IMAGE),
                 json,
             });
             self.templates.len() - 1
@@ -324,13 +379,14 @@ impl Planner {
             return known.clone();
         }
         let mut slots = Slots::default();
+        let mut clock = now();
         let mut history = self.slots.get(state).clone();
         for call in &history {
-            self.do_call(&mut slots, *call);
+            self.do_call(&mut slots, *call, &mut clock);
         }
-        let (is_admitted, triggers) = self.do_call(&mut slots, call);
+        let (is_admitted, triggers) = self.do_call(&mut slots, call, &mut clock);
         history.push(call);
-        let next = self.slots.intern(format!("{slots:?}"), history);
+        let next = self.slots.intern(text_of(&slots, clock), history);
         if usize::from(next) == self.held.len() {
             self.held.push(slots.held_and_queued());
         }
@@ -343,28 +399,63 @@ impl Planner {
         answer
     }
 
-    fn do_call(&self, slots: &mut Slots, call: SlotCall) -> (bool, Vec<Uid>) {
+    fn do_call(
+        &self,
+        slots: &mut Slots,
+        call: SlotCall,
+        clock: &mut Timestamp,
+    ) -> (bool, Vec<Uid>) {
         let request = |index: Option<u16>| index.map(|index| self.requests.get(index).clone());
         let named = |target| Uid::from(uid(target));
+        let settings = &self.settings;
         match call {
             SlotCall::Count(target, wanted) => {
-                slots.count(&named(target), request(wanted));
-                (true, Vec::new())
+                slots.count(&named(target), request(wanted), *clock);
             }
             SlotCall::Decide(target, wanted) => {
-                let decision = slots.decide(&named(target), request(wanted), &self.settings);
-                (decision.admission == Admission::Admitted, decision.trigger)
+                let decision = slots.decide(&named(target), request(wanted), settings, *clock);
+                return (decision.admission == Admission::Admitted, decision.trigger);
             }
-            SlotCall::Started(target) => {
-                slots.started(&named(target));
-                (true, Vec::new())
-            }
-            SlotCall::Leave(target) => (true, slots.leave(&named(target), &self.settings)),
+            SlotCall::Started(target) => slots.started(&named(target), *clock),
+            SlotCall::Seen(_) | SlotCall::Tick if self.fault == Some(Fault::SlotLeaked) => {}
+            SlotCall::Seen(target) => slots.seen(&named(target)),
+            SlotCall::Leave(target) => return (true, slots.leave(&named(target), settings)),
+            SlotCall::Reject(target) => return (true, slots.reject(&named(target), settings)),
+            SlotCall::Tick => *clock += TICK,
         }
+        (true, Vec::new())
     }
 
     /// How many claims hold a slot, and how many wait for one.
     pub(crate) fn held_and_queued(&self, state: u16) -> (usize, usize) {
         self.held[usize::from(state)]
     }
+}
+
+/// By how much the slots' clock advances when time passes.
+const TICK: SignedDuration = SignedDuration::from_hours(1);
+
+/// The slots as a text that is the same for states that behave alike: times by their age, and turns
+/// by their order.
+fn text_of(slots: &Slots, clock: Timestamp) -> String {
+    let mut text = format!("{slots:?}").replace(&clock.to_string(), "now");
+    let mut past = clock;
+    while past > now() {
+        past -= TICK;
+        text = text.replace(&past.to_string(), "past");
+    }
+    let Some((before, turns)) = text.split_once("turns: {") else {
+        return text;
+    };
+    let numbers = |text: &str| -> Vec<(String, u64)> {
+        let entries = text.split(", ").filter_map(|entry| entry.rsplit_once(": "));
+        let entries =
+            entries.filter_map(|(name, turn)| Some((name.to_owned(), turn.parse().ok()?)));
+        entries.collect()
+    };
+    let turns = turns.split('}').next().unwrap_or_default();
+    let mut turns = numbers(turns);
+    turns.sort_by_key(|(_, turn)| *turn);
+    let order: Vec<String> = turns.into_iter().map(|(name, _)| name).collect();
+    format!("{before} {order:?}")
 }

@@ -132,8 +132,10 @@ macro_rules! visitor {
                             visit(volume);
                             visit(from);
                         }
-                        Act::RecordFailure { pod, .. } => visit(pod),
-                        Act::CreateTemporary { .. } | Act::ForgetFailures | Act::ClearNode(_) => {}
+                        Act::RecordFailure { failure, .. } => visit(&$($mut)? failure.pod),
+                        Act::CreateTemporary { .. }
+                        | Act::ForgetFailures
+                        | Act::RejectNode { .. } => {}
                     }
                 }
             }

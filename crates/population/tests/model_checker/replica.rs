@@ -8,7 +8,10 @@ use crate::{
     check::{self, Violation},
     faults::Fault,
     planner::{Act, Planner, SlotCall, View},
-    state::{Api, Flight, Id, Owner, Phase, Replica, State, Target, Temporary, Volume, Wake},
+    state::{
+        Api, Flight, Id, Owner, Phase, Pod, PodPhase, Replica, State, Target, Temporary, Volume,
+        Wake,
+    },
 };
 
 /// What becomes of a write.
@@ -42,10 +45,22 @@ pub(crate) fn view(
         temporary = truth.temporary_of(target).cloned();
     } else if temporary.is_some() && pod.is_none() && is_unfinished {
         pod = truth.pod_of(target).cloned();
+        // Its volume may have been given away before it was deleted.
+        let named = temporary.as_ref().and_then(|it| it.binding.volume);
+        if let Some(id) = named.filter(|_| pod.is_none()) {
+            volume = truth.volume(id).cloned();
+        }
         // The record of a lost pod is written before the pod can go.
         if pod.is_none() && fault != Some(Fault::RecordFromCache) {
             temporary = truth.temporary_of(target).cloned();
         }
+    }
+    let is_news = |pod: &&Pod| {
+        let last = claim.failure.as_ref();
+        pod.phase == PodPhase::Failed && last.is_none_or(|last| last.pod != pod.uid)
+    };
+    if is_unfinished && seen.pod_of(target).filter(is_news).is_some() && temporary.is_some() {
+        pod = truth.pod_of(target).cloned();
     }
     if volume.is_none()
         && let Some(lost) = temporary
@@ -66,6 +81,9 @@ pub(crate) fn view(
         pod,
         volume,
         resource: seen.resources[claim.user],
+        is_short: state.replicas[replica].is_short,
+        wrong_image: state.ghost.wrong_image,
+        is_broken: state.ghost.broken[claim.user],
         nodes: seen.nodes,
     })
 }
@@ -108,6 +126,9 @@ pub(crate) fn look(
     };
     let decided = planner.plan(&view);
     check::said(state, &view, &decided)?;
+    if view.temporary.is_some() {
+        call_slots(state, planner, replica, SlotCall::Seen(target));
+    }
     let call = SlotCall::Decide(target, decided.request);
     let is_admitted = call_slots(state, planner, replica, call);
     let acts = if is_admitted {
@@ -177,6 +198,14 @@ pub(crate) fn write(
     let index = index.expect("a plan under way");
     let act = flights[index].acts.remove(0);
     let wanted = flights[index].wanted;
+    let claims = state.api.claims.temporaries.len();
+    let is_new = matches!(act, Act::CreateTemporary { .. });
+    let is_over_quota = is_new && claims >= planner.quota;
+    let answer = if is_over_quota && answer == Answer::Given {
+        Answer::Refused
+    } else {
+        answer
+    };
     let outcome = match answer {
         Answer::Given | Answer::Lost => api::apply(state, target, wanted, &act)?,
         Answer::Unavailable | Answer::Refused => Outcome::Late,
@@ -197,18 +226,24 @@ pub(crate) fn write(
     } else if replica_state.flights[index].acts.is_empty() {
         replica_state.flights.remove(index);
     }
-    if matches!(act, Act::CreateTemporary { .. }) {
-        match answer {
-            Answer::Given if is_done => {
-                call_slots(state, planner, replica, SlotCall::Started(target));
-            }
-            Answer::Refused => {
-                call_slots(state, planner, replica, SlotCall::Leave(target));
-            }
-            _ => {}
-        }
+    if is_new && is_done {
+        call_slots(state, planner, replica, SlotCall::Started(target));
+    } else if answer == Answer::Refused {
+        call_slots(state, planner, replica, SlotCall::Reject(target));
+    }
+    if answer == Answer::Refused && is_over_quota {
+        be_short(state, replica, target);
     }
     Ok(act)
+}
+
+/// A quota has rejected a claim: finished pods in its namespace go at once.
+fn be_short(state: &mut State, replica: usize, target: Id) {
+    state.replicas[replica].is_short = true;
+    let seen = state.replicas[replica].seen.of(&state.api);
+    for pod in seen.pods.iter().filter(|pod| pod.owner != target) {
+        set_wake(&mut state.replicas[replica], pod.owner, Some(Wake::Now));
+    }
 }
 
 /// The process ends between two writes, and the next one starts: its watches show all, its slots
@@ -281,8 +316,12 @@ fn is_idle_look(state: &State, planner: &mut Planner, index: usize, target: Id) 
         return false;
     };
     let decided = planner.plan(&view);
+    let mut slots = replica.slots;
+    if view.temporary.is_some() {
+        slots = planner.call_slots(slots, SlotCall::Seen(target)).next;
+    }
     let call = SlotCall::Decide(target, decided.request);
-    let answer = planner.call_slots(replica.slots, call);
+    let answer = planner.call_slots(slots, call);
     let acts = if answer.is_admitted {
         &decided.acts
     } else {

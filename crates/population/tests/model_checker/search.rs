@@ -34,6 +34,14 @@ pub(crate) struct Scenario {
     pub(crate) budget: u8,
     pub(crate) allowed: Vec<Kind>,
     pub(crate) fault: Option<Fault>,
+    /// The settings name an image that cannot be pulled, until they are corrected.
+    pub(crate) wrong_image: bool,
+    /// The first target was bound before it was seen, by a backup tool for instance.
+    pub(crate) is_restored: bool,
+    /// The users whose secret is missing.
+    pub(crate) broken: [bool; 2],
+    /// How many temporary claims the namespace's quota allows.
+    pub(crate) quota: usize,
     /// The search ends here, if it does not end before.
     pub(crate) most_states: usize,
 }
@@ -127,7 +135,7 @@ fn hash(state: &State) -> u64 {
 
 impl Scenario {
     pub(crate) fn planner(&self) -> Planner {
-        Planner::new(self.class, self.limit, self.fault)
+        Planner::new(self.class, self.limit, self.quota, self.fault)
     }
 
     /// The resources and the targets are there, and nothing else.
@@ -137,7 +145,11 @@ impl Scenario {
                 resources: Rc::new(vec![Some(1); self.users]),
                 ..Api::default()
             },
-            ghost: Ghost::default(),
+            ghost: Ghost {
+                wrong_image: self.wrong_image,
+                broken: self.broken,
+                ..Ghost::default()
+            },
             replicas: vec![Replica::default(); self.replicas],
             next_target: 1,
             next: FIRST,
@@ -145,6 +157,9 @@ impl Scenario {
         };
         for user in 0..self.users {
             disturb::create_target(&mut state, user);
+        }
+        if self.is_restored {
+            disturb::restore(&mut state, 1);
         }
         for replica in 0..self.replicas {
             crate::replica::restart(&mut state, planner, replica);

@@ -67,9 +67,18 @@ pub(crate) struct Target {
     pub(crate) terminating: bool,
     pub(crate) binding: Binding,
     pub(crate) node: Option<NodeId>,
+    /// Nodes that could not get the volume: how often, and whether the last time was long ago.
+    pub(crate) rejected: Vec<Rejected>,
     pub(crate) recreations: u8,
     pub(crate) failure: Option<Failure>,
     pub(crate) retry: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Rejected {
+    pub(crate) node: NodeId,
+    pub(crate) count: u8,
+    pub(crate) old: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,6 +86,10 @@ pub(crate) struct Failure {
     pub(crate) pod: Id,
     pub(crate) old: bool,
     pub(crate) reason: Reason,
+    /// How many pods the cluster has ended.
+    pub(crate) disruptions: u8,
+    /// What the pod was made from, as the planner numbers it, and the retry that it answered.
+    pub(crate) verdict: Option<(u16, u8)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -85,9 +98,11 @@ pub(crate) struct Temporary {
     /// UID of the target, which is in its name and owns it.
     pub(crate) owner: Id,
     pub(crate) old: bool,
-    pub(crate) terminating: bool,
+    pub(crate) terminating: Option<Deadline>,
     pub(crate) binding: Binding,
     pub(crate) node: Option<NodeId>,
+    /// The node that it was created for.
+    pub(crate) chosen: Option<NodeId>,
     /// The pod and the node that the record names.
     pub(crate) lost: Option<(Id, NodeId)>,
 }
@@ -130,6 +145,8 @@ pub(crate) struct Pod {
     pub(crate) evicted: bool,
     pub(crate) collected: bool,
     pub(crate) ended: Option<End>,
+    /// Its end was long ago.
+    pub(crate) cold: bool,
 }
 
 /// Whether a time to wait is over.
@@ -174,7 +191,8 @@ pub(crate) struct Volume {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Node {
     pub(crate) exists: bool,
-    pub(crate) ready: bool,
+    /// Since when it is not ready.
+    pub(crate) unready: Option<Deadline>,
     pub(crate) cordoned: bool,
 }
 
@@ -182,7 +200,7 @@ impl Default for Node {
     fn default() -> Self {
         Self {
             exists: true,
-            ready: true,
+            unready: None,
             cordoned: false,
         }
     }
@@ -195,8 +213,14 @@ pub(crate) struct Ghost {
     pub(crate) contents: Vec<(Id, Content)>,
     pub(crate) life: [Life; NODES],
     pub(crate) full: [bool; NODES],
+    /// The secret of these users is missing: their pods do not start.
+    pub(crate) broken: [bool; 2],
+    /// The controller's settings name an image that cannot be pulled.
+    pub(crate) wrong_image: bool,
     /// How often a mover has failed for a target by itself.
     pub(crate) failures: Vec<(Id, u8)>,
+    /// Targets whose mover has failed for good, with nothing changed since.
+    pub(crate) verdicts: Vec<Id>,
     /// What happened to each user's objects that a claim may fail of.
     pub(crate) excuses: [u8; 2],
 }
@@ -239,6 +263,8 @@ pub(crate) struct Replica {
     pub(crate) seen: Seen,
     /// Index of the slots' state in the planner.
     pub(crate) slots: u16,
+    /// A quota has rejected a claim a short time ago.
+    pub(crate) is_short: bool,
     pub(crate) wakes: Vec<(Id, Wake)>,
     pub(crate) flights: Vec<Flight>,
 }
@@ -396,32 +422,48 @@ impl State {
 
     /// All waits are over, those that stale caches show included.
     pub(crate) fn age(&mut self) {
-        let claims = self
-            .replicas
-            .iter_mut()
-            .filter_map(|it| it.seen.claims.as_mut());
+        let claims = self.replicas.iter_mut();
+        let claims = claims.filter_map(|it| it.seen.claims.as_mut());
         for claims in std::iter::once(&mut self.api.claims).chain(claims) {
-            let claims = Rc::make_mut(claims);
-            for failure in claims
-                .targets
-                .iter_mut()
-                .filter_map(|it| it.failure.as_mut())
-            {
-                failure.old = true;
-            }
-            for temporary in &mut claims.temporaries {
-                temporary.old = true;
-            }
+            Rc::make_mut(claims).age();
         }
-        let pods = self
-            .replicas
-            .iter_mut()
-            .filter_map(|it| it.seen.pods.as_mut());
+        let pods = self.replicas.iter_mut();
+        let pods = pods.filter_map(|it| it.seen.pods.as_mut());
         for pods in std::iter::once(&mut self.api.pods).chain(pods) {
             for pod in Rc::make_mut(pods) {
                 pod.old = true;
+                pod.cold = pod.ended.is_some();
                 pod.terminating = pod.terminating.map(|_| Deadline::Over);
             }
+        }
+        let nodes = self.replicas.iter_mut();
+        let nodes = nodes.filter_map(|it| it.seen.nodes.as_mut());
+        for node in std::iter::once(&mut self.api.nodes).chain(nodes).flatten() {
+            node.unready = node.unready.map(|_| Deadline::Over);
+        }
+    }
+}
+
+impl Temporary {
+    /// Its deletion begins.
+    pub(crate) fn delete(&mut self) {
+        self.terminating = self.terminating.or(Some(Deadline::Ahead));
+    }
+}
+
+impl Claims {
+    fn age(&mut self) {
+        for target in &mut self.targets {
+            if let Some(failure) = &mut target.failure {
+                failure.old = true;
+            }
+            for rejected in &mut target.rejected {
+                rejected.old = true;
+            }
+        }
+        for temporary in &mut self.temporaries {
+            temporary.old = true;
+            temporary.terminating = temporary.terminating.map(|_| Deadline::Over);
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     check::{self, Violation},
     disturb::{self, Kind},
     kubelet, kubernetes,
-    planner::{Act, Planner},
+    planner::{Act, Planner, SlotCall},
     renumber::renumber,
     replica::{self, Answer},
     state::{Deadline, Disk, End, Id, Life, NodeId, Owner, State, Wake},
@@ -65,6 +65,12 @@ pub(crate) enum Step {
     DeleteNode(NodeId),
     Cordon(NodeId),
     FillNode(NodeId),
+    /// The user deletes or creates the secret.
+    SetSecret(usize, bool),
+    /// The user asks for another attempt.
+    Retry(Id),
+    /// An administrator corrects the settings, with which the controller starts again.
+    CorrectImage,
 }
 
 /// What one watch shows.
@@ -99,7 +105,7 @@ pub(crate) fn fair(state: &State, planner: &Planner) -> Vec<Step> {
         steps.extend(flights.map(|flight| Step::Write(index, flight.target, Answer::Given)));
     }
     kubernetes::possible(state, planner, &mut steps);
-    kubelet::possible(state, &mut steps);
+    kubelet::possible(state, planner, &mut steps);
     for (index, replica) in state.replicas.iter().enumerate() {
         for (target, wake) in &replica.wakes {
             let is_busy = replica
@@ -110,6 +116,9 @@ pub(crate) fn fair(state: &State, planner: &Planner) -> Vec<Step> {
                 steps.push(Step::Look(index, *target));
             }
         }
+    }
+    if state.ghost.wrong_image {
+        steps.push(Step::CorrectImage);
     }
     if is_waiting(state) {
         steps.push(Step::Tick);
@@ -177,21 +186,25 @@ fn is_late(state: &State, replica: usize, watch: Watch) -> bool {
 
 /// Whether anything waits for time to pass.
 fn is_waiting(state: &State) -> bool {
+    let api = &state.api;
     let mut wakes = state.replicas.iter().flat_map(|replica| &replica.wakes);
-    let mut failures = state
-        .api
-        .claims
-        .targets
-        .iter()
-        .filter_map(|it| it.failure.as_ref());
+    let ahead = Some(Deadline::Ahead);
     wakes.any(|(_, wake)| *wake == Wake::Later)
-        || failures.any(|failure| !failure.old)
-        || state.api.claims.temporaries.iter().any(|it| !it.old)
-        || state
-            .api
+        || state.replicas.iter().any(|replica| replica.is_short)
+        || api.claims.targets.iter().any(|target| {
+            let failure = target.failure.as_ref();
+            failure.is_some_and(|failure| !failure.old) || target.rejected.iter().any(|it| !it.old)
+        })
+        || api
+            .claims
+            .temporaries
+            .iter()
+            .any(|it| !it.old || it.terminating == ahead)
+        || api
             .pods
             .iter()
-            .any(|it| !it.old || it.terminating == Some(Deadline::Ahead))
+            .any(|pod| !pod.old || pod.terminating == ahead || (pod.ended.is_some() && !pod.cold))
+        || api.nodes.iter().any(|node| node.unready == ahead)
 }
 
 /// Takes a step, checks what must hold, and brings the state into its one form.
@@ -213,7 +226,13 @@ pub(crate) fn take(
         Step::Crash(replica) => replica::restart(&mut next, planner, replica),
         Step::Stall(replica, watch) => set_late(&mut next, replica, watch, true),
         Step::CatchUp(replica, watch) => set_late(&mut next, replica, watch, false),
-        Step::Tick => tick(&mut next),
+        Step::Tick => tick(&mut next, planner),
+        Step::CorrectImage => {
+            next.ghost.wrong_image = false;
+            for replica in 0..next.replicas.len() {
+                replica::restart(&mut next, planner, replica);
+            }
+        }
         Step::Release(_)
         | Step::RemoveVolume(_)
         | Step::Bind(_)
@@ -240,7 +259,7 @@ pub(crate) fn take(
         | Step::Start(_) => kubelet::apply(&mut next, planner, step)?,
         _ => disturb::apply(&mut next, step),
     }
-    if *step != Step::Tick && !matches!(step, Step::Crash(_)) {
+    if *step != Step::Tick && !matches!(step, Step::Crash(_) | Step::CorrectImage) {
         replica::notice(state, &mut next);
     }
     replica::settle(&mut next, planner)?;
@@ -262,9 +281,11 @@ fn set_late(state: &mut State, replica: usize, watch: Watch, is_late: bool) {
     }
 }
 
-fn tick(state: &mut State) {
+fn tick(state: &mut State, planner: &mut Planner) {
     state.age();
     for replica in &mut state.replicas {
+        replica.is_short = false;
+        replica.slots = planner.call_slots(replica.slots, SlotCall::Tick).next;
         for (_, wake) in &mut replica.wakes {
             *wake = Wake::Now;
         }

@@ -3,8 +3,10 @@
 
 use contract::{Exit, Termination};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1 as core;
-use population::model::{self, Grant, Lookup, Nodes, PopulatorSpec, World};
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Time};
+use population::model::{
+    self, Grant, LastFailure, Lookup, Nodes, PopulatorSpec, RejectedNode, Verdict, World,
+};
 use populator_api::{
     GROUP, OvirtVolumePopulator, OvirtVolumePopulatorSpec,
     names::{self, annotation as key, label},
@@ -16,7 +18,7 @@ use crate::{
     planner::{Class, Template, View},
     state::{
         Binding, Deadline, Disk, End, Failure, Id, Node, NodeId, Owner, Phase, Pod, PodPhase,
-        Target, Temporary, Volume, VolumePhase,
+        Rejected, Target, Temporary, Volume, VolumePhase,
     },
 };
 
@@ -76,8 +78,13 @@ fn object<T: DeserializeOwned>(value: Value) -> T {
 }
 
 /// The world of a claim as the product sees it.
-pub(crate) fn world(view: &View, class: Class, templates: &[Template]) -> World {
-    let claim = object(target_object(&view.target, class));
+pub(crate) fn world(
+    view: &View,
+    class: Class,
+    templates: &[Template],
+    origins: &[String],
+) -> World {
+    let claim = object(target_object(&view.target, class, origins));
     let storage_class = object(json!({
         "metadata": {"name": CLASS},
         "provisioner": if class.in_tree { "kubernetes.io/gce-pd" } else { "csi.example.org" },
@@ -102,10 +109,13 @@ pub(crate) fn world(view: &View, class: Class, templates: &[Template]) -> World 
             model::TemporaryClaim::from_object(&object).expect("a temporary claim")
         }),
         pod: view.pod.as_ref().map(|pod| {
-            let object = pod_object(pod, &templates[usize::from(pod.template)]);
+            let template = &templates[usize::from(pod.template)];
+            let object = pod_object(pod, template, view.is_broken || template.is_wrong);
             model::Pod::from_object(&object).expect("a pod")
         }),
         pod_warning: None,
+        is_short_of_quota: view.is_short,
+        provisioning_warning: None,
         volume: view.volume.as_ref().map(|volume| {
             let object = object(volume_object(volume));
             model::Volume::from_object(&object).expect("a volume")
@@ -130,7 +140,7 @@ fn resource_name(user: usize) -> String {
     format!("disk-of-{user}")
 }
 
-fn target_object(target: &Target, class: Class) -> Value {
+fn target_object(target: &Target, class: Class, origins: &[String]) -> Value {
     let mut annotations = annotations_of(target.binding, target.node);
     if target.recreations > 0 {
         annotations.insert(
@@ -139,10 +149,17 @@ fn target_object(target: &Target, class: Class) -> Value {
         );
     }
     if let Some(failure) = &target.failure {
-        annotations.insert(key::LAST_FAILURE.to_owned(), failure_text(failure).into());
+        annotations.insert(
+            key::LAST_FAILURE.to_owned(),
+            failure_text(failure, origins).into(),
+        );
     }
     if target.retry > 0 {
         annotations.insert(key::RETRY.to_owned(), target.retry.to_string().into());
+    }
+    if !target.rejected.is_empty() {
+        let text = rejected_text(&target.rejected);
+        annotations.insert(key::REJECTED_NODES.to_owned(), text.into());
     }
     if class.bind_immediately {
         annotations.insert(key::BIND_IMMEDIATELY.to_owned(), "true".into());
@@ -150,6 +167,11 @@ fn target_object(target: &Target, class: Class) -> Value {
     if class.in_tree && (target.node.is_some() || !class.waits) {
         annotations.insert(key::MIGRATED_TO.to_owned(), "pd.csi.storage.gke.io".into());
     }
+    let labels = if class.is_forklifts {
+        json!({(label::MIGRATION): "m-1"})
+    } else {
+        json!({})
+    };
     json!({
         "metadata": {
             "namespace": NAMESPACE,
@@ -158,6 +180,7 @@ fn target_object(target: &Target, class: Class) -> Value {
             "creationTimestamp": target_created(target.uid),
             "deletionTimestamp": target.terminating.then(now),
             "annotations": annotations,
+            "labels": labels,
         },
         "spec": {
             "accessModes": ["ReadWriteMany"],
@@ -175,12 +198,48 @@ fn target_object(target: &Target, class: Class) -> Value {
     })
 }
 
-fn failure_text(failure: &Failure) -> String {
-    let at = created(failure.pod, failure.old);
-    let failure = json!({
-        "pod": uid(failure.pod), "at": at, "reason": failure.reason, "message": "it failed",
+fn failure_text(failure: &Failure, origins: &[String]) -> String {
+    let verdict = failure.verdict.map(|(origin, retry)| Verdict {
+        origin: origins[usize::from(origin)].clone(),
+        retry: (retry > 0).then(|| retry.to_string()),
     });
-    failure.to_string()
+    let failure = LastFailure {
+        pod: uid(failure.pod).into(),
+        at: Time(created(failure.pod, failure.old)),
+        reason: failure.reason,
+        message: "it failed".to_owned(),
+        disruptions: failure.disruptions.into(),
+        verdict,
+    };
+    serde_json::to_string(&failure).expect("a failure")
+}
+
+fn rejected_text(rejected: &[Rejected]) -> String {
+    let all: Vec<RejectedNode> = rejected
+        .iter()
+        .map(|rejected| RejectedNode {
+            node: node_name(rejected.node),
+            at: Time(rejected_at(rejected.old)),
+            count: rejected.count.into(),
+        })
+        .collect();
+    serde_json::to_string(&all).expect("nodes")
+}
+
+/// Old enough for the longest backoff to be over, and not so old that it is forgotten.
+fn rejected_at(is_old: bool) -> Timestamp {
+    let age = if is_old { 30 * 60 } else { 1 };
+    now() - SignedDuration::from_secs(age)
+}
+
+/// A rejection as the plan writes it.
+pub(crate) fn rejected(rejected: &RejectedNode) -> Rejected {
+    Rejected {
+        node: number(&rejected.node),
+        // More make no difference to the longest backoff.
+        count: u8::try_from(rejected.count.min(3)).expect("a small number"),
+        old: rejected.at.0 == rejected_at(true),
+    }
 }
 
 fn annotations_of(binding: Binding, node: Option<NodeId>) -> Map<String, Value> {
@@ -204,6 +263,9 @@ fn phase(binding: Binding) -> &'static str {
 
 fn temporary_object(temporary: &Temporary) -> Value {
     let mut annotations = annotations_of(temporary.binding, temporary.node);
+    if let Some(node) = temporary.chosen {
+        annotations.insert(key::CHOSEN_NODE.to_owned(), node_name(node).into());
+    }
     if let Some((pod, node)) = temporary.lost {
         let lost = json!({"pod": uid(pod), "node": node_name(node)});
         annotations.insert(key::NODE_LOST.to_owned(), lost.to_string().into());
@@ -214,7 +276,7 @@ fn temporary_object(temporary: &Temporary) -> Value {
             "name": names::temporary_claim(&uid(temporary.owner)),
             "uid": uid(temporary.uid),
             "creationTimestamp": created(temporary.uid, temporary.old),
-            "deletionTimestamp": temporary.terminating.then(now),
+            "deletionTimestamp": temporary.terminating.map(deleted_at),
             "annotations": annotations,
             "labels": {label::POPULATED_CLAIM: uid(temporary.owner)},
             "ownerReferences": [owned_by(temporary.owner)],
@@ -230,18 +292,14 @@ fn owned_by(target: Id) -> Value {
 }
 
 /// A pod as the plan created it, with what Kubernetes has added since.
-pub(crate) fn pod_object(pod: &Pod, template: &Template) -> core::Pod {
+fn pod_object(pod: &Pod, template: &Template, is_held_up: bool) -> core::Pod {
     let text = template.json.replace(TEMPORARY, &uid(pod.temporary));
     let mut value: Value = serde_json::from_str(&text).expect("a template");
     let metadata = &mut value["metadata"];
     metadata["uid"] = uid(pod.uid).into();
     metadata["creationTimestamp"] = created(pod.uid, pod.old).to_string().into();
     if let Some(deadline) = pod.terminating {
-        let until = match deadline {
-            Deadline::Ahead => now() + SignedDuration::from_secs(30),
-            Deadline::Over => now() - SignedDuration::from_hours(1),
-        };
-        metadata["deletionTimestamp"] = until.to_string().into();
+        metadata["deletionTimestamp"] = deleted_at(deadline).to_string().into();
         let grace = if pod.forced { 0 } else { 30 };
         metadata["deletionGracePeriodSeconds"] = grace.into();
     }
@@ -251,11 +309,19 @@ pub(crate) fn pod_object(pod: &Pod, template: &Template) -> core::Pod {
     if let Some(node) = pod.node {
         value["spec"]["nodeName"] = node_name(node).into();
     }
-    value["status"] = status_object(pod);
+    value["status"] = status_object(pod, is_held_up);
     object(value)
 }
 
-fn status_object(pod: &Pod) -> Value {
+/// The end of a grace period.
+fn deleted_at(deadline: Deadline) -> Timestamp {
+    match deadline {
+        Deadline::Ahead => now() + SignedDuration::from_secs(30),
+        Deadline::Over => now() - SignedDuration::from_hours(1),
+    }
+}
+
+fn status_object(pod: &Pod, is_held_up: bool) -> Value {
     let phase = match pod.phase {
         PodPhase::Pending => "Pending",
         PodPhase::Running => "Running",
@@ -269,12 +335,14 @@ fn status_object(pod: &Pod) -> Value {
     };
     let disruption = json!({"type": "DisruptionTarget", "status": "True", "reason": reason});
     let conditions: Vec<Value> = pod.evicted.then_some(disruption).into_iter().collect();
-    let container = pod.ended.map(|end| {
-        json!({
-            "name": names::CONTAINER,
-            "state": {"terminated": ended_object(end)},
-        })
-    });
+    let is_waiting = is_held_up && pod.node.is_some() && pod.phase == PodPhase::Pending;
+    let waiting = is_waiting.then(|| json!({"waiting": {"reason": "CreateContainerConfigError"}}));
+    let ended = pod
+        .ended
+        .map(|end| json!({"terminated": ended_object(end, pod.cold)}));
+    let container = ended
+        .or(waiting)
+        .map(|state| json!({"name": names::CONTAINER, "state": state}));
     json!({
         "phase": phase,
         "conditions": conditions,
@@ -282,7 +350,7 @@ fn status_object(pod: &Pod) -> Value {
     })
 }
 
-fn ended_object(end: End) -> Value {
+fn ended_object(end: End, is_cold: bool) -> Value {
     let (exit, reason) = match end {
         End::Complete => (Some(Exit::Success), "Completed"),
         End::Silent => (None, "Completed"),
@@ -299,7 +367,7 @@ fn ended_object(end: End) -> Value {
     json!({
         "exitCode": exit.map_or(0, |exit| i32::from(exit.code())),
         "reason": reason,
-        "finishedAt": now(),
+        "finishedAt": created(0, is_cold) - SignedDuration::from_mins(10),
         "message": report,
     })
 }
@@ -355,11 +423,22 @@ fn volume_object(volume: &Volume) -> Value {
 
 fn node_of(index: usize, node: Node) -> model::Node {
     let name = format!("node-{index}");
+    let since = node
+        .unready
+        .map(|deadline| created(0, deadline == Deadline::Over));
     let object = object(json!({
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "metadata": {
+            "name": name,
+            "labels": {"kubernetes.io/hostname": name},
+            "creationTimestamp": created(0, true),
+        },
         "spec": {"unschedulable": node.cordoned},
         "status": {"conditions": [
-            {"type": "Ready", "status": if node.ready { "True" } else { "Unknown" }},
+            {
+                "type": "Ready",
+                "status": if node.unready.is_none() { "True" } else { "Unknown" },
+                "lastTransitionTime": since,
+            },
         ]},
     }));
     model::Node::from_object(&object).expect("a node")

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use population::model::{ClaimPhase, DiskLocation, Ended, Lookup, Network, PodPhase, VolumePhase};
+use population::model::{ClaimPhase, DiskLocation, Kind, Lookup, Network, PodPhase, VolumePhase};
 use populator_api::Reason;
 
 use crate::support::{
@@ -232,6 +232,81 @@ fn pods_that_do_not_start() {
             events: &[],
         },
         Row {
+            name: "the image was corrected meanwhile",
+            base: pending,
+            change: |case| {
+                case.settings
+                    .images
+                    .insert(Kind::Ovirt, "ovirt:2".to_owned());
+            },
+            reason: Reason::Clearing,
+            actions: &["delete pod"],
+            events: &[],
+        },
+        Row {
+            name: "the memory was corrected meanwhile",
+            base: unprovisioned,
+            change: |case| case.settings.memory.request = "256Mi".to_owned(),
+            reason: Reason::Clearing,
+            actions: &["delete pod"],
+            events: &[],
+        },
+        Row {
+            name: "the service account was corrected meanwhile",
+            base: pending,
+            change: |case| case.world.claim.service_account = Some("mover".to_owned()),
+            reason: Reason::Clearing,
+            actions: &["delete pod"],
+            events: &[],
+        },
+        Row {
+            name: "an earlier release of this controller created it",
+            base: pending,
+            change: |case| case.pod().spec_hash = None,
+            reason: Reason::Clearing,
+            actions: &["delete pod"],
+            events: &[],
+        },
+        Row {
+            name: "Forklift created it",
+            base: pending,
+            change: |case| {
+                case.pod().spec_hash = None;
+                case.pod().temporary_claim = None;
+            },
+            reason: Reason::PodPending,
+            actions: &[],
+            events: &[],
+        },
+        Row {
+            name: "what has started runs on, whatever the settings say",
+            base: running,
+            change: |case| {
+                case.settings
+                    .images
+                    .insert(Kind::Ovirt, "ovirt:2".to_owned());
+            },
+            reason: Reason::Copying,
+            actions: &[],
+            events: &[],
+        },
+        Row {
+            name: "its resource is gone: nothing was copied yet",
+            base: pending,
+            change: |case| case.world.populator = Lookup::Missing,
+            reason: Reason::ResourceMissing,
+            actions: &["delete pod"],
+            events: &["PopulatorWaiting"],
+        },
+        Row {
+            name: "its resource is being deleted",
+            base: unprovisioned,
+            change: |case| case.populator().terminating = true,
+            reason: Reason::ResourceMissing,
+            actions: &["delete pod"],
+            events: &["PopulatorWaiting"],
+        },
+        Row {
             name: "another try was asked for meanwhile",
             base: pending,
             change: |case| case.world.claim.retry = Some("1".to_owned()),
@@ -271,7 +346,7 @@ fn objects_that_go_away() {
         Row {
             name: "the temporary claim is deleted by a user while the pod runs",
             base: running,
-            change: |case| case.temporary().terminating = true,
+            change: |case| case.temporary().terminating = Some(now()),
             reason: Reason::Clearing,
             actions: &["delete pod", "release pod"],
             events: &[],
@@ -279,7 +354,7 @@ fn objects_that_go_away() {
         Row {
             name: "and after the pod is done",
             base: succeeded,
-            change: |case| case.temporary().terminating = true,
+            change: |case| case.temporary().terminating = Some(now()),
             reason: Reason::Clearing,
             actions: &["delete pod", "release pod"],
             events: &[],
@@ -288,7 +363,7 @@ fn objects_that_go_away() {
             name: "and its pod terminates",
             base: running,
             change: |case| {
-                case.temporary().terminating = true;
+                case.temporary().terminating = Some(now());
                 case.pod().terminating = Some(now());
             },
             reason: Reason::Clearing,
@@ -298,7 +373,7 @@ fn objects_that_go_away() {
         Row {
             name: "a temporary claim that terminates gets no pod",
             base: provisioned,
-            change: |case| case.temporary().terminating = true,
+            change: |case| case.temporary().terminating = Some(now()),
             reason: Reason::Clearing,
             actions: &[],
             events: &[],
@@ -422,17 +497,25 @@ fn forklifts_objects_are_adopted() {
             events: &[],
         },
         Row {
-            name: "its pod had ended before there was this temporary claim: it has filled another volume",
+            name: "the same, on a node whose clock is slow",
             base: succeeded,
             change: |case| {
                 case.pod().temporary_claim = None;
-                let before = case.temporary().created - SignedDuration::from_mins(1);
-                case.pod().ended = Some(Ended {
-                    exit_code: 0,
-                    at: Some(before),
-                    reason: "Completed".to_owned(),
-                    message: String::new(),
-                });
+                case.pod().finalizer = None;
+                let ended = case.pod().ended.as_mut().unwrap();
+                ended.at = Some(ago(86_400));
+                ended.message.clear();
+            },
+            reason: Reason::Rebinding,
+            actions: &["rebind pv-1@7"],
+            events: &[],
+        },
+        Row {
+            name: "its pod is older than this temporary claim: it has filled another volume",
+            base: succeeded,
+            change: |case| {
+                case.pod().temporary_claim = None;
+                case.pod().created = case.temporary().created - SignedDuration::from_mins(1);
             },
             reason: Reason::Clearing,
             actions: &["delete pod", "release pod"],

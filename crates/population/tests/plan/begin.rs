@@ -5,7 +5,7 @@ use population::{
 use populator_api::Reason;
 
 use crate::support::{
-    NODE, PlanCase, Row, begun, check, failed, fresh, late_binding, nothing, running,
+    NODE, PlanCase, Row, ago, begun, check, failed, fresh, late_binding, nothing, running,
     unprovisioned, words,
 };
 
@@ -46,6 +46,14 @@ fn what_cannot_be_populated_is_refused() {
             name: "a selector",
             base: fresh,
             change: |case| case.world.claim.has_selector = true,
+            reason: Reason::ClaimUnsupported,
+            actions: &[],
+            events: refused,
+        },
+        Row {
+            name: "a volume that cannot be written",
+            base: fresh,
+            change: |case| case.world.claim.access_modes = vec!["ReadOnlyMany".to_owned()],
             reason: Reason::ClaimUnsupported,
             actions: &[],
             events: refused,
@@ -154,6 +162,36 @@ fn storage_classes() {
             events: waits,
         },
         Row {
+            name: "in-tree, and Kubernetes has not said yet which driver serves it",
+            base: fresh,
+            change: |case| {
+                case.class().provisioner = "kubernetes.io/aws-ebs".to_owned();
+                case.world.claim.created = ago(59);
+            },
+            reason: Reason::StorageClassMissing,
+            actions: &[],
+            events: &[],
+        },
+        Row {
+            name: "in-tree, before the consumer: Kubernetes says it with the node",
+            base: late_binding,
+            change: in_tree,
+            reason: Reason::WaitingForConsumer,
+            actions: &[],
+            events: &[],
+        },
+        Row {
+            name: "in-tree, and no consumer is waited for: the temporary claim will show it",
+            base: late_binding,
+            change: |case| {
+                case.class().provisioner = "kubernetes.io/aws-ebs".to_owned();
+                case.world.claim.bind_immediately = true;
+            },
+            reason: Reason::Provisioning,
+            actions: &["create temporary claim"],
+            events: &[],
+        },
+        Row {
             name: "in-tree",
             base: fresh,
             change: in_tree,
@@ -260,7 +298,7 @@ fn consumers_and_nodes() {
             base: late_binding,
             change: |case| case.world.claim.selected_node = Some("gone".to_owned()),
             reason: Reason::WaitingForConsumer,
-            actions: &["clear gone"],
+            actions: &["reject gone"],
             events: &[],
         },
         Row {
@@ -275,26 +313,15 @@ fn consumers_and_nodes() {
             events: &[],
         },
         Row {
-            name: "the node is gone before it had the volume",
+            name: "the pod of bind-immediately was to go to a node that is gone",
             base: unprovisioned,
             change: |case| {
                 case.world.claim.selected_node = Some("gone".to_owned());
                 case.temporary().selected_node = Some("gone".to_owned());
             },
             reason: Reason::WaitingForConsumer,
-            actions: &["delete pod", "delete temporary claim", "clear gone"],
+            actions: &["reject gone", "delete pod", "delete temporary claim"],
             events: &[],
-        },
-        Row {
-            name: "the scheduler has chosen again by itself",
-            base: begun,
-            change: |case| {
-                case.world.claim.selected_node = Some("node-2".to_owned());
-                case.temporary().selected_node = Some("gone".to_owned());
-            },
-            reason: Reason::WaitingForConsumer,
-            actions: &["delete temporary claim"],
-            events: &["PopulatorNodeGone"],
         },
     ];
     check(rows);

@@ -22,6 +22,8 @@ fn last_failure(pod: &str, at: Timestamp) -> LastFailure {
         at: Time(at),
         reason: Reason::Retrying,
         message: "the engine was away".to_owned(),
+        disruptions: 0,
+        verdict: None,
     }
 }
 
@@ -47,7 +49,7 @@ fn the_movers_message_decides() {
             }
             Retry::Pointless => {
                 // The pod is kept for its log, and may go with its claim.
-                assert_eq!(words(&plan), ["release pod"], "{exit:?}");
+                assert_eq!(words(&plan), ["verdict", "release pod"], "{exit:?}");
                 assert_eq!(plan.status.reason.class(), ReasonClass::Failed, "{exit:?}");
                 assert_eq!(plan.events[0].reason, "PopulatorFailed");
                 assert!(plan.events[0].message.starts_with("what happened"));
@@ -108,7 +110,7 @@ fn what_the_node_did_is_no_fault_of_the_mover() {
     let mut case = failed_with(Exit::TargetIo);
     case.pod().evicted = Some("Evicted: the node was low on memory".to_owned());
     let verdict = FailureClass::of(case.world.pod.as_ref().unwrap());
-    assert!(verdict.is_transient);
+    assert!(verdict.is_transient && verdict.is_disruption);
     assert!(verdict.message.contains("low on memory"));
 
     let mut case = failed_with(Exit::TargetIo);
@@ -171,7 +173,7 @@ fn attempts_are_counted_once_and_bounded() {
             base: || failed_with(Exit::SourceUnavailable),
             change: |case| case.world.claim.attempts.recreations = 3,
             reason: Reason::RetriesExhausted,
-            actions: &["release pod"],
+            actions: &["verdict", "release pod"],
             events: &["PopulatorFailed"],
         },
         Row {
@@ -223,6 +225,50 @@ fn a_failure_is_remembered_with_its_cause() {
     assert_eq!(plan.requeue_after, Some(Duration::from_secs(10)));
 }
 
+/// The pod's failure was the last word, and is recorded.
+fn refused() -> PlanCase {
+    let mut case = failed_with(Exit::Credentials);
+    let plan = case.plan();
+    let Action::RecordFailure { failure, .. } = &plan.actions[0] else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(plan.actions[0].announcement(), None);
+    case.world.claim.attempts.last_failure = Some(failure.clone());
+    assert_eq!(words(&case.plan()), ["release pod"], "recorded once");
+    case
+}
+
+/// Evictions, shutdowns and rejections by the kubelet have a budget of their own.
+#[test]
+fn what_the_cluster_does_to_a_pod_is_no_attempt() {
+    let mut case = failed(137, "");
+    case.pod().evicted = Some("Evicted: the node was low on memory".to_owned());
+    case.world.claim.attempts.recreations = 3;
+    let plan = case.plan();
+    assert_eq!(words(&plan), ["record 3", "delete pod", "release pod"]);
+    assert_eq!(plan.requeue_after, Some(Duration::from_secs(40)));
+    let Action::RecordFailure { failure, .. } = &plan.actions[0] else {
+        panic!("{plan:?}");
+    };
+    assert_eq!((failure.disruptions, &failure.verdict), (1, &None));
+
+    // The next one waits longer, also across a restart.
+    let mut next = provisioned();
+    next.world.claim.attempts.last_failure = Some(LastFailure {
+        disruptions: 4,
+        ..last_failure("earlier", ago(10))
+    });
+    assert_eq!(next.plan().requeue_after, Some(Duration::from_secs(70)));
+
+    case.world.claim.attempts.last_failure = Some(LastFailure {
+        disruptions: case.settings.retry.most_disruptions,
+        ..last_failure("earlier", ago(500))
+    });
+    let plan = case.plan();
+    assert_eq!(plan.status.reason, Reason::RetriesExhausted);
+    assert_eq!(words(&plan), ["verdict", "release pod"]);
+}
+
 #[test]
 fn a_new_try_can_be_asked_for() {
     let again: &[&str] = &["forget", "delete pod", "release pod"];
@@ -271,7 +317,7 @@ fn a_new_try_can_be_asked_for() {
                 case.pod().retry = Some("2".to_owned());
             },
             reason: Reason::CredentialsRefused,
-            actions: &["release pod"],
+            actions: &["verdict", "release pod"],
             events: &["PopulatorFailed"],
         },
         Row {
@@ -279,15 +325,86 @@ fn a_new_try_can_be_asked_for() {
             base: || failed_with(Exit::Credentials),
             change: |case| case.pod().retry = Some("2".to_owned()),
             reason: Reason::CredentialsRefused,
-            actions: &["release pod"],
+            actions: &["verdict", "release pod"],
             events: &["PopulatorFailed"],
         },
         Row {
-            name: "by deleting the pod",
-            base: || failed_with(Exit::Credentials),
+            name: "not by deleting the pod, which a cleaner does as well",
+            base: refused,
             change: |case| case.world.pod = None,
-            reason: Reason::PodPending,
-            actions: &["create pod"],
+            reason: Reason::CredentialsRefused,
+            actions: &[],
+            events: &["PopulatorFailed"],
+        },
+        Row {
+            name: "nor by deleting the temporary claim with it",
+            base: refused,
+            change: |case| {
+                case.world.pod = None;
+                case.world.temporary = None;
+            },
+            reason: Reason::CredentialsRefused,
+            actions: &[],
+            events: &["PopulatorFailed"],
+        },
+        Row {
+            name: "by the annotation, when the pod is gone",
+            base: refused,
+            change: |case| {
+                case.world.pod = None;
+                case.world.claim.retry = Some("2".to_owned());
+            },
+            reason: Reason::Retrying,
+            actions: &["forget"],
+            events: &[],
+        },
+        Row {
+            name: "by correcting the resource, when the pod is gone",
+            base: refused,
+            change: |case| {
+                case.world.pod = None;
+                case.populator().location = population::model::DiskLocation::Ovirt {
+                    engine_url: "https://engine.example.org".to_owned(),
+                    secret: "the-right-one".to_owned(),
+                    disk: "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d".to_owned(),
+                };
+            },
+            reason: Reason::Retrying,
+            actions: &["forget"],
+            events: &[],
+        },
+        Row {
+            name: "by converting the image otherwise",
+            base: || {
+                let mut case = failed_with(Exit::SourceUnusable);
+                case.pod().arguments.push("--verbatim=false".to_owned());
+                case
+            },
+            change: |case| {
+                case.world.claim.verbatim = true;
+                let network = case.populator().network.take();
+                let image = population::model::DiskLocation::Openstack {
+                    identity_url: "https://keystone.example.org".to_owned(),
+                    secret: "cloud".to_owned(),
+                    image: "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d".to_owned(),
+                };
+                case.populator().location = image;
+                case.populator().network = network;
+                case.world.claim.reference.kind = "OpenstackVolumePopulator".to_owned();
+                case.pod().arguments.extend(
+                    [
+                        "--secret-name=cloud",
+                        "--image-id=9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d",
+                        "--endpoint=https://keystone.example.org",
+                    ]
+                    .map(str::to_owned),
+                );
+                case.pod().arguments.retain(|argument| {
+                    !argument.starts_with("--disk-id") && argument != "--secret-name=engine"
+                });
+            },
+            reason: Reason::Retrying,
+            actions: again,
             events: &[],
         },
     ];

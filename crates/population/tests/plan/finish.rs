@@ -58,7 +58,7 @@ fn a_claim_that_is_being_deleted_takes_everything_with_it() {
             base: running,
             change: |case| {
                 case.world.claim.terminating = true;
-                case.temporary().terminating = true;
+                case.temporary().terminating = Some(now());
                 case.pod().terminating = Some(now());
             },
             reason: Reason::Terminating,
@@ -119,7 +119,7 @@ fn the_temporary_claim_is_deleted_when_the_target_is_bound_and_it_is_lost() {
         Row {
             name: "it stays as long as its pod",
             base: bound,
-            change: |case| case.temporary().terminating = true,
+            change: |case| case.temporary().terminating = Some(now()),
             reason: Reason::Populated,
             actions: &[],
             events: &[],
@@ -264,6 +264,7 @@ fn a_target_that_another_controller_bound() {
             base: || {
                 let mut case = provisioned();
                 case.world.temporary = None;
+                case.volume().was_chosen = true;
                 case
             },
             change: got_another,
@@ -273,6 +274,31 @@ fn a_target_that_another_controller_bound() {
         },
     ];
     check(rows);
+}
+
+/// By a backup tool, or a migration of the storage: the new volume has no trace of ours.
+#[test]
+fn a_claim_that_was_bound_without_us_is_not_ours() {
+    let restored: fn() -> PlanCase = || {
+        let mut case = provisioned();
+        case.world.temporary = None;
+        got_another(&mut case);
+        case
+    };
+    assert_eq!(restored().try_plan(), None);
+    let traces: [fn(&mut PlanCase); 5] = [
+        |case| case.volume().was_chosen = true,
+        |case| case.volume().populated_for = Some("an-earlier-claim".into()),
+        |case| case.volume().populated_from = Some("vms/another".to_owned()),
+        |case| case.world.claim.attempts.recreations = 1,
+        |case| case.world.pod = succeeded().world.pod,
+    ];
+    for (index, trace) in traces.into_iter().enumerate() {
+        let mut case = restored();
+        trace(&mut case);
+        let plan = case.try_plan().unwrap();
+        assert_eq!(plan.status.reason, Reason::BoundElsewhere, "{index}");
+    }
 }
 
 /// The claim names its volume before it is bound: by its user, or by

@@ -14,6 +14,8 @@ mod attempt;
 mod begin;
 mod failure;
 mod finish;
+mod keep;
+mod late_binding;
 mod nodes;
 mod rebind;
 mod slots;

@@ -1,14 +1,11 @@
 use std::time::Duration;
 
-use population::{
-    model::{ClaimPhase, Lookup, LostPod, NodeTerm, Nodes, PodPhase, Requirement},
-    plan::Action,
-};
+use population::model::{ClaimPhase, Lookup, LostPod, NodeTerm, Nodes, PodPhase, Requirement};
 use populator_api::Reason;
 
 use crate::support::{
-    NODE, POD, PlanCase, Row, ago, begun, bound, check, failed, node, now, pending, provisioned,
-    running, succeeded,
+    NODE, POD, PlanCase, Row, ago, bound, check, failed, node, now, pending, provisioned, running,
+    succeeded,
 };
 
 /// A volume that only this node reaches.
@@ -116,49 +113,36 @@ fn nodes() {
             events: &[],
         },
         Row {
-            name: "the pod waits for a node that is gone, and others reach the volume",
+            name: "the node was registered again a moment ago, and its driver has not labelled it yet",
             base: pending,
-            change: |case| case.pod().pinned_to = Some("gone".to_owned()),
-            reason: Reason::Clearing,
-            actions: &["delete pod"],
+            change: |case| {
+                reached_by(case, "topology.csi.example.org/node", NODE);
+                let mut node = node(NODE);
+                node.created = ago(60);
+                case.world.nodes = Nodes::Known([node].into());
+            },
+            reason: Reason::PodPending,
+            actions: &[],
             events: &[],
         },
         Row {
-            name: "the same, and the claim still names the node: the scheduler chooses again",
+            name: "the same, long ago",
             base: pending,
-            change: |case| {
-                case.pod().pinned_to = Some("gone".to_owned());
-                case.world.claim.selected_node = Some("gone".to_owned());
-            },
-            reason: Reason::Clearing,
-            actions: &["delete pod", "clear gone"],
+            change: |case| reached_by(case, "topology.csi.example.org/node", NODE),
+            reason: Reason::NodeGone,
+            actions: &[],
+            events: gone,
+        },
+        Row {
+            name: "a zone of vSphere without nodes",
+            base: provisioned,
+            change: |case| reached_by(case, "topology.csi.vmware.com/k8s-zone", "empty"),
+            reason: Reason::PodPending,
+            actions: &["create pod"],
             events: &[],
         },
     ];
     check(rows);
-}
-
-#[test]
-fn the_pod_goes_where_the_volume_is_made_as_long_as_there_is_such_a_node() {
-    let mut case = begun();
-    case.temporary().selected_node = Some(NODE.to_owned());
-    let pin = |case: &PlanCase| match &case.plan().actions[..] {
-        [Action::CreatePod(pod)] => {
-            population::model::Pod::from_object(&{
-                let mut pod = (**pod).clone();
-                pod.metadata.uid = Some("u".to_owned());
-                pod
-            })
-            .unwrap()
-            .pinned_to
-        }
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(pin(&case).as_deref(), Some(NODE));
-
-    let mut case = provisioned();
-    case.temporary().selected_node = Some("gone".to_owned());
-    assert_eq!(pin(&case), None);
 }
 
 /// The node is gone, and the pod on it is recorded.
@@ -311,7 +295,7 @@ fn no_second_writer_follows_a_pod_whose_end_was_not_seen() {
                 case.pod().evicted = Some("OutOfcpu: not enough".to_owned());
             },
             reason: Reason::Retrying,
-            actions: &["record 1", "delete pod", "release pod"],
+            actions: &["record 0", "delete pod", "release pod"],
             events: &[],
         },
     ];

@@ -204,7 +204,7 @@ fn only_a_volume_that_is_surely_ours_is_given_away() {
         Row {
             name: "rebound, and Forklift's clean-up takes the temporary claim",
             base: rebound,
-            change: |case| case.temporary().terminating = true,
+            change: |case| case.temporary().terminating = Some(case.now),
             reason: Reason::Rebinding,
             actions: release,
             events: &[],

@@ -1,27 +1,39 @@
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use contract::Exit;
 use population::{
     Settings,
-    model::{Lookup, Uid},
+    model::{Lookup, Nodes, Uid},
     plan::{Full, Queued, SlotUse},
     slots::{Admission, Request, admit, server_of},
 };
 
+use populator_api::Reason;
+
 use crate::support::{
-    PlanCase, ago, begun, bound, failed, fresh, late_binding, pending, provisioned, rebound,
-    running, succeeded,
+    NODE, PlanCase, ago, begun, bound, chosen, failed, fresh, late_binding, pending, provisioned,
+    rebound, running, succeeded, unprovisioned, words,
 };
 
-/// Claims by a letter for the source and a digit for the age; capital letters hold a slot.
+/// Claims by a letter for the source and a digit for the age; capital letters hold a slot, `~` are
+/// stalled, and `!` stalled and late.
 fn requests(names: &[&str]) -> Vec<Request> {
     let request = |name: &&str| {
         let (populator, age) = name.split_at(1);
+        let stalled = age.find(['~', '!']);
+        let age = age.trim_end_matches(['~', '!']);
         Request {
             uid: (*name).into(),
             created: ago(100 - age.parse::<u64>().unwrap()),
             server: populator.to_lowercase(),
-            usage: if populator == populator.to_lowercase() {
+            usage: if stalled.is_some() {
+                SlotUse::Stalled {
+                    is_late: name.ends_with('!'),
+                }
+            } else if populator == populator.to_lowercase() {
                 SlotUse::Acquire
             } else {
                 SlotUse::Held
@@ -40,7 +52,7 @@ fn outcome(names: &[&str], admitted: &[&str], total: usize, per_source: usize) -
         ..Settings::default()
     };
     let admitted: BTreeSet<Uid> = admitted.iter().map(|name| (*name).into()).collect();
-    let outcome = admit(&requests(names), &admitted, &settings);
+    let outcome = admit(&requests(names), &admitted, &BTreeMap::new(), &settings);
     assert_eq!(outcome.len(), names.len(), "everybody gets an answer");
     let word = |(uid, admission): (Uid, Admission)| match admission {
         Admission::Admitted => uid.to_string(),
@@ -105,6 +117,52 @@ fn an_admission_that_is_not_seen_yet_counts() {
 }
 
 #[test]
+fn a_stalled_claim_blocks_nobody() {
+    assert_eq!(
+        outcome(&["A1~", "A2~", "a3", "a4", "a5"], &[], 2, 2),
+        ["A1~", "A2~", "a3", "a4", "a5:s0"]
+    );
+    // Of another source too.
+    assert_eq!(
+        outcome(&["A1~", "A2~", "b3"], &[], 2, 1),
+        ["A1~", "A2~", "b3"]
+    );
+}
+
+/// A pod of a stalled claim may start by itself: together there are at most two for each slot.
+#[test]
+fn pods_that_may_start_by_themselves_are_bounded() {
+    // They have not had their time yet: attaching a volume may take minutes.
+    assert_eq!(
+        outcome(&["A1~", "A2~", "A3~", "A4~", "a5"], &[], 2, 9),
+        ["A1~", "A2~", "A3~", "A4~", "a5:c0"]
+    );
+    // They have had it: as many go as others need room.
+    assert_eq!(
+        outcome(&["A1!", "A2!", "A3!", "A4!", "a5", "a6", "a7"], &[], 2, 9),
+        ["A1!", "A2!", "A3!:c0", "A4!:c0", "a5", "a6", "a7:c0"]
+    );
+    assert_eq!(
+        outcome(&["A1!", "A2!", "A3!"], &[], 2, 1),
+        ["A1!", "A2!", "A3!:s0"],
+        "the limit was lowered"
+    );
+}
+
+#[test]
+fn who_gave_a_slot_up_comes_after_all_others() {
+    let turns = BTreeMap::from([(Uid::from("a1"), 2), (Uid::from("a2"), 1)]);
+    let settings = Settings {
+        max_in_flight: 2,
+        ..Settings::default()
+    };
+    let requests = requests(&["a1", "a2", "a9"]);
+    let outcome = admit(&requests, &BTreeSet::new(), &turns, &settings);
+    let admitted = |uid: &str| outcome[&Uid::from(uid)] == Admission::Admitted;
+    assert!(admitted("a9") && admitted("a2") && !admitted("a1"));
+}
+
+#[test]
 fn equal_ages_are_ordered_by_uid() {
     let mut twins = requests(&["a1", "a2"]);
     twins[0].created = twins[1].created;
@@ -113,7 +171,7 @@ fn equal_ages_are_ordered_by_uid() {
         max_in_flight: 1,
         ..Settings::default()
     };
-    let outcome = admit(&twins, &BTreeSet::new(), &settings);
+    let outcome = admit(&twins, &BTreeSet::new(), &BTreeMap::new(), &settings);
     assert_eq!(outcome[&Uid::from("a1")], Admission::Admitted);
 }
 
@@ -176,6 +234,123 @@ fn what_holds_a_slot() {
         let request = Request::new(&case.world, SlotUse::Held);
         assert_eq!(request.server, "https://engine.example.org");
     }
+}
+
+/// A slot is for bytes.
+#[test]
+fn a_claim_that_moves_nothing_gives_its_slot_up() {
+    let stalled = |is_late| Some(SlotUse::Stalled { is_late });
+    let held = Some(SlotUse::Held);
+    let scheduled = |case: &mut PlanCase, seconds| {
+        case.pod().created = ago(seconds);
+        case.pod().node = Some(NODE.to_owned());
+    };
+    let cases: Vec<(&str, PlanCase, Option<SlotUse>)> = vec![
+        ("provisioning", chosen_for(299), held),
+        ("provisioning for too long", chosen_for(300), None),
+        (
+            "with a pod that waits for the volume",
+            changed(unprovisioned, &|case| scheduled(case, 300)),
+            stalled(true),
+        ),
+        (
+            "the image is being pulled",
+            changed(pending, &|case| scheduled(case, 299)),
+            held,
+        ),
+        (
+            "and does not come",
+            changed(pending, &|case| scheduled(case, 300)),
+            stalled(true),
+        ),
+        (
+            "the image cannot be pulled, at once",
+            changed(pending, &|case| {
+                scheduled(case, 45);
+                case.pod().waiting = Some("ImagePullBackOff: no such image".to_owned());
+            }),
+            stalled(false),
+        ),
+        (
+            "the secret is missing, at once",
+            changed(pending, &|case| {
+                scheduled(case, 45);
+                case.world.pod_warning = Some("FailedMount: secret not found".to_owned());
+            }),
+            stalled(false),
+        ),
+        (
+            "no node has room for it: another one would find none either",
+            changed(pending, &|case| {
+                case.pod().created = ago(299);
+                case.pod().unschedulable = Some("Unschedulable: 0/1".to_owned());
+                case.world.pod_warning = Some("FailedScheduling: 0/1".to_owned());
+            }),
+            held,
+        ),
+        (
+            "its resource is gone",
+            changed(pending, &|case| case.world.populator = Lookup::Missing),
+            None,
+        ),
+        (
+            "its node is lost",
+            changed(running, &|case| {
+                case.world.nodes = Nodes::Known([].into());
+            }),
+            None,
+        ),
+        (
+            "its pod is being deleted",
+            changed(running, &|case| case.pod().terminating = Some(ago(30))),
+            held,
+        ),
+        (
+            "its temporary claim does not go",
+            changed(provisioned, &|case| {
+                case.temporary().terminating = Some(ago(300));
+            }),
+            None,
+        ),
+        (
+            "bytes move, however old the pod is",
+            changed(running, &|case| scheduled(case, 86_400)),
+            held,
+        ),
+    ];
+    for (name, case, usage) in cases {
+        assert_eq!(case.plan().slot, usage, "{name}: {:#?}", case.plan());
+    }
+}
+
+fn changed(base: Stage, change: &dyn Fn(&mut PlanCase)) -> PlanCase {
+    let mut case = base();
+    change(&mut case);
+    case
+}
+
+fn chosen_for(seconds: u64) -> PlanCase {
+    changed(chosen, &|case| case.temporary().created = ago(seconds))
+}
+
+/// Without room its pod is deleted, so that it does not start by itself; the cause stays readable.
+#[test]
+fn a_stalled_claim_without_room_is_parked() {
+    let mut case = pending();
+    case.pod().created = ago(300);
+    case.pod().waiting = Some("ImagePullBackOff: no such image".to_owned());
+    let plan = case.plan();
+    let message = plan.status.message.clone();
+    let parked = plan.deferred(&Queued {
+        ahead: 0,
+        limit: 2,
+        full: Full::Source,
+    });
+    assert_eq!(words(&parked), ["delete pod"]);
+    assert_eq!(parked.status.reason, Reason::PodStuck);
+    assert_eq!(parked.status.message, message);
+    assert_eq!(parked.events[0].reason, "PopulatorStuck");
+    assert!(parked.requeue_after > Some(Duration::ZERO));
 }
 
 #[test]

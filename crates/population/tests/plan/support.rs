@@ -132,9 +132,10 @@ pub(crate) fn words(plan: &Plan) -> Vec<String> {
             let what = format!("rebind {}@{}", volume.name, volume.resource_version);
             of(&what, from)
         }
+        Action::RecordFailure { failure, .. } if failure.verdict.is_some() => "verdict".to_owned(),
         Action::RecordFailure { recreations, .. } => format!("record {recreations}"),
         Action::ForgetFailures => "forget".to_owned(),
-        Action::ClearSelectedNode { node } => format!("clear {node}"),
+        Action::RejectNode { node, .. } => format!("reject {node}"),
     };
     plan.actions.iter().map(word).collect()
 }
@@ -168,6 +169,8 @@ pub(crate) fn fresh() -> PlanCase {
         temporary: None,
         pod: None,
         pod_warning: None,
+        provisioning_warning: None,
+        is_short_of_quota: false,
         volume: None,
         nodes: Nodes::Known([node(NODE), node("node-2")].into()),
     };
@@ -194,10 +197,11 @@ pub(crate) fn begun() -> PlanCase {
         owners: vec![CLAIM.into()],
         created: ago(60),
         is_labelled: true,
-        terminating: false,
+        terminating: None,
         phase: ClaimPhase::Pending,
         volume: None,
         selected_node: None,
+        chosen_node: None,
         lost_pod: None,
     });
     case
@@ -234,13 +238,7 @@ pub(crate) fn provisioned() -> PlanCase {
 fn with_pod(mut case: PlanCase, phase: PodPhase) -> PlanCase {
     let temporary = case.world.temporary.clone().expect("a temporary claim");
     let populator = case.populator().clone();
-    let object = objects::pod(
-        &case.world.claim,
-        &populator,
-        &temporary,
-        None,
-        &case.settings,
-    );
+    let object = objects::pod(&case.world.claim, &populator, &temporary, &case.settings);
     let mut object = object.expect("a pod");
     object.metadata.uid = Some(POD.to_owned());
     let mut pod = Pod::from_object(&object).expect("a pod with a name");
@@ -259,6 +257,16 @@ pub(crate) fn pending() -> PlanCase {
 /// The pod was created before its volume.
 pub(crate) fn unprovisioned() -> PlanCase {
     with_pod(begun(), PodPhase::Pending)
+}
+
+/// The temporary claim was created for the node of the consumer, and has no volume yet.
+pub(crate) fn chosen() -> PlanCase {
+    let mut case = late_binding();
+    case.world.temporary = begun().world.temporary;
+    case.world.claim.selected_node = Some(NODE.to_owned());
+    case.temporary().selected_node = Some(NODE.to_owned());
+    case.temporary().chosen_node = Some(NODE.to_owned());
+    case
 }
 
 /// Bytes are moving.
@@ -366,6 +374,7 @@ pub(crate) fn claim() -> Claim {
         bind_completed: false,
         phase: ClaimPhase::Pending,
         selected_node: None,
+        rejected_nodes: Vec::new(),
         bind_immediately: false,
         migrated_to_csi: false,
         service_account: None,
@@ -395,7 +404,10 @@ pub(crate) fn node(name: &str) -> Node {
     Node {
         name: name.to_owned(),
         labels: strings(&[("kubernetes.io/hostname", name)]),
+        created: ago(86_400),
         ready: true,
+        unready_since: None,
+        unschedulable: false,
     }
 }
 

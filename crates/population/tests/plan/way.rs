@@ -159,14 +159,12 @@ fn drive(case: &mut PlanCase, crash: bool) -> Vec<String> {
         for action in plan.actions.into_iter().take(most) {
             apply(case, action);
         }
-        if idle
-            && plan
-                .requeue_after
-                .is_some_and(|pause| case.world.pod.is_none() && !pause.is_zero())
-        {
-            case.now += plan.requeue_after.unwrap();
-        } else if idle && !kubernetes(case) {
-            return done;
+        if idle && !kubernetes(case) {
+            let requeue = plan.requeue_after.filter(|_| case.world.pod.is_none());
+            match requeue {
+                Some(pause) => case.now += pause,
+                None => return done,
+            }
         }
     }
     panic!("no end: {done:?}");

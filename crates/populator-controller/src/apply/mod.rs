@@ -55,6 +55,17 @@ impl Failure {
         }
     }
 
+    /// Whether a quota of the namespace rejects the object. The API server has no other word for
+    /// that than those of its admission plugin
+    /// (<https://kubernetes.io/docs/concepts/policy/resource-quotas/>).
+    #[must_use]
+    pub fn is_of_quota(&self) -> bool {
+        let Self::Refused(kube::Error::Api(status)) = self else {
+            return false;
+        };
+        status.code == 403 && status.message.contains("exceeded quota")
+    }
+
     /// `late` are the statuses that mean for this request that the cluster has changed.
     pub(crate) fn of(error: kube::Error, late: &[u16]) -> Self {
         match &error {
@@ -154,8 +165,9 @@ impl Writer {
             Action::ForgetFailures => {
                 merge(claims(), &claim.name, &patch::forget_failures(&claim.uid)).await
             }
-            Action::ClearSelectedNode { node } => {
-                let patch = patch::clear_selected_node(&claim.uid, node);
+            Action::RejectNode { node, rejected, .. } => {
+                let patch =
+                    patch::reject_node(&claim.uid, node, rejected).map_err(Failure::Patch)?;
                 test_and_set(claims(), &claim.name, patch).await
             }
         }
@@ -186,7 +198,7 @@ const fn request(action: &Action) -> (&'static str, &'static str) {
         | Action::RecordNodeLost { .. }
         | Action::RecordFailure { .. }
         | Action::ForgetFailures
-        | Action::ClearSelectedNode { .. } => ("patch", CLAIMS),
+        | Action::RejectNode { .. } => ("patch", CLAIMS),
     }
 }
 

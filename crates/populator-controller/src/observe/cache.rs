@@ -246,6 +246,8 @@ impl Cache {
                 .get(&beside(names::pod(claim_uid.as_str())))
                 .cloned(),
             pod_warning: None,
+            provisioning_warning: None,
+            is_short_of_quota: false,
             volume: self.volume_of(&claim, temporary.as_ref()).cloned(),
             nodes: if self.nodes_are_known {
                 Nodes::Known(Arc::clone(&self.node_list))

@@ -79,6 +79,16 @@ impl Observer {
         } else if world.temporary.is_some() && world.pod.is_none() && unfinished {
             // Pods that Forklift created lack the label that the watch of pods selects.
             world.pod = self.pod(claim).await?;
+            // The pod may have been deleted after its volume was given to the claim, which the watch
+            // of volumes need not show yet. Nothing else keeps another pod from being created.
+            let filled = world.temporary.as_ref().filter(|_| world.pod.is_none());
+            if let Some(name) = filled.and_then(|temporary| temporary.volume.clone()) {
+                world.volume = self.volume(&name).await?;
+            }
+        } else if unfinished && world.pod.as_ref().is_some_and(|pod| is_news(claim, pod)) {
+            // The watch of pods may be a whole attempt behind that of claims, and show a failure
+            // that was counted before the last one.
+            world.pod = self.pod(claim).await?;
         }
         if world.volume.is_none()
             && let Some(name) = &world.claim.volume
@@ -92,7 +102,14 @@ impl Observer {
         }
         // For people only. Events are many, so they are read when a pod is late and not watched.
         if let Some(pod) = world.own_pod().filter(|pod| is_late(pod, settings, now)) {
-            world.pod_warning = self.warning(&world.claim.namespace, pod).await?;
+            let found = self.warning(&world.claim.namespace, &pod.uid, None);
+            world.pod_warning = found.await?;
+        }
+        let unprovisioned = world.own_temporary();
+        if let Some(temporary) = unprovisioned.filter(|it| is_unprovisioned(it, settings, now)) {
+            let reason = Some("ProvisioningFailed");
+            let found = self.warning(&world.claim.namespace, &temporary.uid, reason);
+            world.provisioning_warning = found.await?;
         }
         Ok(Some(world))
     }
@@ -127,11 +144,19 @@ impl Observer {
             .and_then(Volume::from_object))
     }
 
-    /// The newest warning event about a pod.
-    async fn warning(&self, namespace: &str, pod: &Pod) -> kube::Result<Option<String>> {
-        let of_pod = format!("involvedObject.uid={},type=Warning", pod.uid);
+    /// The newest warning event about an object, of one reason or of any.
+    async fn warning(
+        &self,
+        namespace: &str,
+        uid: &Uid,
+        reason: Option<&str>,
+    ) -> kube::Result<Option<String>> {
+        let mut of_object = format!("involvedObject.uid={uid},type=Warning");
+        if let Some(reason) = reason {
+            of_object = format!("{of_object},reason={reason}");
+        }
         let api = self.namespaced::<core::Event>(namespace);
-        let found = match api.list(&ListParams::default().fields(&of_pod)).await {
+        let found = match api.list(&ListParams::default().fields(&of_object)).await {
             Ok(found) => found.items,
             // Nothing depends on an explanation.
             Err(error) if is_forbidden(&error) => return Ok(None),
@@ -188,6 +213,21 @@ pub fn is_forbidden(error: &kube::Error) -> bool {
 #[must_use]
 pub fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Whether the pod has failed, and its failure is not the one that was counted last.
+fn is_news(claim: &Claim, pod: &Pod) -> bool {
+    let last = claim.attempts.last_failure.as_ref();
+    pod.phase == PodPhase::Failed && last.is_none_or(|last| last.pod != pod.uid)
+}
+
+/// Whether the claim should have its volume by now, or its provisioner has given its node up.
+fn is_unprovisioned(temporary: &TemporaryClaim, settings: &Settings, now: Timestamp) -> bool {
+    let waited = now.duration_since(temporary.created).unsigned_abs();
+    let is_given_up = temporary.chosen_node.is_some() && temporary.selected_node.is_none();
+    temporary.volume.is_none()
+        && temporary.terminating.is_none()
+        && (is_given_up || waited >= settings.stuck_after)
 }
 
 /// Whether the pod should have started by now. Only then is the reason worth a request.

@@ -5,7 +5,7 @@ use k8s_openapi::{
 };
 use population::{
     model::{Claim, LastFailure, LostPod, Uid, Volume},
-    plan::{Action, DeleteReason},
+    plan::{Action, DeleteReason, Event},
 };
 use populator_api::Reason;
 use populator_controller::apply::{Failure, Writer};
@@ -73,11 +73,15 @@ fn actions() -> Vec<Action> {
                 at: Time(Timestamp::UNIX_EPOCH),
                 reason: Reason::Retrying,
                 message: "why".to_owned(),
+                disruptions: 0,
+                verdict: None,
             },
         },
         Action::ForgetFailures,
-        Action::ClearSelectedNode {
+        Action::RejectNode {
             node: "n".to_owned(),
+            rejected: Vec::new(),
+            event: Event::warning("PopulatorNodeGone", "n is gone"),
         },
         Action::ReleasePod {
             name: name.clone(),

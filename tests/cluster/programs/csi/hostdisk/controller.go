@@ -80,6 +80,9 @@ func (d *driver) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (
 	if err := pause(ctx, faults.createDelay); err != nil {
 		return nil, err
 	}
+	if err := d.room(faults, size); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if fi, err := os.Stat(p); err == nil {

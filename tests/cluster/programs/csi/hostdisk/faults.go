@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ type faults struct {
 	createDelay time.Duration // createDelay: "5s": provisioning takes that long
 	stageDelay  time.Duration // stageDelay: "5s": staging takes that long
 	refuseStage bool          // refuseStage: "true": staging fails for ever
+	fullTimes   int           // fullTimes: "2": provisioning finds no room so many times for each fullFor
+	fullFor     string        // fullFor: "a test": whose attempts fullTimes counts
 }
 
 func parseFaults(params map[string]string) (faults, error) {
@@ -46,6 +49,14 @@ func parseFaults(params map[string]string) (faults, error) {
 			}
 		case "refuseStage":
 			f.refuseStage = value == "true"
+		case "fullTimes":
+			times, err := strconv.Atoi(value)
+			if err != nil {
+				return f, fmt.Errorf("parameter fullTimes: %w", err)
+			}
+			f.fullTimes = times
+		case "fullFor":
+			f.fullFor = value
 		default:
 			return f, fmt.Errorf("unknown parameter %q", key)
 		}
@@ -58,6 +69,18 @@ func (f faults) beforeStage(ctx context.Context) error {
 		return status.Error(codes.Internal, "staging refused: the storage class asks for it")
 	}
 	return pause(ctx, f.stageDelay)
+}
+
+// room fails as often as the storage class asks for, as storage without room does. The provisioner
+// then takes back the choice of the node.
+func (d *driver) room(f faults, size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.full[f.fullFor] >= f.fullTimes {
+		return nil
+	}
+	d.full[f.fullFor]++
+	return status.Errorf(codes.ResourceExhausted, "no room for %d bytes on node %s", size, d.node)
 }
 
 // pause waits as long as the storage class asks for, or until the caller gives up.

@@ -35,7 +35,8 @@ type driver struct {
 	csi.UnimplementedNodeServer
 	dir, node string
 	mounter   *mount.SafeFormatAndMount
-	mu        sync.Mutex // one operation at a time: a test node has few volumes
+	mu        sync.Mutex     // one operation at a time: a test node has few volumes
+	full      map[string]int // attempts that found no room, by the parameter fullFor
 }
 
 func main() {
@@ -47,7 +48,7 @@ func main() {
 	if err := os.MkdirAll(*dir, 0o700); err != nil {
 		log.Fatal(err)
 	}
-	d := &driver{dir: *dir, node: *node, mounter: mount.NewSafeFormatAndMount(mount.New(""), utilexec.New())}
+	d := &driver{dir: *dir, node: *node, mounter: mount.NewSafeFormatAndMount(mount.New(""), utilexec.New()), full: map[string]int{}}
 	server := grpc.NewServer(grpc.UnaryInterceptor(logged))
 	csi.RegisterIdentityServer(server, d)
 	csi.RegisterControllerServer(server, d)

@@ -1,0 +1,75 @@
+//! What the process remembers between reconciles to spare the API server. Nothing depends on it: a
+//! restart forgets it, and does no harm.
+
+use std::{collections::HashMap, time::Duration};
+
+use population::{model::Uid, plan::Action};
+use tokio::time::Instant;
+
+/// Between two objects of one kind for one claim: if something deletes them as soon as they exist,
+/// this bounds the load on the API server.
+const PAUSE: Duration = Duration::from_secs(10);
+/// For this long after a quota has rejected a claim, its namespace is taken to be short of it.
+const SHORT: Duration = Duration::from_mins(10);
+
+/// The kinds of objects that are created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Created {
+    /// The temporary claim.
+    TemporaryClaim,
+    /// The pod.
+    Pod,
+}
+
+/// When each claim's objects were created last, and which quotas are exhausted.
+#[derive(Debug, Default)]
+pub struct Pace {
+    created: HashMap<(Uid, Created), Instant>,
+    short: HashMap<String, Instant>,
+}
+
+impl Created {
+    /// What the action creates.
+    #[must_use]
+    pub const fn by(action: &Action) -> Option<Self> {
+        match action {
+            Action::CreateTemporaryClaim(_) => Some(Self::TemporaryClaim),
+            Action::CreatePod(_) => Some(Self::Pod),
+            _ => None,
+        }
+    }
+}
+
+impl Pace {
+    /// What is left of the pause before the next object of this kind.
+    pub(crate) fn left(&self, claim_uid: &Uid, kind: Created) -> Option<Duration> {
+        let last = self.created.get(&(claim_uid.clone(), kind))?;
+        let left = PAUSE.saturating_sub(last.elapsed());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// The object was created.
+    pub(crate) fn created(&mut self, claim_uid: &Uid, kind: Created) {
+        self.created
+            .insert((claim_uid.clone(), kind), Instant::now());
+    }
+
+    /// The claim is gone.
+    pub(crate) fn forget(&mut self, claim_uid: &Uid) {
+        for kind in [Created::TemporaryClaim, Created::Pod] {
+            self.created.remove(&(claim_uid.clone(), kind));
+        }
+    }
+
+    /// A quota of the namespace has rejected a claim.
+    pub(crate) fn quota_rejected(&mut self, namespace: &str) {
+        self.short.retain(|_, at| at.elapsed() < SHORT);
+        self.short.insert(namespace.to_owned(), Instant::now());
+    }
+
+    /// Whether a quota of the namespace has rejected a claim a short time ago.
+    pub(crate) fn is_short_of_quota(&self, namespace: &str) -> bool {
+        let at = self.short.get(namespace);
+        at.is_some_and(|at| at.elapsed() < SHORT)
+    }
+}
