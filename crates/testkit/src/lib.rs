@@ -44,7 +44,7 @@ pub use volume::Volume;
 
 /// How long a test waits for an event before it fails. Generous: it passes only when something
 /// hangs.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Locks although another thread panicked: what matters then is its panic, not the poison.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
