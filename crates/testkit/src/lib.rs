@@ -24,6 +24,7 @@ pub mod plain;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod tables;
 pub mod timers;
 pub mod volume;
 
