@@ -144,18 +144,26 @@ fn an_image_of_a_server_that_was_booted_from_a_volume_is_reported_with_its_snaps
 }
 
 #[test]
-fn a_claim_that_is_too_small_is_reported_before_anything_is_written() {
+fn a_claim_that_is_too_small_is_reported() {
     for kind in Kind::ALL {
-        let case = TestNamespace::new();
-        let source = case.source(kind, &Disk::random(1, mib(40)));
-        let claim = case.claim(&source).size("32Mi").create();
-        assert_failed(
-            &case,
-            &source,
-            &claim,
-            Reason::VolumeTooSmall,
-            "Give a target of at least",
-        );
+        for (mode, reason, words) in [
+            (
+                Mode::Block,
+                Reason::VolumeTooSmall,
+                "Give a target of at least",
+            ),
+            // A file system is noticed when it is full, and not before.
+            (
+                Mode::Filesystem,
+                Reason::VolumeFull,
+                "Make room on the target's file system",
+            ),
+        ] {
+            let case = TestNamespace::new();
+            let source = case.source(kind, &Disk::random(1, mib(40)));
+            let claim = case.claim(&source).mode(mode).size("32Mi").create();
+            assert_failed(&case, &source, &claim, reason, words);
+        }
     }
 }
 
