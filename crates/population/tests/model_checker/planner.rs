@@ -318,9 +318,10 @@ impl Planner {
                 node: number(node),
                 rejected: rejected.iter().map(translate::rejected).collect(),
             },
-            Action::AdoptTemporaryClaim { .. } | Action::AdoptPod { .. } => {
-                panic!("Forklift's controller is not part of the model: {action:?}")
-            }
+            // The model has neither Forklift's controller nor a deadline for the start.
+            Action::AdoptTemporaryClaim { .. }
+            | Action::AdoptPod { .. }
+            | Action::FailPod { .. } => panic!("not part of the model: {action:?}"),
         }
     }
 

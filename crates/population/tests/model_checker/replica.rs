@@ -81,7 +81,7 @@ pub(crate) fn view(
         let last = claim.failure.as_ref();
         pod.phase == PodPhase::Failed && last.is_none_or(|last| last.pod != pod.uid)
     };
-    if is_unfinished && seen.pod_of(target).filter(is_news).is_some() && temporary.is_some() {
+    if is_unfinished && seen.pod_of(target).as_ref().is_some_and(is_news) && temporary.is_some() {
         pod = truth.pod_of(target).cloned();
     }
     if volume.is_none()
