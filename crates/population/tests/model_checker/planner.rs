@@ -318,10 +318,7 @@ impl Planner {
                 node: number(node),
                 rejected: rejected.iter().map(translate::rejected).collect(),
             },
-            // The model has neither Forklift's controller nor a deadline for the start.
-            Action::AdoptTemporaryClaim { .. }
-            | Action::AdoptPod { .. }
-            | Action::FailPod { .. } => panic!("not part of the model: {action:?}"),
+            other => panic!("not part of the model: {other:?}"),
         }
     }
 
