@@ -306,6 +306,7 @@ async fn a_quota_that_rejects_a_claim_costs_finished_pods_their_place() {
     ] {
         let asked = reconcile(cache(), 2, move |asked| match &asked.line {
             line if line.ends_with("/persistentvolumeclaims") => refusal(403, "Forbidden", words),
+            line if line.starts_with("GET ") => refusal(404, "NotFound", "there is none"),
             _ => (200, asked.body.clone()),
         })
         .await;
@@ -381,6 +382,7 @@ async fn a_full_node_is_given_up_with_the_provisioners_words() {
             (200, list)
         }
         line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no pod"),
+        line if line.starts_with("PATCH ") => (200, claim("c")),
         _ => (200, asked.body.clone()),
     })
     .await;

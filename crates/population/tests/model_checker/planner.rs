@@ -115,6 +115,8 @@ pub(crate) struct Planned {
 pub(crate) struct Template {
     pub(crate) json: String,
     pub(crate) disk: Disk,
+    /// The retry that it answers.
+    pub(crate) retry: u8,
     /// Its image cannot be pulled.
     pub(crate) is_wrong: bool,
 }
@@ -357,6 +359,7 @@ impl Planner {
             let pod = model::Pod::from_object(&named).expect("a pod");
             self.templates.push(Template {
                 disk: number(pod.argument(flag::DISK_ID).expect("a disk")),
+                retry: pod.retry.as_deref().map_or(0, number),
                 is_wrong: json.contains(WRONG_IMAGE),
                 json,
             });

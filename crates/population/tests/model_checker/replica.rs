@@ -55,6 +55,28 @@ pub(crate) fn view(
             temporary = truth.temporary_of(target).cloned();
         }
     }
+    // The claims' watch may be behind that of pods, and show an earlier temporary claim, or a record
+    // that is settled.
+    let fits = temporary
+        .as_ref()
+        .zip(pod.as_ref())
+        .is_none_or(|(temporary, pod)| {
+            let is_other = temporary.lost.is_some_and(|(lost, _)| lost != pod.uid);
+            pod.temporary == temporary.uid && !is_other
+        });
+    if !fits && fault != Some(Fault::OldTemporary) {
+        temporary = truth.temporary_of(target).cloned();
+    }
+    // With another temporary claim comes another volume.
+    let own = Some(Owner::Target(target));
+    let is_given = volume.as_ref().is_some_and(|volume| volume.owner == own);
+    let read = temporary.as_ref().filter(|_| !is_given && is_unfinished);
+    if let Some(id) = read.and_then(|temporary| temporary.binding.volume)
+        && volume.as_ref().is_none_or(|volume| volume.id != id)
+        && seen.temporary_of(target) != temporary.as_ref()
+    {
+        volume = truth.volume(id).cloned();
+    }
     let is_news = |pod: &&Pod| {
         let last = claim.failure.as_ref();
         pod.phase == PodPhase::Failed && last.is_none_or(|last| last.pod != pod.uid)
@@ -126,7 +148,7 @@ pub(crate) fn look(
     };
     let decided = planner.plan(&view);
     check::said(state, &view, &decided)?;
-    if view.temporary.is_some() {
+    if view.temporary.is_some() || view.target.binding.volume.is_some() {
         call_slots(state, planner, replica, SlotCall::Seen(target));
     }
     let call = SlotCall::Decide(target, decided.request);
@@ -317,7 +339,7 @@ fn is_idle_look(state: &State, planner: &mut Planner, index: usize, target: Id) 
     };
     let decided = planner.plan(&view);
     let mut slots = replica.slots;
-    if view.temporary.is_some() {
+    if view.temporary.is_some() || view.target.binding.volume.is_some() {
         slots = planner.call_slots(slots, SlotCall::Seen(target)).next;
     }
     let call = SlotCall::Decide(target, decided.request);
