@@ -271,6 +271,16 @@ pub(crate) fn end(state: &State, planner: &mut Planner) -> Result<(), Violation>
     Ok(())
 }
 
+/// Whether the only node that reaches the volume takes no pods for now.
+fn is_cordoned(state: &State, target: &Target) -> bool {
+    let volume = state
+        .api
+        .temporary_of(target.uid)
+        .and_then(|temporary| state.api.volume(temporary.binding.volume?));
+    let reach = volume.and_then(|volume| volume.reach);
+    reach.is_some_and(|node| state.api.nodes[usize::from(node)].cordoned)
+}
+
 fn end_of_target(state: &State, planner: &mut Planner, target: &Target) -> Result<(), Violation> {
     let Some(view) = replica::view(state, 0, target.uid, planner.fault) else {
         return violated(Rule::Ends, "a target that is not seen");
@@ -286,7 +296,7 @@ fn end_of_target(state: &State, planner: &mut Planner, target: &Target) -> Resul
         // The resource names another disk since then.
         Reason::SourceChanged => is_bound && is_excused(state, target.user, excuse::RESOURCE),
         Reason::ResourceMissing => resource.is_none(),
-        Reason::PodStuck => state.ghost.broken[target.user],
+        Reason::PodStuck => state.ghost.broken[target.user] || is_cordoned(state, target),
         _ => reason.class() == ReasonClass::Failed,
     };
     if !is_right {
@@ -300,7 +310,7 @@ fn end_of_target(state: &State, planner: &mut Planner, target: &Target) -> Resul
     let is_log = |pod: &Pod| matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed);
     if is_bound {
         // The pod stays for its log, and keeps the deleted claim.
-        let is_leftover = temporary.is_some_and(|it| !it.terminating.is_none() || pod.is_none());
+        let is_leftover = temporary.is_some_and(|it| it.terminating.is_none() || pod.is_none());
         if is_leftover || !pod.is_none_or(is_log) {
             return violated(
                 Rule::NothingLeft,

@@ -10,8 +10,8 @@ use crate::{
     kubernetes::{is_up, may_give_up},
     planner::Planner,
     state::{
-        Binding, End, FIRST, Id, Life, Node, Owner, Phase, PodPhase, State, Target, Volume,
-        VolumePhase,
+        Binding, End, FIRST, Id, Life, NODES, Node, Owner, Phase, Pod, PodPhase, State, Target,
+        Volume, VolumePhase,
     },
     step::Step,
 };
@@ -185,7 +185,7 @@ fn of_nodes(state: &State, steps: &mut Vec<(Kind, Step)>) {
             if node == 0 && !seen.cordoned {
                 steps.push((Kind::Cordon, Step::Cordon(node)));
             }
-            if !state.ghost.full[usize::from(node)] {
+            if node == 0 && !state.ghost.full[usize::from(node)] {
                 steps.push((Kind::FullNode, Step::FillNode(node)));
             }
         } else if seen.exists {
@@ -194,7 +194,7 @@ fn of_nodes(state: &State, steps: &mut Vec<(Kind, Step)>) {
     }
 }
 
-pub(crate) fn apply(state: &mut State, step: &Step) {
+pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) {
     match *step {
         Step::SetResource(user, disk) => {
             Rc::make_mut(&mut state.api.resources)[user] = disk;
@@ -202,9 +202,13 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
             forget_verdicts(state, user);
         }
         Step::CreateTarget(user) => create_target(state, user),
-        Step::DeletePod(uid) => delete_pod(state, uid),
+        Step::DeletePod(uid) => {
+            forget_unseen(state, uid);
+            delete_pod(state, uid);
+        }
         Step::ForceDeletePod(uid) => {
             excuse_owner_of_pod(state, uid);
+            forget_unseen(state, uid);
             force_delete_pod(state, uid);
         }
         Step::Evict(uid) => {
@@ -275,7 +279,7 @@ pub(crate) fn apply(state: &mut State, step: &Step) {
             }
             state.ghost.verdicts.retain(|it| *it != uid);
         }
-        Step::Finish(pod, end) => fail_mover(state, pod, end),
+        Step::Finish(pod, end) => fail_mover(state, planner, pod, end),
         _ => unreachable!("not a disturbance: {step:?}"),
     }
 }
@@ -301,6 +305,7 @@ pub(crate) fn delete_for_good(state: &mut State, node: usize) {
     for node in &mut state.api.nodes {
         node.cordoned = false;
     }
+    state.ghost.full = [false; NODES];
     excuse_all(state, excuse::NODE);
     state.ghost.life[node] = Life::Off;
     state.api.nodes[node] = Node {
@@ -336,6 +341,15 @@ pub(crate) fn restore(state: &mut State, target: Id) {
 fn excuse_all(state: &mut State, excuse: u8) {
     for excuses in &mut state.ghost.excuses {
         *excuses |= excuse;
+    }
+}
+
+/// A failed pod that is deleted before the controller has seen its failure is tried again.
+fn forget_unseen(state: &mut State, uid: Id) {
+    let State { api, ghost, .. } = state;
+    let mut pods = api.pods.iter();
+    if let Some(pod) = pods.find(|pod| pod.uid == uid && pod.finalizer) {
+        ghost.verdicts.retain(|target| *target != pod.owner);
     }
 }
 
@@ -376,21 +390,28 @@ fn steal(state: &mut State, id: Id) {
     }
 }
 
-fn fail_mover(state: &mut State, uid: Id, end: End) {
-    let owner = state
-        .api
-        .pods
-        .iter()
-        .find(|pod| pod.uid == uid)
-        .map(|pod| pod.owner);
-    if let Some(owner) = owner
-        && end == End::Permanent
-    {
-        excuse_target(state, owner, excuse::MOVER);
-        state.ghost.verdicts.retain(|it| *it != owner);
-        state.ghost.verdicts.push(owner);
-        state.ghost.verdicts.sort_unstable();
+fn fail_mover(state: &mut State, planner: &Planner, uid: Id, end: End) {
+    let mut pods = state.api.pods.iter();
+    let pod = pods.find(|pod| pod.uid == uid).cloned();
+    if let Some(pod) = pod.filter(|_| end == End::Permanent) {
+        excuse_target(state, pod.owner, excuse::MOVER);
+        if is_current(state, planner, &pod) {
+            let verdicts = &mut state.ghost.verdicts;
+            verdicts.retain(|it| *it != pod.owner);
+            verdicts.push(pod.owner);
+            verdicts.sort_unstable();
+        }
     }
     state.count_failure(uid);
     kubelet::finish(state, uid, end);
+}
+
+/// Whether the pod was created from what its resource and its claim say now: if not, another
+/// attempt is justified already.
+fn is_current(state: &State, planner: &Planner, pod: &Pod) -> bool {
+    let template = planner.template(pod.template);
+    state.api.target(pod.owner).is_some_and(|target| {
+        let named = state.api.resources[target.user];
+        named.is_none_or(|disk| disk == template.disk) && target.retry == template.retry
+    })
 }

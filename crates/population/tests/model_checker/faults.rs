@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     RecordFromCache,
     /// The volume of a temporary claim that is lost is not read again when it is not seen.
     VolumeFromCache,
+    /// The temporary claim is not read again when the pod that is seen does not fit it.
+    OldTemporary,
     /// A claim keeps its slot until its pod has ended, also when nothing moves.
     SlotKept,
     /// A claim that was seen as one that needs no slot right after it began keeps it.
@@ -83,6 +85,11 @@ pub(crate) fn before(fault: Option<Fault>, world: &mut World) {
                 pod.evicted = None;
             }
         }
+        Some(Fault::VerdictForgotten) if world.pod.is_none() => {
+            if let Some(failure) = &mut world.claim.attempts.last_failure {
+                failure.verdict = None;
+            }
+        }
         Some(Fault::QuotaIgnored) => world.is_short_of_quota = false,
         Some(Fault::RestoredIsOurs) => {
             if let Some(volume) = &mut world.volume {
@@ -134,13 +141,6 @@ pub(crate) fn after(fault: Option<Fault>, world: &World, plan: &mut Plan) {
         }
         Some(Fault::LatePodKept) if world.claim.volume.is_some() && is_unended => {
             plan.actions.retain(|action| !deletes_pod(action));
-        }
-        Some(Fault::VerdictForgotten) => {
-            for action in &mut plan.actions {
-                if let Action::RecordFailure { failure, .. } = action {
-                    failure.verdict = None;
-                }
-            }
         }
         _ => {}
     }

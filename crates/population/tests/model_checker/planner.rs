@@ -115,6 +115,8 @@ pub(crate) struct Planned {
 pub(crate) struct Template {
     pub(crate) json: String,
     pub(crate) disk: Disk,
+    /// The retry that it answers.
+    pub(crate) retry: u8,
     /// Its image cannot be pulled.
     pub(crate) is_wrong: bool,
 }
@@ -316,9 +318,7 @@ impl Planner {
                 node: number(node),
                 rejected: rejected.iter().map(translate::rejected).collect(),
             },
-            Action::AdoptTemporaryClaim { .. } | Action::AdoptPod { .. } => {
-                panic!("Forklift's controller is not part of the model: {action:?}")
-            }
+            other => panic!("not part of the model: {other:?}"),
         }
     }
 
@@ -357,6 +357,7 @@ impl Planner {
             let pod = model::Pod::from_object(&named).expect("a pod");
             self.templates.push(Template {
                 disk: number(pod.argument(flag::DISK_ID).expect("a disk")),
+                retry: pod.retry.as_deref().map_or(0, number),
                 is_wrong: json.contains(WRONG_IMAGE),
                 json,
             });

@@ -376,7 +376,9 @@ pub(crate) fn walk(
         for number in 1..=length {
             let fair = step::fair(&state, &planner);
             let unfair = step::unfair(&state, &planner, &scenario.allowed);
-            let is_disturbed = fair.is_empty() || (!unfair.is_empty() && dice.below(6) == 0);
+            // With nothing but the clock left, something has to happen sooner.
+            let odds = if fair.len() < 2 { 2 } else { 6 };
+            let is_disturbed = fair.is_empty() || (!unfair.is_empty() && dice.below(odds) == 0);
             let (kind, step) = if is_disturbed {
                 match unfair.len() {
                     0 => break,

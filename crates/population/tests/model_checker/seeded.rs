@@ -133,7 +133,8 @@ fn a_quota_that_is_ignored() {
         quota: 1,
         ..scenario(class, 0, &[])
     };
-    check(Fault::QuotaIgnored, scenario, Rule::Ends);
+    // The creation is refused for ever.
+    check(Fault::QuotaIgnored, scenario, Rule::Quiet);
 }
 
 #[test]
@@ -167,4 +168,13 @@ fn a_pod_that_comes_too_late() {
         ..scenario(AT_ONCE, 1, &[Kind::Pod])
     };
     check(Fault::LatePodKept, scenario, Rule::NothingLeft);
+}
+
+#[test]
+fn a_temporary_claim_that_is_out_of_date() {
+    let scenario = Scenario {
+        wrong_image: true,
+        ..scenario(AT_ONCE, 1, &[Kind::Stall])
+    };
+    check(Fault::OldTemporary, scenario, Rule::CopyKept);
 }

@@ -257,7 +257,7 @@ pub(crate) fn take(
         | Step::Stop(_)
         | Step::LetGo(_)
         | Step::Start(_) => kubelet::apply(&mut next, planner, step)?,
-        _ => disturb::apply(&mut next, step),
+        _ => disturb::apply(&mut next, planner, step),
     }
     if *step != Step::Tick && !matches!(step, Step::Crash(_) | Step::CorrectImage) {
         replica::notice(state, &mut next);

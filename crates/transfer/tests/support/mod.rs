@@ -104,7 +104,7 @@ impl Clock for Still {
 pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
-        if begun.elapsed() > testkit::PATIENCE {
+        if begun.elapsed() > testkit::DEADLINE {
             let test = thread::current().name().unwrap_or_default().to_owned();
             eprintln!("{test}: no {what}");
             std::process::abort();
