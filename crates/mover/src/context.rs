@@ -123,6 +123,18 @@ impl Context {
             .await?
     }
 
+    /// Whether the target's file system takes the data of `source`, as far as both are known.
+    ///
+    /// # Errors
+    /// [`Exit::TargetFull`].
+    pub fn check_room(&self, source: &dyn Source, target: &Target) -> Result<(), Failure> {
+        Ok(transfer::check_room(
+            source,
+            target.sink(),
+            self.detect_zeroes,
+        )?)
+    }
+
     /// Copies all of `source` to the target and syncs it, on a thread of its own.
     ///
     /// # Errors

@@ -261,6 +261,14 @@ mod tests {
     fn every_failure_has_an_advice() {
         for exit in Exit::ALL {
             assert_eq!(advice(exit).is_empty(), exit == Exit::Success, "{exit:?}");
+            if exit != Exit::Success {
+                testkit::plain::assert_plain(advice(exit));
+                assert!(
+                    advice(exit).ends_with('.'),
+                    "one sentence: {}",
+                    advice(exit)
+                );
+            }
         }
     }
 }

@@ -276,6 +276,7 @@ populator_retries_total{reason="stalled"} 1
 populator_retries_total{reason="busy"} 0
 populator_retries_total{reason="expired"} 0
 populator_retries_total{reason="lost"} 0
+populator_retries_total{reason="unexpected"} 0
 # HELP populator_phase 1 for the phase that the process is in
 # TYPE populator_phase gauge
 populator_phase{phase="preparing"} 0

@@ -51,12 +51,28 @@ impl Secrets {
     /// # Errors
     /// [`Exit::Configuration`]; it names the key and where it was looked for.
     pub fn required(&self, key: &str) -> Result<SecretString, Failure> {
-        self.get(key).ok_or_else(|| {
-            Failure::new(
-                Exit::Configuration,
-                format!("the secret key {key} is missing or empty ({})", self.origin),
-            )
-        })
+        self.get(key).ok_or_else(|| self.missing(key))
+    }
+
+    fn missing(&self, key: &str) -> Failure {
+        Failure::new(
+            Exit::Configuration,
+            format!("the secret key {key} is missing or empty ({})", self.origin),
+        )
+    }
+
+    /// The value of a key that must be there and is no secret, without the blanks and line ends that
+    /// editors leave around it.
+    ///
+    /// # Errors
+    /// As [`Secrets::required`].
+    pub fn required_text(&self, key: &str) -> Result<SecretString, Failure> {
+        let value = self.required(key)?;
+        let text = value.expose_secret().trim();
+        if text.is_empty() {
+            return Err(self.missing(key));
+        }
+        Ok(SecretString::from(text))
     }
 
     /// A yes or no: `true`, `1`, `false` or `0` in any case; empty or absent means no.
@@ -73,8 +89,9 @@ impl Secrets {
             _ => Err(Failure::new(
                 Exit::Configuration,
                 format!(
-                    "the secret key {key} ({}) is {value:?}; it must be true, 1, false or 0",
-                    self.origin
+                    "the secret key {key} ({}) is {}; it must be true, 1, false or 0",
+                    self.origin,
+                    net::quoted(value)
                 ),
             )),
         }
@@ -259,6 +276,28 @@ mod tests {
             failure.message(),
             "the secret key password is missing or empty (environment)"
         );
+    }
+
+    #[test]
+    fn a_name_comes_without_what_editors_leave_around_it() {
+        for name in [
+            "admin@internal",
+            "admin@internal \r\n",
+            "\n admin@internal\t",
+        ] {
+            let secrets = of_environment(&[("user", name)]);
+            let user = secrets.required_text("user").unwrap();
+            assert_eq!(user.expose_secret(), "admin@internal");
+        }
+        for name in ["", " \n"] {
+            let failure = of_environment(&[("user", name)]).required_text("user");
+            assert!(
+                failure
+                    .unwrap_err()
+                    .message()
+                    .contains("user is missing or empty")
+            );
+        }
     }
 
     #[test]

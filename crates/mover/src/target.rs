@@ -47,6 +47,16 @@ impl Target {
         self.sink.capacity()
     }
 
+    /// How many bytes of data its file system still takes; `None` where no file system sets a limit.
+    #[must_use]
+    pub fn room(&self) -> Option<u64> {
+        self.sink.room()
+    }
+
+    pub(crate) fn sink(&self) -> &dyn Sink {
+        self.sink.as_ref().as_ref()
+    }
+
     /// The sink, for a thread of its own.
     pub(crate) fn share(&self) -> Arc<Box<dyn Sink>> {
         Arc::clone(&self.sink)

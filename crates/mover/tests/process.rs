@@ -111,7 +111,7 @@ async fn job(context: Context, name: String) -> Result<Done, Failure> {
                     let _ = cancel.wait(AT_LAST);
                 })
                 .await?;
-            Err(transfer::Error::new(transfer::Kind::Cancelled, "cancelled").into())
+            Err(transfer::Error::new(Kind::Cancelled, "cancelled").into())
         }
         other => Err(Failure::new(contract::Exit::Internal, other)),
     }

@@ -35,6 +35,14 @@ pub(crate) fn kind_of(status: StatusCode) -> Kind {
     }
 }
 
+/// What a 400 to plain http may mean.
+pub(crate) fn hint_at_https(url: &Url, status: StatusCode) -> &'static str {
+    if url.scheme() == "http" && status == StatusCode::BAD_REQUEST {
+        return " A port that speaks TLS answers so: try https://";
+    }
+    ""
+}
+
 /// Scheme, host and port, for messages.
 pub(crate) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()

@@ -13,14 +13,14 @@ use mover::{Context, Done, Failure, Target, Verify};
 use net::Repeat;
 use transfer::{
     Access, ByteRange, Error, Kind, Source, Verification,
-    source::{Authorization, HttpSource},
+    source::{Authorization, Changes, HttpSource},
 };
 
 use crate::{
     Policy,
     format::HEAD,
     glance::{Glance, Hash, Image, ImageId, stated_hash},
-    keystone::{Availability, Credentials, Keystone, Session, auth_url},
+    keystone::{Availability, Credentials, Keystone, ManyRegions, Session, auth_url},
 };
 
 /// Which image, and how it is taken.
@@ -53,6 +53,7 @@ pub async fn run(context: Context, arguments: SourceArguments) -> Result<Done, F
     let source = plan.probe(&context).await?;
     if context.check.is_some() {
         plan.log_summary(&target, source.access());
+        context.check_room(source.as_ref(), &target)?;
         return Ok(Done::Checked);
     }
 
@@ -96,7 +97,14 @@ async fn plan(context: &Context, arguments: &SourceArguments) -> Result<Plan, Fa
     );
     let token = keystone.authenticate(retry).await?;
     let catalog = token.catalog.as_ref().ok_or_else(no_catalog)?;
-    let base = catalog.image_url(region.filter(|region| !region.is_empty()), availability)?;
+    // Forklift starts it without asking for a region where the user named none.
+    let many = if context.started_by_controller {
+        ManyRegions::TakeFirst
+    } else {
+        ManyRegions::Refuse
+    };
+    let region = region.filter(|region| !region.is_empty());
+    let base = catalog.image_url(region, availability, many)?;
     if let Some(expires_at) = token.expires_at {
         tracing::debug!(%expires_at, "the token is good for now");
     }
@@ -150,6 +158,11 @@ impl Plan {
         let url = self.glance.data_url(&self.id);
         let authorization: Arc<dyn Authorization> = Arc::clone(&self.session) as _;
         let (bytes, connections) = (self.bytes, context.connections);
+        // Several nodes may give an unchanged image other marks; its hash decides then.
+        let changes = match self.verification {
+            Verification::Stated(_) => Changes::Verified,
+            Verification::None | Verification::Asked(_) => Changes::Refused,
+        };
         let source = context
             .retry("open the image's data", move || {
                 HttpSource::probe(
@@ -158,6 +171,7 @@ impl Plan {
                     Arc::clone(&authorization),
                     bytes,
                     connections,
+                    changes,
                 )
             })
             .await
@@ -217,9 +231,15 @@ impl Plan {
             }
         }
         let path = target.path().display();
-        match target.capacity() {
-            u64::MAX => tracing::info!("check: the target {path} is a file"),
-            bytes => tracing::info!("check: the target {path} is a device of {bytes} bytes"),
+        let (capacity, room) = (target.capacity(), target.room());
+        if let Some(room) = room {
+            tracing::info!(
+                "check: the target {path} is a file, whose file system has room for {room} bytes"
+            );
+        } else if capacity == u64::MAX {
+            tracing::info!("check: the target {path} is a file");
+        } else {
+            tracing::info!("check: the target {path} is a device of {capacity} bytes");
         }
     }
 }

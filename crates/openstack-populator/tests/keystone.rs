@@ -10,7 +10,7 @@
 mod support;
 
 use net::Repeat;
-use openstack_populator::keystone::Availability;
+use openstack_populator::keystone::{Availability, ManyRegions};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use support::{APPLICATION_CREDENTIAL, Cloud, PASSWORD, TOKEN, assert_discreet};
@@ -39,7 +39,9 @@ async fn one_request_gives_token_expiry_and_endpoint() {
             "2026-11-23T09:00:00Z"
         );
         let catalog = token.catalog.as_ref().unwrap();
-        let url = catalog.image_url(None, Availability::Public).unwrap();
+        let url = catalog
+            .image_url(None, Availability::Public, ManyRegions::Refuse)
+            .unwrap();
         assert_eq!(url.as_str(), cloud.glance.url("/v2"));
         assert!(token.headers().unwrap()["x-auth-token"].is_sensitive());
         assert_discreet(&format!("{token:?}"));
@@ -88,6 +90,7 @@ async fn refusals() {
             assert_eq!(error.kind(), kind, "{text}");
             assert!(text.contains(needle) && text.contains("req-77"), "{text}");
             assert!(text.contains(&cloud.keystone.url("")), "{text}");
+            testkit::plain::assert_plain(&text);
             assert_discreet(&format!("{text} {error:?}"));
         }
     }
@@ -119,6 +122,28 @@ async fn a_404_of_keystone_itself_is_about_the_token() {
         assert_eq!(error.kind(), kind, "{}", error.chain());
         assert!(error.to_string().contains(needle), "{error}");
     }
+}
+
+/// What nginx and Apache say to http on a port of https.
+#[tokio::test]
+async fn a_400_that_is_not_keystones_hints_at_https() {
+    let cloud = cloud();
+    let page = "<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>";
+    cloud
+        .keystone
+        .fault(When::any(), Fault::Answer(Reply::bytes(400, page)));
+    let error = cloud
+        .client(PASSWORD)
+        .authenticate(Repeat::Never)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Configuration);
+    let text = error.chain();
+    for needle in ["identity URL", "try https://"] {
+        assert!(text.contains(needle), "{text}");
+    }
+    assert!(!text.contains("names, ids and domains"), "{text}");
+    testkit::plain::assert_plain(&text);
 }
 
 #[tokio::test]

@@ -9,12 +9,20 @@
 
 mod support;
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use clap::Parser;
 use contract::Exit;
 use mover::{Arguments, Context, Done, Environment, Failure, Stop, StopHandle};
-use net::SystemClock;
+use net::{Cancel, Clock, SystemClock};
 use openstack_populator::SourceArguments;
 use serde_json::{Value, json};
 use support::{APPLICATION_CREDENTIAL, Cloud, IMAGE, PASSWORD, TOKEN, assert_discreet};
@@ -33,6 +41,29 @@ struct Cli {
 struct Run {
     folder: tempfile::TempDir,
     stop: Option<StopHandle>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A clock on which every wait of a thread that copies is over at once.
+#[derive(Debug, Default)]
+struct Leap(AtomicU64);
+
+impl Clock for Leap {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+
+    fn wait(&self, period: Duration, cancel: &Cancel) -> bool {
+        let copies = std::thread::current()
+            .name()
+            .is_some_and(|name| name.starts_with("copy-"));
+        if !copies {
+            return cancel.wait(period);
+        }
+        let millis = u64::try_from(period.as_millis()).unwrap();
+        self.0.fetch_add(millis, Ordering::SeqCst);
+        cancel.is_cancelled()
+    }
 }
 
 impl Run {
@@ -40,6 +71,7 @@ impl Run {
         Self {
             folder: tempfile::tempdir().unwrap(),
             stop: None,
+            clock: Arc::new(SystemClock::default()),
         }
     }
 
@@ -65,7 +97,7 @@ impl Run {
             "test/0",
             &environment,
             &cli.mover,
-            Arc::new(SystemClock::default()),
+            Arc::clone(&self.clock),
             stop,
             Arc::default(),
         )
@@ -106,6 +138,7 @@ fn image(record: &Value, data: &[u8]) -> Cloud {
 fn failure(result: Result<Done, Failure>, exit: Exit, needles: &[&str]) {
     let failure = result.unwrap_err();
     assert_eq!(failure.exit(), exit, "{failure}");
+    testkit::plain::assert_plain(failure.message());
     for needle in needles {
         assert!(failure.message().contains(needle), "{needle}: {failure}");
     }
@@ -320,7 +353,7 @@ async fn the_secret_chooses_the_endpoint() {
         {"interface": "public", "region_id": "One", "url": nowhere},
         {"interface": "internal", "region_id": "One", "url": nowhere},
         {"interface": "internal", "region": "Two", "url": cloud.glance.url("/v2/")},
-        {"interface": "public", "region_id": "Two", "url": nowhere},
+        {"interface": "public", "region_id": "Two", "url": "http://127.0.0.1:10/"},
     ]}]));
     let keys = [
         PASSWORD,
@@ -401,6 +434,31 @@ async fn faults_before_the_copy_are_survived() {
         Done::Copied { verified: Some(_) }
     ));
     assert!(bytes.unwrap() == disk());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_whose_server_restarts_ends_no_copy() {
+    for answer in [
+        Reply::text(404, "404 page not found"),
+        Reply::text(200, "<html>We will be back soon</html>"),
+        Reply::status(204),
+    ] {
+        for (times, exit) in [(3, None), (4, Some(()))] {
+            let cloud = image(&json!({"checksum": MD5}), &disk());
+            // Probe, beginning and the first range pass.
+            let when = When::ranged().skip(3).times(times);
+            cloud.glance.fault(when, Fault::Answer(answer.clone()));
+            let mut run = Run {
+                clock: Arc::new(Leap::default()),
+                ..Run::new()
+            };
+            let result = run.go(&cloud, PASSWORD, &["--connections=1"]).await;
+            assert_eq!(result.is_err().then_some(()), exit, "{result:?}");
+            if result.is_ok() {
+                assert!(fs::read(run.target()).unwrap() == disk());
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

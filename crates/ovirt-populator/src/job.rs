@@ -9,7 +9,7 @@ use contract::{
 };
 use mover::{Check, Context, Done, Failure, Target, Verify, parse_duration};
 use tokio::time::timeout;
-use transfer::{Algorithm, Verification};
+use transfer::{Algorithm, Source, Verification};
 
 use crate::{
     engine::{Address, Client, Credentials, Disk, DiskId, DiskStatus, Engine},
@@ -80,7 +80,7 @@ async fn job(
         stop: context.stop.clone(),
     };
     if let Some(check) = context.check {
-        return checked(check, &session, &disk, &target).await;
+        return checked(context, check, &session, &disk, &target).await;
     }
 
     let report = session.run().await?;
@@ -109,7 +109,7 @@ fn client(context: &Context, arguments: &SourceArguments) -> Result<Client, Fail
         })?;
     let address: Address = url.parse()?;
     let credentials = Credentials {
-        user: context.secrets.required(secret::USER)?,
+        user: context.secrets.required_text(secret::USER)?,
         password: context.secrets.required(secret::PASSWORD)?,
     };
     Ok(Client::new(
@@ -144,9 +144,9 @@ fn must_fit(disk: &Disk, target: &Target) -> Result<(), Failure> {
     Err(Failure::new(
         Exit::TargetTooSmall,
         format!(
-            "the disk {:?} has {} bytes, but {} holds only {}; nothing was written and no image \
+            "the disk {} has {} bytes, but {} holds only {}; nothing was written and no image \
              transfer was made",
-            disk.name,
+            net::quoted(&disk.name),
             disk.size,
             target.path().display(),
             target.capacity()
@@ -155,6 +155,7 @@ fn must_fit(disk: &Disk, target: &Target) -> Result<(), Failure> {
 }
 
 async fn checked(
+    context: &Context,
     check: Check,
     session: &Session<'_, Client, Imageio<'_>>,
     disk: &Disk,
@@ -164,21 +165,33 @@ async fn checked(
         return Err(Failure::new(
             Exit::SourceBusy,
             format!(
-                "the disk {:?} is locked; a run now would wait up to {} s for it",
-                disk.name,
+                "the disk {} is locked; a run now would wait up to {} s for it",
+                net::quoted(&disk.name),
                 session.timers.locked_wait.as_secs()
             ),
         ));
     }
     tracing::info!(
         target = %target.path().display(),
+        room = target.room(),
         bytes = disk.size,
         "engine, credentials, disk and the size of the target are in order; nothing was written"
     );
     if check == Check::Transfer {
         tracing::info!("making and ending an image transfer, which locks the disk for a moment");
-        session.dry_run().await?;
-        tracing::info!("the imageio daemon can be reached and gives the disk's data");
+        let source = session.dry_run().await?;
+        tracing::info!(
+            data_bytes = source.data_bytes(),
+            "the imageio daemon can be reached and gives the disk's data"
+        );
+        context.check_room(&source, target)?;
+    } else if let Some(room) = target.room().filter(|room| *room < disk.size) {
+        tracing::warn!(
+            room,
+            size = disk.size,
+            "the target's file system has less room than the disk's size; --check=transfer finds out \
+             whether its data fits"
+        );
     }
     Ok(Done::Checked)
 }

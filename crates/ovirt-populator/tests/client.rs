@@ -61,7 +61,7 @@ fn client(server: &Server) -> Client {
 }
 
 fn id() -> DiskId {
-    DISK.to_uppercase().parse().unwrap()
+    format!(" {}\n", DISK.to_uppercase()).parse().unwrap()
 }
 
 fn new_transfer() -> NewTransfer {
@@ -365,7 +365,10 @@ async fn transfers_are_listed_looked_up_and_acted_on() {
     let server = engine();
     let other = json!({"id": 7, "phase": "levitating", "disk": {"id": DISK.to_uppercase()},
                        "inactivity_timeout": 60, "transfer_url": ""});
-    let list = json!({"image_transfer": [{"id": "x1", "phase": "paused_system"}, other]});
+    // Entries of other clients may hold anything.
+    let odd = json!({"id": "x2", "transfer_url": "rubbish", "inactivity_timeout": "soon"});
+    let list =
+        json!({"image_transfer": [{"id": "x1", "phase": "paused_system"}, odd, null, other]});
     server.route(TRANSFERS, move |_| Reply::json(200, &list));
     server.route(&format!("{TRANSFERS}/x1"), |_| Reply::status(404));
     server.route(&format!("{TRANSFERS}/x1/finalize"), |_| {

@@ -6,12 +6,19 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use clap::Parser;
 use contract::Exit;
 use mover::{Arguments, Context, Done, Environment, Failure, Stop, StopHandle};
-use net::SystemClock;
+use net::{Cancel, Clock, SystemClock};
 use ovirt_populator::{SourceArguments, run};
 use tempfile::TempDir;
 use testkit::{
@@ -41,6 +48,33 @@ struct Run {
     stop: Stop,
     password: &'static str,
     options: Vec<String>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Debug, Default)]
+struct Still(AtomicU64);
+
+impl Still {
+    fn pass(&self, time: Duration) {
+        self.0.fetch_add(time.as_secs(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for Still {
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+
+    fn wait(&self, period: Duration, cancel: &Cancel) -> bool {
+        let end = self.now().saturating_add(period);
+        while self.now() < end {
+            if cancel.wait(Duration::from_millis(1)) {
+                return true;
+            }
+        }
+        cancel.is_cancelled()
+    }
 }
 
 impl Run {
@@ -55,6 +89,7 @@ impl Run {
             stop,
             password: PASSWORD,
             options: Vec::new(),
+            clock: Arc::new(SystemClock::default()),
         }
     }
 
@@ -83,7 +118,7 @@ impl Run {
             "test/1",
             &environment,
             &cli.mover,
-            Arc::new(SystemClock::default()),
+            Arc::clone(&self.clock),
             self.stop.clone(),
             Arc::new(Progress::default()),
         )?;
@@ -278,6 +313,65 @@ async fn a_preflight_makes_no_transfer_unless_asked() {
     run.engine
         .change(|knobs| knobs.disk_status = "locked".into());
     assert_eq!(run.run().await.unwrap_err().exit(), Exit::SourceBusy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_without_room_for_the_data_is_found_before_a_byte_is_written() {
+    // 4 MiB of data, and what the file system needs itself.
+    for (room, fits) in [(4 << 20, false), (12 << 20, true)] {
+        for flag in ["--check=transfer", "--verify=off"] {
+            let run = Run::new().with(flag);
+            let volume = testkit::Volume::ext4(room);
+            std::os::unix::fs::symlink(volume.path("disk.img"), run.target()).unwrap();
+            std::fs::write(volume.path("disk.img"), "").unwrap();
+            let result = run.run().await;
+            assert_eq!(result.is_ok(), fits, "{room} {flag}: {result:?}");
+            if let Err(failure) = result {
+                assert_eq!(failure.exit(), Exit::TargetFull);
+                assert!(
+                    failure.message().contains("nothing was written"),
+                    "{failure}"
+                );
+                assert_eq!(std::fs::read(volume.path("disk.img")).unwrap(), b"");
+            }
+            assert_eq!(run.engine.transfers().1, 0);
+        }
+    }
+}
+
+/// A daemon that walks a huge disk for longer than the ticket lives without a use.
+#[tokio::test(flavor = "multi_thread")]
+async fn extents_that_take_long_do_not_cost_the_ticket() {
+    let mut run = Run::new();
+    let clock = Arc::new(Still::default());
+    run.clock = clock.clone();
+    let gate = Gate::new();
+    let extents = When::path(IMAGES).method("GET");
+    run.engine
+        .data()
+        .fault(extents, Fault::HoldHead(gate.clone()));
+    let signs = || {
+        let requests = run.engine.data().requests();
+        requests.iter().filter(|it| it.method == "OPTIONS").count() - 1
+    };
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            run.engine.data().wait_for_held(1);
+            // Twice the inactivity time.
+            for count in 1..=12 {
+                clock.pass(Duration::from_secs(20));
+                let begun = std::time::Instant::now();
+                while signs() < count {
+                    assert!(begun.elapsed() < testkit::PATIENCE, "no sign of life");
+                    std::thread::yield_now();
+                }
+            }
+            gate.open();
+        });
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(run.run()))
+    });
+    assert_eq!(outcome, Ok(Done::Copied { verified: None }));
+    assert_eq!(run.engine.transfers(), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

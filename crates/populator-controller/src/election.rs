@@ -22,6 +22,8 @@ const VALID_FOR: Duration = Duration::from_secs(15);
 /// A leader that could not renew the lease for this long stops. The rest of [`VALID_FOR`] is for
 /// writes under way and for clocks that run at different speeds.
 const GIVE_UP: Duration = Duration::from_secs(10);
+/// Between two tries of a process that may not write leases, and serves without one.
+const FORBIDDEN_PACE: Duration = Duration::from_mins(1);
 /// Between two reads of the lease, or two renewals: two may fail before [`GIVE_UP`].
 const PACE: Duration = Duration::from_secs(4);
 
@@ -46,6 +48,8 @@ pub struct Leadership {
     election: Election,
     held: Lease,
     renewed: Instant,
+    /// Another replica has it.
+    taken: bool,
 }
 
 /// The version of the lease that a candidate has seen, and since when. The age of the lease is
@@ -88,11 +92,7 @@ impl Election {
             match outcome {
                 Ok(Attempt::Won(held)) => {
                     tracing::info!("{} leads", self.identity);
-                    return Candidacy::Leading(Box::new(Leadership {
-                        election: self,
-                        held: *held,
-                        renewed: start,
-                    }));
+                    return Candidacy::Leading(Box::new(Leadership::new(self, *held, start)));
                 }
                 Ok(Attempt::Held(by)) => {
                     if logged.as_ref() != Some(&by) {
@@ -103,7 +103,30 @@ impl Election {
                 Err(kube::Error::Api(status)) if status.code == 403 => return Candidacy::Forbidden,
                 Err(error) => tracing::warn!("the lease {NAME} cannot be acquired: {error}"),
             }
-            time::sleep(pace()).await;
+            time::sleep(pace(PACE)).await;
+        }
+    }
+
+    /// For a process that serves without a lease, because it may not write one: waits until it may, and
+    /// leads. Until then two of them do each other's work.
+    ///
+    /// # Errors
+    /// Another replica leads, and this one has to stop.
+    pub async fn win_late(self) -> Result<Box<Leadership>, String> {
+        loop {
+            time::sleep(pace(FORBIDDEN_PACE)).await;
+            let start = Instant::now();
+            match time::timeout(GIVE_UP, self.attempt(&mut None)).await {
+                Ok(Ok(Attempt::Won(held))) => {
+                    tracing::info!("leases may be written now, and {} leads", self.identity);
+                    return Ok(Box::new(Leadership::new(self, *held, start)));
+                }
+                Ok(Ok(Attempt::Held(by))) => {
+                    return Err(format!("leases may be written now, and {by} leads"));
+                }
+                // Still forbidden, or out of reach.
+                Ok(Err(_)) | Err(_) => {}
+            }
         }
     }
 
@@ -161,16 +184,38 @@ enum Attempt {
 }
 
 impl Leadership {
+    const fn new(election: Election, held: Lease, renewed: Instant) -> Self {
+        Self {
+            election,
+            held,
+            renewed,
+            taken: false,
+        }
+    }
+
+    /// Waits for work that is under way, for as long as no other replica can lead: what is not done by
+    /// then is cut short, and the next leader starts from what the cluster shows. Returns whether it was
+    /// done.
+    pub async fn finish(&self, work: impl Future<Output = ()>) -> bool {
+        let left = if self.taken {
+            Duration::ZERO
+        } else {
+            VALID_FOR.saturating_sub(self.renewed.elapsed())
+        };
+        time::timeout(left, work).await.is_ok()
+    }
+
     /// Keeps the lease; ends when it is lost, with the reason.
     pub async fn lost(&mut self) -> String {
         loop {
-            time::sleep(pace()).await;
+            time::sleep(pace(PACE)).await;
             // Others take the lease when they have seen no change for long enough. So the time for
             // all retries together is limited, and a missing answer counts like a refusal.
             let left = GIVE_UP.saturating_sub(self.renewed.elapsed());
             match time::timeout(left, self.renew()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                    self.taken = true;
                     return format!("the lease {NAME} was taken: {}", status.message);
                 }
                 Ok(Err(error)) if self.renewed.elapsed() < GIVE_UP => {
@@ -229,9 +274,9 @@ impl Leadership {
     }
 }
 
-/// [`PACE`] with jitter, so that candidates do not write at the same time.
-fn pace() -> Duration {
-    backoff::jittered(PACE, 0.25, &mut fastrand::Rng::new())
+/// A pace with jitter, so that candidates do not write at the same time.
+fn pace(pace: Duration) -> Duration {
+    backoff::jittered(pace, 0.25, &mut fastrand::Rng::new())
 }
 
 /// The lease with this holder, to replace `before`, whose resource version is the precondition.

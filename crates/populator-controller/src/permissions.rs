@@ -1,13 +1,14 @@
-//! Permissions of the process: learned once at the start, so that a missing one is reported once
-//! and clearly, and is not found by requests that fail again and again.
+//! Permissions of the process: learned at the start and again while it runs, so that a missing one is
+//! reported once and clearly, and is not found by requests that fail again and again.
 
 use std::time::Duration;
 
+use backoff::Backoff;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use kube::{Api, Client, api::PostParams};
-use tokio::time;
+use tokio::{sync::watch, time};
 
 /// The optional permissions, without which some features are missing. Forklift's role grants none
 /// of them.
@@ -21,10 +22,12 @@ pub struct Permissions {
     pub grants: bool,
 }
 
-/// Attempts to reach the API server, which may be starting too.
-const TRIES: u32 = 5;
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_secs(2);
+/// While the API server does not answer, which may be starting too.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// Between two warnings about that.
+const WARN: Duration = Duration::from_mins(1);
+/// A role that is granted or taken away is noticed after this long.
+const AGAIN: Duration = Duration::from_mins(1);
 
 struct Question {
     verb: &'static str,
@@ -37,7 +40,7 @@ impl Permissions {
     /// Asks the API server (`SelfSubjectAccessReview`, which every account may create by default).
     ///
     /// # Errors
-    /// The API server did not answer, [`TRIES`] times in a row.
+    /// The API server did not answer.
     pub async fn learn(client: &Client) -> kube::Result<Self> {
         let question = |verb, group, resource, subresource| Question {
             verb,
@@ -57,27 +60,80 @@ impl Permissions {
         })
     }
 
+    /// Asks until the API server answers. A process that ended instead would be started again by the
+    /// kubelet with a delay that grows, and would come back minutes after the API server.
+    pub async fn wait_for(client: &Client) -> Self {
+        let mut random = fastrand::Rng::new();
+        let mut warned: Option<time::Instant> = None;
+        let mut failures = 0_u32;
+        loop {
+            match Self::learn(client).await {
+                Ok(permissions) => return permissions,
+                Err(error) if warned.is_none_or(|at| at.elapsed() >= WARN) => {
+                    warned = Some(time::Instant::now());
+                    tracing::warn!("the API server does not answer, and is asked again: {error}");
+                }
+                Err(_) => {}
+            }
+            failures = failures.saturating_add(1);
+            time::sleep(BACKOFF.delay_from_half(failures, &mut random)).await;
+        }
+    }
+
+    /// Asks again and again, and sends what has changed, until the future is dropped.
+    pub async fn keep_learning(client: Client, known: watch::Sender<Self>) {
+        loop {
+            time::sleep(AGAIN).await;
+            let new = match Self::learn(&client).await {
+                Ok(new) => new,
+                Err(error) => {
+                    tracing::debug!("the permissions cannot be learned again: {error}");
+                    continue;
+                }
+            };
+            let before = known.send_replace(new);
+            let pairs = new.list().into_iter().zip(before.list());
+            for ((granted, what, without), _) in
+                pairs.filter(|((new, ..), (before, ..))| new != before)
+            {
+                if granted {
+                    tracing::info!("{what} may be read now");
+                } else {
+                    tracing::warn!("{what} may not be read any more: {without}");
+                }
+            }
+        }
+    }
+
     /// A sentence for each missing permission: what does not work without it.
     #[must_use]
-    pub fn warnings(&self) -> Vec<&'static str> {
-        let missing = [
+    pub fn warnings(&self) -> Vec<String> {
+        let missing = self.list().into_iter().filter(|(granted, ..)| !granted);
+        missing
+            .map(|(_, what, without)| format!("{what} may not be read: {without}"))
+            .collect()
+    }
+
+    /// Whether each is granted, what it is for, and what does not work without it.
+    const fn list(self) -> [(bool, &'static str, &'static str); 3] {
+        [
             (
                 self.nodes,
-                "nodes may not be read: a node that is gone or does not answer is not noticed, and a claim \
-                 that waits for it continues to wait",
+                "nodes",
+                "a node that is gone or does not answer is not noticed, and a claim that waits for it continues \
+                 to wait",
             ),
             (
                 self.logs,
-                "pods' logs may not be read: the progress of a pod whose metrics cannot be \
-                 reached is unknown",
+                "pods' logs",
+                "the progress of a pod whose metrics cannot be reached is unknown",
             ),
             (
                 self.grants,
-                "ReferenceGrants may not be read: a claim that refers to another namespace is refused",
+                "ReferenceGrants",
+                "a claim that refers to another namespace is refused",
             ),
-        ];
-        let missing = missing.into_iter().filter(|(granted, _)| !granted);
-        missing.map(|(_, sentence)| sentence).collect()
+        ]
     }
 }
 
@@ -96,22 +152,11 @@ async fn ask(client: &Client, question: Question) -> kube::Result<bool> {
         },
         ..SelfSubjectAccessReview::default()
     };
-    let mut tries = 1;
-    loop {
-        match api.create(&PostParams::default(), &review).await {
-            Ok(answer) => return Ok(answer.status.is_some_and(|status| status.allowed)),
-            // The cluster does not let this account ask. Every one of these permissions is
-            // optional, while a watch that is refused for ever would delay the first reconcile for
-            // ever.
-            Err(kube::Error::Api(status)) if status.code == 403 => return Ok(false),
-            Err(error) if tries == TRIES => return Err(error),
-            Err(error) => {
-                tracing::warn!(
-                    "the API server does not answer, and the request is retried: {error}"
-                );
-                tries += 1;
-                time::sleep(PAUSE).await;
-            }
-        }
+    match api.create(&PostParams::default(), &review).await {
+        Ok(answer) => Ok(answer.status.is_some_and(|status| status.allowed)),
+        // The cluster does not let this account ask. Every one of these permissions is optional,
+        // while a watch that is refused for ever would delay the first reconcile for ever.
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -1,16 +1,11 @@
 //! The process, from its start to its end: what runs, in which order it starts, and what ends it.
 
 use std::{
-    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use anyhow::Context;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use prometheus_client::registry::Registry;
 use runtime::{Endpoint, Signals, Tasks, Transport};
 use tokio::{
@@ -21,6 +16,7 @@ use tokio::{
 use crate::{
     apply::{Recorder, Writer},
     cli::Options,
+    client::{self, Clients},
     election::{Candidacy, Election, Leadership},
     observe::{Cache, Observer, Triggers, watch_all},
     permissions::Permissions,
@@ -33,8 +29,8 @@ use population::{model::Uid, slots::Slots};
 
 /// Triggers that are buffered for the loop. Beyond that the watches wait.
 const TRIGGERS: usize = 1024;
-/// For an answer, or the next part of it. kube ends each watch after 290 s and restarts it.
-const READ_TIMEOUT: Duration = Duration::from_secs(295);
+/// At the end, for events that are queued.
+const FLUSH: Duration = Duration::from_secs(2);
 /// Pace of the gauges that no reconcile updates.
 const MEASURE: Duration = Duration::from_secs(10);
 
@@ -52,22 +48,23 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut tasks = Tasks::new();
     serve_metrics(&mut tasks, &options, registry, &is_ready)?;
 
-    let config = config(&options).await?;
+    let config = client::config(&options).await?;
     let namespace = options.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let client =
-        Client::try_from(config).context("the client of the API server cannot be created")?;
+    let clients =
+        Clients::new(&config).context("the client of the API server cannot be created")?;
+    let election = || {
+        let identity = options.identity.clone();
+        Election::new(clients.calls.clone(), &namespace, identity)
+    };
     let served = async {
-        let permissions = Permissions::learn(&client)
-            .await
-            .context("the API server does not answer")?;
+        let permissions = Permissions::wait_for(&clients.calls).await;
         for warning in permissions.warnings() {
             tracing::warn!("{warning}");
         }
         // A replica that stands by is ready to take over.
         ready.send_replace(true);
-        let election = Election::new(client.clone(), &namespace, options.identity.clone());
-        let leadership = match election.win().await {
+        let leadership = match election().win().await {
             Candidacy::Leading(leadership) => Some(leadership),
             Candidacy::Forbidden => {
                 tracing::warn!(
@@ -77,10 +74,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 None
             }
         };
-        anyhow::Ok((permissions, leadership))
+        (permissions, leadership)
     };
     let (permissions, mut leadership) = tokio::select! {
-        served = served => served?,
+        served = served => served,
         signal = signals.next() => {
             tracing::info!("ended by {} while standing by", signal.name());
             return Ok(());
@@ -89,7 +86,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
 
     telemetry.leads(true);
-    let controller = start(&mut tasks, &client, &options, permissions, telemetry)?;
+    let controller = start(
+        &mut tasks,
+        &clients,
+        &options,
+        permissions,
+        telemetry,
+        ready,
+    )?;
+    let recorder = Arc::clone(&controller.controller.recorder);
     let (stop, is_stopped) = watch::channel(());
     let until_stopped = async move {
         let mut is_stopped = is_stopped;
@@ -100,15 +105,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let end = tokio::select! {
         () = &mut work => anyhow::bail!("the reconcile loop has ended by itself"),
         signal = signals.next() => Ok(signal),
-        why = lost(leadership.as_deref_mut()) => Err(why),
+        why = lost(&mut leadership, election()) => Err(why),
         (name, panic) = tasks.panicked() => Err(format!("the task {name} failed: {panic}")),
     };
-    // Reconciles under way end while the lease is still held, so that the next leader starts from
-    // their result.
     drop(stop);
-    work.await;
+    finish(&mut work, leadership.as_deref()).await;
     match end {
         Ok(signal) => {
+            // Nothing depends on an event.
+            let _ = time::timeout(FLUSH, recorder.flush()).await;
             if let Some(leadership) = leadership {
                 leadership.release().await;
             }
@@ -119,40 +124,27 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
 }
 
-/// Why this process lost the lease; never ends without an election.
-async fn lost(leadership: Option<&mut Leadership>) -> String {
-    match leadership {
-        Some(leadership) => leadership.lost().await,
-        None => std::future::pending().await,
+/// Waits for reconciles under way, so that the next leader starts from their result. A lease that was
+/// taken or has expired leaves them no time.
+async fn finish(work: impl Future<Output = ()>, leadership: Option<&Leadership>) {
+    let Some(leadership) = leadership else {
+        return work.await;
+    };
+    if !leadership.finish(work).await {
+        tracing::warn!("work under way is cut short: the lease leaves it no time");
     }
 }
 
-/// Address and credentials for the API server: from the flags, from the pod's service account, or
-/// from a user's kubeconfig.
-async fn config(options: &Options) -> anyhow::Result<Config> {
-    let mut config = match &options.kubeconfig {
-        Some(path) => from_file(path)
-            .await
-            .with_context(|| format!("--kubeconfig={} cannot be used", path.display()))?,
-        // In the order of client-go, and so of Forklift; `infer` alone prefers a kubeconfig.
-        None => match Config::incluster() {
-            Ok(config) => config,
-            Err(_) => Config::infer().await.context(
-                "there is neither a pod's service account nor a kubeconfig; name one by --kubeconfig",
-            )?,
+/// Why this process may not lead any more. Without a lease it leads until it may write leases.
+async fn lost(leadership: &mut Option<Box<Leadership>>, election: Election) -> String {
+    let held = match leadership {
+        Some(held) => held,
+        None => match election.win_late().await {
+            Ok(won) => leadership.insert(won),
+            Err(why) => return why,
         },
     };
-    if let Some(master) = &options.master {
-        config.cluster_url = master.clone();
-    }
-    // Longer than a watch lasts, so that only a silent server times out.
-    config.read_timeout = Some(READ_TIMEOUT);
-    Ok(config)
-}
-
-async fn from_file(path: &Path) -> anyhow::Result<Config> {
-    let file = Kubeconfig::read_from(path)?;
-    Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
+    held.lost().await
 }
 
 fn serve_metrics(
@@ -191,11 +183,18 @@ impl Serving {
 /// Starts everything that runs beside the loop.
 fn start(
     tasks: &mut Tasks,
-    client: &Client,
+    clients: &Clients,
     options: &Options,
     permissions: Permissions,
     telemetry: Telemetry,
+    ready: watch::Sender<bool>,
 ) -> anyhow::Result<Serving> {
+    let client = &clients.calls;
+    let (known, permissions) = watch::channel(permissions);
+    tasks.spawn(
+        "permissions",
+        Permissions::keep_learning(client.clone(), known),
+    );
     let observer = Arc::new(Observer::new(client.clone(), Cache::default()));
     let (recorder, events) = Recorder::with_writer(client.clone(), telemetry.clone());
     let recorder = Arc::new(recorder);
@@ -203,7 +202,13 @@ fn start(
     let status = Arc::new(StatusWriter::new(client.clone(), telemetry.clone()));
     let (sender, receiver) = mpsc::channel(TRIGGERS);
     let triggers = Triggers::new(sender);
-    let complete = watch_all(tasks, client, &observer, &triggers, permissions.nodes);
+    let complete = watch_all(
+        tasks,
+        &clients.watches,
+        &observer,
+        &triggers,
+        permissions.clone(),
+    );
     let controller = Arc::new(Controller {
         observer: Arc::clone(&observer),
         writer: Writer::new(client.clone(), telemetry.clone()),
@@ -233,25 +238,19 @@ fn start(
         );
     });
 
-    let log = permissions.logs.then(|| LogReader::new(client.clone()));
+    let log = LogReader::new(client.clone(), permissions);
     let scraper = Scraper::new().context("the client for pods' metrics cannot be created")?;
-    let poller = Poller::new(scraper, log);
+    let poller = Poller::new(scraper, Some(log));
     let (pods, writer) = (Arc::clone(&observer), Arc::clone(&status));
     tasks.spawn(
         "progress",
         progress::run(poller, pods, writer, telemetry.clone()),
     );
 
-    let measured = Arc::clone(&status);
-    tasks.spawn("gauges", async move {
-        let mut ticks = time::interval(MEASURE);
-        loop {
-            ticks.tick().await;
-            telemetry.measure_memory();
-            let standings = measured.standings();
-            telemetry.claims(|reason| standings.get(&reason).copied().unwrap_or_default());
-        }
-    });
+    tasks.spawn(
+        "gauges",
+        measure(telemetry, Arc::clone(&status), Arc::clone(&observer), ready),
+    );
 
     tasks.spawn(
         "status",
@@ -262,4 +261,25 @@ fn start(
         triggers: receiver,
         workers: options.workers,
     })
+}
+
+/// Sets the gauges that no reconcile updates, and the readiness, until the future is dropped.
+async fn measure(
+    telemetry: Telemetry,
+    status: Arc<StatusWriter>,
+    observer: Arc<Observer>,
+    ready: watch::Sender<bool>,
+) {
+    let mut ticks = time::interval(MEASURE);
+    loop {
+        ticks.tick().await;
+        telemetry.measure_memory();
+        let standings = status.standings();
+        telemetry.claims(|reason| standings.get(&reason).copied().unwrap_or_default());
+        let (failing, all) = observer.health().failing();
+        telemetry.watches(failing);
+        // A process that leads and sees nothing of what happens is not ready.
+        let is_ready = failing < all;
+        ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
+    }
 }

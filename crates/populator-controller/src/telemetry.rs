@@ -87,6 +87,7 @@ pub struct Telemetry {
     claims: Family<ByReason, Gauge>,
     longest: Family<ByReason, Gauge>,
     dropped_events: Counter,
+    failing_watches: Gauge,
     leader: Gauge,
     memory: Gauge,
     started: Gauge<f64, AtomicU64>,
@@ -109,6 +110,7 @@ impl Telemetry {
             claims: Family::default(),
             longest: Family::default(),
             dropped_events: Counter::default(),
+            failing_watches: Gauge::default(),
             leader: Gauge::default(),
             memory: Gauge::default(),
             started: Gauge::default(),
@@ -208,6 +210,11 @@ impl Telemetry {
             self.dropped_events.clone(),
         );
         ours.register(
+            "failing_watches",
+            "Kinds of objects whose watch fails: what changes of them is not seen",
+            self.failing_watches.clone(),
+        );
+        ours.register(
             "leader",
             "1 while this process serves claims, 0 while it stands by",
             self.leader.clone(),
@@ -284,6 +291,12 @@ impl Telemetry {
         self.dropped_events.inc();
     }
 
+    /// How many watches fail.
+    pub fn watches(&self, failing: usize) {
+        let failing = i64::try_from(failing).unwrap_or(i64::MAX);
+        self.failing_watches.set(failing);
+    }
+
     /// Whether this process is the leader.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
@@ -328,6 +341,7 @@ mod tests {
         });
         telemetry.dropped_event();
         telemetry.leads(true);
+        telemetry.watches(2);
         telemetry.measure_memory();
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
@@ -348,6 +362,7 @@ mod tests {
             "populator_controller_longest_seconds{reason=\"Copying\"} 7",
             "populator_controller_dropped_events_total 1",
             "populator_controller_leader 1",
+            "populator_controller_failing_watches 2",
             "populator_controller_build_info{version=\"1.2.3\"} 1",
         ] {
             assert!(

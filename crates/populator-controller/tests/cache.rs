@@ -223,16 +223,104 @@ fn classes_and_nodes_trigger_the_claims_that_are_not_bound() {
     assert_eq!(cache.classes(apply(class("slow"))), of(&[]));
     assert_eq!(cache.classes(apply(class("fast"))), of(&["one"]));
 
-    let node = |ready: &str| {
-        json!({
-            "metadata": {"name": "n", "resourceVersion": ready},
-            "status": {"conditions": [{"type": "Ready", "status": ready}]},
-        })
-    };
-    assert_eq!(cache.nodes(apply(node("True"))), of(&["one"]));
-    assert_eq!(cache.nodes(apply(node("True"))), of(&[]), "a heartbeat");
-    assert_eq!(cache.nodes(apply(node("Unknown"))), of(&["one"]));
     assert_eq!(Cache::default().world(&"one".into()), None);
+}
+
+fn node(name: &str, ready: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "resourceVersion": ready,
+                     "labels": {"zone": "a", "rack": "7", "cpu-model.example.org/some": "true"}},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+    })
+}
+
+/// A volume that the temporary claim of the claim "one" has, and that names a label of nodes.
+fn bound_to(label: &str) -> (Value, Value) {
+    let mut filling = temporary("a", "one");
+    filling["spec"] = json!({"volumeName": "v"});
+    let mut volume = volume("v", &names::temporary_claim("one"), "t");
+    volume["spec"]["nodeAffinity"] = json!({"required": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": label, "operator": "In", "values": ["b"]}]}]}});
+    (filling, volume)
+}
+
+#[test]
+fn a_node_triggers_the_claims_that_it_is_about() {
+    let mut cache = two_claims();
+    assert_eq!(cache.nodes(apply(node("n", "True"))), of(&[]));
+    let mut chosen = claim("b", "c", "two");
+    chosen["metadata"]["annotations"] = json!({names::annotation::SELECTED_NODE: "n"});
+    cache.claims(apply(chosen));
+    assert_eq!(cache.nodes(apply(node("n", "False"))), of(&["two"]));
+    assert_eq!(
+        cache.nodes(apply(node("n", "False"))),
+        of(&[]),
+        "a heartbeat"
+    );
+    let mut running = pod("a", "one");
+    running["spec"] = json!({"nodeName": "n", "containers": []});
+    cache.pods(apply(running));
+    assert_eq!(cache.nodes(apply(node("n", "True"))), of(&["one", "two"]));
+    assert_eq!(
+        cache.nodes(apply(node("m", "Unknown"))),
+        of(&[]),
+        "another one"
+    );
+    let (filling, volume) = bound_to("zone");
+    cache.claims(apply(filling));
+    cache.volumes(apply(volume));
+    assert_eq!(
+        cache.nodes(apply(node("m", "True"))),
+        of(&["one"]),
+        "it may reach the volume"
+    );
+}
+
+fn list(cache: &mut Cache, nodes: &[Value]) -> HashSet<Uid> {
+    cache.nodes(Event::Init);
+    for node in nodes {
+        cache.nodes(Event::InitApply(
+            serde_json::from_value(node.clone()).unwrap(),
+        ));
+    }
+    cache.nodes(Event::InitDone)
+}
+
+#[test]
+fn of_a_nodes_labels_those_are_kept_that_volumes_name() {
+    let mut cache = two_claims();
+    let nodes = [node("n", "True")];
+    list(&mut cache, &nodes);
+    let labels = |cache: &Cache| match cache.world(&"one".into()).unwrap().nodes {
+        Nodes::Known(nodes) => Some(nodes[0].labels.keys().cloned().collect::<Vec<_>>()),
+        Nodes::Unreadable => None,
+    };
+    assert_eq!(labels(&cache), Some(vec![]));
+    let wanted = cache.labels_are_wanted();
+    let is_wanted = || futures::FutureExt::now_or_never(wanted.notified()).is_some();
+    assert!(!is_wanted());
+
+    let (filling, volume) = bound_to("zone");
+    cache.claims(apply(filling));
+    cache.volumes(apply(volume.clone()));
+    assert!(is_wanted(), "they are listed again");
+    assert_eq!(
+        labels(&cache),
+        None,
+        "until then nothing is concluded from labels that were dropped"
+    );
+    // The list that is under way when a volume names another label lacks that.
+    cache.nodes(Event::Init);
+    let (_, other) = bound_to("rack");
+    cache.volumes(apply(other));
+    assert!(is_wanted());
+    cache.nodes(Event::InitDone);
+    assert_eq!(labels(&cache), None);
+    assert_eq!(list(&mut cache, &nodes), of(&["one"]));
+    let both = vec!["rack".to_owned(), "zone".to_owned()];
+    assert_eq!(labels(&cache), Some(both));
+    cache.volumes(apply(volume));
+    assert!(!is_wanted(), "it is listed with them");
 }
 
 #[test]

@@ -251,3 +251,64 @@ async fn of_two_that_are_equally_quick_one_wins() {
     );
     assert!(first.0.is_ok() != first.1.is_ok(), "{first:?}");
 }
+
+/// Writes that hang must not outlive the lease: the next leader decides on what they may still change.
+#[tokio::test(start_paused = true)]
+async fn work_under_way_ends_before_another_one_may_begin() {
+    let server = Server::default();
+    let mut first = win(server.candidate("a")).await;
+    let start = Instant::now();
+    assert!(first.finish(std::future::ready(())).await, "there is time");
+    server.hangs.store(true, Ordering::Relaxed);
+    first.lost().await;
+    let left = Instant::now();
+    assert!(!first.finish(std::future::pending()).await);
+    assert!(left.elapsed() > Duration::from_secs(1), "it has some time");
+    let all = start.elapsed();
+    assert!(all <= Duration::from_secs(15), "{all:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_taken_leaves_no_time() {
+    let server = Server::default();
+    let mut first = win(server.candidate("a")).await;
+    let other = json!({"metadata": {"name": "populator-controller", "resourceVersion": "77"},
+                       "spec": {"holderIdentity": "b"}});
+    *server.lease.lock().unwrap() = Some(other);
+    first.lost().await;
+    let taken = Instant::now();
+    assert!(!first.finish(std::future::pending()).await);
+    assert_eq!(taken.elapsed(), Duration::ZERO);
+}
+
+/// It serves without a lease; then the right to leases is granted.
+#[tokio::test(start_paused = true)]
+async fn leases_that_are_allowed_later_are_used() {
+    let server = Server::default();
+    let is_allowed = Arc::new(AtomicBool::new(false));
+    let candidate = |identity: &str| {
+        let (server, is_allowed) = (server.clone(), Arc::clone(&is_allowed));
+        let client = Api::default().client(move |asked| {
+            if is_allowed.load(Ordering::Relaxed) {
+                server.answer(asked)
+            } else {
+                refusal(403, "Forbidden", "no leases")
+            }
+        });
+        Election::new(client, "here", identity.to_owned())
+    };
+    let grant = async {
+        tokio::time::sleep(10 * LONG).await;
+        is_allowed.store(true, Ordering::Relaxed);
+    };
+    let (a, b) = (candidate("a").win_late(), candidate("b").win_late());
+    let (a, b, ()) = tokio::join!(a, b, grant);
+    let (won, lost) = match (a, b) {
+        (Ok(won), Err(why)) | (Err(why), Ok(won)) => (won, why),
+        both => panic!("one of them leads: {both:?}"),
+    };
+    let leader = server.holder();
+    let leader = leader.as_str().unwrap();
+    assert!(lost.contains(&format!("{leader} leads")), "{lost}");
+    won.release().await;
+}

@@ -4,13 +4,17 @@
 #[path = "support/api.rs"]
 mod api;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use populator_controller::permissions::Permissions;
 use serde_json::{Value, json};
+use tokio::{sync::watch, time::timeout};
 
 use api::{Api, Asked, refusal};
 
@@ -106,20 +110,44 @@ async fn what_may_not_be_asked_for_is_done_without() {
     assert_eq!(permissions.warnings().len(), 3);
 }
 
+/// A process that ended would be started again with a delay of minutes.
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_is_starting_is_waited_for_but_not_for_ever() {
+async fn an_api_server_that_is_away_is_waited_for() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let client = Api::default().client(move |asked| {
-        if count.fetch_add(1, Ordering::Relaxed) < 3 {
+        if count.fetch_add(1, Ordering::Relaxed) < 200 {
             refusal(503, "ServiceUnavailable", "starting")
         } else {
             answer(asked, true)
         }
     });
-    assert_eq!(Permissions::learn(&client).await.unwrap(), ALL);
+    let start = tokio::time::Instant::now();
+    assert_eq!(Permissions::wait_for(&client).await, ALL);
+    // Every 15 to 30 s in the end.
+    let waited = start.elapsed().as_secs();
+    assert!((2000..=6000).contains(&waited), "{waited} s");
+}
 
-    let client = Api::default().client(|_| refusal(503, "ServiceUnavailable", "for ever"));
-    let error = Permissions::learn(&client).await.unwrap_err();
-    assert!(error.to_string().contains("for ever"), "{error}");
+#[tokio::test(start_paused = true)]
+async fn a_role_that_is_granted_or_taken_away_is_noticed() {
+    let granted = Arc::new(AtomicBool::new(false));
+    let is_granted = Arc::clone(&granted);
+    let client = Api::default().client(move |asked| {
+        let is_of_nodes = right(asked).contains("nodes");
+        answer(asked, !is_of_nodes || is_granted.load(Ordering::Relaxed))
+    });
+    let first = Permissions::learn(&client).await.unwrap();
+    assert!(!first.nodes);
+    let (known, mut permissions) = watch::channel(first);
+    let story = async {
+        granted.store(true, Ordering::Relaxed);
+        permissions.wait_for(|now| now.nodes).await.unwrap();
+        granted.store(false, Ordering::Relaxed);
+        permissions.wait_for(|now| !now.nodes).await.unwrap();
+    };
+    tokio::select! {
+        () = Permissions::keep_learning(client, known) => {}
+        outcome = timeout(Duration::from_mins(5), story) => outcome.unwrap(),
+    }
 }

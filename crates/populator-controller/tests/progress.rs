@@ -19,7 +19,10 @@ use std::{
 
 use jiff::Timestamp;
 use population::progress::Measured;
-use populator_controller::progress::{LogReader, Poller, ScrapeTarget, Scraper, ScraperError};
+use populator_controller::{
+    permissions::Permissions,
+    progress::{LogReader, Poller, ScrapeTarget, Scraper, ScraperError},
+};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},
@@ -236,7 +239,7 @@ async fn the_log_of_a_pod_that_does_not_answer_is_read_now_and_then() {
     let client = server.client(move |_| (200, log.into()));
     let poller = Poller::new(
         Scraper::for_port(port).unwrap(),
-        Some(LogReader::new(client)),
+        Some(LogReader::new(client, allowed(true))),
     );
     let start = tokio::time::Instant::now();
     let answers = poll(poller, target(Ipv4Addr::LOCALHOST), 3).await;
@@ -263,7 +266,7 @@ async fn what_the_metrics_said_does_not_stand_when_they_are_silent_again() {
     let log = "INFO copying 42.1 % of 10.0 GiB: 4.2 GiB data, 0 B zero";
     let client = api::Api::default().client(move |_| (200, log.into()));
     let scraper = Scraper::for_port(port).unwrap();
-    let poller = Poller::new(scraper, Some(LogReader::new(client)));
+    let poller = Poller::new(scraper, Some(LogReader::new(client, allowed(true))));
     let (values, mut delivered) = tokio::sync::mpsc::unbounded_channel();
     let deliver = |_: &ScrapeTarget, measured: Option<Measured>| {
         values
@@ -291,6 +294,25 @@ async fn what_the_metrics_said_does_not_stand_when_they_are_silent_again() {
     }
 }
 
+/// The permission to read logs, or none.
+fn allowed(logs: bool) -> tokio::sync::watch::Receiver<Permissions> {
+    let permissions = Permissions {
+        nodes: true,
+        logs,
+        grants: true,
+    };
+    tokio::sync::watch::channel(permissions).1
+}
+
+#[tokio::test]
+async fn a_log_is_not_asked_for_without_the_permission() {
+    let server = api::Api::default();
+    let client = server.client(|_| (200, "INFO copying 42.1 % of 10.0 GiB".into()));
+    let reader = LogReader::new(client, allowed(false));
+    assert_eq!(reader.measure(&target(Ipv4Addr::LOCALHOST)).await, None);
+    assert_eq!(server.lines(), [] as [&str; 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_log_that_may_not_be_read_says_nothing() {
     runtime::crypto::install();
@@ -298,7 +320,7 @@ async fn a_log_that_may_not_be_read_says_nothing() {
     let client = api::Api::default().client(|_| api::refusal(403, "Forbidden", "no logs"));
     let poller = Poller::new(
         Scraper::for_port(port).unwrap(),
-        Some(LogReader::new(client)),
+        Some(LogReader::new(client, allowed(true))),
     );
     assert_eq!(poll(poller, target(Ipv4Addr::LOCALHOST), 1).await, [None]);
 }

@@ -20,6 +20,7 @@ mod keep_alive;
 mod progress;
 mod rate;
 mod retry;
+mod room;
 pub mod sink;
 pub mod source;
 
@@ -30,5 +31,6 @@ pub use extent::{ByteRange, Content, Extent};
 pub use progress::{Phase, Progress, Retries, RetryReason, Snapshot};
 pub use rate::Rate;
 pub use retry::RetryPolicy;
+pub use room::check_room;
 pub use sink::Sink;
 pub use source::{Access, Reader, Source};

@@ -161,6 +161,35 @@ fn a_target_that_is_too_small_is_not_touched() {
 }
 
 #[test]
+fn a_file_system_without_room_for_the_data_is_not_touched() {
+    let block = BLOCK as u64;
+    // Three blocks of data in seven, as far as the extents know.
+    let thin = MemorySource::picture("A--B0--", BLOCK);
+    for (room, fits) in [(3 * block - 1, false), (3 * block, true)] {
+        let sink = MemorySink::file().with_room(room);
+        let result = run(&thin, &sink, &options(2));
+        assert_eq!(result.is_ok(), fits, "{result:?}");
+        if let Err(error) = result {
+            assert_eq!(error.kind(), Kind::TargetFull);
+            for number in [room, 3 * block] {
+                assert!(error.to_string().contains(&number.to_string()), "{error}");
+            }
+            assert_eq!(sink.calls(), []);
+        }
+    }
+    // Of a source that knows no zeroes, the size counts only if zeroes are written.
+    let blind = MemorySource::new(thin.content());
+    for (detect_zeroes, fits) in [(true, true), (false, false)] {
+        let sink = MemorySink::file().with_room(3 * block);
+        let options = Options {
+            detect_zeroes,
+            ..options(2)
+        };
+        assert_eq!(run(&blind, &sink, &options).is_ok(), fits);
+    }
+}
+
+#[test]
 fn every_algorithm_is_verified_over_holes_and_many_connections() {
     let picture = format!("A-0B{}CDE0{}F", "-".repeat(100), "G".repeat(150));
     let source = MemorySource::picture(&picture, BLOCK);
@@ -401,7 +430,7 @@ fn a_panic_stops_threads_that_hang() {
     let copying = thread::spawn(move || {
         let _ = sender.send(copy(&source, &MemorySink::file(), &options(2), &controls));
     });
-    let ended = receiver.recv_timeout(testkit::PATIENCE);
+    let ended = receiver.recv_timeout(testkit::DEADLINE);
     cancel.cancel();
     copying.join().unwrap();
     let error = ended.expect("the copy hangs").unwrap_err();
@@ -428,7 +457,7 @@ fn the_source_hears_a_sign_of_life_every_20_s_while_the_sink_syncs() {
     let release = Cancel::new();
     let sink = Hooked(MemorySink::file(), |operation| {
         if operation == SinkOperation::Sync {
-            let _ = release.wait(testkit::PATIENCE);
+            let _ = release.wait(testkit::DEADLINE);
         }
     });
     thread::scope(|scope| {

@@ -6,7 +6,7 @@ use http::{
     header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
-use crate::content_range::decimal;
+use crate::{content_range::decimal, printable};
 
 /// Largest head, in bytes.
 pub(crate) const MAX_HEAD: usize = 64 << 10;
@@ -102,7 +102,7 @@ impl Head {
         {
             return Err(format!(
                 "its body is encoded ({}), which was not asked for",
-                String::from_utf8_lossy(coding.as_bytes())
+                printable(&String::from_utf8_lossy(coding.as_bytes()))
             ));
         }
         if chunked {
@@ -119,8 +119,9 @@ impl Head {
                 return Err("its Content-Length is not a number".into());
             };
             for value in value.split(',') {
-                let length = decimal(value.trim_matches([' ', '\t']))
-                    .ok_or_else(|| format!("its Content-Length is not a number: {value}"))?;
+                let length = decimal(value.trim_matches([' ', '\t'])).ok_or_else(|| {
+                    format!("its Content-Length is not a number: {}", printable(value))
+                })?;
                 if stated.is_some_and(|stated| stated != length) {
                     return Err("it has more than one Content-Length".into());
                 }

@@ -97,10 +97,7 @@ mod tests {
                 written(&a).replace("\\n", "\\r\\n"),
                 written(&b)
             ),
-            a.lines()
-                .chain(b.lines())
-                .map(|line| format!("    {line}\n"))
-                .collect(),
+            format!("    {}", format!("{a}{b}").replace('\n', "\n    ")),
         ] {
             let bundle = Bundle::read(&text);
             assert_eq!(bundle.complaints, [""; 0], "{text}");

@@ -17,7 +17,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::parse_x509_certificate;
 
-use super::words::{MissingRoots, Refusal, printable};
+use super::words::{MissingRoots, Refusal};
+use crate::printable;
 
 /// Checks a server's certificate by one of three rules, and always that the server holds its key.
 #[derive(Debug)]

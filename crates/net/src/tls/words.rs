@@ -5,7 +5,7 @@ use std::{error, fmt};
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError, OtherError};
 
-use crate::{Error, Kind};
+use crate::{Error, Kind, printable};
 
 /// What else can always be done about a certificate.
 const OR_TRUST_ALL: &str = "or set `insecureSkipVerify` to check nothing";
@@ -215,18 +215,6 @@ pub(super) fn list(names: &[String]) -> String {
         0 => listed,
         more => format!("{listed} and {more} more"),
     }
-}
-
-/// What a certificate says, which anybody may have written: no control characters, no end.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|letter| match letter {
-            '\\' | '{' | '}' | '(' | ')' | '[' | ']' => '_',
-            letter if letter.is_control() => '_',
-            letter => letter,
-        })
-        .take(120)
-        .collect()
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl Glance {
             StatusCode::UNAUTHORIZED => {
                 return Err(wrong(
                     Kind::Credentials,
-                    "does not accept the token that Keystone has just given; do both belong to the same cloud?".into(),
+                    "does not accept the token that Keystone has just given; do both belong to the same cloud, and do the access rules of the application credential, if it has some, allow to read images?".into(),
                 ));
             }
             StatusCode::FORBIDDEN => {
@@ -118,6 +118,9 @@ impl Glance {
                 "lists the image as active, but does not have its data: its store has lost it, or a part of it"
             }
             Kind::Credentials => "no longer accepts the credentials",
+            Kind::Hash if self.base.scheme() == "http" => {
+                "gives its data over plain http, where nothing protects bytes on their way: check the network, or use https"
+            }
             _ => return error,
         };
         Error::with_source(error.kind(), format!("{self} {why} (image {image})"), error)
@@ -145,6 +148,11 @@ impl FromStr for ImageId {
                 "an image id is a UUID, such as b815a36a-feef-49e0-85c6-ef61bc83c15f".into(),
             );
         }
+        // UUIDs are written in either case, and stored in lower case.
+        let is_uuid = |b: u8| b == b'-' || b.is_ascii_hexdigit();
+        if text.len() == 36 && text.bytes().all(is_uuid) {
+            return Ok(Self(text.to_ascii_lowercase()));
+        }
         Ok(Self(text.into()))
     }
 }
@@ -158,6 +166,16 @@ impl fmt::Display for ImageId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_uuid_is_the_same_in_either_case() {
+        let id = "B815A36A-FEEF-49E0-85C6-EF61BC83C15F".parse::<ImageId>();
+        assert_eq!(
+            id.unwrap().to_string(),
+            "b815a36a-feef-49e0-85c6-ef61bc83c15f"
+        );
+        assert_eq!("Disk".parse::<ImageId>().unwrap().to_string(), "Disk");
+    }
 
     #[test]
     fn ids_cannot_leave_their_place_in_the_path() {

@@ -49,7 +49,12 @@ fn given(value: Option<&String>) -> Option<&str> {
 }
 
 fn digest(name: &str, value: &str) -> Result<Digest, String> {
-    let unknown = || format!("the image's hash algorithm {name:?} is not known here");
+    let unknown = || {
+        format!(
+            "the image's hash algorithm {} is not known here",
+            net::quoted(name)
+        )
+    };
     let algorithm: Algorithm = name.to_ascii_lowercase().parse().map_err(|_| unknown())?;
     let bytes = match algorithm {
         Algorithm::Md5 => 16,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::Deserialize;
+use serde_json::Value;
 use transfer::{Error, Kind};
 use url::Url;
 
@@ -41,42 +42,71 @@ impl FromStr for Availability {
             _ => Err(Error::new(
                 Kind::Configuration,
                 format!(
-                    "the secret's availability must be public (also when empty), internal or admin, not {value:?}"
+                    "the secret's availability must be public (also when empty), internal or admin, not {}",
+                    net::quoted(value)
                 ),
             )),
         }
     }
 }
 
-/// What a token's answer says of the services. Entries that are incomplete are passed over.
+/// What a token's answer says of the services. What an entry holds beside or in place of what is
+/// looked for does not matter: other services' entries may have any form.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Vec<Value>")]
 pub struct Catalog(Vec<Service>);
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone)]
 struct Service {
-    #[serde(default, rename = "type")]
     kind: Option<String>,
-    #[serde(default)]
     endpoints: Vec<Endpoint>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone)]
 struct Endpoint {
-    #[serde(default)]
     interface: Option<String>,
-    #[serde(default)]
     region_id: Option<String>,
     /// The older name of `region_id`; both are sent.
-    #[serde(default)]
     region: Option<String>,
-    #[serde(default)]
     url: Option<String>,
+}
+
+/// What to do when several regions have the service and none is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManyRegions {
+    /// Refuse, unless all of them have one URL.
+    Refuse,
+    /// Take the first with a warning, as Forklift's client library does.
+    TakeFirst,
+}
+
+impl From<Vec<Value>> for Catalog {
+    fn from(services: Vec<Value>) -> Self {
+        let endpoint = |value: &Value| Endpoint {
+            interface: text(value, "interface"),
+            region_id: text(value, "region_id"),
+            region: text(value, "region"),
+            url: text(value, "url"),
+        };
+        let service = |value: &Value| Service {
+            kind: text(value, "type"),
+            endpoints: value
+                .get("endpoints")
+                .and_then(Value::as_array)
+                .map(|endpoints| endpoints.iter().map(endpoint).collect())
+                .unwrap_or_default(),
+        };
+        Self(services.iter().map(service).collect())
+    }
+}
+
+fn text(value: &Value, key: &str) -> Option<String> {
+    value.get(key)?.as_str().map(str::to_owned)
 }
 
 impl Catalog {
     /// The base URL of the Image API v2 (it ends in `/v2`) in `region`, or in the only region there
-    /// is. Of several endpoints that fit, the first.
+    /// is; `many` decides where there are several. Of several endpoints that fit, the first.
     ///
     /// # Errors
     /// [`Kind::Configuration`], naming what the catalog does have; [`Kind::Protocol`] when the
@@ -85,6 +115,7 @@ impl Catalog {
         &self,
         region: Option<&str>,
         availability: Availability,
+        many: ManyRegions,
     ) -> Result<Url, Error> {
         let all: Vec<&Endpoint> = self
             .0
@@ -110,8 +141,8 @@ impl Catalog {
         };
         if here.is_empty() {
             return Err(wrong(format!(
-                "the catalog has no image service in the secret's regionName {:?} ({})",
-                region.unwrap_or_default(),
+                "the catalog has no image service in the secret's regionName {} ({})",
+                net::quoted(region.unwrap_or_default()),
                 list(
                     "regions",
                     all.iter().filter_map(|endpoint| endpoint.region())
@@ -135,17 +166,29 @@ impl Catalog {
                 )
             )));
         };
+        let url = base_url(first.url.as_deref().unwrap_or_default())?;
         let regions: BTreeSet<&str> = fit
             .iter()
             .filter_map(|endpoint| endpoint.region())
             .collect();
-        if region.is_none() && regions.len() > 1 {
-            return Err(wrong(format!(
-                "the image service is in several regions; name one in the secret's regionName ({})",
-                list("regions", regions)
-            )));
+        let is_same = |endpoint: &&Endpoint| {
+            let other = base_url(endpoint.url.as_deref().unwrap_or_default());
+            other.is_ok_and(|other| other == url)
+        };
+        if region.is_none() && regions.len() > 1 && !fit.iter().all(is_same) {
+            let listed = list("regions", regions);
+            if many == ManyRegions::Refuse {
+                return Err(wrong(format!(
+                    "the image service is in several regions; name one in the secret's regionName ({listed})"
+                )));
+            }
+            tracing::warn!(
+                "the image service is in several regions ({listed}) and the secret has no regionName; \
+                 the first is taken, {}",
+                first.region().unwrap_or("which has no name")
+            );
         }
-        base_url(first.url.as_deref().unwrap_or_default())
+        Ok(url)
     }
 }
 
@@ -174,6 +217,8 @@ fn base_url(endpoint: &str) -> Result<Url, Error> {
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(refused());
     }
+    // Some clouds end it in the project, as of old: `/v2/<project>`.
+    path::cut_project(&mut url);
     path::cut_version(&mut url);
     Ok(path::join(&url, "v2"))
 }
@@ -195,7 +240,7 @@ fn wrong(text: String) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -241,7 +286,9 @@ mod tests {
             // Only one region has it.
             (None, Availability::Internal, "http://internal.one:9292/v2"),
         ] {
-            let url = catalog.image_url(region, availability).unwrap();
+            let url = catalog
+                .image_url(region, availability, ManyRegions::Refuse)
+                .unwrap();
             assert_eq!(url.as_str(), expected);
         }
         for (region, availability, needles) in [
@@ -257,7 +304,9 @@ mod tests {
                 &["availability internal", "public"],
             ),
         ] {
-            let error = catalog.image_url(region, availability).unwrap_err();
+            let error = catalog
+                .image_url(region, availability, ManyRegions::Refuse)
+                .unwrap_err();
             assert_eq!(error.kind(), Kind::Configuration);
             for needle in needles {
                 assert!(error.to_string().contains(needle), "{error}");
@@ -274,6 +323,11 @@ mod tests {
             ("http://glance:9292/v2/", "http://glance:9292/v2"),
             ("http://glance:9292/v1", "http://glance:9292/v2"),
             ("http://glance:9292/v2.0/", "http://glance:9292/v2"),
+            (
+                "https://glance/v2/0123456789abcdef0123456789abcdef",
+                "https://glance/v2",
+            ),
+            ("https://glance/v2/123456/", "https://glance/v2"),
             ("https://cloud/image", "https://cloud/image/v2"),
             ("https://cloud/image/", "https://cloud/image/v2"),
             ("https://cloud/image/v2", "https://cloud/image/v2"),
@@ -282,12 +336,16 @@ mod tests {
             ("https://[fd00::1]:9292/", "https://[fd00::1]:9292/v2"),
         ] {
             let catalog = catalog(&[endpoint("public", "One", stated)]);
-            let url = catalog.image_url(None, Availability::Public).unwrap();
+            let url = catalog
+                .image_url(None, Availability::Public, ManyRegions::Refuse)
+                .unwrap();
             assert_eq!(url.as_str(), expected, "{stated}");
         }
         for stated in ["", "glance:9292", "/v2", "file:///etc/passwd"] {
             let catalog = catalog(&[endpoint("public", "One", stated)]);
-            let error = catalog.image_url(None, Availability::Public).unwrap_err();
+            let error = catalog
+                .image_url(None, Availability::Public, ManyRegions::Refuse)
+                .unwrap_err();
             assert_eq!(error.kind(), Kind::Protocol, "{stated}");
         }
     }
@@ -300,25 +358,66 @@ mod tests {
             json!({"url": "http://nowhere"}),
             json!({"interface": "public", "region": "One", "url": "http://glance"}),
         ]);
-        let url = old.image_url(Some("One"), Availability::Public).unwrap();
+        let url = old
+            .image_url(Some("One"), Availability::Public, ManyRegions::Refuse)
+            .unwrap();
         assert_eq!(url.as_str(), "http://glance/v2");
 
         let nameless =
             catalog(&[json!({"interface": "public", "region_id": null, "url": "http://glance"})]);
-        let url = nameless.image_url(None, Availability::Public).unwrap();
+        let url = nameless
+            .image_url(None, Availability::Public, ManyRegions::Refuse)
+            .unwrap();
         assert_eq!(url.as_str(), "http://glance/v2");
 
         let empty = catalog(&[])
-            .image_url(None, Availability::Public)
+            .image_url(None, Availability::Public, ManyRegions::Refuse)
             .unwrap_err();
         assert!(
             empty.to_string().contains("compute, identity, image"),
             "{empty}"
         );
         let nothing = Catalog::default()
-            .image_url(None, Availability::Public)
+            .image_url(None, Availability::Public, ManyRegions::Refuse)
             .unwrap_err();
         assert!(nothing.to_string().contains("none"), "{nothing}");
+    }
+
+    #[test]
+    fn entries_of_no_interest_may_hold_anything() {
+        let good = json!({"type": "image", "endpoints": [endpoint("public", "One", "http://glance"), null, 7]});
+        for other in [
+            json!({"type": "dns", "endpoints": null}),
+            json!({"type": 7, "endpoints": "none"}),
+            json!({"endpoints": [{"interface": 1, "url": []}]}),
+            json!(null),
+            json!("rubbish"),
+            json!([]),
+        ] {
+            let catalog: Catalog = serde_json::from_value(json!([other, good])).unwrap();
+            let url = catalog.image_url(None, Availability::Public, ManyRegions::Refuse);
+            assert_eq!(url.unwrap().as_str(), "http://glance/v2", "{other}");
+        }
+    }
+
+    #[test]
+    fn regions_of_one_url_need_no_choice_and_others_are_taken_only_by_a_drop_in() {
+        let two = |first, second| {
+            catalog(&[
+                endpoint("public", "One", first),
+                endpoint("public", "Two", second),
+            ])
+        };
+        for (first, second, refused) in [
+            ("http://glance:9292", "http://glance:9292/v2/", false),
+            ("http://one:9292", "http://two:9292", true),
+        ] {
+            let catalog = two(first, second);
+            let url = |many| catalog.image_url(None, Availability::Public, many);
+            assert_eq!(url(ManyRegions::Refuse).is_err(), refused);
+            let taken = url(ManyRegions::TakeFirst).unwrap();
+            assert_eq!(taken.as_str(), format!("{first}/v2"));
+        }
     }
 
     #[test]

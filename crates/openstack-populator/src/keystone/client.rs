@@ -101,13 +101,13 @@ impl Keystone {
                     format!("forbids a token to these credentials (authType {auth_type})"),
                 ));
             }
-            StatusCode::BAD_REQUEST => {
+            StatusCode::BAD_REQUEST if own_code(&answer.body).is_some() => {
                 return Err(wrong(
                     Kind::Configuration,
                     "does not accept the request that the secret's keys make; check names, ids and domains".into(),
                 ));
             }
-            StatusCode::NOT_FOUND if is_keystones_own(&answer.body) => {
+            StatusCode::NOT_FOUND if own_code(&answer.body) == Some(404) => {
                 return Err(wrong(
                     Kind::Credentials,
                     format!(
@@ -115,14 +115,17 @@ impl Keystone {
                     ),
                 ));
             }
-            StatusCode::NOT_FOUND
+            StatusCode::BAD_REQUEST
+            | StatusCode::NOT_FOUND
             | StatusCode::MULTIPLE_CHOICES
             | StatusCode::METHOD_NOT_ALLOWED => {
                 return Err(wrong(
                     Kind::Configuration,
                     format!(
-                        "answered {} to POST {}; is the identity URL right?",
-                        answer.status, self.url
+                        "answered {} to POST {}, and not in Keystone's words; is the identity URL right?{}",
+                        answer.status,
+                        self.url,
+                        answer::hint_at_https(&self.url, answer.status)
                     ),
                 ));
             }
@@ -181,18 +184,21 @@ impl Token {
     }
 }
 
-/// Whether Keystone itself answered. For a token that it cannot validate, expired ones included, it
-/// says 404 in JSON; for a path that it does not have, its web framework says so in HTML.
-fn is_keystones_own(body: &[u8]) -> bool {
+/// The code in a refusal of Keystone itself, 0 where it has none; `None` for another server's answer.
+/// For a token that it cannot validate, expired ones included, Keystone says 404 in JSON; for a path
+/// that it does not have, its web framework says so in HTML.
+fn own_code(body: &[u8]) -> Option<u16> {
     #[derive(Deserialize)]
     struct Refusal {
         error: Reason,
     }
     #[derive(Deserialize)]
     struct Reason {
+        #[serde(default)]
         code: u16,
     }
-    serde_json::from_slice::<Refusal>(body).is_ok_and(|refusal| refusal.error.code == 404)
+    let refusal = serde_json::from_slice::<Refusal>(body).ok()?;
+    Some(refusal.error.code)
 }
 
 #[derive(Deserialize)]

@@ -204,8 +204,9 @@ impl Keys<'_> {
             },
             _ => {
                 return Err(wrong(format!(
-                    "the secret's {} must be {PASSWORD} (also when empty), {TOKEN} or {APPLICATION_CREDENTIAL}, not {auth_type:?}",
-                    secret::AUTH_TYPE
+                    "the secret's {} must be {PASSWORD} (also when empty), {TOKEN} or {APPLICATION_CREDENTIAL}, not {}",
+                    secret::AUTH_TYPE,
+                    net::quoted(&auth_type)
                 )));
             }
         };
@@ -295,8 +296,9 @@ impl Keys<'_> {
             "all" | "true" => Ok(true),
             "false" => Ok(false),
             _ => Err(wrong(format!(
-                "the secret's {} must be all, true, false or empty, not {value:?}",
-                secret::SYSTEM_SCOPE
+                "the secret's {} must be all, true, false or empty, not {}",
+                secret::SYSTEM_SCOPE,
+                net::quoted(&value)
             ))),
         }
     }

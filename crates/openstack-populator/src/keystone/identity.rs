@@ -36,7 +36,7 @@ pub fn auth_url(identity: &str) -> Result<Url, Error> {
         ));
     }
     match path::cut_version(&mut url).as_deref() {
-        None | Some("v3") => Ok(path::join(&url, "v3/auth/tokens")),
+        None | Some("v3" | "v3.0") => Ok(path::join(&url, "v3/auth/tokens")),
         Some(other) => Err(refused(&format!(
             "ends in /{other}, but only version 3 of the identity API gives tokens here; name the URL that ends in /v3"
         ))),
@@ -58,6 +58,7 @@ mod tests {
             ("https://ks:5000/", "https://ks:5000/v3/auth/tokens"),
             ("https://ks:5000/v3", "https://ks:5000/v3/auth/tokens"),
             ("https://ks:5000/v3/", "https://ks:5000/v3/auth/tokens"),
+            ("https://ks:5000/v3.0/", "https://ks:5000/v3/auth/tokens"),
             (" https://ks:5000/v3// \n", "https://ks:5000/v3/auth/tokens"),
             (
                 "https://cloud/identity",
@@ -96,6 +97,7 @@ mod tests {
             ("ftp://keystone", "begin with https://"),
             ("https://ks:5000/v2.0", "/v2.0"),
             ("https://ks:5000/v2.0/", "version 3"),
+            ("https://ks:5000/v3.1", "version 3"),
             ("https://bob:s3cret@ks:5000/v3", "secret"),
         ] {
             let error = auth_url(typed).unwrap_err();

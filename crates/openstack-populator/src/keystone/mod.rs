@@ -9,7 +9,7 @@ mod credentials;
 mod identity;
 mod session;
 
-pub use catalog::{Availability, Catalog};
+pub use catalog::{Availability, Catalog, ManyRegions};
 pub use client::{Keystone, Token};
 pub use credentials::Credentials;
 pub use identity::auth_url;

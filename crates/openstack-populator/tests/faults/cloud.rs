@@ -151,12 +151,15 @@ fn an_image_that_is_not_raw() {
 }
 
 #[test]
-fn sigterm_ends_the_copy_at_once() {
+fn sigterm_ends_a_copy_whose_answers_stall() {
     let fixture = start();
     let server = fixture.source.server();
     server.fault(When::path(FILE).skip(3), Fault::stall(100, &Gate::new()));
     let running = fixture.command().spawn();
     server.wait_for_held(1);
+    let asked = fixture.source.data_requests().len();
     running.signal(Signal::TERM);
+    // Before the stall time is over, and without another request.
     fixture.ended(&running.wait(), Exit::Terminated);
+    assert_eq!(fixture.source.data_requests().len(), asked);
 }

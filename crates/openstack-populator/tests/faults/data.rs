@@ -1,7 +1,7 @@
 //! What goes wrong while the data passes.
 
 use contract::Exit;
-use testkit::{Cut, Fault, Gate, Reply, When, fake::glance::FILE};
+use testkit::{Cut, Fault, Gate, When, fake::glance::FILE};
 
 use crate::fixture::{request, start};
 
@@ -77,23 +77,6 @@ fn rubbish_in_place_of_an_answer() {
         .fault(request(1).always(), Fault::Raw(rubbish));
     let command = fixture.command().flag("no-progress-timeout", "1s");
     fixture.fails_with(&command, Exit::SourceProtocol, &[]);
-}
-
-#[test]
-fn a_router_whose_server_restarts_ends_no_copy() {
-    for answer in [
-        Reply::text(404, "404 page not found"),
-        Reply::text(200, "<html>We will be back soon</html>"),
-        Reply::status(204),
-    ] {
-        let fixture = start();
-        let server = fixture.source.server();
-        server.fault(request(1), Fault::Answer(answer));
-        // The second try comes when the time is over, and is the last.
-        let command = fixture.command().flag("no-progress-timeout", "2s");
-        let termination = fixture.copies_with(&command);
-        assert_eq!(termination.retries, 1);
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use http::StatusCode;
 use url::Url;
 
 use super::{Error, Kind};
@@ -29,6 +30,14 @@ impl Address {
         let mut segments = vec!["ovirt-engine", "api"];
         segments.extend_from_slice(path);
         self.join(&segments)
+    }
+
+    /// What a 400 to plain http may mean.
+    pub(super) fn hint_at_https(&self, status: StatusCode) -> &'static str {
+        if self.0.scheme() == "http" && status == StatusCode::BAD_REQUEST {
+            return "; a port that speaks TLS answers so: try https://";
+        }
+        ""
     }
 
     fn join(&self, segments: &[&str]) -> Url {
@@ -72,7 +81,8 @@ impl FromStr for Address {
         let path = url.path().trim_end_matches('/');
         if !matches!(path, "" | "/ovirt-engine" | "/ovirt-engine/api") {
             return Err(wrong(&format!(
-                "has the path {path:?}, which is not /ovirt-engine/api"
+                "has the path {}, which is not /ovirt-engine/api",
+                net::quoted(path)
             )));
         }
         url.set_path("/");

@@ -136,9 +136,10 @@ impl Client {
                 Kind::Configuration,
                 format!(
                     "cannot {DOING}: no oVirt engine answers at {} (HTTP {} without an engine's \
-                     words); check the engine's URL",
+                     words); check the engine's URL{}",
                     self.address,
-                    answer.status.as_u16()
+                    answer.status.as_u16(),
+                    self.address.hint_at_https(answer.status)
                 ),
             ));
         };

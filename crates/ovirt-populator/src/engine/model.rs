@@ -34,12 +34,16 @@ impl FromStr for DiskId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
         let groups = text.split('-').map(str::len);
         let hex = text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit());
         if !hex || !groups.eq([8, 4, 4, 4, 12]) {
             return Err(Error::new(
                 Kind::Configuration,
-                format!("{text:?} is not the UUID of a disk (8-4-4-4-12 hexadecimal digits)"),
+                format!(
+                    "{} is not the UUID of a disk (8-4-4-4-12 hexadecimal digits)",
+                    net::quoted(text)
+                ),
             ));
         }
         Ok(Self(text.to_ascii_lowercase()))
@@ -70,9 +74,9 @@ impl Disk {
     pub fn ensure_transferable(&self) -> Result<(), Error> {
         let why = if self.storage_type != "image" {
             format!(
-                "is of storage type {:?} and has no image that the engine could transfer; only disks of \
+                "is of storage type {} and has no image that the engine could transfer; only disks of \
                  type \"image\" can be copied this way",
-                self.storage_type
+                net::quoted(&self.storage_type)
             )
         } else if let Some(what) = self.engines_own() {
             format!(
@@ -88,7 +92,7 @@ impl Disk {
         } else {
             return Ok(());
         };
-        let text = format!("the disk {:?} {why}", self.name);
+        let text = format!("the disk {} {why}", net::quoted(&self.name));
         Err(Error::new(Kind::Unusable, text))
     }
 
@@ -290,11 +294,13 @@ pub(super) fn transfer(body: &[u8]) -> Result<ImageTransfer, Error> {
 
 /// Parses the list of image transfers.
 pub(super) fn transfers(body: &[u8]) -> Result<Vec<ImageTransfer>, Error> {
-    parse::<WireTransfers>(body, "list of image transfers")?
-        .image_transfer
-        .into_iter()
-        .map(TryInto::try_into)
-        .collect()
+    // One that is not understood is another client's: ours are in the form that a POST gives.
+    let listed = parse::<WireTransfers>(body, "list of image transfers")?.image_transfer;
+    let understood = listed.into_iter().filter_map(|transfer| {
+        let wire: WireTransfer = serde_json::from_value(transfer).ok()?;
+        wire.try_into().ok()
+    });
+    Ok(understood.collect())
 }
 
 /// Any JSON scalar, as its text.
@@ -344,7 +350,7 @@ struct WireDisk {
 #[derive(Deserialize)]
 struct WireTransfers {
     #[serde(default)]
-    image_transfer: Vec<WireTransfer>,
+    image_transfer: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -408,7 +414,10 @@ fn number(scalar: Option<&Scalar>, field: &str) -> Result<Option<u64>, Error> {
     text.parse().map(Some).map_err(|_| {
         Error::new(
             Kind::Protocol,
-            format!("the engine's {field} is {text:?}, not a number of at most 64 bits"),
+            format!(
+                "the engine's {field} is {}, not a number of at most 64 bits",
+                net::quoted(text)
+            ),
         )
     })
 }

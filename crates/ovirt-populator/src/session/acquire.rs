@@ -256,8 +256,8 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         let disk = self.engine.disk(&self.disk).await?;
         if disk.status == DiskStatus::Locked {
             return Ok(Recovered::Held(format!(
-                "the disk {:?} is locked, maybe by the transfer whose answer was lost",
-                disk.name
+                "the disk {} is locked, maybe by the transfer whose answer was lost",
+                net::quoted(&disk.name)
             )));
         }
         Ok(Recovered::Free)

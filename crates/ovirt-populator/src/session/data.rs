@@ -127,6 +127,10 @@ impl<S: Source> Source for Guarded<S> {
         self.inner.extents(range)
     }
 
+    fn data_bytes(&self) -> Option<u64> {
+        self.inner.data_bytes()
+    }
+
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
         self.lost.check()?;
         self.inner.reader(cancel)

@@ -110,11 +110,11 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     }
 
     /// Makes a transfer, tests the way to its data, and ends it: the preflight that locks the disk
-    /// for a moment.
+    /// for a moment. What is returned knows the disk's zeroes; its data can be read no more.
     ///
     /// # Errors
     /// As [`Session::run`], but a lost transfer is not replaced.
-    pub async fn dry_run(&self) -> Result<(), Failure> {
+    pub async fn dry_run(&self) -> Result<D::Source, Failure> {
         let failed = |ended| match ended {
             AttemptEnd::Failed(failure) => failure,
             AttemptEnd::Lost(why) => Failure::new(
@@ -128,7 +128,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
         let transfer = self.acquire().await.map_err(failed)?;
         let opened = self.open(&transfer).await;
         self.abandon(&transfer.id).await;
-        opened.map(drop).map_err(failed)
+        opened.map_err(failed)
     }
 
     async fn attempt(&self) -> Result<Report, AttemptEnd> {
@@ -228,9 +228,12 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
             return Err(AttemptEnd::Failed(Failure::new(
                 Exit::TargetTooSmall,
                 format!(
-                    "the disk {:?} was extended from {} to {} bytes, but the target holds only {}; \
+                    "the disk {} was extended from {} to {} bytes, but the target holds only {}; \
                      give a target of its new size",
-                    disk.name, self.size, disk.size, self.capacity
+                    net::quoted(&disk.name),
+                    self.size,
+                    disk.size,
+                    self.capacity
                 ),
             )));
         }

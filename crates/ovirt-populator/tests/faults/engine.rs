@@ -216,7 +216,7 @@ fn a_signal_ends_the_transfer() {
         assert_eq!(fixture.source.transfers(), (1, 1));
         running.signal(signal);
         fixture.ended(&running.wait(), exit);
-        assert!(fixture.source.asked_for("cancel") || fixture.source.asked_for("finalize"));
+        assert!(fixture.source.asked_for("cancel") && !fixture.source.asked_for("finalize"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The cache that the watches fill, and the world of one claim from it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -14,6 +14,7 @@ use populator_api::{
     GROUP, OpenstackVolumePopulator, OvirtVolumePopulator, PopulatorStatus, names,
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 
 use super::table::{Change, Row, Table};
 use population::model::{
@@ -60,6 +61,19 @@ struct AnyClaim {
     temporary: Option<TemporaryClaim>,
 }
 
+/// Which labels of nodes are kept. A node has hundreds of them, and volumes name a few.
+#[derive(Debug, Default)]
+struct NodeLabels {
+    /// Those that volumes name.
+    wanted: BTreeSet<String>,
+    /// Those that were wanted when the list under way began.
+    listing: BTreeSet<String>,
+    /// Those that the cached nodes have, if they have them at all.
+    listed: BTreeSet<String>,
+    /// Notified when more are wanted than are listed.
+    grown: Arc<Notify>,
+}
+
 /// The objects that the watches show.
 #[derive(Debug, Default)]
 pub struct Cache {
@@ -72,6 +86,7 @@ pub struct Cache {
     resources: BTreeMap<Kind, Table<PopulatorRef, Populator>>,
     nodes: Table<String, Node>,
     nodes_are_known: bool,
+    labels: NodeLabels,
     /// The nodes as one value, which all worlds share.
     node_list: Arc<[Node]>,
 }
@@ -131,6 +146,9 @@ impl Cache {
                 value: Volume::from_object(object).filter(is_of_interest),
             })
         });
+        for volume in changes.iter().filter_map(|change| change.after.as_ref()) {
+            self.want_labels(volume);
+        }
         let owners = both(&changes).filter_map(|volume| volume.claim.as_ref());
         owners
             .map(|claim| claim_of_temporary(&claim.name).unwrap_or_else(|| claim.uid.clone()))
@@ -190,18 +208,74 @@ impl Cache {
     /// Applies an event of the watch of nodes. Until their first list is complete, nothing is
     /// concluded from a node's absence.
     pub fn nodes(&mut self, event: Event<core::Node>) -> HashSet<Uid> {
-        self.nodes_are_known |= matches!(event, Event::InitDone);
+        let mut are_relisted = false;
+        match event {
+            Event::Init => self.labels.listing = self.labels.wanted.clone(),
+            Event::InitDone => {
+                self.nodes_are_known = true;
+                are_relisted = self.labels.listed != self.labels.listing;
+                self.labels.listed = self.labels.listing.clone();
+            }
+            _ => {}
+        }
+        let wanted = &self.labels.wanted;
         let changes = self.nodes.take(event, |object| {
+            let mut node = Node::from_object(object)?;
+            node.labels.retain(|key, _| wanted.contains(key));
             Some(Row {
-                key: object.metadata.name.clone()?,
-                value: Node::from_object(object),
+                key: node.name.clone(),
+                value: Some(node),
             })
         });
-        if changes.is_empty() {
+        if changes.is_empty() && !are_relisted {
             return HashSet::new();
         }
         self.node_list = self.nodes.values().cloned().collect();
-        self.unbound().map(|claim| claim.uid.clone()).collect()
+        let names: HashSet<&str> = both(&changes).map(|node| node.name.as_str()).collect();
+        self.unbound()
+            .filter(|claim| self.depends_on(claim, &names))
+            .map(|claim| claim.uid.clone())
+            .collect()
+    }
+
+    /// Whether something of the claim is on one of these nodes, or is to be; or its volume can be
+    /// reached from certain nodes only.
+    fn depends_on(&self, claim: &Claim, nodes: &HashSet<&str>) -> bool {
+        let beside = |name: String| (claim.namespace.clone(), name);
+        let uid = claim.uid.as_str();
+        let temporary = self.claims.get(&beside(names::temporary_claim(uid)));
+        let temporary = temporary.and_then(|any| any.temporary.as_ref());
+        let pod = self.pods.get(&beside(names::pod(uid)));
+        let volume = temporary.and_then(|temporary| self.volumes.get(temporary.volume.as_deref()?));
+        let named = [
+            claim.selected_node.as_deref(),
+            temporary.and_then(|temporary| temporary.selected_node.as_deref()),
+            pod.and_then(|pod| pod.node.as_deref()),
+        ];
+        named.into_iter().flatten().any(|name| nodes.contains(name))
+            || volume.is_some_and(|volume| !volume.node_terms.is_empty())
+    }
+
+    /// Notified when nodes have to be listed again, with more labels.
+    #[must_use]
+    pub fn labels_are_wanted(&self) -> Arc<Notify> {
+        Arc::clone(&self.labels.grown)
+    }
+
+    /// Keeps the labels of nodes that the volume names, from the next list on.
+    pub fn want_labels(&mut self, volume: &Volume) {
+        let before = self.labels.wanted.len();
+        let keys = label_keys(volume).map(str::to_owned);
+        self.labels.wanted.extend(keys);
+        if self.labels.wanted.len() > before {
+            self.labels.grown.notify_one();
+        }
+    }
+
+    /// Whether the cached nodes have all labels that the volume names, if they have them at all.
+    #[must_use]
+    pub fn knows_labels(&self, volume: &Volume) -> bool {
+        label_keys(volume).all(|key| self.labels.listed.contains(key))
     }
 
     /// The permission to read nodes is gone: the cached nodes may be out of date.
@@ -229,6 +303,7 @@ impl Cache {
             .class
             .as_deref()
             .and_then(|name| self.classes.get(name));
+        let volume = self.volume_of(&claim, temporary.as_ref());
         Some(World {
             populator: match resource.map(|resource| &resource.spec) {
                 Some(Ok(populator)) => Lookup::Found(populator.clone()),
@@ -248,12 +323,13 @@ impl Cache {
             pod_warning: None,
             provisioning_warning: None,
             is_short_of_quota: false,
-            volume: self.volume_of(&claim, temporary.as_ref()).cloned(),
-            nodes: if self.nodes_are_known {
+            nodes: if self.nodes_are_known && volume.is_none_or(|volume| self.knows_labels(volume))
+            {
                 Nodes::Known(Arc::clone(&self.node_list))
             } else {
                 Nodes::Unreadable
             },
+            volume: volume.cloned(),
             temporary,
             claim,
         })
@@ -393,6 +469,12 @@ fn read_resource(name: &PopulatorRef, object: &DynamicObject) -> Option<Populato
 fn spec_of<S: DeserializeOwned>(object: &DynamicObject) -> Result<S, String> {
     let spec = object.data.get("spec").cloned().unwrap_or_default();
     serde_json::from_value(spec).map_err(|error| format!("spec: {error}"))
+}
+
+/// The labels of nodes that a volume names.
+fn label_keys(volume: &Volume) -> impl Iterator<Item = &str> {
+    let requirements = volume.node_terms.iter().flat_map(|term| &term.labels);
+    requirements.map(|requirement| requirement.key.as_str())
 }
 
 fn both<V>(changes: &[Change<V>]) -> impl Iterator<Item = &V> {

@@ -2,10 +2,12 @@
 //! from it, with a live read where the cache cannot know.
 
 mod cache;
+mod health;
 mod table;
 mod watch;
 
 pub use cache::{Cache, Name, Populator, PopulatorRef, populator_ref, version_of};
+pub use health::WatchHealth;
 pub use watch::{Triggers, watch_all};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +24,9 @@ use serde_json::Value;
 
 use population::{
     Settings,
-    model::{Claim, ClaimPhase, Grant, Kind, Pod, PodPhase, TemporaryClaim, Uid, Volume, World},
+    model::{
+        Claim, ClaimPhase, Grant, Kind, Nodes, Pod, PodPhase, TemporaryClaim, Uid, Volume, World,
+    },
 };
 
 /// Assembles the world of each claim.
@@ -30,6 +34,7 @@ use population::{
 pub struct Observer {
     client: ClientHolder,
     cache: Mutex<Cache>,
+    health: WatchHealth,
 }
 
 /// `Client` has no `Debug`.
@@ -48,6 +53,7 @@ impl Observer {
         Self {
             client: ClientHolder(client),
             cache: Mutex::new(cache),
+            health: WatchHealth::default(),
         }
     }
 
@@ -55,6 +61,12 @@ impl Observer {
     pub fn cache(&self) -> MutexGuard<'_, Cache> {
         // A panic cannot leave a change half done: none is between two changes of the cache.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which watches work.
+    #[must_use]
+    pub const fn health(&self) -> &WatchHealth {
+        &self.health
     }
 
     /// The complete world of a claim; `None` when there is no such claim.
@@ -81,6 +93,13 @@ impl Observer {
             // The cache keeps only volumes that were populated. A claim that got another one must
             // be seen to be bound to it, or its temporary objects would stay.
             world.volume = self.volume(name).await?;
+        }
+        if let Some(volume) = &world.volume {
+            let mut cache = self.cache();
+            if !cache.knows_labels(volume) {
+                cache.want_labels(volume);
+                world.nodes = Nodes::Unreadable;
+            }
         }
         if world.grant == Grant::Missing {
             world.grant = self.grant(&world.claim).await?;
@@ -180,8 +199,10 @@ impl Observer {
         let found = match api.list(&ListParams::default().fields(&of_object)).await {
             Ok(found) => found.items,
             // Nothing depends on an explanation.
-            Err(error) if is_forbidden(&error) => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => {
+                tracing::debug!(namespace, "events cannot be listed: {error}");
+                return Ok(None);
+            }
         };
         let seen = |event: &core::Event| {
             let last = event.last_timestamp.as_ref().map(|time| time.0);

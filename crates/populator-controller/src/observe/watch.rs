@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use futures::{
@@ -28,10 +29,20 @@ use kube::{
 use populator_api::names::label;
 use runtime::Tasks;
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time,
+};
 
 use super::{Observer, api_resource};
+use crate::{client::WATCH, permissions::Permissions};
 use population::model::{Kind, Uid};
+
+/// Nodes in one page of their list.
+const NODES_AT_A_TIME: u32 = 50;
+/// Before nodes are listed again for labels that volumes have come to name: the volumes of a list come
+/// one after the other.
+const RELIST: Duration = Duration::from_secs(1);
 
 /// Sends UIDs of claims to reconcile.
 ///
@@ -74,14 +85,15 @@ impl Triggers {
 }
 
 /// Starts a watch, as a task of `tasks`, for each kind of object in a world. The returned future
-/// ends when every first list is complete, or its objects are known to be unavailable.
+/// ends when every first list is complete, or its objects are known to be unavailable. Nodes are
+/// watched while `permissions` allow it.
 #[must_use]
 pub fn watch_all(
     tasks: &mut Tasks,
     client: &Client,
     observer: &Arc<Observer>,
     triggers: &Triggers,
-    with_nodes: bool,
+    permissions: watch::Receiver<Permissions>,
 ) -> BoxFuture<'static, ()> {
     let mut starts = Watches {
         tasks,
@@ -89,9 +101,9 @@ pub fn watch_all(
         triggers,
         complete: Vec::new(),
     };
-    let all = watcher::Config::default;
+    let all = || watcher::Config::default().timeout(WATCH);
     // The only kind that is numerous and labelled by us: the API server filters the pods of others.
-    let ours = watcher::Config::default().labels(label::POPULATED_CLAIM);
+    let ours = all().labels(label::POPULATED_CLAIM);
     starts.start::<PersistentVolumeClaim>(
         "claims",
         Api::all(client.clone()),
@@ -113,15 +125,9 @@ pub fn watch_all(
         all(),
         |observer, event| observer.cache().classes(event),
     );
-    if with_nodes {
-        starts.start_optional::<Node>(
-            "nodes",
-            Api::all(client.clone()),
-            all(),
-            |observer, event| observer.cache().nodes(event),
-            |observer| observer.cache().forget_nodes(),
-        );
-    }
+    // A node has up to 50 names of images and hundreds of labels.
+    let few = all().page_size(NODES_AT_A_TIME);
+    starts.start_nodes(Api::all(client.clone()), few, permissions);
     for kind in Kind::ALL {
         let api = Api::all_with(client.clone(), &api_resource(kind));
         starts.start(kind.plural(), api, all(), move |observer, event| {
@@ -145,53 +151,109 @@ impl Watches<'_> {
         what: &'static str,
         api: Api<K>,
         config: watcher::Config,
-        take: impl Fn(&Observer, Event<K>) -> HashSet<Uid> + Send + 'static,
+        take: impl Fn(&Observer, Event<K>) -> HashSet<Uid> + Send + Sync + 'static,
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        self.start_optional(what, api, config, take, |_| {});
-    }
-
-    /// Starts a watch of objects that the controller can do without; `miss` is called when they
-    /// cannot be read.
-    fn start_optional<K>(
-        &mut self,
-        what: &'static str,
-        api: Api<K>,
-        config: watcher::Config,
-        take: impl Fn(&Observer, Event<K>) -> HashSet<Uid> + Send + 'static,
-        miss: impl Fn(&Observer) + Send + 'static,
-    ) where
-        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    {
-        let (complete, is_complete) = oneshot::channel();
-        self.complete.push(is_complete);
-        let mut complete = Some(complete);
-        let observer = Arc::clone(self.observer);
-        let triggers = self.triggers.clone();
+        let mut feed = self.feed(what);
         self.tasks.spawn(what, async move {
-            let mut watch = follow(what, api, config);
+            let mut watch = follow(what, api, config, Arc::clone(&feed.observer));
             while let Some(followed) = watch.next().await {
-                let is_last_of_list = matches!(
-                    followed,
-                    Followed::Unavailable | Followed::Event(Event::InitDone)
-                );
-                let affected = match followed {
-                    Followed::Event(event) => take(&observer, event),
-                    Followed::Unavailable => {
-                        miss(&observer);
-                        HashSet::new()
-                    }
-                };
-                if let Some(complete) = complete.take_if(|_| is_last_of_list) {
-                    // The receiver is gone only when the process ends.
-                    let _ = complete.send(());
-                }
-                for claim in affected {
-                    triggers.send(claim).await;
-                }
+                feed.pass(followed, &take, |_| {}).await;
             }
         });
+    }
+
+    /// Starts the watch of nodes, which the controller can do without.
+    fn start_nodes(
+        &mut self,
+        api: Api<Node>,
+        config: watcher::Config,
+        mut permissions: watch::Receiver<Permissions>,
+    ) {
+        const WHAT: &str = "nodes";
+        let mut feed = self.feed(WHAT);
+        let wanted = self.observer.cache().labels_are_wanted();
+        self.tasks.spawn(WHAT, async move {
+            loop {
+                if !permissions.borrow().nodes {
+                    feed.is_complete();
+                    // Without a sender no permission is learned any more.
+                    if permissions.wait_for(|may| may.nodes).await.is_err() {
+                        return;
+                    }
+                }
+                let observer = Arc::clone(&feed.observer);
+                let mut watch = follow(WHAT, api.clone(), config.clone(), observer);
+                loop {
+                    tokio::select! {
+                        Some(followed) = watch.next() => {
+                            let take = |observer: &Observer, event| observer.cache().nodes(event);
+                            let miss = |observer: &Observer| observer.cache().forget_nodes();
+                            feed.pass(followed, take, miss).await;
+                        }
+                        // They are listed again, with the labels that a volume has come to name.
+                        () = wanted.notified() => break,
+                    }
+                }
+                time::sleep(RELIST).await;
+            }
+        });
+    }
+
+    fn feed(&mut self, what: &'static str) -> Feed {
+        let (complete, is_complete) = oneshot::channel();
+        self.complete.push(is_complete);
+        self.observer.health().add(what);
+        Feed {
+            observer: Arc::clone(self.observer),
+            triggers: self.triggers.clone(),
+            complete: Some(complete),
+        }
+    }
+}
+
+/// Where the items of a watch go.
+struct Feed {
+    observer: Arc<Observer>,
+    triggers: Triggers,
+    complete: Option<oneshot::Sender<()>>,
+}
+
+impl Feed {
+    /// Passes an item to `take`, or calls `miss` when the objects cannot be read, and triggers what is
+    /// affected.
+    async fn pass<K>(
+        &mut self,
+        followed: Followed<K>,
+        take: impl Fn(&Observer, Event<K>) -> HashSet<Uid>,
+        miss: impl Fn(&Observer),
+    ) {
+        let is_last_of_list = matches!(
+            followed,
+            Followed::Unavailable | Followed::Event(Event::InitDone)
+        );
+        let affected = match followed {
+            Followed::Event(event) => take(&self.observer, event),
+            Followed::Unavailable => {
+                miss(&self.observer);
+                HashSet::new()
+            }
+        };
+        if is_last_of_list {
+            self.is_complete();
+        }
+        for claim in affected {
+            self.triggers.send(claim).await;
+        }
+    }
+
+    /// Reports once that the first list is complete.
+    fn is_complete(&mut self) {
+        if let Some(complete) = self.complete.take() {
+            // The receiver is gone only when the process ends.
+            let _ = complete.send(());
+        }
     }
 }
 
@@ -204,8 +266,8 @@ enum Followed<K> {
     Unavailable,
 }
 
-/// Watches objects of one kind. A watch that fails is retried with a backoff of up to 30 s, and
-/// logged once until it works again.
+/// Watches objects of one kind. A watch that fails is retried with kube's backoff of up to a minute, which
+/// [`super::WatchHealth`] reports.
 ///
 /// A failed watch never ends the task: one kind may be unavailable for hours (a definition that is
 /// not installed yet, a permission that is missing) while the others are served.
@@ -213,21 +275,19 @@ fn follow<K>(
     what: &'static str,
     api: Api<K>,
     config: watcher::Config,
+    observer: Arc<Observer>,
 ) -> BoxStream<'static, Followed<K>>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut has_failed = false;
     watcher::watcher(api, config)
         .default_backoff()
         .filter_map(move |step| {
             let followed = match step {
                 Ok(event) => {
-                    // A complete list proves that it works; single events may still precede a
-                    // failure.
-                    if has_failed && matches!(event, Event::InitDone) {
-                        has_failed = false;
-                        tracing::info!("the watch of {what} works again");
+                    // What comes before the end of a list may still precede a failure.
+                    if !matches!(event, Event::Init | Event::InitApply(_)) {
+                        observer.health().works(what);
                     }
                     Some(Followed::Event(event))
                 }
@@ -235,9 +295,8 @@ where
                     let code = code_of(&error);
                     // 410: the resource version has expired, which is routine. The watch restarts
                     // with a list.
-                    if code != Some(410) && !has_failed {
-                        has_failed = true;
-                        tracing::warn!("the watch of {what} failed, and is retried: {error}");
+                    if code != Some(410) {
+                        observer.health().failed(what, &error);
                     }
                     // Only these mean that there is no list to wait for. Any other failure may
                     // pass, and until it does the first reconcile waits: the world would lack

@@ -7,9 +7,10 @@ use kube::{Api, Client, api::LogParams};
 use population::progress::Measured;
 use populator_api::names;
 use serde_json::Value;
-use tokio::time;
+use tokio::{sync::watch, time};
 
 use super::ScrapeTarget;
+use crate::permissions::Permissions;
 
 /// Lines that are read: the mover logs its progress every 5 to 30 s, and little else.
 const LINES: i64 = 20;
@@ -22,6 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct LogReader {
     client: Client,
+    permissions: watch::Receiver<Permissions>,
 }
 
 impl Debug for LogReader {
@@ -31,14 +33,20 @@ impl Debug for LogReader {
 }
 
 impl LogReader {
-    /// A reader that uses `client`, which needs the permission to get `pods/log`.
+    /// A reader that uses `client` while the permission to get `pods/log` is there.
     #[must_use]
-    pub const fn new(client: Client) -> Self {
-        Self { client }
+    pub const fn new(client: Client, permissions: watch::Receiver<Permissions>) -> Self {
+        Self {
+            client,
+            permissions,
+        }
     }
 
     /// The progress that the pod logged last.
     pub async fn measure(&self, target: &ScrapeTarget) -> Option<Measured> {
+        if !self.permissions.borrow().logs {
+            return None;
+        }
         let parameters = LogParams {
             container: Some(names::CONTAINER.to_owned()),
             tail_lines: Some(LINES),

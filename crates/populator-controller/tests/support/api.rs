@@ -49,9 +49,13 @@ impl Api {
                 if status == SILENCE {
                     std::future::pending::<()>().await;
                 }
-                let response = Response::builder()
-                    .status(status)
-                    .body(Body::from(body.to_string().into_bytes()));
+                let (status, body) = if status == IDLE {
+                    tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+                    (200, Vec::new())
+                } else {
+                    (status, body.to_string().into_bytes())
+                };
+                let response = Response::builder().status(status).body(Body::from(body));
                 Ok::<_, kube::Error>(response.unwrap())
             }
         });
@@ -72,7 +76,11 @@ impl Api {
 /// Instead of a status: the request is never answered.
 pub(crate) const SILENCE: u16 = 0;
 
+/// Instead of a status: a watch in which nothing happens until its time is over, after a minute.
+pub(crate) const IDLE: u16 = 1;
+
 /// The API server's form of a refusal.
+#[allow(dead_code, reason = "shared by tests that use a part each")]
 pub(crate) fn refusal(code: u16, reason: &str, message: &str) -> (u16, Value) {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

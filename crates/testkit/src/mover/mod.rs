@@ -50,6 +50,11 @@ impl<S: Source> Fixture<S> {
         }
     }
 
+    /// The same with another disk.
+    pub fn with_disk(self, disk: Disk) -> Self {
+        Self::with(self.program, disk)
+    }
+
     /// The same, but the source's servers have another identity.
     pub fn with_identity(mut self, identity: &Identity) -> Self {
         self.source = S::start(&self.disk, identity.server_config());

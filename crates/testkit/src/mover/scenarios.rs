@@ -11,7 +11,7 @@ use contract::Exit;
 
 use super::{Fixture, Source};
 use crate::{
-    Cut, Fault, Gate, Object, Reply, Request, Server, Volume,
+    Cut, Disk, Fault, Gate, Object, Reply, Request, Server, Volume,
     pki::{Authority, Identity, LOCAL},
 };
 
@@ -28,6 +28,7 @@ macro_rules! mover_scenarios {
             a_server_that_is_gone_for_a_while,
             a_full_file_system,
             every_fault_at_once_on_several_connections,
+            data_is_read_on_as_many_connections_as_are_asked_for,
             certificates_that_nobody_should_trust,
             certificates_to_be_trusted,
             the_password_does_not_follow_a_redirect,
@@ -124,8 +125,21 @@ pub fn a_server_that_is_gone_for_a_while<S: Source>(start: fn() -> Fixture<S>) {
 pub fn a_full_file_system<S: Source>(start: fn() -> Fixture<S>) {
     let fixture = start();
     let volume = Volume::ext4(4 << 20);
-    let command = fixture.command_to(&volume.path("disk.img"));
-    fixture.fails_with(&command, Exit::TargetFull, &[]);
+    let target = volume.path("disk.img");
+    let command = fixture.command_to(&target);
+    if S::KNOWS_ZEROES {
+        fixture.fails_with(
+            &command,
+            Exit::TargetFull,
+            &["room for", "nothing was written"],
+        );
+        assert!(!target.exists());
+    } else {
+        fixture.fails_with(&command, Exit::TargetFull, &["bytes free"]);
+    }
+    // Zeroes that are written take room as well.
+    let command = command.flag("detect-zeroes", "off").arg("--force");
+    fixture.fails_with(&command, Exit::TargetFull, &["nothing was written"]);
 }
 
 pub fn every_fault_at_once_on_several_connections<S: Source>(start: fn() -> Fixture<S>) {
@@ -140,6 +154,19 @@ pub fn every_fault_at_once_on_several_connections<S: Source>(start: fn() -> Fixt
     server.fault(S::request(6), Fault::Chunked(10_000));
     let command = fixture.command_to(&fixture.target());
     fixture.copies_with(&command.flag("connections", "4"));
+}
+
+pub fn data_is_read_on_as_many_connections_as_are_asked_for<S: Source>(start: fn() -> Fixture<S>) {
+    let fixture = start().with_disk(Disk::random(13, 40 << 20));
+    let server = fixture.source.data();
+    let gate = Gate::new();
+    server.fault(S::request(0).always(), Fault::HoldHead(gate.clone()));
+    let command = fixture.command_to(&fixture.target());
+    let running = command.flag("connections", "4").spawn();
+    // None of them is answered before all have asked.
+    server.wait_for_held(4);
+    gate.open();
+    fixture.has_copied(&running.wait());
 }
 
 pub fn certificates_that_nobody_should_trust<S: Source>(start: fn() -> Fixture<S>) {

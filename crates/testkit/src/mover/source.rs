@@ -21,6 +21,8 @@ pub trait Source {
     const RECORD: &'static str;
     /// Requests for data before the first one of the copy.
     const BEFORE: usize;
+    /// Whether the source says where its zeroes are.
+    const KNOWS_ZEROES: bool;
 
     /// A disk of several requests and an odd size.
     fn disk() -> Disk;
@@ -59,6 +61,7 @@ impl Source for Engine {
     const LOGIN: &'static str = engine::TOKEN;
     const RECORD: &'static str = "/ovirt-engine/api/disks";
     const BEFORE: usize = 0;
+    const KNOWS_ZEROES: bool = true;
 
     /// Data, zeroes between, and an end that is no multiple of 4096.
     fn disk() -> Disk {
@@ -110,6 +113,7 @@ impl Source for Glance {
     const RECORD: &'static str = glance::RECORD;
     /// The probe, and the read of the head.
     const BEFORE: usize = 2;
+    const KNOWS_ZEROES: bool = false;
 
     fn disk() -> Disk {
         Disk::random(7, (5 << 20) + 777)

@@ -77,7 +77,7 @@ impl FromStr for Algorithm {
                 let known = Self::ALL.map(Self::name).join(", ");
                 Error::new(
                     Kind::Unusable,
-                    format!("hash algorithm {name:?} is not one of {known}"),
+                    format!("hash algorithm {} is not one of {known}", net::quoted(name)),
                 )
             })
     }

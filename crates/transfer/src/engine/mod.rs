@@ -28,7 +28,7 @@ use self::{
     shared::Shared,
 };
 use crate::{
-    Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source,
+    Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source, check_room,
     keep_alive::KeepAlive,
 };
 
@@ -117,8 +117,8 @@ pub struct Report {
 ///
 /// # Errors
 /// The most telling error of all workers; see [`Kind`]. What was written by then stays. No call to
-/// the source or the sink is under way or follows. [`Kind::Unusable`] for a source of 0 bytes and
-/// [`Kind::TargetTooSmall`] come before anything is written.
+/// the source or the sink is under way or follows. [`Kind::Unusable`] for a source of 0 bytes,
+/// [`Kind::TargetTooSmall`] and the error of [`check_room`] come before anything is written.
 pub fn copy(
     source: &dyn Source,
     sink: &dyn Sink,
@@ -137,6 +137,7 @@ pub fn copy(
             format!("the target holds {capacity} bytes, the disk has {size}"),
         ));
     }
+    check_room(source, sink, options.detect_zeroes)?;
     let activity = Activity::new(&*controls.clock);
     let keep_alive = KeepAlive {
         idle: options.keep_alive,

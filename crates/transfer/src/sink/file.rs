@@ -191,27 +191,22 @@ impl FileSink {
         }
         Ok(())
     }
-
-    /// Warns early of what may end the copy late. No error: a thin disk may need far less than its
-    /// size.
-    fn warn_of_little_room(&self, size: u64) {
-        if let Some(free) = free_bytes(folder_of(&self.path))
-            && free < size
-        {
-            tracing::warn!(
-                path = %self.path.display(),
-                free,
-                size,
-                "the file system has less room than the disk's size; the copy fails if the disk's \
-                 data does not fit"
-            );
-        }
-    }
 }
 
 impl Sink for FileSink {
     fn capacity(&self) -> u64 {
         u64::MAX
+    }
+
+    fn room(&self) -> Option<u64> {
+        // The path of a file that is there may be a link from another file system.
+        let Some(handle) = self.handle.get() else {
+            return free_bytes(folder_of(&self.path));
+        };
+        let stat = fs::fstat(handle.fd()).ok()?;
+        // In units of 512 bytes, whatever the file system's.
+        let own = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+        free_bytes(&self.path).map(|free| free.saturating_add(own))
     }
 
     fn prepare(&self, size: u64) -> Result<(), Error> {
@@ -229,7 +224,6 @@ impl Sink for FileSink {
             io::retry_on_intr(|| fs::ftruncate(handle.fd(), size))
                 .map_err(|errno| fault("set the size of", &self.path, errno))?;
         }
-        self.warn_of_little_room(size);
         self.size.store(size, Ordering::Relaxed);
         self.prepared.store(true, Ordering::Release);
         Ok(())

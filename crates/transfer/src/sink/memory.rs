@@ -41,6 +41,7 @@ pub struct MemorySink {
     capacity: u64,
     is_file: bool,
     granule: u64,
+    room: Option<u64>,
     /// Operation, how many calls of it succeed first, and the kind of the error after that.
     failures: Vec<(SinkOperation, u64, Kind)>,
     shared: Arc<Mutex<Shared>>,
@@ -65,6 +66,7 @@ impl MemorySink {
             capacity: capacity as u64,
             is_file: false,
             granule: 1,
+            room: None,
             failures: Vec::new(),
             shared: Arc::new(Mutex::new(Shared {
                 content: vec![Self::DIRT; capacity],
@@ -88,6 +90,13 @@ impl MemorySink {
     #[must_use]
     pub const fn with_granule(mut self, granule: u64) -> Self {
         self.granule = granule;
+        self
+    }
+
+    /// The same on a file system with this much room.
+    #[must_use]
+    pub const fn with_room(mut self, room: u64) -> Self {
+        self.room = Some(room);
         self
     }
 
@@ -160,6 +169,10 @@ impl MemorySink {
 impl Sink for MemorySink {
     fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    fn room(&self) -> Option<u64> {
+        self.room
     }
 
     fn prepare(&self, size: u64) -> Result<(), Error> {

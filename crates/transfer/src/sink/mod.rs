@@ -26,6 +26,12 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     /// How many bytes it can hold; [`u64::MAX`] where only the file system sets a limit.
     fn capacity(&self) -> u64;
 
+    /// How many bytes of data its file system still takes, what an existing file gives back
+    /// included; `None` where no file system sets a limit.
+    fn room(&self) -> Option<u64> {
+        None
+    }
+
     /// Makes it ready for a disk of `size` bytes: a file is cut to nothing and given exactly that
     /// size, so that it is blank afterwards; a device is left as it is. Called before the first
     /// write of every attempt, so possibly several times.

@@ -33,7 +33,11 @@ impl Identity {
             if let (Some(first), Some(then)) = (first, then)
                 && first != then
             {
-                return Err(format!("{name} was {first:?}, now it is {then:?}"));
+                return Err(format!(
+                    "{name} was {}, now it is {}",
+                    text(first),
+                    text(then)
+                ));
             }
         }
         Ok(())
@@ -61,7 +65,8 @@ pub(super) fn check_partial(
     };
     if ContentRange::parse(value.as_bytes()).as_ref() != Some(&wanted) {
         return Err(format!(
-            "Content-Range {value:?} to a request for {range} of {size} bytes"
+            "Content-Range {} to a request for {range} of {size} bytes",
+            text(value)
         ));
     }
     check_length(head, range.len())
@@ -85,11 +90,16 @@ fn check_length(head: &ResponseHead, wanted: u64) -> Result<(), String> {
     }
 }
 
+fn text(value: &HeaderValue) -> String {
+    net::printable(&String::from_utf8_lossy(value.as_bytes()))
+}
+
 /// Offsets into a compressed body would be other bytes.
 fn check_encoding(headers: &HeaderMap) -> Result<(), String> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(format!(
-            "Content-Encoding {encoding:?}, which was not asked for"
+            "Content-Encoding {}, which was not asked for",
+            text(encoding)
         )),
         _ => Ok(()),
     }

@@ -75,6 +75,18 @@ impl ExtentMap {
         found
     }
 
+    /// Bytes of the extents that are data.
+    pub(super) fn data_bytes(&self) -> u64 {
+        let (mut start, mut data) = (0, 0);
+        for packed in &self.ends {
+            if content_of(*packed) == Content::Data {
+                data += end_of(*packed) - start;
+            }
+            start = end_of(*packed);
+        }
+        data
+    }
+
     /// Number of extents.
     pub(super) const fn len(&self) -> usize {
         self.ends.len()
@@ -278,6 +290,7 @@ mod tests {
             extents(&map, 99, 201),
             [(99, 100, true), (100, 200, false), (200, 201, true)]
         );
+        assert_eq!(map.data_bytes(), 100);
         assert_eq!(extents(&map, 100, 150), [(100, 150, false)]);
         assert_eq!(extents(&map, 150, 150), []);
         assert_eq!(extents(&map, 300, 400), []);

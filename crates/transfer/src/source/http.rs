@@ -26,6 +26,17 @@ pub trait Authorization: Send + Sync + std::fmt::Debug {
     fn renew(&self, refused: &HeaderMap) -> Result<(), Error>;
 }
 
+/// What it means when later answers state another version of the object than the first (`ETag`,
+/// `Last-Modified`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    /// The object has changed: an error.
+    Refused,
+    /// Nothing but a warning, since a hash of the whole decides: the nodes behind one address may
+    /// give the same object other marks.
+    Verified,
+}
+
 /// Access without credentials.
 #[derive(Debug, Clone, Copy)]
 pub struct NoAuthorization;
@@ -47,7 +58,7 @@ impl Authorization for NoAuthorization {
 ///
 /// * Each answer is checked before a byte of it is used: status, `Content-Range`, total size and
 ///   `Content-Length`, no compression, and the same `ETag` and `Last-Modified` as the first
-///   answer's. `Content-MD5` is ignored: Glance sends the whole image's with every range.
+///   answer's (see [`Changes`]). `Content-MD5` is ignored: Glance sends the whole image's with every range.
 /// * Redirects are followed, at most five for a request, never from `https` to `http`. Credentials
 ///   go to the first origin alone. Where they led is asked directly from then on; when that fails
 ///   before the first byte of a body, the first URL is asked again.
@@ -78,8 +89,9 @@ impl HttpSource {
         authorization: Arc<dyn Authorization>,
         expected_size: u64,
         connections: NonZeroUsize,
+        changes: Changes,
     ) -> Result<Self, Error> {
-        let object = HttpObject::new(connector, url, Dialect::Http, authorization);
+        let object = HttpObject::new(connector, url, Dialect::Http, authorization, changes);
         let mut session = object.session();
         let is_ranged = reader::probe(&mut session, expected_size)?;
         drop(session);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    Access, NoAuthorization, Reader, Source,
+    Access, Changes, NoAuthorization, Reader, Source,
     extent_map::ExtentMap,
     object::{Dialect, HttpObject, HttpSession},
     reader::{RangedReader, read_one_byte},
@@ -86,7 +86,13 @@ impl ImageioSource {
     ) -> Result<Self, Error> {
         let Ticket(url) = ticket;
         let (control, begun) = (connector.clone(), connector.clock().now());
-        let object = HttpObject::new(connector, url, Dialect::Imageio, Arc::new(NoAuthorization));
+        let object = HttpObject::new(
+            connector,
+            url,
+            Dialect::Imageio,
+            Arc::new(NoAuthorization),
+            Changes::Refused,
+        );
         let mut session = object.session();
         let abilities = Abilities::ask(&mut session)?;
         let extents = if abilities.has("extents") {
@@ -139,6 +145,10 @@ impl Source for ImageioSource {
                 content: Content::Data,
             }],
         })
+    }
+
+    fn data_bytes(&self) -> Option<u64> {
+        self.extents.as_ref().map(ExtentMap::data_bytes)
     }
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
@@ -256,11 +266,11 @@ impl Checksum {
             Kind::Protocol,
             format!(
                 "{} was asked for blake2b over blocks of {CHECKSUM_BLOCK} bytes and answered with {} \
-                 over {}, {:?}",
+                 over {}, {}",
                 object.origin(),
-                self.algorithm,
+                net::quoted(&self.algorithm),
                 self.block_size,
-                self.hex
+                net::quoted(&self.hex)
             ),
         ))
     }

@@ -68,6 +68,7 @@ pub struct MemorySource {
     extents: Vec<Extent>,
     access: Access,
     checksum: Option<String>,
+    knows_zeroes: bool,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -100,6 +101,7 @@ impl MemorySource {
                 connections: NonZeroUsize::MIN.saturating_add(15),
             },
             checksum: None,
+            knows_zeroes: false,
             shared: Arc::default(),
         }
     }
@@ -138,6 +140,7 @@ impl MemorySource {
     #[must_use]
     pub fn with_extents(mut self, extents: Vec<Extent>) -> Self {
         self.extents = extents;
+        self.knows_zeroes = true;
         self
     }
 
@@ -228,6 +231,15 @@ impl Source for MemorySource {
             .map(cut)
             .filter(|extent| !extent.range.is_empty())
             .collect())
+    }
+
+    fn data_bytes(&self) -> Option<u64> {
+        let data = self
+            .extents
+            .iter()
+            .filter(|extent| extent.content == Content::Data);
+        self.knows_zeroes
+            .then(|| data.map(|extent| extent.range.len()).sum())
     }
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {

@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 
 use net::Cancel;
 
-pub use http::{Authorization, HttpSource, NoAuthorization};
+pub use http::{Authorization, Changes, HttpSource, NoAuthorization};
 pub use imageio::{ImageioSource, Ticket};
 #[cfg(feature = "testing")]
 pub use memory::{Fault, MemorySource, SourceCall, Trouble, When};
@@ -51,6 +51,11 @@ pub trait Source: Send + Sync + std::fmt::Debug {
             range,
             content: Content::Data,
         }])
+    }
+
+    /// How many bytes are data, by the same extents; `None` where the source does not know its zeroes.
+    fn data_bytes(&self) -> Option<u64> {
+        None
     }
 
     /// A new reader, on a connection of its own, made when the first range is asked for.

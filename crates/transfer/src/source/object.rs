@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -10,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode};
 use net::{Cancel, Connection, Connector, ResponseHead};
 use url::Url;
 
-use super::{Authorization, answer::Identity};
+use super::{Authorization, Changes, answer::Identity};
 use crate::{Error, Kind};
 
 /// Redirects followed for one request.
@@ -37,6 +40,8 @@ pub(super) struct HttpObject {
     /// Where the redirects ended; asked directly until it fails.
     resolved: Mutex<Option<Url>>,
     identity: Mutex<Option<Identity>>,
+    changes: Changes,
+    has_warned: AtomicBool,
 }
 
 impl HttpObject {
@@ -45,6 +50,7 @@ impl HttpObject {
         url: Url,
         dialect: Dialect,
         authorization: Arc<dyn Authorization>,
+        changes: Changes,
     ) -> Self {
         Self {
             connector,
@@ -53,6 +59,8 @@ impl HttpObject {
             authorization,
             resolved: Mutex::new(None),
             identity: Mutex::new(None),
+            changes,
+            has_warned: AtomicBool::new(false),
         }
     }
 
@@ -110,10 +118,18 @@ impl HttpObject {
         let mut identity = lock(&self.identity);
         match &*identity {
             None => *identity = Some(found),
-            Some(first) => first.check(&found).map_err(|change| {
+            Some(first) => {
+                let Err(change) = first.check(&found) else {
+                    return Ok(());
+                };
                 let context = format!("{} changed while it was read: {change}", self.origin());
-                Error::new(Kind::Protocol, context)
-            })?,
+                if self.changes == Changes::Refused {
+                    return Err(Error::new(Kind::Protocol, context));
+                }
+                if !self.has_warned.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("{context}; the hash of the whole decides whether it did");
+                }
+            }
         }
         Ok(())
     }

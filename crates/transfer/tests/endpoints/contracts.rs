@@ -6,7 +6,7 @@ use net::Cancel;
 use testkit::{Fault, LoopDevice, Server, Volume, When, image::Disk};
 use transfer::{
     sink::{BlockSink, FileSink, Overwrite},
-    source::{HttpSource, NoAuthorization},
+    source::{Changes, HttpSource, NoAuthorization},
 };
 
 use crate::{
@@ -72,6 +72,7 @@ fn an_http_object_is_a_source() {
                 std::sync::Arc::new(NoAuthorization),
                 disk.size(),
                 four(),
+                Changes::Refused,
             )
             .unwrap()
         });

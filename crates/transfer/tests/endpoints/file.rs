@@ -65,21 +65,6 @@ fn what_is_not_written_takes_no_room() {
 }
 
 #[test]
-fn a_new_file_is_made_when_the_copy_begins_for_owner_and_group() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("disk.img");
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let sink = open(&path);
-    assert!(!path.exists());
-    sink.prepare(5).unwrap();
-    rustix::process::umask(before);
-    sink.close().unwrap();
-    let metadata = path.metadata().unwrap();
-    assert_eq!(metadata.permissions().mode() & 0o7777, 0o660);
-    assert_eq!(metadata.len(), 5);
-}
-
-#[test]
 fn a_sink_that_is_never_prepared_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk.img");

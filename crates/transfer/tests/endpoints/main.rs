@@ -17,5 +17,6 @@ mod contracts;
 mod file;
 mod http;
 mod imageio;
+mod redirects;
 mod support;
 mod target;

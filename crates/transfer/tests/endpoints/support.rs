@@ -115,6 +115,7 @@ pub(crate) fn assert_fails<T: std::fmt::Debug>(
     for word in words {
         assert!(error.chain().contains(word), "{word}: {}", error.chain());
     }
+    testkit::plain::assert_plain(&error.chain());
     error
 }
 

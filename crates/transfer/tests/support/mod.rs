@@ -103,7 +103,7 @@ impl Clock for Still {
 pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < testkit::PATIENCE, "no {what}");
+        assert!(begun.elapsed() < testkit::DEADLINE, "no {what}");
         thread::yield_now();
     }
 }

@@ -136,9 +136,8 @@ fn a_blob_that_is_lost() {
     let folder = folder();
     let image = Glance::default().image(folder.path(), &Disk::random(3, mib(1)));
     image.lose_blob();
-    let run = openstack(&image, &folder.path().join("target"))
-        .flag(flag::NO_PROGRESS_TIMEOUT, "2s")
-        .run();
+    // The answer decides, however slow it is.
+    let run = openstack(&image, &folder.path().join("target")).run();
     assert_failure(&run, Exit::SourceUnusable, &[&image.id]);
 }
 
