@@ -413,12 +413,16 @@ fn fail_mover(state: &mut State, planner: &Planner, uid: Id, end: End) {
     kubelet::finish(state, uid, end);
 }
 
-/// Whether the pod was created from what its resource and its claim say now: if not, another
-/// attempt is justified already.
+/// Whether the pod was created from what its resource and its claim say now, and nothing of it is
+/// being deleted: if not, another attempt follows anyway.
 fn is_current(state: &State, planner: &Planner, pod: &Pod) -> bool {
     let template = planner.template(pod.template);
-    state.api.target(pod.owner).is_some_and(|target| {
-        let named = state.api.resources[target.user];
-        named.is_none_or(|disk| disk == template.disk) && target.retry == template.retry
-    })
+    let temporary = state.api.temporary_of(pod.owner);
+    let is_kept = temporary.is_some_and(|it| it.uid == pod.temporary && it.terminating.is_none());
+    let is_kept = is_kept && pod.terminating.is_none();
+    is_kept
+        && state.api.target(pod.owner).is_some_and(|target| {
+            let named = state.api.resources[target.user];
+            named.is_none_or(|disk| disk == template.disk) && target.retry == template.retry
+        })
 }
