@@ -423,8 +423,9 @@ async fn a_full_node_is_given_up_with_the_provisioners_words() {
     given_up["metadata"]["annotations"] = json!({"forklift.konveyor.io/chosen-node": "n1"});
     given_up["spec"] = json!({"storageClassName": "fast"});
     given_up["status"] = json!({"phase": "Pending"});
-    cache.claims(apply(given_up));
-    let asked = reconcile_all(cache, &["c"], 2, |asked| match &asked.line {
+    cache.claims(apply(given_up.clone()));
+    let asked = reconcile_all(cache, &["c"], 2, move |asked| match &asked.line {
+        line if line.starts_with("GET ") && line.ends_with("/prime-c") => (200, given_up.clone()),
         line if line.starts_with("GET ") && line.ends_with("/events") => {
             assert!(asked.query.contains("ProvisioningFailed"), "{asked:?}");
             let event = json!({
