@@ -52,8 +52,6 @@ fn claims_that_cannot_start_keep_no_good_one_waiting() {
 /// A bound claim's finished pod holds its temporary claim, and so half of what the quota allows.
 #[test]
 fn a_quota_that_finished_pods_use_up_makes_them_go() {
-    let alone = Alone::new();
-    alone.set(&[("KEEP_PODS", "1h")]);
     let case = TestNamespace::new();
     let hard = json!({ "requests.storage": "26Mi" });
     case.create(
