@@ -275,6 +275,10 @@ impl Controller {
                 break;
             }
             if let Err(failure) = self.writer.apply(action, claim).await {
+                if action.is_optional() && matches!(failure, Failure::Refused(_)) {
+                    tracing::warn!(claim = claim.name, "left out: {failure}");
+                    continue;
+                }
                 status = self.on_rejected(world, action, &failure, status, outcome, now);
                 outcome.failure = Some(failure);
                 break;

@@ -42,7 +42,7 @@ fn quiet(asked: &Asked) -> (u16, Value) {
 }
 
 /// One item of a watch, after which the connection ends.
-fn item(type_: &str, object: Value) -> (u16, Value) {
+fn item(type_: &str, object: &Value) -> (u16, Value) {
     (200, json!({"type": type_, "object": object}))
 }
 
@@ -155,7 +155,7 @@ async fn a_version_that_has_expired_is_listed_again() {
         let is_first = || expired.fetch_add(1, Ordering::Relaxed) == 0;
         if asked.line == VOLUMES && is_watch(asked) && is_first() {
             let status = refusal(410, "Expired", "too old resource version").1;
-            return item("ERROR", status);
+            return item("ERROR", &status);
         }
         quiet(asked)
     });
@@ -191,7 +191,7 @@ async fn what_cannot_be_watched_any_more_is_tried_again_with_backoff_until_it_ca
                 {
                     let volume =
                         json!({"metadata": {"name": "v", "uid": "v", "resourceVersion": "2"}});
-                    item("MODIFIED", volume)
+                    item("MODIFIED", &volume)
                 }
                 _ => quiet(asked),
             }

@@ -152,7 +152,7 @@ fn a_claim_that_is_too_small_is_reported() {
                 Reason::VolumeTooSmall,
                 "Give a target of at least",
             ),
-            // A file system is noticed when it is full, and not before.
+            // Before the first write where the source knows its zeroes, else when the file system is full.
             (
                 Mode::Filesystem,
                 Reason::VolumeFull,
