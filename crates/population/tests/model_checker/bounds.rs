@@ -260,7 +260,7 @@ fn a_claim_wants_no_consumer() {
 #[test]
 fn walks_beyond_the_bounds() {
     let seed = 0x0005_eed0;
-    let walks = if IS_LONG { 5_000 } else { 200 };
+    let walks = if IS_LONG { 5_000 } else { 100 };
     let kinds = without_theft();
     let runs = [(1, 1, AT_ONCE), (1, 1, LATE), (2, 1, AT_ONCE), (2, 1, LATE)];
     for (seed, (users, replicas, class)) in (seed..).zip(runs) {
