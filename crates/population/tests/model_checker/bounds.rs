@@ -64,7 +64,7 @@ pub(crate) fn scenario(class: Class, budget: u8, allowed: &[Kind]) -> Scenario {
         is_restored: false,
         broken: [false; 2],
         quota: usize::MAX,
-        most_states: if IS_LONG { 1_000_000 } else { 30_000 },
+        most_states: if IS_LONG { 1_000_000 } else { 15_000 },
     }
 }
 
@@ -260,7 +260,7 @@ fn a_claim_wants_no_consumer() {
 #[test]
 fn walks_beyond_the_bounds() {
     let seed = 0x0005_eed0;
-    let walks = if IS_LONG { 5_000 } else { 200 };
+    let walks = if IS_LONG { 5_000 } else { 60 };
     let kinds = without_theft();
     let runs = [(1, 1, AT_ONCE), (1, 1, LATE), (2, 1, AT_ONCE), (2, 1, LATE)];
     for (seed, (users, replicas, class)) in (seed..).zip(runs) {
