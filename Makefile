@@ -28,7 +28,7 @@ unit: ## tests that need no service
 
 .PHONY: model
 model: ## the controller's decisions against a model of a cluster, with larger bounds than in `make unit`
-	cargo test --release --quiet -p population --test model_checker -- --nocapture --test-threads=2
+	cargo test --locked --release --quiet -p population --test model_checker -- --nocapture --test-threads=2
 
 PROGRAMS := -p populator-controller -p ovirt-populator -p openstack-populator
 

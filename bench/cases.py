@@ -1,4 +1,4 @@
-"""Who copies what to where."""
+"""The cases of the bench: client, source and target of each copy."""
 
 import os
 from contextlib import ExitStack
@@ -27,7 +27,7 @@ class Case:
 
 
 def prepare(names, size, folder, stack: ExitStack):
-    """The cases of these names. What they need lives as long as the stack."""
+    """The cases of these names. Servers and devices that they need live as long as the stack."""
     needs = {need for name in names for need in name.split("-")}
     dense, sparse = os.path.join(folder, "dense.raw"), os.path.join(folder, "sparse.raw")
     target = os.path.join(folder, "target.raw")
@@ -91,8 +91,8 @@ def populate_disk(disk, target):
 
 
 def curl(url, image, target, size, connections, hashed):
-    """So many curls, each writing its range at its place in the target, then a sync. For a hash, one
-    curl into sha512sum, which keeps nothing: less work than ours, which writes and syncs a file."""
+    """One curl per connection, each of which writes its range at its offset in the target, then a sync. For a
+    hash, one curl into sha512sum, which stores nothing: less work than ours, which writes and syncs a file."""
     secret = services.token(**services.USER)
     argv = ["curl", "-sS", "--fail", "--cacert", os.environ["SERVICES_CA"],
             "-H", f"X-Auth-Token: {secret}", f"{url}/v2/images/{image}/file"]
@@ -118,7 +118,7 @@ def ovirt_img(disk, target):
 
 
 def nbdcopy(url, target, size):
-    """Reads from qemu-nbd itself: neither HTTP nor TLS, so a lower bound more than a rival."""
+    """Reads from qemu-nbd itself: neither HTTP nor TLS, so a lower bound and no competitor."""
     make = [] if target.startswith("/dev/") else [[Command(["truncate", "-s", str(size), target])]]
     return Client("nbdcopy", [*make, [Command(["nbdcopy", url, target])], sync(target)], target)
 

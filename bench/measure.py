@@ -1,4 +1,4 @@
-"""Runs clients and says what they cost."""
+"""Runs clients and measures their cost."""
 
 import os
 import signal
@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 
 TICK = os.sysconf("SC_CLK_TCK")
-# Memory is sampled; the kernel keeps each process's peak, so only one that comes in the last moments of a
-# process is missed. A look at all processes takes about 2 ms of the two cores that the copy runs on.
+# Memory is sampled. The kernel keeps each process's peak, so only a peak in the last moments of a process is
+# missed. Sampling all processes takes about 2 ms of the two cores that the copy runs on.
 SAMPLE_SECONDS = 0.2
 
 
@@ -24,7 +24,7 @@ class Command:
 
 @dataclass
 class Client:
-    """What does one job: steps one after the other, the commands of a step side by side.
+    """A program that does the job of a case: steps in sequence, the commands of a step in parallel.
 
     With `piped`, the commands of the first step form a pipeline. `target` is where the bytes end up,
     None when they are kept nowhere.

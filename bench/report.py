@@ -1,4 +1,4 @@
-"""Ratios of runs that were made side by side, as a table and as JSON."""
+"""Ratios of paired runs, as a table and as JSON."""
 
 import json
 import os

@@ -16,7 +16,7 @@ MIB = 1 << 20
 ADMIN = {"name": "admin", "password": "adminpw", "project": "admin"}
 USER = {"name": "fork", "password": "forkpw", "project": "migrate"}
 
-# As a cloud has it in front of its image service: TLS ends here, connections are kept alive.
+# Like the front end of a cloud's image service: it ends TLS and keeps connections alive.
 NGINX = """
 worker_processes 2; daemon off; user root; pid {folder}/nginx.pid; error_log {folder}/nginx.log warn;
 events {{ worker_connections 64; }}
@@ -124,7 +124,7 @@ def block_device(path, size):
         ["losetup", "-f", "--show", "--direct-io=on", path], check=True, capture_output=True, text=True)
     device = shown.stdout.strip()
     held = os.open(device, os.O_RDONLY)
-    # From now on it goes away with its last user, also when this program is killed.
+    # Detached while it is open: the kernel removes it with its last user, also when this program is killed.
     subprocess.run(["losetup", "-d", device], check=True)
     try:
         yield device

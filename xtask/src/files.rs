@@ -1,7 +1,11 @@
 //! Rules for single files.
 
+use std::collections::HashSet;
+
 /// Above this a file does too much.
 const MOST_LINES: usize = 600;
+/// The document that names the tests behind each claim of the README.
+const COMPARED: &str = "docs/compared.md";
 /// Attributes that keep a test from running; in pieces, so that this file has none of them.
 const IGNORE: &str = concat!("#[", "ignore");
 const CONDITION: &str = concat!("#[cfg_", "attr(");
@@ -38,6 +42,27 @@ pub(crate) fn ignored_tests(files: &[File]) -> Vec<String> {
         })
         .map(|(path, number, _)| format!("{path}:{number}: an ignored test; run it or delete it"))
         .collect()
+}
+
+/// Names of tests in [`COMPARED`] that no function has.
+pub(crate) fn missing_tests(files: &[File]) -> Vec<String> {
+    let functions: HashSet<&str> = lines(files, ".rs")
+        .filter_map(|(_, _, line)| line.split_once("fn ")?.1.split(['(', '<']).next())
+        .collect();
+    lines(files, COMPARED)
+        .flat_map(|(path, number, line)| {
+            let quoted = line.split('`').skip(1).step_by(2);
+            quoted.map(move |name| (path, number, name))
+        })
+        .filter(|(_, _, name)| is_test(name) && !functions.contains(name))
+        .map(|(path, number, name)| format!("{path}:{number}: no such test: {name}"))
+        .collect()
+}
+
+/// Whether a quoted word can only be the name of a test: three words at least, joined by `_`.
+fn is_test(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    word.chars().all(plain) && word.matches('_').count() > 1
 }
 
 /// Links in Markdown to files that do not exist. `exists` takes a path from the root.
@@ -149,6 +174,18 @@ mod tests {
             .filter_map(|problem| problem.split(':').nth(1).map(str::to_owned))
             .collect();
         assert_eq!(lines, ["2", "3", "5", "6"]);
+    }
+
+    #[test]
+    fn tests_that_are_named_exist() {
+        let page =
+            "| row | `a_test_of_this` and `a_test_of_that`, `a/path_of_a/file` | `one_word` |";
+        let code = "#[test]\nfn a_test_of_this() {}\n";
+        let files = [file("docs/compared.md", page), file("a.rs", code)];
+        assert_eq!(
+            missing_tests(&files),
+            ["docs/compared.md:1: no such test: a_test_of_that"]
+        );
     }
 
     #[test]

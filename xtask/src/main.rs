@@ -67,6 +67,7 @@ fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     problems.extend(bans::problems(&bans::parse(&bans.text)?, &built));
     problems.extend(files::too_long(&files));
     problems.extend(files::ignored_tests(&files));
+    problems.extend(files::missing_tests(&files));
     problems.extend(files::broken_links(&files, |path| root.join(path).exists()));
     problems.extend(crds::problems(&crds::generate()?, &files));
     Ok(problems)

@@ -1,5 +1,17 @@
 //! Names of the movers' metrics.
 
+/// Each of them.
+pub const ALL: [&str; 8] = [
+    OVIRT_PROGRESS,
+    OPENSTACK_PROGRESS,
+    SOURCE_BYTES,
+    COPIED_BYTES,
+    RECEIVED_BYTES,
+    RATE,
+    RETRIES,
+    PHASE,
+];
+
 /// Percent done of an oVirt disk. Label: [`OWNER_UID`] and no other.
 pub const OVIRT_PROGRESS: &str = "ovirt_progress";
 /// Percent done of an OpenStack image. Label: [`OWNER_UID`] and no other.

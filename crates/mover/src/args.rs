@@ -485,7 +485,10 @@ mod tests {
     fn the_table_of_timers_is_right() {
         use testkit::timers::stated;
         let arguments = parse(&[]).unwrap();
-        assert_eq!(stated("patience"), [arguments.transfer.no_progress_timeout]);
+        assert_eq!(
+            stated("no progress"),
+            [arguments.transfer.no_progress_timeout]
+        );
         assert_eq!(stated("stall"), [arguments.transfer.stall_timeout]);
         assert_eq!(stated("linger"), [arguments.run.metrics_linger]);
     }

@@ -218,7 +218,7 @@ fn connections_are_kept_as_long_as_the_server_keeps_them() {
         read_all(&mut connection, &[7_000]).unwrap();
         // The server's end arrives a moment after its answer.
         let begun = std::time::Instant::now();
-        while connection.is_reusable() && begun.elapsed() < testkit::PATIENCE {
+        while connection.is_reusable() && begun.elapsed() < testkit::DEADLINE {
             std::thread::yield_now();
         }
         assert!(!connection.is_reusable(), "the server has closed");

@@ -17,14 +17,14 @@ use http::HeaderMap;
 use net::{Cancel, Connection, Connector, Error, Kind, Settings};
 use testkit::{Fault, Gate, Server, When};
 
-struct Bench {
+struct Fixture {
     server: Server,
     settings: Settings,
     clock: MovedClock,
     cancel: Cancel,
 }
 
-impl Bench {
+impl Fixture {
     fn each(bytes: &Arc<Vec<u8>>) -> [Self; 2] {
         let (authority, identity) = pki();
         let object = || testkit::Object::from(Arc::clone(bytes));
@@ -60,17 +60,17 @@ impl Bench {
 #[test]
 fn a_stall_in_the_body() {
     let bytes = Arc::new(pattern(1 << 20));
-    for bench in Bench::each(&bytes) {
+    for fixture in Fixture::each(&bytes) {
         let gate = Gate::new();
-        bench
+        fixture
             .server
             .fault(When::any(), Fault::stall(300_000, &gate));
-        let mut connection = bench.get();
+        let mut connection = fixture.get();
         let mut buf = vec![0; 1 << 20];
         let (count, error) = thread::scope(|scope| {
             let reader = scope.spawn(|| connection.read(&mut buf).unwrap_err());
-            bench.server.wait_for_held(1);
-            bench
+            fixture.server.wait_for_held(1);
+            fixture
                 .clock
                 .pass(Duration::from_secs(30), || reader.is_finished());
             reader.join().unwrap()
@@ -85,19 +85,19 @@ fn a_stall_in_the_body() {
 #[test]
 fn bytes_below_the_low_water_mark_come_before_the_stall() {
     let bytes = Arc::new(pattern(40_000));
-    for bench in Bench::each(&bytes) {
+    for fixture in Fixture::each(&bytes) {
         let (begin, never) = (Gate::new(), Gate::new());
         for (after, gate) in [(0, &begin), (30_000, &never)] {
-            bench.server.fault(When::any(), Fault::stall(after, gate));
+            fixture.server.fault(When::any(), Fault::stall(after, gate));
         }
-        let mut connection = bench.get();
+        let mut connection = fixture.get();
         begin.open();
-        bench.server.wait_for_held(2);
+        fixture.server.wait_for_held(2);
         let mut buf = vec![0; 40_000];
         let (count, error) = thread::scope(|scope| {
             let reader = scope.spawn(|| connection.read(&mut buf).unwrap_err());
-            bench.clock.wait_for_looks();
-            bench
+            fixture.clock.wait_for_looks();
+            fixture
                 .clock
                 .pass(Duration::from_secs(30), || reader.is_finished());
             reader.join().unwrap()
@@ -112,19 +112,19 @@ fn bytes_below_the_low_water_mark_come_before_the_stall() {
 #[test]
 fn no_stall_while_the_clock_stands() {
     let bytes = Arc::new(pattern(1 << 20));
-    for bench in Bench::each(&bytes) {
+    for fixture in Fixture::each(&bytes) {
         let gate = Gate::new();
-        bench
+        fixture
             .server
             .fault(When::any(), Fault::stall(300_000, &gate));
-        let mut connection = bench.get();
+        let mut connection = fixture.get();
         let mut buf = vec![0; 1 << 20];
         thread::scope(|scope| {
             let reader = scope.spawn(|| connection.read(&mut buf).map_err(|(_, error)| error));
-            bench.server.wait_for_held(1);
+            fixture.server.wait_for_held(1);
             // Shorter than the stall time, however often it is read.
-            bench.clock.advance(Duration::from_secs(29));
-            bench.clock.wait_for_looks();
+            fixture.clock.advance(Duration::from_secs(29));
+            fixture.clock.wait_for_looks();
             gate.open();
             assert_eq!(reader.join().unwrap().unwrap(), 1 << 20);
         });
@@ -135,22 +135,22 @@ fn no_stall_while_the_clock_stands() {
 #[test]
 fn a_slow_drip_is_not_a_stall() {
     let bytes = Arc::new(pattern(40_000));
-    for bench in Bench::each(&bytes) {
+    for fixture in Fixture::each(&bytes) {
         // Four pieces, 29 s on the clock between them: two minutes in all.
         let gates: Vec<_> = (0..4).map(|_| Gate::new()).collect();
         for (index, gate) in gates.iter().enumerate() {
-            bench
+            fixture
                 .server
                 .fault(When::any(), Fault::stall(index as u64 * 10_000, gate));
         }
-        let mut connection = bench.get();
+        let mut connection = fixture.get();
         let mut buf = vec![0; 40_001];
         let count = thread::scope(|scope| {
             let reader = scope.spawn(|| connection.read(&mut buf));
             for (index, gate) in gates.iter().enumerate() {
-                bench.server.wait_for_held(index + 1);
-                bench.clock.wait_for_looks();
-                bench.clock.advance(Duration::from_secs(29));
+                fixture.server.wait_for_held(index + 1);
+                fixture.clock.wait_for_looks();
+                fixture.clock.advance(Duration::from_secs(29));
                 gate.open();
             }
             reader.join().unwrap().unwrap()
@@ -161,29 +161,29 @@ fn a_slow_drip_is_not_a_stall() {
 
 #[test]
 fn a_stall_before_the_answer_and_a_longer_wait_for_it() {
-    for bench in Bench::each(&Arc::new(vec![7; 10])) {
+    for fixture in Fixture::each(&Arc::new(vec![7; 10])) {
         for patient in [false, true] {
             let gate = Gate::new();
-            bench.server.clear_faults();
-            bench
+            fixture.server.clear_faults();
+            fixture
                 .server
                 .fault(When::any(), Fault::HoldHead(gate.clone()));
-            let mut connection = bench.connect().unwrap();
+            let mut connection = fixture.connect().unwrap();
             if patient {
                 connection.set_stall(Duration::from_mins(10));
             }
             let held = if patient { 2 } else { 1 };
-            let to = url(&bench.server.url("/x"));
+            let to = url(&fixture.server.url("/x"));
             let outcome = thread::scope(|scope| {
                 let asker = scope.spawn(|| connection.get(&to, &HeaderMap::new()));
-                bench.server.wait_for_held(held);
+                fixture.server.wait_for_held(held);
                 if patient {
-                    bench.clock.wait_for_looks();
-                    bench.clock.advance(Duration::from_mins(1));
-                    bench.clock.wait_for_looks();
+                    fixture.clock.wait_for_looks();
+                    fixture.clock.advance(Duration::from_mins(1));
+                    fixture.clock.wait_for_looks();
                     gate.open();
                 } else {
-                    bench
+                    fixture
                         .clock
                         .pass(Duration::from_secs(30), || asker.is_finished());
                 }
@@ -202,22 +202,22 @@ fn a_stall_before_the_answer_and_a_longer_wait_for_it() {
 #[test]
 fn cancelled_in_the_body() {
     let bytes = Arc::new(pattern(1 << 20));
-    for bench in Bench::each(&bytes) {
+    for fixture in Fixture::each(&bytes) {
         let gate = Gate::new();
-        bench
+        fixture
             .server
             .fault(When::any(), Fault::stall(300_000, &gate));
-        let mut connection = bench.get();
+        let mut connection = fixture.get();
         let mut buf = vec![0; 1 << 20];
         let (count, error) = thread::scope(|scope| {
             let reader = scope.spawn(|| connection.read(&mut buf).unwrap_err());
-            bench.server.wait_for_held(1);
-            bench.cancel.cancel();
+            fixture.server.wait_for_held(1);
+            fixture.cancel.cancel();
             reader.join().unwrap()
         });
         assert_eq!(error.kind(), Kind::Cancelled, "{error}");
         assert!(buf[..count] == bytes[..count]);
-        assert!(!assert_kind(bench.connect(), Kind::Cancelled).was_sent());
+        assert!(!assert_kind(fixture.connect(), Kind::Cancelled).was_sent());
         gate.open();
     }
 }
@@ -225,18 +225,18 @@ fn cancelled_in_the_body() {
 #[test]
 fn a_handshake_that_never_ends_is_bounded_and_cancelled() {
     for cancelled in [false, true] {
-        let [_, bench] = Bench::each(&Arc::new(vec![1]));
+        let [_, fixture] = Fixture::each(&Arc::new(vec![1]));
         let gate = Gate::new();
-        bench
+        fixture
             .server
             .connection_fault(0, testkit::ConnectionFault::HoldHandshake(gate.clone()));
         let error = thread::scope(|scope| {
-            let connecting = scope.spawn(|| bench.connect().unwrap_err());
-            bench.server.wait_for_held(1);
+            let connecting = scope.spawn(|| fixture.connect().unwrap_err());
+            fixture.server.wait_for_held(1);
             if cancelled {
-                bench.cancel.cancel();
+                fixture.cancel.cancel();
             } else {
-                bench
+                fixture
                     .clock
                     .pass(Duration::from_secs(20), || connecting.is_finished());
             }
@@ -256,9 +256,9 @@ fn a_handshake_that_never_ends_is_bounded_and_cancelled() {
 #[test]
 fn tails_and_small_bodies_while_the_clock_stands() {
     // Around the low-water mark and the size of a record.
-    for bench in Bench::each(&Arc::new(pattern(400_000))) {
-        let mut connection = bench.connect().unwrap();
-        let to = url(&bench.server.url("/x"));
+    for fixture in Fixture::each(&Arc::new(pattern(400_000))) {
+        let mut connection = fixture.connect().unwrap();
+        let to = url(&fixture.server.url("/x"));
         for length in [
             1, 100, 16_383, 16_384, 16_385, 131_071, 131_072, 131_073, 150_000, 3,
         ] {
@@ -268,6 +268,6 @@ fn tails_and_small_bodies_while_the_clock_stands() {
             connection.get(&to, &headers).unwrap();
             assert_eq!(connection.read_to_end(200_000).unwrap().len(), length);
         }
-        assert_eq!(bench.server.connections(), 1);
+        assert_eq!(fixture.server.connections(), 1);
     }
 }

@@ -19,6 +19,8 @@ pub mod variable {
     pub const MAX_IN_FLIGHT: &str = "MAX_POPULATOR_INFLIGHT";
     /// The same limit for the claims of one engine or identity service.
     pub const MAX_IN_FLIGHT_PER_SOURCE: &str = "MAX_POPULATOR_INFLIGHT_PER_SOURCE";
+    /// How long a claim may take to start, as a duration; without it, for ever.
+    pub const START_DEADLINE: &str = "POPULATOR_START_DEADLINE";
     /// Limit of a pod's CPU, as a quantity.
     pub const CPU_LIMIT: &str = "POPULATOR_CONTAINER_LIMITS_CPU";
     /// Limit of a pod's memory, as a quantity.
@@ -62,6 +64,9 @@ pub struct Settings {
     pub stuck_after: Duration,
     /// A claim that moves nothing for this long gives its slot up.
     pub slot_timeout: Duration,
+    /// A claim whose copy has not started this long after its temporary claim was created has
+    /// failed.
+    pub start_deadline: Option<Duration>,
     /// A node that has not been ready for this long gets no volume.
     pub node_grace: Duration,
     /// How long finished pods are kept.
@@ -122,6 +127,7 @@ impl Default for Settings {
             // The report follows within a minute, including the time to read the pod's events.
             stuck_after: Duration::from_secs(45),
             slot_timeout: Duration::from_mins(5),
+            start_deadline: None,
             // What Kubernetes tolerates before it evicts the node's pods.
             node_grace: Duration::from_mins(5),
             keep_pods: KeepPods::Default,
@@ -168,6 +174,15 @@ impl Settings {
         let name = variable::MAX_IN_FLIGHT_PER_SOURCE;
         let per_source = limit(&get, name, of_source, &mut warnings);
         settings.max_in_flight_per_source = per_source.unwrap_or(of_source);
+        if let Some(value) = name_of(variable::START_DEADLINE) {
+            match duration(value.trim()) {
+                Ok(deadline) => settings.start_deadline = Some(deadline),
+                Err(why) => warnings.push(format!(
+                    "{}={value:?} is no duration, and is ignored: {why}",
+                    variable::START_DEADLINE
+                )),
+            }
+        }
         settings.cpu.read(
             &get,
             [variable::CPU_REQUEST, variable::CPU_LIMIT],
@@ -397,6 +412,7 @@ mod tests {
             (variable::MAX_IN_FLIGHT, "many"),
             (variable::MAX_IN_FLIGHT, ""),
             (variable::MAX_IN_FLIGHT_PER_SOURCE, "0"),
+            (variable::START_DEADLINE, "soon"),
             (variable::CPU_LIMIT, ""),
             (variable::MEMORY_REQUEST, " "),
             (variable::CPU_LIMIT, "0"),

@@ -30,6 +30,10 @@ pub const QEMU_ID: i64 = 107;
 /// (<https://kubernetes.io/docs/concepts/workloads/controllers/job/#job-tracking-with-finalizers>).
 pub const RESULT_FINALIZER: &str = "forklift.konveyor.io/populator-result";
 
+/// Reason in the status of a pod that the controller has declared failed, since it did not start in
+/// time.
+pub const START_DEADLINE: &str = "StartDeadlineExceeded";
+
 /// Labels of claims, pods and temporary claims.
 pub mod label {
     /// UID of the migration.

@@ -92,6 +92,8 @@ pub enum Reason {
     VolumeFull,
     /// Writing to the volume failed.
     VolumeIoError,
+    /// The copy has not started within the time that the installation sets.
+    StartDeadlineExceeded,
     /// Every attempt failed in a way that may pass, and there are no more attempts.
     RetriesExhausted,
 }
@@ -111,7 +113,7 @@ pub enum ReasonClass {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::NoClaim,
         Self::ResourceMissing,
         Self::StorageClassMissing,
@@ -149,6 +151,7 @@ impl Reason {
         Self::VolumeDenied,
         Self::VolumeFull,
         Self::VolumeIoError,
+        Self::StartDeadlineExceeded,
         Self::RetriesExhausted,
     ];
 
@@ -193,6 +196,7 @@ impl Reason {
             | Self::VolumeDenied
             | Self::VolumeFull
             | Self::VolumeIoError
+            | Self::StartDeadlineExceeded
             | Self::RetriesExhausted => ReasonClass::Failed,
         }
     }

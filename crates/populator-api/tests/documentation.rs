@@ -10,21 +10,12 @@
 use std::collections::BTreeSet;
 
 use populator_api::{Reason, ReasonClass};
+use testkit::tables::Table;
 
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 const CONTROLLER: &str = include_str!("../../../docs/controller.md");
 const NAMES: &str = include_str!("../src/names.rs");
 const ALERTS: &str = include_str!("../../../manifests/components/monitoring/prometheus-rule.yaml");
-
-/// The cells of the table rows that begin with a word in backquotes.
-fn rows() -> Vec<Vec<String>> {
-    let cells = |line: &str| {
-        let cells = line.trim_matches('|').split('|');
-        cells.map(|cell| cell.trim().to_owned()).collect()
-    };
-    let table = OPERATIONS.lines().filter(|line| line.starts_with("| `"));
-    table.map(cells).collect()
-}
 
 /// The constants of a module of names.rs, with their values.
 fn constants(module: &str) -> Vec<&'static str> {
@@ -40,21 +31,21 @@ fn constants(module: &str) -> Vec<&'static str> {
 
 #[test]
 fn every_reason_has_one_row_with_its_class() {
-    let rows = rows();
+    let table = Table::of(OPERATIONS, &["reason", "stands"]);
+    let reasons: Vec<String> = Reason::ALL.iter().map(ToString::to_string).collect();
+    table.assert_names(reasons.iter().map(String::as_str));
     for reason in Reason::ALL {
-        let word = format!("`{reason}`");
-        let of_reason: Vec<_> = rows.iter().filter(|row| row[0] == word).collect();
-        assert_eq!(of_reason.len(), 1, "{reason}: {of_reason:?}");
+        let cell = |column| table.cell(&reason.to_string(), column);
         let class = match reason.class() {
             ReasonClass::Failed => "failed",
             ReasonClass::Waiting => "waiting",
             ReasonClass::Progressing => "on its way",
             ReasonClass::Done => "done",
         };
-        assert_eq!(of_reason[0][1], class, "{reason}");
-        assert!(!of_reason[0][2].is_empty(), "{reason}");
+        assert_eq!(cell("stands"), class, "{reason}");
+        assert!(!cell("meaning").is_empty(), "{reason}");
         if reason.class() == ReasonClass::Failed {
-            assert!(!of_reason[0][3].is_empty(), "{reason}: what to do?");
+            assert!(!cell("what to do").is_empty(), "{reason}: what to do?");
         }
     }
 }
@@ -63,12 +54,7 @@ fn every_reason_has_one_row_with_its_class() {
 fn every_event_has_one_row() {
     let events = constants("event");
     assert!(events.contains(&"PopulatorCreated") && events.contains(&"PopulatorNodeGone"));
-    let rows = rows();
-    for event in events {
-        let word = format!("`{event}`");
-        let found = rows.iter().filter(|row| row[0] == word).count();
-        assert_eq!(found, 1, "{event}");
-    }
+    Table::of(OPERATIONS, &["event", "type"]).assert_names(events);
 }
 
 #[test]

@@ -53,6 +53,11 @@ struct Arguments {
           value_parser = population::settings::duration)]
     slot_timeout: Duration,
 
+    /// A claim whose copy has not started this long after its temporary claim was created has failed
+    /// [default: POPULATOR_START_DEADLINE, or never]
+    #[arg(long, value_name = "DURATION", value_parser = population::settings::duration)]
+    start_deadline: Option<Duration>,
+
     /// How long pods of populated claims are kept for their logs: forever, failed (only failed ones)
     /// or a duration such as 12h [default: forever for Forklift's migrations, else 1h]
     #[arg(long, value_name = "HOW_LONG")]
@@ -159,6 +164,7 @@ impl Command {
             settings.max_in_flight_per_source = limit;
         }
         settings.slot_timeout = arguments.slot_timeout;
+        settings.start_deadline = arguments.start_deadline.or(settings.start_deadline);
         settings.keep_pods = arguments.keep_pods.unwrap_or_default();
         // klog calls the verbosity 4 debug.
         let raised = if verbosity >= 4 {
@@ -476,6 +482,14 @@ mod tests {
         let settings = of(&others);
         assert_eq!(settings.slot_timeout, Duration::from_secs(90));
         assert_eq!(settings.keep_pods, KeepPods::Failed);
+        let deadline = |arguments: &[&str], environment: &[(&str, &str)]| {
+            options(arguments, environment).settings.start_deadline
+        };
+        let hour = [("POPULATOR_START_DEADLINE", "1h")];
+        assert_eq!(deadline(&[], &[]), None);
+        assert_eq!(deadline(&[], &hour), Some(Duration::from_hours(1)));
+        let flag = ["--start-deadline=30m"];
+        assert_eq!(deadline(&flag, &hour), Some(Duration::from_mins(30)));
     }
 
     #[test]

@@ -208,7 +208,9 @@ impl Controller {
         let request = needed.map(|usage| Request::new(&world, usage));
         let decision = {
             let mut slots = self.slots();
-            if world.own_temporary().is_some() {
+            // A claim that is bound may have been finished by another controller before its
+            // temporary claim was seen here, and is not reconciled again.
+            if world.own_temporary().is_some() || world.claim.volume.is_some() {
                 slots.seen(claim_uid);
             }
             slots.decide(claim_uid, request, &self.settings, now)
@@ -273,6 +275,10 @@ impl Controller {
                 break;
             }
             if let Err(failure) = self.writer.apply(action, claim).await {
+                if action.is_optional() && matches!(failure, Failure::Refused(_)) {
+                    tracing::warn!(claim = claim.name, "left out: {failure}");
+                    continue;
+                }
                 status = self.on_rejected(world, action, &failure, status, outcome, now);
                 outcome.failure = Some(failure);
                 break;

@@ -16,6 +16,7 @@ use population::{
 use populator_api::Reason;
 use populator_controller::telemetry::{Ended, Standing, Telemetry};
 use prometheus_client::encoding::text::encode;
+use testkit::tables::Table;
 
 const PAGE: &str = include_str!("../../../docs/controller.md");
 const DEFINITIONS: [&str; 2] = [
@@ -70,9 +71,8 @@ fn samples(text: &str) -> BTreeSet<String> {
 fn every_metric_is_documented_with_its_labels() {
     let samples = samples(&exposed());
     assert!(samples.len() > 10, "{samples:?}");
-    for sample in samples {
-        assert!(PAGE.contains(&format!("`{sample}`")), "{sample}");
-    }
+    let table = Table::of(PAGE, &["metric", "type"]);
+    table.assert_names(samples.iter().map(String::as_str));
 }
 
 #[test]
@@ -97,9 +97,7 @@ fn alerts_ask_for_metrics_and_labels_that_exist_and_each_has_its_row() {
     let names = ALERTS
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "));
-    for name in names {
-        assert!(PAGE.contains(&format!("| `{name}` |")), "{name}");
-    }
+    Table::of(PAGE, &["alert", "when"]).assert_names(names);
 }
 
 /// What the program prints.
@@ -147,12 +145,11 @@ fn every_flag_is_documented() {
         .filter(|flag| !["--help", "--version"].contains(flag))
         .collect();
     assert!(flags.contains("--metrics-address"), "{help}");
-    for flag in flags {
-        assert!(PAGE.contains(&format!("`{flag}`")), "{flag}");
-    }
+    let table = Table::of(PAGE, &["flag", "default"]);
+    table.assert_names(flags);
     let per_source = Settings::default().max_in_flight_per_source;
-    let row = format!("| `--max-in-flight-per-source` | `{per_source}` |");
-    assert!(PAGE.contains(&row), "{row}");
+    let stated = table.cell("--max-in-flight-per-source", "default");
+    assert_eq!(stated, format!("`{per_source}`"));
 }
 
 #[test]

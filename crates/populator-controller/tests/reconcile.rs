@@ -133,6 +133,14 @@ fn failed() -> Cache {
     cache
 }
 
+/// What the API server shows while no watch does: the temporary claim, and no pod.
+fn live(asked: &Asked) -> (u16, Value) {
+    match asked.line.rsplit_once("/persistentvolumeclaims/prime-") {
+        Some((_, uid)) => (200, temporary(uid)),
+        None => refusal(404, "NotFound", "there is no such object"),
+    }
+}
+
 /// Reconciles the claim ten times a second for this long; nothing that is written is ever seen.
 async fn reconcile(
     cache: Cache,
@@ -190,7 +198,7 @@ const PODS: &str = "/api/v1/namespaces/vms/pods";
 #[tokio::test(start_paused = true)]
 async fn pods_that_vanish_are_not_recreated_every_second() {
     let asked = reconcile(begun(), 25, |asked| match &asked.line {
-        line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no pod"),
+        line if line.starts_with("GET ") => live(asked),
         _ => (201, asked.body.clone()),
     })
     .await;
@@ -214,7 +222,7 @@ async fn a_failed_pod_does_not_wait_for_an_event() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_reported_once_and_not_with_each_try() {
     let asked = reconcile(begun(), 60, |asked| match &asked.line {
-        line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no pod"),
+        line if line.starts_with("GET ") => live(asked),
         line if line.ends_with("/pods") => refusal(403, "Forbidden", "exceeded quota"),
         _ => (201, asked.body.clone()),
     })
@@ -262,7 +270,7 @@ async fn a_claim_whose_pod_is_refused_holds_no_slot() {
     let mut cache = begun();
     begin(&mut cache, "d");
     let asked = reconcile_all(cache, &["c", "d"], 2, |asked| match &asked.line {
-        line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no such object"),
+        line if line.starts_with("GET ") => live(asked),
         line if *line == format!("POST {PODS}")
             && asked.body["metadata"]["name"] == names::pod("c") =>
         {
@@ -323,11 +331,57 @@ async fn no_pod_is_created_for_a_volume_that_was_given_away() {
             given["spec"]["claimRef"] = json!({"namespace": "vms", "name": "disk-c", "uid": "c"});
             (200, given)
         }
-        line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no pod"),
+        line if line.starts_with("GET ") => live(asked),
         _ => (201, asked.body.clone()),
     })
     .await;
     assert_eq!(count(&asked, &format!("POST {PODS}")), 0, "{asked:?}");
+}
+
+/// The record is written before the pod can go. A watch of claims that is late shows neither.
+#[tokio::test(start_paused = true)]
+async fn no_pod_is_created_beside_one_that_is_lost() {
+    let asked = reconcile(begun(), 2, |asked| match &asked.line {
+        line if line.starts_with("GET ") => {
+            let (status, mut found) = live(asked);
+            let lost = json!({"pod": "p", "node": "n"}).to_string();
+            found["metadata"]["annotations"] = json!({"forklift.konveyor.io/node-lost": lost});
+            (status, found)
+        }
+        _ => (201, asked.body.clone()),
+    })
+    .await;
+    assert_eq!(count(&asked, &format!("POST {PODS}")), 0, "{asked:?}");
+}
+
+/// The watch of claims shows the temporary claim before this one, or a record that is settled.
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_not_deleted_for_what_a_late_watch_shows() {
+    let earlier = |change: fn(&mut Value)| {
+        let mut cache = begun();
+        let mut seen = temporary("c");
+        change(&mut seen);
+        cache.claims(apply(seen));
+        let mut running = failed_pod();
+        running["status"] = json!({"phase": "Running"});
+        cache.pods(apply(running));
+        cache
+    };
+    let another: fn(&mut Value) = |seen| seen["metadata"]["uid"] = json!("t-before");
+    let settled: fn(&mut Value) = |seen| {
+        let lost = json!({"pod": "before", "node": "n"}).to_string();
+        seen["metadata"]["annotations"] = json!({"forklift.konveyor.io/node-lost": lost});
+    };
+    for change in [another, settled] {
+        let asked = reconcile(earlier(change), 2, |asked| match &asked.line {
+            line if line.ends_with("/persistentvolumes/pv-c") => (200, volume("c")),
+            line if line.starts_with("GET ") => live(asked),
+            _ => (200, asked.body.clone()),
+        })
+        .await;
+        let deletions = asked.iter().filter(|line| line.starts_with("DELETE "));
+        assert_eq!(deletions.count(), 0, "{asked:?}");
+    }
 }
 
 /// The watch of claims shows that a later pod's failure was counted.
@@ -369,8 +423,9 @@ async fn a_full_node_is_given_up_with_the_provisioners_words() {
     given_up["metadata"]["annotations"] = json!({"forklift.konveyor.io/chosen-node": "n1"});
     given_up["spec"] = json!({"storageClassName": "fast"});
     given_up["status"] = json!({"phase": "Pending"});
-    cache.claims(apply(given_up));
-    let asked = reconcile_all(cache, &["c"], 2, |asked| match &asked.line {
+    cache.claims(apply(given_up.clone()));
+    let asked = reconcile_all(cache, &["c"], 2, move |asked| match &asked.line {
+        line if line.starts_with("GET ") && line.ends_with("/prime-c") => (200, given_up.clone()),
         line if line.starts_with("GET ") && line.ends_with("/events") => {
             assert!(asked.query.contains("ProvisioningFailed"), "{asked:?}");
             let event = json!({
@@ -381,7 +436,7 @@ async fn a_full_node_is_given_up_with_the_provisioners_words() {
                 json!({"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": [event]});
             (200, list)
         }
-        line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no pod"),
+        line if line.starts_with("GET ") => live(asked),
         line if line.starts_with("PATCH ") => (200, claim("c")),
         _ => (200, asked.body.clone()),
     })

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{PATIENCE, lock};
+use crate::{DEADLINE, lock};
 
 /// Closed when made; once opened it stays open. Clones are the same gate.
 #[derive(Debug, Clone, Default)]
@@ -34,11 +34,11 @@ impl Gate {
         *lock(&self.0.open)
     }
 
-    /// Waits until it is open; panics after [`PATIENCE`].
+    /// Waits until it is open; panics after [`DEADLINE`].
     pub fn wait(&self) {
         let begun = Instant::now();
         self.wait_unless(|| {
-            assert!(begun.elapsed() < PATIENCE, "nobody opened the gate");
+            assert!(begun.elapsed() < DEADLINE, "nobody opened the gate");
             false
         });
     }

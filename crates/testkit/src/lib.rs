@@ -24,6 +24,7 @@ pub mod plain;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod tables;
 pub mod timers;
 pub mod volume;
 
@@ -44,7 +45,7 @@ pub use volume::Volume;
 
 /// How long a test waits for an event before it fails. Generous: it passes only when something
 /// hangs.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Locks although another thread panicked: what matters then is its panic, not the poison.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -40,7 +40,7 @@ pub fn assert_plain(text: &str) {
         "Context {",
         "kind:",
         "os_error",
-        "0x",
+        " 0x",
     ] {
         if text.contains(sign) {
             wrong(&format!("{sign:?} is no word"));

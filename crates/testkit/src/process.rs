@@ -20,7 +20,7 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use crate::{PATIENCE, lock};
+use crate::{DEADLINE, lock};
 
 /// A command with an empty environment, apart from what the test sets.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ impl Command {
         }
     }
 
-    /// Runs it to its end, which must come within [`PATIENCE`].
+    /// Runs it to its end, which must come within [`DEADLINE`].
     pub fn run(&self) -> Finished {
         self.spawn().wait()
     }
@@ -111,7 +111,7 @@ impl Running {
     }
 
     /// Waits for a line of standard output or standard error that holds the text; fails with all
-    /// output after [`PATIENCE`], or when the process closes both without it.
+    /// output after [`DEADLINE`], or when the process closes both without it.
     #[track_caller]
     pub fn wait_for_line(&self, text: &str) -> String {
         let begun = Instant::now();
@@ -120,7 +120,7 @@ impl Running {
             if let Some((_, line)) = lines.list.iter().find(|(_, line)| line.contains(text)) {
                 return line.clone();
             }
-            let left = PATIENCE.saturating_sub(begun.elapsed());
+            let left = DEADLINE.saturating_sub(begun.elapsed());
             let over = left.is_zero() || lines.ended == 2;
             assert!(!over, "no line with {text:?} in {:#?}", lines.list);
             lines = self
@@ -138,13 +138,13 @@ impl Running {
         lines.list.iter().map(|(_, line)| line.clone()).collect()
     }
 
-    /// Waits for its end; kills it and fails with all output after [`PATIENCE`].
+    /// Waits for its end; kills it and fails with all output after [`DEADLINE`].
     #[track_caller]
     pub fn wait(mut self) -> Finished {
         let begun = Instant::now();
         while !self.has_ended(Duration::from_millis(10)) {
             self.sample();
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > DEADLINE {
                 self.child.kill().unwrap();
                 panic!("still running; output: {:#?}", self.lines());
             }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::tables::Table;
+
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 
 /// The durations that the row of this timer states, in order: `0.5 s to 30 s` is two.
@@ -9,13 +11,7 @@ const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 /// # Panics
 /// When the table has no such row.
 pub fn stated(name: &str) -> Vec<Duration> {
-    let begin = format!("| {name} | ");
-    let row = OPERATIONS
-        .lines()
-        .find(|line| line.starts_with(&begin))
-        .unwrap_or_else(|| panic!("docs/operations.md has no timer {name:?}"));
-    let value = row[begin.len()..].split(" |").next().unwrap_or_default();
-    durations(value)
+    durations(Table::of(OPERATIONS, &["timer", "value"]).cell(name, "value"))
 }
 
 fn durations(text: &str) -> Vec<Duration> {

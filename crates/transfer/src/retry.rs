@@ -45,7 +45,7 @@ mod tests {
             retry, keep_alive, ..
         } = Options::default();
         assert_eq!(
-            testkit::timers::stated("patience"),
+            testkit::timers::stated("no progress"),
             [retry.no_progress_timeout]
         );
         assert_eq!(testkit::timers::stated("sign of life"), [keep_alive]);

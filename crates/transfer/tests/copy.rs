@@ -430,7 +430,7 @@ fn a_panic_stops_threads_that_hang() {
     let copying = thread::spawn(move || {
         let _ = sender.send(copy(&source, &MemorySink::file(), &options(2), &controls));
     });
-    let ended = receiver.recv_timeout(testkit::PATIENCE);
+    let ended = receiver.recv_timeout(testkit::DEADLINE);
     cancel.cancel();
     copying.join().unwrap();
     let error = ended.expect("the copy hangs").unwrap_err();
@@ -457,7 +457,7 @@ fn the_source_hears_a_sign_of_life_every_20_s_while_the_sink_syncs() {
     let release = Cancel::new();
     let sink = Hooked(MemorySink::file(), |operation| {
         if operation == SinkOperation::Sync {
-            let _ = release.wait(testkit::PATIENCE);
+            let _ = release.wait(testkit::DEADLINE);
         }
     });
     thread::scope(|scope| {

@@ -27,8 +27,8 @@ pinned() { # folder module: the version in go.mod
   awk -v module="$2" '$1 == "require" { $1 = ""; $0 = $0 } $1 == module { print $2; exit }' "$HERE/programs/$1/go.mod"
 }
 
-# The program that PATH offers, if it has the version that is built here. Ours, and what has no word of its version, are not
-# looked for; nor is what was built here, should its folder be on PATH.
+# The program on PATH, if it has the version that is built here. Not our own programs, those that do not print a version, and
+# those that were built here, if their folder is on PATH.
 offered() {
   local found wanted
   found=$(type -P "$1") && found=$(readlink -f "$found") && [[ "$found" != "$(readlink -f "$CLUSTER_CACHE")"/* ]] || return 1
@@ -58,7 +58,7 @@ build() {
   done
   exec 9> "$CLUSTER_CACHE/programs/.lock"
   flock --timeout 5400 9 || fail "another build has held $CLUSTER_CACHE/programs/.lock for 90 minutes"
-  # A program is kept by what it is made from, so that two branches with other versions do not fight.
+  # The name of a kept program has a hash of its sources, so that branches with different versions do not overwrite each other's.
   program() { # name folder package [source]...
     local key kept
     if kept=$(offered "$1"); then ln -sfn "$kept" "$BIN/$1"; return; fi
@@ -83,8 +83,8 @@ build() {
   flock -u 9
 }
 
-# The driver's conformance test, without a cluster. Processes and mounts that it leaves go with its namespaces; loop devices, when
-# it is killed, with the next `down`, which knows them by their folder.
+# The driver's conformance test, without a cluster. Its processes and mounts end with its namespaces; when it is killed, the next
+# `down` detaches its loop devices, which it knows by their folder.
 sanity() {
   local dir=$STATE/sanity status=0 device
   rm -rf "$dir"; mkdir -p "$dir"

@@ -5,7 +5,7 @@ CLUSTER_CACHE=$POPULATORS_CACHE/cluster
 BIN=${CLUSTER_BIN:-$CLUSTER_CACHE/bin}
 STATE=$(realpath -m "${CLUSTER_STATE:-$CLUSTER_CACHE/state}")
 NODE=cluster-node NODE_IP=10.88.8.1 POD_NET=10.88.7.0/24 SVC_NET=10.96.0.0/16
-# Cgroups are the machine's: a kubelet ends whatever it does not know below its own, so each cluster has one of its own.
+# Cgroups are shared with the machine: a kubelet kills unknown processes below its own, so each cluster has one of its own.
 CGROUP=populators-$(printf %s "$STATE" | sha256sum | cut -c1-8)
 PKI=$STATE/pki LOGS=$STATE/logs RUN=$STATE/run CONTAINERD_SOCKET=$STATE/run/containerd.sock
 
@@ -18,8 +18,8 @@ inside() {
   nsenter -t "$(cat "$RUN/init.pid")" -n -m -p -u --wdns="$PWD" -- env -u http_proxy -u https_proxy -u all_proxy \
     -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY "$@"
 }
-# Runs a command inside, in the current folder, with what a test needs to know in its environment: the cluster's
-# and the services' addresses, and a folder for temporary files on disk.
+# Runs a command inside, in the current folder, with the environment that tests need: addresses of cluster and services, and
+# a folder on disk for temporary files.
 run() {
   [ -s "$RUN/environment" ] || fail "no services are up in the cluster; run: tests/cluster/cluster services"
   mkdir -p "$RUN/tmp"

@@ -32,7 +32,7 @@ control_plane() {
     --listen-peer-urls http://127.0.0.1:12380 --initial-advertise-peer-urls http://127.0.0.1:12380 \
     --initial-cluster test=http://127.0.0.1:12380
   rm -f "$LOGS/audit.log"
-  # The alpha gate lets a dataSourceRef name another namespace; whoever does not use it sees no difference.
+  # The alpha gate lets a dataSourceRef name another namespace; it changes nothing for other claims.
   # shellcheck disable=SC2086 # extra flags are a list of words
   start apiserver "$BIN/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 --bind-address=0.0.0.0 --secure-port=16443 \
     --advertise-address=$NODE_IP --service-cluster-ip-range=$SVC_NET --authorization-mode=Node,RBAC \
@@ -101,7 +101,7 @@ storage() {
 
 images() { # pause, busybox, and two that are no movers: one does nothing, one takes all memory; from programs on this machine: there is no registry
   mkdir -p "$STATE/img"
-  # The last one made says that all were, from what is here now.
+  # The last image of the list shows whether all were built from the present sources.
   local from stale=
   for from in "$HERE/images/pause.c" "$HERE/images/mkimage.py" "$HERE/lib/up.sh"; do
     [ "$STATE/img/glutton.tar" -nt "$from" ] || stale=1
@@ -118,10 +118,10 @@ images() { # pause, busybox, and two that are no movers: one does nothing, one t
         --dir /tmp:1777 --dir /etc --dir /proc --dir /sys --dir /dev \
         --file $'/etc/passwd=root:x:0:0:root:/:/bin/sh\nqemu:x:107:107:qemu:/:/bin/sh\n' \
         --file $'/etc/group=root:x:0:\nqemu:x:107:\n' --cmd /bin/sh > /dev/null
-      # Ends with 0, and has done nothing.
+      # Exits with 0 and does nothing.
       python3 "$HERE/images/mkimage.py" idle.tar localhost/test/idle:1 --bin /bin/busybox:/bin/busybox \
         --link /bin/true:/bin/busybox --dir /dev --entry /bin/true > /dev/null
-      # The end of a file that has none: whatever arguments it is given, it takes more and more memory.
+      # Reads a file without an end: whatever its arguments, it takes more and more memory.
       python3 "$HERE/images/mkimage.py" glutton.part localhost/test/glutton:1 --bin /bin/busybox:/bin/busybox \
         --link /bin/sh:/bin/busybox --link /bin/tail:/bin/busybox --dir /dev --entry "/bin/sh,-c,exec tail /dev/zero" > /dev/null
       mv glutton.part glutton.tar
@@ -131,7 +131,7 @@ images() { # pause, busybox, and two that are no movers: one does nothing, one t
   for tar in "$STATE"/img/*.tar; do image "$tar"; done
 }
 
-# What this checkout builds; an image that has not changed since the last import is not imported again.
+# Builds and imports this checkout's images, except those that have not changed since the last import.
 images_of_this_checkout() {
   local tar
   "$HERE/images/build" "$1" "$CLUSTER_CACHE/images"
@@ -145,7 +145,7 @@ image() { # imports an OCI image tar
   inside ctr -a "$CONTAINERD_SOCKET" -n k8s.io images import "$(realpath "$1")" > /dev/null
 }
 
-# The number of a process may belong to another one by now.
+# The kernel may have given the number of an ended process to another one.
 is_up() {
   local pid; pid=$(cat "$RUN/init.pid" 2> /dev/null) && [ -n "$pid" ] &&
     grep -qzxF "STATE=$STATE" "/proc/$pid/environ" 2> /dev/null && grep -qzF namespace-init "/proc/$pid/cmdline" 2> /dev/null
@@ -158,7 +158,7 @@ nothing_left() {
   left+=$(find /sys/fs/cgroup -maxdepth 2 \( -name "$CGROUP" -o -name "${CGROUP}cri" \) 2> /dev/null || true)
   # The path is read from a file, or this very grep would be found by its arguments.
   left+=$(grep -lFs -f <(echo "$STATE/") /proc/[0-9]*/cmdline 2> /dev/null || true)
-  # Whatever lives in the namespaces, pods too, sees folders of this one among its mounts, by their path in the file system.
+  # Every process in the namespaces, pods too, has folders of this one among its mounts, by their path in the file system.
   mkdir -p "$STATE"
   local root target; read -r root target < <(findmnt -n -o FSROOT,TARGET -T "$STATE")
   left+=$(grep -lF " ${root%/}${STATE#"${target%/}"}/var/" /proc/[0-9]*/mountinfo 2> /dev/null || true)
@@ -191,8 +191,8 @@ detach_loops() {
   fail "loop devices are still attached: $(losetup -l -n -O NAME,BACK-FILE)"
 }
 
-# Names of the loop devices of this cluster, a lock before what it locks. What a lock's path reads as depends on which
-# mount namespaces are left, so it is known by the inode of the device that it is over.
+# Names of the loop devices of this cluster, each lock before its device. The path of a lock depends on the mount namespaces
+# that are left, so the lock is found by the inode of its device.
 loops() {
   local volumes name
   volumes=$(losetup -l -n -O NAME,BACK-FILE 2> /dev/null | awk -v state="$STATE/" 'index($2, state) == 1 { print $1 }')

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use testkit::Disk;
 
 use crate::{
-    case::Case,
     cluster::{name_of, uid_of},
     resource::{CLAIMS, EVENTS, PODS, Resource, VOLUMES},
     source::Source,
+    test_namespace::TestNamespace,
 };
 
 /// How a volume appears in a pod.
@@ -28,7 +28,7 @@ pub enum Mode {
 /// A claim to be made.
 #[derive(Debug, Clone)]
 pub struct NewClaim<'a> {
-    case: &'a Case,
+    case: &'a TestNamespace,
     metadata: Value,
     spec: Value,
 }
@@ -36,7 +36,7 @@ pub struct NewClaim<'a> {
 /// A claim.
 #[derive(Debug, Clone)]
 pub struct Claim<'a> {
-    case: &'a Case,
+    case: &'a TestNamespace,
     /// Name.
     pub name: String,
     /// UID.
@@ -62,7 +62,7 @@ pub struct Told {
 
 impl<'a> NewClaim<'a> {
     /// A block claim of 64 MiB in the class `immediate`.
-    pub fn new(case: &'a Case, kind: &str, source: &str) -> Self {
+    pub fn new(case: &'a TestNamespace, kind: &str, source: &str) -> Self {
         Self {
             case,
             metadata: json!({ "name": case.name("claim"), "labels": {}, "annotations": {} }),
@@ -142,7 +142,7 @@ impl<'a> NewClaim<'a> {
 
 impl Claim<'_> {
     /// Where it was made.
-    pub fn case(&self) -> &Case {
+    pub fn case(&self) -> &TestNamespace {
         self.case
     }
 
@@ -352,7 +352,7 @@ impl Mode {
     }
 }
 
-impl Case {
+impl TestNamespace {
     /// What was said about the object with this UID, oldest first.
     pub fn events_of(&self, uid: &str) -> Vec<Told> {
         let selector = format!("fieldSelector=involvedObject.uid%3D{uid}");

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use crate::resource::{DEPLOYMENTS, LEASES, PODS, Resource};
 
 /// How long something may take before a test fails. Generous: reached only when something hangs.
-pub const PATIENCE: Duration = Duration::from_mins(3);
+pub const DEADLINE: Duration = Duration::from_mins(3);
 /// Pace of questions to the API server while a test waits.
 const PACE: Duration = Duration::from_millis(250);
 
@@ -288,7 +288,7 @@ impl Cluster {
     /// Repeats the question until it has an answer.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, question: impl FnMut() -> Option<T>) -> T {
-        self.within(PATIENCE, question)
+        self.within(DEADLINE, question)
             .unwrap_or_else(|| panic!("did not happen: {what}\n{}", self.controller_logs(60)))
     }
 

@@ -5,15 +5,15 @@ use serde_json::{Value, json};
 use testkit::Disk;
 
 use crate::{
-    case::Case,
     claim::{Claim, Mode},
     resource::PODS,
+    test_namespace::TestNamespace,
 };
 
 const BOX: &str = "localhost/test/box:1";
 const PAUSE: &str = "localhost/test/pause:1";
 
-impl Case {
+impl TestNamespace {
     /// Forklift's dummy consumer over all the claims of a virtual machine: it makes the scheduler choose a node for
     /// claims that wait, and stays pending until they are bound.
     pub fn pvcinit(&self, claims: &[&Claim<'_>]) -> String {

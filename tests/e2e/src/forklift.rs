@@ -6,11 +6,11 @@ use populator_api::names::{annotation, label};
 use serde_json::{Value, json};
 
 use crate::{
-    case::Case,
     claim::{Claim, NewClaim},
     cluster::Cluster,
     resource::{CLAIMS, PODS, SECRETS},
     source::{Kind, Source},
+    test_namespace::TestNamespace,
 };
 
 /// Namespace of Forklift's controller in tests.
@@ -58,7 +58,7 @@ impl Migration {
     }
 
     /// The claim as Forklift makes it.
-    pub fn claim<'a>(&self, case: &'a Case, source: &Source) -> NewClaim<'a> {
+    pub fn claim<'a>(&self, case: &'a TestNamespace, source: &Source) -> NewClaim<'a> {
         let claim = case.claim(source).generated("plan-vm-");
         claim
             .labels(&self.labels_of(source))
@@ -66,7 +66,7 @@ impl Migration {
     }
 
     /// Forklift's clean-up after a cancel or a failure, in its order.
-    pub fn clean_up(&self, case: &Case, source: &Source, claim: &Claim<'_>) {
+    pub fn clean_up(&self, case: &TestNamespace, source: &Source, claim: &Claim<'_>) {
         let temporary = claim.temporary_name();
         if case.get(CLAIMS, &temporary).is_some() {
             case.delete(CLAIMS, &temporary);

@@ -4,7 +4,7 @@
 //!
 //! Everything here needs `tests/cluster/cluster run` around it; `make e2e` does that.
 //!
-//! [`Cluster`] is the API server, [`Case`] a namespace with all that one test makes, [`Claim`] and [`Source`] are
+//! [`Cluster`] is the API server, [`TestNamespace`] a namespace with all that one test makes, [`Claim`] and [`Source`] are
 //! what a user would write. Waiting has a bound, and shows on failure what a user would look at.
 
 #![allow(
@@ -18,22 +18,22 @@
 )]
 
 pub mod alone;
-pub mod case;
 pub mod claim;
 pub mod cluster;
 pub mod consumer;
 pub mod forklift;
 pub mod resource;
 pub mod source;
+pub mod test_namespace;
 pub mod trace;
 
 pub use alone::Alone;
-pub use case::Case;
 pub use claim::{Claim, Mode, NewClaim};
 pub use cluster::{Cluster, cluster};
 pub use forklift::Migration;
 pub use resource::Resource;
 pub use source::{Kind, Source};
+pub use test_namespace::TestNamespace;
 
 /// Bytes of so many MiB, as a length in memory.
 pub const fn mib(count: usize) -> usize {

@@ -15,7 +15,7 @@ use kube::{
 use populator_api::names::label;
 use tokio::sync::oneshot;
 
-use crate::case::Case;
+use crate::test_namespace::TestNamespace;
 
 /// After so long the server is to end a watch; it takes less than five minutes.
 const WATCH_SECONDS: u32 = 290;
@@ -42,7 +42,7 @@ pub struct Seen {
 
 impl Trace {
     /// Watches the namespace's populator pods from now on.
-    pub fn start(case: &Case) -> Self {
+    pub fn start(case: &TestNamespace) -> Self {
         let cluster = case.cluster;
         let api = Api::<Pod>::namespaced(cluster.client(), &case.namespace);
         let seen = Arc::new(Mutex::new(Seen::default()));

@@ -6,7 +6,7 @@
 )]
 
 use e2e::{
-    Case, Kind, Mode, mib,
+    Kind, Mode, TestNamespace, mib,
     resource::{CLAIMS, PODS},
 };
 use populator_api::names::annotation;
@@ -30,7 +30,7 @@ enum Binding {
 }
 
 fn populate(kind: Kind, mode: Mode, binding: Binding) {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = disk(1);
     let source = case.source(kind, &disk);
     let claim = case.claim(&source).mode(mode);
@@ -96,10 +96,10 @@ fn holes_read_as_zero_on_a_volume_that_was_not_blank_and_waited_for_its_consumer
     holes_read_as_zero("wait-dirty", true);
 }
 
-/// The class's volumes hold 0xff where nobody wrote.
+/// The class's volumes hold 0xff until something is written.
 fn holes_read_as_zero(class: &str, consumed: bool) {
     for kind in Kind::ALL {
-        let case = Case::new();
+        let case = TestNamespace::new();
         let disk = disk(2);
         let source = case.source(kind, &disk);
         let claim = case.claim(&source).class(class).create();
@@ -107,7 +107,7 @@ fn holes_read_as_zero(class: &str, consumed: bool) {
             case.pvcinit(&[&claim]);
         }
         claim.assert_populated(&source, &disk);
-        // What is behind the disk is the claim's, and nobody's business.
+        // The test does not look at the bytes behind the disk.
         let command = format!(
             "tail -c +{} /dev/target | head -c 4096 | sha256sum",
             disk.size() + 1
@@ -125,7 +125,7 @@ fn holes_read_as_zero(class: &str, consumed: bool) {
 /// The cluster has one, and fills it in.
 #[test]
 fn a_claim_that_names_no_class_gets_the_default_one() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = disk(6);
     let source = case.source(Kind::Openstack, &disk);
     let claim = case.claim(&source).with("storageClassName", Value::Null);
@@ -138,7 +138,7 @@ fn a_claim_that_names_no_class_gets_the_default_one() {
 
 #[test]
 fn access_modes_and_sizes_are_those_of_the_claim() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = disk(3);
     let source = case.source(Kind::Openstack, &disk);
     let modes = json!(["ReadWriteOncePod"]);
@@ -156,7 +156,7 @@ fn access_modes_and_sizes_are_those_of_the_claim() {
 
 #[test]
 fn one_resource_feeds_several_claims() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = disk(4);
     let source = case.source(Kind::Openstack, &disk);
     let block = case.claim(&source).create();
@@ -179,7 +179,7 @@ fn one_resource_feeds_several_claims() {
 /// A controller that looks a resource up by its name only would fill both from one disk.
 #[test]
 fn equal_names_in_two_namespaces_are_two_things() {
-    let cases = [Case::new(), Case::new()];
+    let cases = [TestNamespace::new(), TestNamespace::new()];
     let made = [10, 11].map(disk);
     let mut claims = Vec::new();
     for (case, disk) in cases.iter().zip(&made) {
@@ -195,7 +195,7 @@ fn equal_names_in_two_namespaces_are_two_things() {
 
 #[test]
 fn a_name_that_is_no_label_and_one_that_is_long_go_through() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = disk(5);
     let source = case.source(Kind::Openstack, &disk);
     let long = "n".repeat(200);

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use e2e::{
-    Alone, Case, Claim, Kind, Mode, Source,
-    cluster::{CONTROLLER, NAMESPACE, PATIENCE, cluster, name_of, uid_of},
+    Alone, Claim, Kind, Mode, Source, TestNamespace,
+    cluster::{CONTROLLER, DEADLINE, NAMESPACE, cluster, name_of, uid_of},
     mib,
     resource::{CLAIMS, DEPLOYMENTS, PODS},
     trace::Trace,
@@ -40,7 +40,7 @@ fn leads(controller: &str) -> bool {
 }
 
 /// A claim whose copy from oVirt is under way, and does not end before the source is let go.
-fn held<'a>(case: &'a Case, disk: &Disk) -> (Source, Claim<'a>) {
+fn held<'a>(case: &'a TestNamespace, disk: &Disk) -> (Source, Claim<'a>) {
     let source = case.prepare(Kind::Ovirt, disk).held();
     case.apply(&source);
     let claim = case.claim(&source).create();
@@ -51,7 +51,7 @@ fn held<'a>(case: &'a Case, disk: &Disk) -> (Source, Claim<'a>) {
 #[test]
 fn a_restart_in_the_middle_of_a_copy_is_not_noticed() {
     let _alone = Alone::new();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(41, mib(64));
     let (source, claim) = case.copying(&disk);
     let mover = uid_of(&claim.pod().unwrap());
@@ -71,7 +71,7 @@ fn a_restart_in_the_middle_of_a_copy_is_not_noticed() {
 #[test]
 fn a_controller_that_is_asked_to_stop_gives_its_lease_up_and_leaves_the_mover_alone() {
     let _alone = Alone::new();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(51, mib(64));
     let (source, claim) = held(&case, &disk);
     let mover = uid_of(&claim.pod().unwrap());
@@ -85,7 +85,7 @@ fn a_controller_that_is_asked_to_stop_gives_its_lease_up_and_leaves_the_mover_al
     };
     keep(true);
     cluster().delete(PODS, NAMESPACE, &old, None);
-    let ended = cluster().within(PATIENCE, || {
+    let ended = cluster().within(DEADLINE, || {
         let pod = cluster().get(PODS, NAMESPACE, &old)?;
         let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
         (!ended.is_null()).then(|| ended.clone())
@@ -109,7 +109,7 @@ fn a_controller_that_is_asked_to_stop_gives_its_lease_up_and_leaves_the_mover_al
 #[test]
 fn what_ended_while_no_controller_ran_is_finished_by_the_next_one() {
     let alone = Alone::new();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(42, mib(64));
     let (source, claim) = held(&case, &disk);
     alone.scale(0);
@@ -132,7 +132,7 @@ fn what_ended_while_no_controller_ran_is_finished_by_the_next_one() {
 #[test]
 fn a_finished_copy_outlives_its_pods_deletion_while_no_controller_runs() {
     let alone = Alone::new();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(52, mib(64));
     let (source, claim) = held(&case, &disk);
     alone.scale(0);
@@ -153,7 +153,7 @@ fn a_finished_copy_outlives_its_pods_deletion_while_no_controller_runs() {
 #[test]
 fn a_finished_copy_of_a_disk_that_is_no_longer_named_is_not_used() {
     let alone = Alone::new();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (wrong, claim) = held(&case, &Disk::random(53, mib(32)));
     alone.scale(0);
     wrong.let_go();
@@ -170,7 +170,7 @@ fn a_finished_copy_of_a_disk_that_is_no_longer_named_is_not_used() {
 #[test]
 fn nothing_of_a_claim_that_went_while_no_controller_ran_stays() {
     let alone = Alone::new();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (source, claim) = held(&case, &Disk::random(55, mib(16)));
     alone.scale(0);
     source.let_go();
@@ -186,7 +186,7 @@ fn nothing_of_a_claim_that_went_while_no_controller_ran_stays() {
 #[test]
 fn a_controller_that_is_killed_again_and_again_gets_there() {
     let _alone = Alone::new();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(43, mib(4));
     let sources: Vec<Source> = (0..4).map(|_| case.source(Kind::Ovirt, &disk)).collect();
     let claims: Vec<Claim<'_>> = sources
@@ -214,7 +214,7 @@ fn a_controller_that_is_killed_again_and_again_gets_there() {
 fn of_two_replicas_one_leads_and_the_other_takes_over() {
     let alone = Alone::new();
     alone.scale(2);
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(44, mib(64));
     let (source, claim) = case.copying(&disk);
     let first = cluster().wait_for("one leads", || cluster().leader());
@@ -240,7 +240,7 @@ fn of_two_replicas_one_leads_and_the_other_takes_over() {
 fn twenty_claims_under_a_limit_of_five() {
     let alone = Alone::new();
     alone.set(&[("MAX_POPULATOR_INFLIGHT", "5")]);
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(46, mib(4));
     let source = case.source(Kind::Openstack, &disk);
     let trace = Trace::start(&case);
@@ -293,11 +293,11 @@ fn twenty_claims_under_a_limit_of_five() {
 }
 
 #[test]
-fn an_image_that_cannot_be_had_is_told() {
+fn an_image_that_cannot_be_pulled_is_reported() {
     let alone = Alone::new();
     let missing = "localhost/populators/no-such-image:1";
     alone.set(&[("OPENSTACK_POPULATOR_IMAGE", missing)]);
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(50, mib(4));
     let source = case.source(Kind::Openstack, &disk);
     let claim = case.claim(&source).create();
@@ -316,7 +316,7 @@ fn an_image_that_cannot_be_had_is_told() {
 fn an_image_that_is_no_populator_populates_nothing() {
     let alone = Alone::new();
     alone.set(&[("OVIRT_POPULATOR_IMAGE", "localhost/test/idle:1")]);
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(56, mib(4));
     let source = case.source(Kind::Ovirt, &disk);
     let claim = case.claim(&source).create();
@@ -339,7 +339,7 @@ fn a_source_that_is_full_keeps_no_other_waiting() {
         .send("PATCH", &target, "application/json-patch+json", body)
         .unwrap();
     cluster().wait_for_rollout();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(47, mib(4));
     let (source, first) = held(&case, &disk);
     let second = case.claim(&source).create();
@@ -380,7 +380,7 @@ fn writes(namespace: &str, volume: &str) -> BTreeMap<String, usize> {
 #[test]
 fn a_claim_costs_few_writes() {
     let _alone = Alone::new();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(49, mib(4));
     let source = case.source(Kind::Openstack, &disk);
     let claim = case.claim(&source).create();

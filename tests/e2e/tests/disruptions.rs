@@ -7,7 +7,7 @@
 )]
 
 use e2e::{
-    Alone, Case, Claim, Kind, Source, cluster,
+    Alone, Claim, Kind, Source, TestNamespace, cluster,
     cluster::uid_of,
     mib,
     resource::{NODES, PODS, PRIORITIES},
@@ -21,7 +21,7 @@ fn disk() -> Disk {
 }
 
 /// A claim whose copy is under way and takes a quarter of a minute; the next one is fast. And the UID of its pod.
-fn copying(case: &Case) -> (Source, Claim<'_>, String) {
+fn copying(case: &TestNamespace) -> (Source, Claim<'_>, String) {
     let (source, claim) = case.copying(&disk());
     source.hurry();
     let pod = uid_of(&claim.pod().unwrap());
@@ -32,7 +32,7 @@ fn copying(case: &Case) -> (Source, Claim<'_>, String) {
 #[test]
 fn a_mover_that_is_drained_from_its_node_is_followed_by_another_one() {
     let _alone = Alone::new();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (source, claim, first) = copying(&case);
     let eviction = json!({
         "apiVersion": "policy/v1", "kind": "Eviction",
@@ -82,7 +82,7 @@ fn a_mover_whose_place_is_needed_comes_back_when_there_is_room() {
     let alone = Alone::new();
     let request = format!("{MOVER}m");
     alone.set(&[("POPULATOR_CONTAINER_REQUESTS_CPU", &request)]);
-    let case = Case::new();
+    let case = TestNamespace::new();
     let priority = case.namespace.clone();
     let object = json!({ "metadata": { "name": priority }, "value": 1_000_000 });
     cluster().create(PRIORITIES, "", object).unwrap();
@@ -104,14 +104,14 @@ fn a_mover_whose_place_is_needed_comes_back_when_there_is_room() {
 
 /// The real mover gets along with less than the smallest limit that the controller takes, so one that never has enough goes first.
 #[test]
-fn a_mover_that_is_ended_for_lack_of_memory_is_told_of_and_followed_by_another_one() {
+fn a_mover_that_runs_out_of_memory_is_reported_and_replaced() {
     let alone = Alone::new();
     alone.set(&[
         ("OVIRT_POPULATOR_IMAGE", "localhost/test/glutton:1"),
         ("POPULATOR_CONTAINER_REQUESTS_MEMORY", "32Mi"),
         ("POPULATOR_CONTAINER_LIMITS_MEMORY", "32Mi"),
     ]);
-    let case = Case::new();
+    let case = TestNamespace::new();
     let source = case.source(Kind::Ovirt, &disk());
     let claim = case.claim(&source).create();
     claim.wait_for_event(event::RETRYING, "OOMKilled");

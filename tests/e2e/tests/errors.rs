@@ -7,7 +7,7 @@
 )]
 
 use e2e::{
-    Case, Claim, Kind, Mode, Source,
+    Claim, Kind, Mode, Source, TestNamespace,
     cluster::uid_of,
     mib,
     resource::{self, CLASSES, QUOTAS},
@@ -27,7 +27,13 @@ fn disk() -> Disk {
 /// Waits until the claim has failed for good for this reason: the event on the claim and the status of the resource hold
 /// the words.
 #[track_caller]
-fn assert_failed(case: &Case, source: &Source, claim: &Claim<'_>, reason: Reason, words: &str) {
+fn assert_failed(
+    case: &TestNamespace,
+    source: &Source,
+    claim: &Claim<'_>,
+    reason: Reason,
+    words: &str,
+) {
     claim.wait_for_event(event::FAILED, words);
     let condition = case.wait_for_condition(source, "Failed", "True");
     assert_eq!(condition["reason"], reason.to_string(), "{condition}");
@@ -48,14 +54,14 @@ fn assert_failed(case: &Case, source: &Source, claim: &Claim<'_>, reason: Reason
 }
 
 #[track_caller]
-fn bind_and_compare(case: &Case, claim: &Claim<'_>, disk: &Disk) {
+fn bind_and_compare(case: &TestNamespace, claim: &Claim<'_>, disk: &Disk) {
     claim.wait_until_bound();
     case.assert_content(claim, disk);
 }
 
 #[test]
-fn a_wrong_password_is_told_and_a_new_secret_with_a_changed_resource_is_tried() {
-    let case = Case::new();
+fn a_wrong_password_is_reported_and_a_new_secret_with_a_changed_resource_is_tried() {
+    let case = TestNamespace::new();
     let disk = disk();
     let source = case
         .prepare(Kind::Ovirt, &disk)
@@ -91,13 +97,13 @@ fn a_wrong_password_is_told_and_a_new_secret_with_a_changed_resource_is_tried() 
 }
 
 #[test]
-fn a_missing_source_is_told_and_an_annotation_asks_for_a_new_try() {
+fn a_missing_source_is_reported_and_an_annotation_asks_for_a_new_try() {
     const MISSING: &str = "00000000-0000-4000-8000-000000000000";
     for (kind, field, words) in [
         (Kind::Ovirt, "diskId", "has no disk"),
         (Kind::Openstack, "imageId", "has no image"),
     ] {
-        let case = Case::new();
+        let case = TestNamespace::new();
         let source = case.prepare(kind, &disk()).with_spec(field, MISSING);
         case.apply(&source);
         let claim = case.claim(&source).create();
@@ -110,10 +116,10 @@ fn a_missing_source_is_told_and_an_annotation_asks_for_a_new_try() {
 }
 
 #[test]
-fn an_image_of_a_server_that_was_booted_from_a_volume_is_told_with_its_snapshot() {
+fn an_image_of_a_server_that_was_booted_from_a_volume_is_reported_with_its_snapshot() {
     const SNAPSHOT: &str = "9df0a5f6-5a70-4bd7-8e5d-2e2a2e7b1c11";
     let mapping = json!([{"boot_index": 0, "snapshot_id": SNAPSHOT, "source_type": "snapshot"}]);
-    let case = Case::new();
+    let case = TestNamespace::new();
     let folder = suite::folder();
     let image = Glance::default().of_a_server(folder.path(), "raw", &mapping.to_string());
     let source = case
@@ -138,24 +144,32 @@ fn an_image_of_a_server_that_was_booted_from_a_volume_is_told_with_its_snapshot(
 }
 
 #[test]
-fn a_claim_that_is_too_small_is_told_before_anything_is_written() {
+fn a_claim_that_is_too_small_is_reported() {
     for kind in Kind::ALL {
-        let case = Case::new();
-        let source = case.source(kind, &Disk::random(1, mib(40)));
-        let claim = case.claim(&source).size("32Mi").create();
-        assert_failed(
-            &case,
-            &source,
-            &claim,
-            Reason::VolumeTooSmall,
-            "Give a target of at least",
-        );
+        for (mode, reason, words) in [
+            (
+                Mode::Block,
+                Reason::VolumeTooSmall,
+                "Give a target of at least",
+            ),
+            // Before the first write where the source knows its zeroes, else when the file system is full.
+            (
+                Mode::Filesystem,
+                Reason::VolumeFull,
+                "Make room on the target's file system",
+            ),
+        ] {
+            let case = TestNamespace::new();
+            let source = case.source(kind, &Disk::random(1, mib(40)));
+            let claim = case.claim(&source).mode(mode).size("32Mi").create();
+            assert_failed(&case, &source, &claim, reason, words);
+        }
     }
 }
 
 #[test]
-fn a_wrong_authority_is_told_and_a_deleted_pod_is_tried_again() {
-    let case = Case::new();
+fn a_wrong_authority_is_reported_and_a_deleted_pod_is_tried_again() {
+    let case = TestNamespace::new();
     let disk = disk();
     let source = case.prepare(Kind::Ovirt, &disk);
     let other = std::fs::read_to_string(suite::variable("SERVICES_OTHER_CA")).unwrap();
@@ -169,7 +183,7 @@ fn a_wrong_authority_is_told_and_a_deleted_pod_is_tried_again() {
         Reason::CertificateNotTrusted,
         "certificate",
     );
-    // The secret is corrected in its place, which nobody watches; deleting the pod asks for a new try.
+    // The secret is corrected in place, which the controller does not see; deleting the pod asks for a new try.
     let patch = json!({"stringData": {"cacert": source.data["cacert"]}});
     case.patch(resource::SECRETS, &source.secret, &patch);
     case.delete(resource::PODS, &claim.pod_name());
@@ -177,8 +191,8 @@ fn a_wrong_authority_is_told_and_a_deleted_pod_is_tried_again() {
 }
 
 #[test]
-fn a_missing_secret_is_told_within_a_minute_and_waited_for() {
-    let case = Case::new();
+fn a_missing_secret_is_reported_within_a_minute_and_waited_for() {
+    let case = TestNamespace::new();
     let disk = disk();
     let source = case.prepare(Kind::Openstack, &disk);
     case.apply_resource(&source);
@@ -192,7 +206,7 @@ fn a_missing_secret_is_told_within_a_minute_and_waited_for() {
 
 #[test]
 fn a_resource_that_comes_later_is_waited_for() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = disk();
     let source = case.prepare(Kind::Openstack, &disk);
     case.apply_secret(&source);
@@ -204,7 +218,7 @@ fn a_resource_that_comes_later_is_waited_for() {
 
 #[test]
 fn a_storage_class_that_comes_later_is_waited_for() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = disk();
     let source = case.source(Kind::Openstack, &disk);
     let class = format!("{}-class", case.namespace);
@@ -218,7 +232,7 @@ fn a_storage_class_that_comes_later_is_waited_for() {
 
 #[test]
 fn classes_that_cannot_be_populated_are_refused() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let source = case.source(Kind::Openstack, &disk());
     let class = |suffix: &str, provisioner: &str| {
         let name = format!("{}-{suffix}", case.namespace);
@@ -244,7 +258,7 @@ fn classes_that_cannot_be_populated_are_refused() {
 
 #[test]
 fn claims_that_ask_for_a_volume_are_refused() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let source = case.source(Kind::Openstack, &disk());
     let named = case
         .claim(&source)
@@ -261,14 +275,14 @@ fn claims_that_ask_for_a_volume_are_refused() {
 
 #[test]
 fn a_kind_that_is_not_served_is_refused() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let claim = e2e::NewClaim::new(&case, "VSphereXcopyVolumePopulator", "disk").create();
     claim.wait_for_event(event::REFUSED, "VSphereXcopyVolumePopulator");
 }
 
 #[test]
-fn a_quota_is_told_and_does_not_stand_in_the_way_of_others() {
-    let case = Case::new();
+fn a_quota_is_reported_and_does_not_delay_others() {
+    let case = TestNamespace::new();
     let disk = disk();
     let source = case.prepare(Kind::Openstack, &disk);
     // They wait for the resource, until the quota has counted them: it counts late what is made while it is new.
@@ -300,8 +314,8 @@ fn a_quota_is_told_and_does_not_stand_in_the_way_of_others() {
 
 #[test]
 fn another_namespace_is_refused_until_it_grants() {
-    let here = Case::new();
-    let there = Case::new();
+    let here = TestNamespace::new();
+    let there = TestNamespace::new();
     let disk = disk();
     let source = there.source(Kind::Openstack, &disk);
     // The secret is the pod's, and so in the claim's namespace.
@@ -325,8 +339,8 @@ fn another_namespace_is_refused_until_it_grants() {
 }
 
 #[test]
-fn somebody_elses_objects_are_left_alone() {
-    let case = Case::new();
+fn objects_of_other_owners_are_left_alone() {
+    let case = TestNamespace::new();
     let source = case.source(Kind::Openstack, &disk());
     let claim = case.claim(&source).class("wait").mode(Mode::Block).create();
     let foreign = json!({"metadata": {"name": claim.temporary_name()}, "spec": {

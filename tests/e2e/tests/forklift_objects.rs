@@ -6,7 +6,7 @@
 )]
 
 use e2e::{
-    Case, Kind, Migration, Mode,
+    Kind, Migration, Mode, TestNamespace,
     cluster::uid_of,
     forklift, mib,
     resource::{CLAIMS, PODS},
@@ -35,7 +35,7 @@ fn progress(metrics: &str, uid: &str) -> Option<f64> {
 #[test]
 fn what_forklift_reads_on_the_way_is_there() {
     for kind in Kind::ALL {
-        let case = Case::new();
+        let case = TestNamespace::new();
         let migration = Migration::new();
         let disk = disk();
         let source = migration.label(case.prepare(kind, &disk).slow(SLOW));
@@ -96,7 +96,7 @@ fn what_forklift_reads_on_the_way_is_there() {
 
 #[test]
 fn a_cancel_in_the_middle_leaves_nothing_here_and_there() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let migration = Migration::new();
     let source = migration.label(case.prepare(Kind::Ovirt, &disk()).slow(SLOW));
     case.apply(&source);
@@ -119,7 +119,7 @@ fn a_cancel_in_the_middle_leaves_nothing_here_and_there() {
 
 #[test]
 fn what_forklifts_controller_has_begun_is_adopted_and_finished() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let migration = Migration::new();
     let disk = disk();
     let source = migration.label(case.prepare(Kind::Ovirt, &disk).slow(SLOW));

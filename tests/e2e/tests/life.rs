@@ -7,7 +7,7 @@
 )]
 
 use e2e::{
-    Case, Claim, Kind, Source,
+    Claim, Kind, Source, TestNamespace,
     cluster::uid_of,
     mib,
     resource::{CLAIMS, OVIRT, PODS, SECRETS, VOLUMES},
@@ -24,7 +24,7 @@ fn disk() -> Disk {
 const SLOW: u64 = 4 << 20;
 
 /// A claim whose copy from oVirt is under way and slow; the next one is fast.
-fn copying(case: &Case) -> (Source, Claim<'_>) {
+fn copying(case: &TestNamespace) -> (Source, Claim<'_>) {
     let source = case.prepare(Kind::Ovirt, &disk()).slow(SLOW);
     case.apply(&source);
     let claim = case.claim(&source).create();
@@ -36,7 +36,7 @@ fn copying(case: &Case) -> (Source, Claim<'_>) {
 
 #[test]
 fn a_mover_that_is_killed_is_followed_by_another_one() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(22, mib(48));
     let source = case.prepare(Kind::Openstack, &disk).slow(0);
     case.apply(&source);
@@ -56,7 +56,7 @@ fn a_mover_that_is_killed_is_followed_by_another_one() {
 
 #[test]
 fn a_claim_that_is_deleted_in_the_middle_leaves_no_transfer_at_the_engine() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (source, claim) = copying(&case);
     claim.delete();
     source.engine_disk().wait_until_tidy();
@@ -65,13 +65,13 @@ fn a_claim_that_is_deleted_in_the_middle_leaves_no_transfer_at_the_engine() {
     case.cluster.wait_for("its volume is gone", || {
         case.volumes().is_empty().then_some(())
     });
-    assert_eq!(source.engine_disk().posts(), 1, "it was begun anew");
+    assert_eq!(source.engine_disk().posts(), 1, "the copy was restarted");
     case.finish();
 }
 
 #[test]
 fn an_openstack_claim_that_is_deleted_in_the_middle_leaves_nothing() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let source = case.prepare(Kind::Openstack, &disk()).slow(0);
     case.apply(&source);
     let claim = case.claim(&source).create();
@@ -94,8 +94,8 @@ fn an_openstack_claim_that_is_deleted_in_the_middle_leaves_nothing() {
 }
 
 #[test]
-fn a_pod_that_is_deleted_is_made_anew() {
-    let case = Case::new();
+fn a_pod_that_is_deleted_is_recreated() {
+    let case = TestNamespace::new();
     let (source, claim) = copying(&case);
     let first = uid_of(&claim.pod().unwrap());
     case.delete(PODS, &claim.pod_name());
@@ -106,8 +106,8 @@ fn a_pod_that_is_deleted_is_made_anew() {
 }
 
 #[test]
-fn a_temporary_claim_that_is_deleted_is_made_anew() {
-    let case = Case::new();
+fn a_temporary_claim_that_is_deleted_is_recreated() {
+    let case = TestNamespace::new();
     let (source, claim) = copying(&case);
     let first = uid_of(&claim.temporary().unwrap());
     case.delete(CLAIMS, &claim.temporary_name());
@@ -118,10 +118,10 @@ fn a_temporary_claim_that_is_deleted_is_made_anew() {
     case.finish();
 }
 
-/// Somebody takes off the finalizer that keeps it as long as its pod: the pod writes to what belongs to nobody.
+/// A user removes the finalizer that keeps the claim as long as its pod: the pod writes to a volume without a claim.
 #[test]
-fn a_temporary_claim_that_is_torn_from_its_pod_is_made_anew() {
-    let case = Case::new();
+fn a_temporary_claim_that_is_torn_from_its_pod_is_recreated() {
+    let case = TestNamespace::new();
     let (source, claim) = copying(&case);
     let temporary = claim.temporary().unwrap();
     let pod = uid_of(&claim.pod().unwrap());
@@ -137,7 +137,7 @@ fn a_temporary_claim_that_is_torn_from_its_pod_is_made_anew() {
 
 #[test]
 fn a_volume_that_is_deleted_in_the_middle_is_not_given_to_the_claim() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let source = case.prepare(Kind::Ovirt, &disk()).slow(SLOW);
     case.apply(&source);
     let claim = case.claim(&source).create();
@@ -160,7 +160,7 @@ fn a_volume_that_is_deleted_in_the_middle_is_not_given_to_the_claim() {
 
 #[test]
 fn without_its_secret_a_copy_that_has_begun_goes_on() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (source, claim) = copying(&case);
     case.delete(SECRETS, &source.secret);
     claim.assert_populated(&source, &disk());
@@ -169,7 +169,7 @@ fn without_its_secret_a_copy_that_has_begun_goes_on() {
 
 #[test]
 fn without_its_resource_a_copy_that_has_begun_goes_on_and_none_begins() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (source, claim) = copying(&case);
     case.delete(OVIRT, &source.name);
     claim.wait_until_bound();
@@ -184,7 +184,7 @@ fn without_its_resource_a_copy_that_has_begun_goes_on_and_none_begins() {
 
 #[test]
 fn without_its_resource_a_populated_claim_stays() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = disk();
     let source = case.source(Kind::Openstack, &disk);
     let claim = case.claim(&source).create();
@@ -196,8 +196,8 @@ fn without_its_resource_a_populated_claim_stays() {
 }
 
 #[test]
-fn a_claim_that_somebody_else_binds_is_let_go() {
-    let case = Case::new();
+fn a_claim_that_another_controller_binds_is_let_go() {
+    let case = TestNamespace::new();
     let (source, claim) = copying(&case);
     let other = case.volume_for(&claim.name, json!({}));
     claim.wait_for_event(event::FAILED, &other);
@@ -214,7 +214,7 @@ fn a_claim_that_somebody_else_binds_is_let_go() {
 /// As `kubectl replace --force` does it, after a wrong disk was named.
 #[test]
 fn a_resource_that_is_replaced_during_the_copy_gets_its_own_disk() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let wrong = case.prepare(Kind::Ovirt, &disk()).held();
     case.apply(&wrong);
     let claim = case.claim(&wrong).create();
@@ -236,7 +236,7 @@ fn a_resource_that_is_replaced_during_the_copy_gets_its_own_disk() {
 /// The volume keeps its annotations when an administrator frees it, and Kubernetes gives it to the next claim that fits.
 #[test]
 fn a_volume_that_is_used_again_is_not_taken_for_the_next_claims_disk() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let earlier = case.source(Kind::Openstack, &Disk::random(24, mib(4)));
     // Smaller than the claims of other tests, which must not find it.
     let smaller = |source: &Source| case.claim(source).class("retain").size("48Mi");
@@ -281,7 +281,7 @@ fn a_volume_that_is_used_again_is_not_taken_for_the_next_claims_disk() {
 /// Its reclaim policy says what becomes of the volume, and that is the class's word to the last.
 #[test]
 fn a_volume_keeps_its_reclaim_policy_and_outlives_its_claim_where_that_says_so() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = disk();
     let source = case.source(Kind::Openstack, &disk);
     for (class, policy) in [("immediate", "Delete"), ("retain", "Retain")] {

@@ -7,7 +7,7 @@
 )]
 
 use e2e::{
-    Case, Claim, Kind,
+    Claim, Kind, TestNamespace,
     cluster::uid_of,
     mib,
     resource::{CLAIMS, CLASSES, NODES, PODS, VOLUMES},
@@ -19,12 +19,12 @@ use testkit::Disk;
 /// A node without a kubelet. Goes when dropped. Its taint keeps away what the scheduler places, above all the pods of tests that
 /// run beside this one: a pod comes here by [`Node::takes`] alone.
 struct Node<'a> {
-    case: &'a Case,
+    case: &'a TestNamespace,
     name: String,
 }
 
 impl<'a> Node<'a> {
-    fn new(case: &'a Case) -> Self {
+    fn new(case: &'a TestNamespace) -> Self {
         let name = format!("{}-{}", case.namespace, case.name("node"));
         let object = json!({
             "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
@@ -36,7 +36,7 @@ impl<'a> Node<'a> {
         node
     }
 
-    /// As its kubelet, or whoever misses it, would write it.
+    /// As its kubelet, or the controller that misses the kubelet, writes it.
     fn answers(&self, ready: &str) {
         let status = json!({"status": {
             "capacity": {"cpu": "4", "memory": "8Gi", "pods": "50"},
@@ -83,12 +83,12 @@ impl Drop for Node<'_> {
 /// A class that waits for a consumer and that no provisioner serves. A provisioner takes back at once the choice of a node
 /// without a driver, and would race the pod that is to be pinned to it. Goes when dropped.
 struct Unserved<'a> {
-    case: &'a Case,
+    case: &'a TestNamespace,
     name: String,
 }
 
 impl<'a> Unserved<'a> {
-    fn new(case: &'a Case) -> Self {
+    fn new(case: &'a TestNamespace) -> Self {
         let name = format!("{}-class", case.namespace);
         let object = json!({
             "metadata": {"name": name}, "provisioner": "unserved.csi.test",
@@ -109,7 +109,7 @@ impl Drop for Unserved<'_> {
 struct Full<'a>(Unserved<'a>);
 
 impl<'a> Full<'a> {
-    fn new(case: &'a Case, times: u32) -> Self {
+    fn new(case: &'a TestNamespace, times: u32) -> Self {
         let name = format!("{}-full", case.namespace);
         let object = json!({
             "metadata": {"name": name}, "provisioner": "hostdisk.csi.test",
@@ -123,13 +123,19 @@ impl<'a> Full<'a> {
 
 /// A volume without a disk behind it, for a claim's temporary claim. Goes when dropped, as no driver would delete it.
 struct Handmade<'a> {
-    case: &'a Case,
+    case: &'a TestNamespace,
     name: String,
 }
 
 impl<'a> Handmade<'a> {
     /// Reached from the nodes whose label has one of the values.
-    fn new(claim: &Claim<'a>, class: &str, case: &'a Case, label: &str, values: &[&str]) -> Self {
+    fn new(
+        claim: &Claim<'a>,
+        class: &str,
+        case: &'a TestNamespace,
+        label: &str,
+        values: &[&str],
+    ) -> Self {
         let reached =
             json!([{"matchExpressions": [{"key": label, "operator": "In", "values": values}]}]);
         let spec = json!({
@@ -148,14 +154,19 @@ impl Drop for Handmade<'_> {
 }
 
 /// A claim of a class that waits, for which the scheduler has chosen a node.
-fn claim_for<'a>(case: &'a Case, source: &e2e::Source, class: &str, node: &str) -> Claim<'a> {
+fn claim_for<'a>(
+    case: &'a TestNamespace,
+    source: &e2e::Source,
+    class: &str,
+    node: &str,
+) -> Claim<'a> {
     case.claim(source)
         .class(class)
         .annotation(annotation::SELECTED_NODE, node)
         .create()
 }
 
-fn source(case: &Case) -> (Disk, e2e::Source) {
+fn source(case: &TestNamespace) -> (Disk, e2e::Source) {
     let disk = Disk::random(5, mib(2));
     let source = case.source(Kind::Openstack, &disk);
     (disk, source)
@@ -163,7 +174,7 @@ fn source(case: &Case) -> (Disk, e2e::Source) {
 
 #[test]
 fn a_taint_keeps_the_pod_away_although_the_node_was_chosen() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (_, source) = source(&case);
     let node = Node::new(&case);
     let class = Unserved::new(&case);
@@ -188,7 +199,7 @@ fn a_taint_keeps_the_pod_away_although_the_node_was_chosen() {
 
 #[test]
 fn there_is_no_pod_before_the_volume() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (_, source) = source(&case);
     let node = Node::new(&case);
     let class = Unserved::new(&case);
@@ -201,7 +212,7 @@ fn there_is_no_pod_before_the_volume() {
 
 #[test]
 fn a_node_that_is_gone_before_it_had_a_volume_makes_way_for_another_one() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (_, source) = source(&case);
     let node = Node::new(&case);
     // The provisioner of a class that is served would take the node back itself, for want of a driver there.
@@ -231,7 +242,7 @@ fn a_node_that_is_gone_before_it_had_a_volume_makes_way_for_another_one() {
 
 #[test]
 fn a_node_that_is_cordoned_before_it_had_a_volume_is_given_up() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (_, source) = source(&case);
     let node = Node::new(&case);
     let class = Unserved::new(&case);
@@ -255,7 +266,7 @@ fn a_node_that_is_cordoned_before_it_had_a_volume_is_given_up() {
 /// The cluster has one node with storage. It is full at first, and has room the next time.
 #[test]
 fn a_node_that_is_full_is_given_up_and_tried_again_later() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (disk, source) = source(&case);
     let class = Full::new(&case, 1);
     let claim = case.claim(&source).class(&class.0.name).create();
@@ -269,7 +280,7 @@ fn a_node_that_is_full_is_given_up_and_tried_again_later() {
 /// A volume that two nodes reach, as those of a cloud's zone, is filled on the other one when the first is drained.
 #[test]
 fn a_volume_of_a_zone_is_filled_on_another_node_after_a_drain() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (_, source) = source(&case);
     let first = Node::new(&case);
     let second = Node::new(&case);
@@ -295,7 +306,7 @@ fn a_volume_of_a_zone_is_filled_on_another_node_after_a_drain() {
 
 #[test]
 fn a_node_that_never_was_is_not_waited_for() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (disk, source) = source(&case);
     let claim = claim_for(&case, &source, "wait", "no-such-node");
     claim.wait_for_event(event::NODE_GONE, "no-such-node");
@@ -308,7 +319,7 @@ fn a_node_that_never_was_is_not_waited_for() {
 /// A kubelet under pressure ends pods by itself; the failed pod is what remains.
 #[test]
 fn a_pod_that_its_node_evicts_is_followed_by_another_one() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (_, source) = source(&case);
     let node = Node::new(&case);
     let class = Unserved::new(&case);
@@ -331,7 +342,7 @@ fn a_pod_that_its_node_evicts_is_followed_by_another_one() {
 
 #[test]
 fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let (_, source) = source(&case);
     let node = Node::new(&case);
     // Its node has no kubelet, and the test plays it.
@@ -341,7 +352,7 @@ fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
     let pod = claim.wait_for_pod("Pending");
     let uid = pod["metadata"]["uid"].clone();
     node.takes(&claim);
-    // At its address nobody answers, so that its log is asked for how far it is.
+    // Its address does not answer, so the controller reads the progress from its log.
     let running = json!({"status": {"phase": "Running", "podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}]}});
     let path = format!("{}/status", PODS.path(&case.namespace, &claim.pod_name()));
     case.cluster.try_patch(&path, &running).unwrap();
@@ -371,7 +382,7 @@ fn a_pod_on_a_node_that_does_not_answer_is_neither_replaced_nor_forced_away() {
         "nothing is forced"
     );
     assert!(claim.pod().unwrap()["metadata"]["deletionTimestamp"].is_null());
-    // The way out: whoever knows that the node is off deletes the pod by force.
+    // The way out: an administrator who knows that the node is off deletes the pod by force.
     case.cluster
         .delete(PODS, &case.namespace, &claim.pod_name(), Some(0));
     // It may still write, so that its volume goes too.

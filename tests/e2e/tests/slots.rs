@@ -7,7 +7,7 @@
 )]
 
 use e2e::{
-    Alone, Case, Claim, Kind, Source,
+    Alone, Claim, Kind, Source, TestNamespace,
     cluster::cluster,
     mib,
     resource::{PODS, QUOTAS},
@@ -22,7 +22,7 @@ use testkit::Disk;
 fn claims_that_cannot_start_keep_no_good_one_waiting() {
     let alone = Alone::new();
     alone.set(&[("MAX_POPULATOR_INFLIGHT_PER_SOURCE", "2")]);
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(60, mib(4));
     let broken: Vec<Source> = (0..2)
         .map(|_| {
@@ -54,7 +54,7 @@ fn claims_that_cannot_start_keep_no_good_one_waiting() {
 fn a_quota_that_finished_pods_use_up_makes_them_go() {
     let alone = Alone::new();
     alone.set(&[("KEEP_PODS", "1h")]);
-    let case = Case::new();
+    let case = TestNamespace::new();
     let hard = json!({ "requests.storage": "26Mi" });
     case.create(
         QUOTAS,
@@ -81,7 +81,7 @@ fn two_controllers_that_both_act_do_no_harm() {
     let alone = Alone::new();
     alone.without_leases();
     alone.scale(2);
-    let case = Case::new();
+    let case = TestNamespace::new();
     let disk = Disk::random(62, mib(4));
     let sources: Vec<Source> = (0..10).map(|_| case.source(Kind::Ovirt, &disk)).collect();
     let trace = Trace::start(&case);

@@ -7,7 +7,7 @@
 )]
 
 use e2e::{
-    Alone, Case, Cluster, Kind, Migration, Mode, cluster,
+    Alone, Cluster, Kind, Migration, Mode, TestNamespace, cluster,
     forklift::{CONTROLLER, NAMESPACE},
     mib,
     resource::{CLAIMS, DEFINITIONS, DEPLOYMENTS, NAMESPACES, PODS, VOLUMES},
@@ -66,8 +66,8 @@ fn forklifts_deployment_starts_ours_unchanged() {
     let alone = Alone::new();
     let forklift = Forklift::take_over(&alone);
     both_kinds_go_through(&forklift);
-    a_failure_is_told_by_an_event(&forklift);
-    what_is_missing_is_told(&forklift);
+    a_failure_is_reported_by_an_event(&forklift);
+    missing_rights_are_reported(&forklift);
     a_definition_with_a_subresource_is_noticed(&forklift);
 }
 
@@ -76,7 +76,7 @@ fn forklifts_deployment_starts_ours_unchanged() {
 #[test]
 fn what_ours_has_begun_is_finished_in_forklifts_way() {
     let alone = Alone::new();
-    let case = Case::new();
+    let case = TestNamespace::new();
     let migration = Migration::new();
     let disk = Disk::random(7, mib(32));
     let source = migration.label(case.prepare(Kind::Ovirt, &disk).held());
@@ -120,7 +120,7 @@ fn both_kinds_go_through(forklift: &Forklift) {
         (Kind::Ovirt, Mode::Block),
         (Kind::Openstack, Mode::Filesystem),
     ] {
-        let case = Case::on(forklift.0);
+        let case = TestNamespace::on(forklift.0);
         let migration = Migration::new();
         let disk = Disk::random(6, mib(4));
         let source = migration.label(case.prepare(kind, &disk));
@@ -142,8 +142,8 @@ fn both_kinds_go_through(forklift: &Forklift) {
     }
 }
 
-fn a_failure_is_told_by_an_event(forklift: &Forklift) {
-    let case = Case::on(forklift.0);
+fn a_failure_is_reported_by_an_event(forklift: &Forklift) {
+    let case = TestNamespace::on(forklift.0);
     let source = case
         .prepare(Kind::Ovirt, &Disk::random(6, mib(1)))
         .with_secret("password", "wrong");
@@ -153,7 +153,7 @@ fn a_failure_is_told_by_an_event(forklift: &Forklift) {
     assert_ne!(case.status(&source)["progress"], "100");
 }
 
-fn what_is_missing_is_told(forklift: &Forklift) {
+fn missing_rights_are_reported(forklift: &Forklift) {
     let log = forklift.log();
     for words in [
         "nodes may not be read",
@@ -170,7 +170,7 @@ fn what_is_missing_is_told(forklift: &Forklift) {
 
 /// Forklift's operator, or an administrator, replaces the definitions while the controller runs.
 fn a_definition_with_a_subresource_is_noticed(forklift: &Forklift) {
-    let case = Case::on(forklift.0);
+    let case = TestNamespace::on(forklift.0);
     let definitions = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/crds");
     forklift.0.kubectl(&[
         "apply",

@@ -6,7 +6,7 @@
 )]
 
 use e2e::{
-    Case, Kind, Migration, Mode,
+    Kind, Migration, Mode, TestNamespace,
     cluster::uid_of,
     forklift, mib,
     resource::{CLAIMS, VOLUMES},
@@ -21,7 +21,7 @@ fn disk() -> Disk {
 
 #[test]
 fn a_volume_that_only_a_vanished_node_reaches_is_an_end() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let migration = Migration::new();
     let source = migration.label(case.prepare(Kind::Ovirt, &disk()));
     case.apply_secret(&source);
@@ -49,7 +49,7 @@ fn a_volume_that_only_a_vanished_node_reaches_is_an_end() {
 /// A storage system that takes its time is asked once.
 #[test]
 fn a_volume_that_is_long_in_coming_is_waited_for() {
-    let case = Case::new();
+    let case = TestNamespace::new();
     let source = case.source(Kind::Ovirt, &disk());
     let claim = case.claim(&source).class("slow-provisioning").create();
     case.cluster.wait_for("the resource says so", || {
@@ -68,11 +68,11 @@ fn a_volume_that_is_long_in_coming_is_waited_for() {
     case.finish();
 }
 
-/// A node that takes its time until it has a volume is no trouble, and nobody is told of any.
+/// A node that takes long to stage a volume is no failure, and no event says so.
 #[test]
 fn a_volume_that_is_long_in_staging_is_waited_for() {
     for mode in Mode::ALL {
-        let case = Case::new();
+        let case = TestNamespace::new();
         let source = case.source(Kind::Ovirt, &disk());
         let claim = case
             .claim(&source)
@@ -89,8 +89,8 @@ fn a_volume_that_is_long_in_staging_is_waited_for() {
 }
 
 #[test]
-fn a_volume_that_no_node_can_stage_is_told() {
-    let case = Case::new();
+fn a_volume_that_no_node_can_stage_is_reported() {
+    let case = TestNamespace::new();
     let source = case.source(Kind::Openstack, &disk());
     let claim = case.claim(&source).class("unstageable").create();
     claim.wait_for_event(event::STUCK, "staging refused");

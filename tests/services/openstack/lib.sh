@@ -18,7 +18,7 @@ initialised() { # prints the folder of the initialised state that belongs to the
 }
 
 serve() { # NAME CONFIG_VARIABLE=DIR MODULE HTTP_KIND=ADDRESS TLS PROCESSES THREADS [OPTION...]
-    # --no-orphans and the short mercy: no worker is to hold a port after its master is gone.
+    # --no-orphans and a short mercy, so that no worker holds a port after its master has ended.
     # Glance takes uploads of unknown length only with a limit and a timeout for chunks.
     env "$2" "$VENV/bin/uwsgi" --venv "$VENV" --module "$3" --callable application \
         "--$4" ${5:+--https-socket "$5,$STATE/pki/cert.pem,$STATE/pki/key.pem"} \

@@ -1,4 +1,4 @@
-"""Fills a bootstrapped Keystone; prints what a test needs to know as lines of KEY=VALUE.
+"""Fills a bootstrapped Keystone; prints the ids that tests need as lines of KEY=VALUE.
 
 Domain Default: fork (member of project migrate), ro (reader on it), fork2 (member of project other),
 admin (also on the domain Default and the system). Domain Acme: acme (member of project vault).
@@ -65,7 +65,7 @@ for region in ("RegionTLS", "RegionSlow", "RegionMixed", "RegionEmpty"):
 endpoints(image, "RegionOne", URLS["GLANCE_URL"])
 endpoints(image, "RegionTLS", URLS["GLANCE_TLS_URL"])
 endpoints(image, "RegionSlow", URLS["GLANCE_SLOW_URL"])
-# Each interface written as some cloud does; only one of them leads nowhere.
+# Each interface in the form of some cloud; the admin one leads nowhere.
 endpoints(image, "RegionMixed", (URLS["GLANCE_URL"] + "/", URLS["GLANCE_TLS_URL"] + "/v2", NOBODY_LISTENS))
 
 service, migrate, other = project("service"), project("migrate"), project("other")

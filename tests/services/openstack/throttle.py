@@ -1,4 +1,4 @@
-"""throttle.py LISTEN TARGET BYTES_PER_SECOND: forwards TCP connections, answers of all of them together at a bounded pace."""
+"""throttle.py LISTEN TARGET BYTES_PER_SECOND: forwards TCP connections, with a limit on the rate of all answers together."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ BLOCK = 64 << 10
 
 
 class Pace:
-    """What all connections share: when the bytes that were let through so far have had their time."""
+    """Shared by all connections: the time at which the bytes forwarded so far have used up the rate."""
 
     def __init__(self, bytes_per_second):
         self.seconds, self.free = 1 / bytes_per_second, 0.0

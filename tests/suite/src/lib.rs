@@ -29,9 +29,9 @@ pub use glance::{Glance, Image};
 pub use mover::{assert_exit, openstack, ovirt};
 
 /// How long something may take before a test fails. Generous: reached only when something hangs.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(90);
 
-/// Between two questions about a state that announces itself to nobody.
+/// Between two questions about a state whose changes are not announced.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A variable of the environment that `tests/services/run` or the Makefile sets.
@@ -66,7 +66,7 @@ pub fn binary(name: &str) -> PathBuf {
 pub fn eventually(what: &str, mut question: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !question() {
-        assert!(begun.elapsed() < PATIENCE, "did not happen: {what}");
+        assert!(begun.elapsed() < DEADLINE, "did not happen: {what}");
         std::thread::sleep(PAUSE);
     }
 }

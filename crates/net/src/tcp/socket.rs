@@ -251,13 +251,13 @@ mod tests {
 
     /// A server of `bytes`, and a connection to it on which a receive that waits for the end of
     /// its slice waits for an hour.
-    struct Bench {
+    struct Fixture {
         server: Server,
         connection: Connection,
         clock: Opening,
     }
 
-    impl Bench {
+    impl Fixture {
         /// Over plain TCP, and over TLS.
         fn each(bytes: &Arc<Vec<u8>>) -> [Self; 2] {
             [false, true].map(|secure| {
@@ -313,7 +313,7 @@ mod tests {
                 let _ = sender.send((connection, content));
             });
             let (connection, content) = receiver
-                .recv_timeout(testkit::PATIENCE)
+                .recv_timeout(testkit::DEADLINE)
                 .expect("a receive sleeps although nothing more comes");
             (Self { connection, ..self }, content)
         }
@@ -353,24 +353,24 @@ mod tests {
     fn a_receive_that_waits_is_woken_by_the_last_bytes() {
         // Below the low-water mark: one receive could take the whole.
         let bytes = pattern(120_000);
-        for mut bench in Bench::each(&bytes) {
+        for mut fixture in Fixture::each(&bytes) {
             let mut held = 0;
             for last in [1, 1000, 20_000, 60_000, 119_999].repeat(3) {
                 let (begin, rest) = (Gate::new(), Gate::new());
                 for (after, gate) in [(0, &begin), (120_000 - last, &rest)] {
-                    bench.server.fault(When::any(), Fault::stall(after, gate));
+                    fixture.server.fault(When::any(), Fault::stall(after, gate));
                 }
-                bench.get();
+                fixture.get();
                 begin.open();
                 held += 2;
-                bench.server.wait_for_held(held);
+                fixture.server.wait_for_held(held);
                 // The first part has come; the last one comes while the receive waits for it.
-                *bench.clock.0.lock().unwrap() = Some(rest);
-                let (again, content) = bench.content();
+                *fixture.clock.0.lock().unwrap() = Some(rest);
+                let (again, content) = fixture.content();
                 assert!(content.unwrap() == *bytes, "{last}");
-                bench = again;
+                fixture = again;
             }
-            assert_eq!(bench.server.connections(), 1);
+            assert_eq!(fixture.server.connections(), 1);
         }
     }
 
@@ -384,17 +384,17 @@ mod tests {
             Fault::UntilClose,
         ];
         for fault in whole {
-            for mut bench in Bench::each(&bytes) {
-                bench.server.fault(When::any(), fault.clone());
-                bench.get();
-                assert!(bench.content().1.unwrap() == *bytes, "{fault:?}");
+            for mut fixture in Fixture::each(&bytes) {
+                fixture.server.fault(When::any(), fault.clone());
+                fixture.get();
+                assert!(fixture.content().1.unwrap() == *bytes, "{fault:?}");
             }
         }
         for how in [Cut::Fin, Cut::Orderly, Cut::Reset] {
-            for mut bench in Bench::each(&bytes) {
-                bench.server.fault(When::any(), Fault::cut(600_000, how));
-                bench.get();
-                let error = bench.content().1.unwrap_err();
+            for mut fixture in Fixture::each(&bytes) {
+                fixture.server.fault(When::any(), Fault::cut(600_000, how));
+                fixture.get();
+                let error = fixture.content().1.unwrap_err();
                 assert_eq!(error.kind(), Kind::Closed, "{how:?}");
             }
         }

@@ -117,7 +117,7 @@ impl MovedClock {
     /// its wait.
     pub(crate) fn pass(&self, period: Duration, done: impl Fn() -> bool) {
         let begun = std::time::Instant::now();
-        while !done() && begun.elapsed() < testkit::PATIENCE {
+        while !done() && begun.elapsed() < testkit::DEADLINE {
             self.advance(period);
             thread::yield_now();
         }
@@ -131,7 +131,7 @@ impl MovedClock {
         let waited = self
             .0
             .1
-            .wait_timeout_while(moved, testkit::PATIENCE, |moved| moved.looks < enough);
+            .wait_timeout_while(moved, testkit::DEADLINE, |moved| moved.looks < enough);
         assert!(!waited.unwrap().1.timed_out(), "no reader reads the clock");
     }
 }

@@ -82,7 +82,7 @@ mod tests {
         for (name, stated) in [
             ("inactivity *T*", vec![timers.inactivity]),
             ("locked wait", vec![timers.locked_wait]),
-            ("patience", vec![timers.no_progress]),
+            ("no progress", vec![timers.no_progress]),
             ("transfer begins", vec![timers.begin]),
             ("finalize", vec![timers.finish]),
             ("tidying up", vec![timers.end]),

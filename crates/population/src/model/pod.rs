@@ -9,6 +9,10 @@ use populator_api::names::{self, annotation as key, label as label_key};
 use super::{Uid, annotation, created, label, owning_claims};
 
 /// A pod with the name of a populator pod.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, as the cluster shows it"
+)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pod {
     /// Name of the pod.
@@ -55,6 +59,8 @@ pub struct Pod {
     pub waiting: Option<String>,
     /// Why the node, or the cluster, ended it or never started it.
     pub evicted: Option<String>,
+    /// Whether this controller declared it failed, since it did not start in time.
+    pub is_overdue: bool,
     /// Whether the pod garbage collector declared it failed, without knowing what the pod does.
     pub collected: bool,
     /// How its container ended.
@@ -113,6 +119,7 @@ impl Pod {
             condition.type_ == "DisruptionTarget"
                 && condition.reason.as_deref() == Some("DeletionByPodGC")
         });
+        let is_overdue = status.reason.as_deref() == Some(names::START_DEADLINE);
         let rejected = status.reason.is_some() || status.message.is_some();
         let rejection =
             rejected.then(|| sentence(status.reason.as_deref(), status.message.as_deref()));
@@ -154,6 +161,7 @@ impl Pod {
                 .waiting
                 .map(|waiting| sentence(waiting.reason.as_deref(), waiting.message.as_deref())),
             evicted: disruption.or(rejection),
+            is_overdue,
             collected,
             ended: state.terminated.map(|ended| Ended {
                 exit_code: ended.exit_code,

@@ -6,9 +6,10 @@ use super::{Claim, Nodes, Pod, PopulatorSpec, StorageClass, TemporaryClaim, Volu
 ///
 /// Some parts may be older than others: each comes from a watch of its own. Every action therefore
 /// carries the UID or the resource version that it was decided on, and is planned again when that
-/// has changed. The observer must guarantee one thing: if there is a pod and no temporary claim, it
+/// has changed. The observer must guarantee two things. If there is a pod and no temporary claim, it
 /// has read the latter from the API server, since the absence of the claim means that the pod is
-/// deleted.
+/// deleted. If there is a temporary claim and no pod, it has read both, the pod first: a pod that may
+/// still write is recorded on the temporary claim before it can go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct World {
     /// The claim that is to be populated: the target.

@@ -3,7 +3,7 @@
 //! The API server rejects a merge patch that names a UID for another object of the same name. A
 //! JSON patch can also test the values that it replaces.
 
-use populator_api::names::{RESULT_FINALIZER, annotation as key, label};
+use populator_api::names::{RESULT_FINALIZER, START_DEADLINE, annotation as key, label};
 use serde_json::{Value, json};
 
 use crate::model::{Claim, LastFailure, LostPod, RejectedNode, Uid, Volume};
@@ -84,6 +84,15 @@ pub fn forget_failures(claim_uid: &Uid) -> Value {
 pub fn node_lost(temporary_uid: &Uid, lost: Option<&LostPod>) -> serde_json::Result<Value> {
     let lost = lost.map(serde_json::to_string).transpose()?;
     Ok(json!({"metadata": {"uid": temporary_uid, "annotations": {(key::NODE_LOST): lost}}}))
+}
+
+/// Merge patch of a pod's status: the pod has failed, since it did not start in time.
+#[must_use]
+pub fn fail_pod(pod_uid: &Uid, message: &str) -> Value {
+    json!({
+        "metadata": {"uid": pod_uid},
+        "status": {"phase": "Failed", "reason": START_DEADLINE, "message": message},
+    })
 }
 
 /// JSON patch of a pod: removes our finalizer, which was seen at this index of the list.

@@ -35,6 +35,17 @@ pub enum Action {
         /// UID of the pod, the precondition.
         uid: Uid,
     },
+    /// Declare the pod failed that has not started in time, so that others see the end:
+    /// [`crate::objects::patch::fail_pod`]. Needs a permission of its own, and is left out without
+    /// it.
+    FailPod {
+        /// Name of the pod.
+        name: String,
+        /// UID of the pod, the precondition.
+        uid: Uid,
+        /// Why, in a sentence.
+        message: String,
+    },
     /// Remove our finalizer from the pod, whose result was used or is of no use:
     /// [`crate::objects::patch::release_pod`].
     ReleasePod {
@@ -138,12 +149,19 @@ impl Action {
             | Self::AdoptTemporaryClaim { .. }
             | Self::AdoptPod { .. }
             | Self::DeletePod { .. }
+            | Self::FailPod { .. }
             | Self::ReleasePod { .. }
             | Self::RecordNodeLost { .. }
             | Self::DeleteTemporaryClaim { .. }
             | Self::RebindVolume { .. }
             | Self::ForgetFailures => None,
         }
+    }
+
+    /// Whether the rest of the plan is done although the API server rejects the action.
+    #[must_use]
+    pub const fn is_optional(&self) -> bool {
+        matches!(self, Self::FailPod { .. })
     }
 
     /// Whether the action starts no work, so that it is done without a slot too.
@@ -156,6 +174,7 @@ impl Action {
             Self::CreateTemporaryClaim(_)
             | Self::CreatePod(_)
             | Self::DeletePod { .. }
+            | Self::FailPod { .. }
             | Self::DeleteTemporaryClaim { .. }
             | Self::RebindVolume { .. }
             | Self::RecordFailure { .. }
@@ -182,7 +201,9 @@ impl Action {
                 name::REJECTED,
                 Some(format!("delete the temporary claim {name}")),
             ),
-            Self::AdoptPod { name, .. } | Self::ReleasePod { name, .. } => {
+            Self::AdoptPod { name, .. }
+            | Self::FailPod { name, .. }
+            | Self::ReleasePod { name, .. } => {
                 (name::REJECTED, Some(format!("change the pod {name}")))
             }
             Self::AdoptTemporaryClaim { name, .. } | Self::RecordNodeLost { name, .. } => (

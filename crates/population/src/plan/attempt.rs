@@ -6,7 +6,7 @@ use populator_api::{Reason, names::event as name};
 
 use super::{
     action::{Action, DeleteReason},
-    failure, hold, late_binding, outdated, proof, rebind,
+    deadline, failure, hold, late_binding, outdated, proof, rebind,
     steps::{delete_claim, delete_pod, remaining, usable_populator},
     types::{Plan, Situation, SlotUse},
 };
@@ -46,10 +46,11 @@ pub(super) fn next(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Pla
         // Before anything that would use the volume.
         plan
     } else {
-        match pod {
+        let plan = match pod {
             None => without_pod(situation, temporary),
             Some(pod) => with_pod(situation, temporary, pod),
-        }
+        };
+        deadline::enforce(situation, temporary, pod, plan)
     };
     // Before the step itself. Adoption, because without the label the watches show nothing of what
     // follows; the record, because a pod must not be deleted before it is noted that it may still
@@ -136,7 +137,7 @@ fn without_pod(situation: &Situation<'_>, temporary: &TemporaryClaim) -> Plan {
         Ok(populator) => populator,
         Err(plan) => return *plan,
     };
-    if let Some(plan) = failure::standing(situation, populator) {
+    if let Some(plan) = failure::standing(situation, populator, Some(temporary)) {
         return plan;
     }
     // A pod for a volume that it cannot reach, or that is being deleted, would only fail: these

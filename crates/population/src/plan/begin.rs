@@ -107,7 +107,7 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
         Ok(populator) => populator,
         Err(plan) => return *plan,
     };
-    if let Some(plan) = failure::standing(situation, populator) {
+    if let Some(plan) = failure::standing(situation, populator, None) {
         return plan;
     }
     let class = match usable_class(situation) {

@@ -5,13 +5,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use populator_api::{Reason, names::event as name};
 
 use super::{
-    action::Action,
+    action::{Action, DeleteReason},
     outdated,
-    steps::{delete_pod, usable_populator},
+    steps::{delete_claim, delete_pod, usable_populator},
     types::{Plan, Situation, SlotUse},
 };
 use crate::{
-    model::{Ended, LastFailure, Pod, PodPhase, PopulatorSpec, Verdict},
+    model::{Ended, LastFailure, Pod, PodPhase, PopulatorSpec, TemporaryClaim, Verdict},
     objects,
 };
 
@@ -59,9 +59,11 @@ pub(super) fn next(situation: &Situation<'_>, pod: &Pod) -> Plan {
         };
         // The failures are forgotten first: only the pod shows that a new attempt was requested,
         // and once it is gone the next attempt would wait for the old backoff.
+        let temporary = situation.world.own_temporary();
         let actions: Vec<Action> = [Action::ForgetFailures]
             .into_iter()
             .chain(delete_pod(pod))
+            .chain(restart(temporary.filter(|_| pod.is_overdue)))
             .collect();
         return Plan::act(Reason::Retrying, "a new attempt was requested", actions).with_slot(slot);
     }
@@ -163,16 +165,29 @@ fn failed(failure: FailureClass) -> Plan {
     Plan::warn(name::FAILED, failure.reason, failure.message)
 }
 
+/// Drops the temporary claim, whose age is what the deadline for the start counts from.
+fn restart(temporary: Option<&TemporaryClaim>) -> Option<Action> {
+    let temporary = temporary.filter(|temporary| temporary.terminating.is_none());
+    temporary.map(|temporary| delete_claim(temporary, DeleteReason::Abandoned))
+}
+
 /// A permanent failure whose pod is gone. It stands until the resource is corrected or a retry is
 /// requested: not because something deleted the pod.
-pub(super) fn standing(situation: &Situation<'_>, populator: &PopulatorSpec) -> Option<Plan> {
+pub(super) fn standing(
+    situation: &Situation<'_>,
+    populator: &PopulatorSpec,
+    temporary: Option<&TemporaryClaim>,
+) -> Option<Plan> {
     let claim = &situation.world.claim;
     let last = claim.attempts.last_failure.as_ref()?;
     let verdict = last.verdict.as_ref()?;
     let is_requested = claim.retry.is_some() && claim.retry != verdict.retry;
     if is_requested || verdict.origin != objects::origin(claim, populator) {
         let message = "a new attempt was requested";
-        let plan = Plan::act(Reason::Retrying, message, [Action::ForgetFailures]);
+        let mut plan = Plan::act(Reason::Retrying, message, [Action::ForgetFailures]);
+        let is_overdue = last.reason == Reason::StartDeadlineExceeded;
+        plan.actions
+            .extend(restart(temporary.filter(|_| is_overdue)));
         return Some(plan.with_slot(SlotUse::Acquire));
     }
     Some(Plan::warn(name::FAILED, last.reason, &last.message))
@@ -184,7 +199,16 @@ impl FailureClass {
     pub fn of(pod: &Pod) -> Self {
         // Before any exit code: the mover ends with one when the node stops it, and is not to
         // blame.
-        if let Some(why) = &pod.evicted {
+        let evicted = pod.evicted.as_ref();
+        if let Some(why) = evicted.filter(|_| pod.is_overdue) {
+            return Self {
+                is_transient: false,
+                is_disruption: false,
+                reason: Reason::StartDeadlineExceeded,
+                message: why.clone(),
+            };
+        }
+        if let Some(why) = evicted {
             return Self {
                 is_disruption: true,
                 ..Self::transient(format!("the cluster ended the pod: {why}"))

@@ -22,6 +22,7 @@
 mod action;
 mod attempt;
 mod begin;
+mod deadline;
 mod event;
 mod failure;
 mod finish;

@@ -177,7 +177,7 @@ fn two_claims_and_one_slot() {
 
 #[test]
 fn two_active_controllers() {
-    let kinds = [Kind::Answers, Kind::Stall, Kind::Mover, Kind::Pod];
+    let kinds = [Kind::Answers, Kind::Stall, Kind::Mover];
     let scenario = Scenario {
         replicas: 2,
         ..scenario(AT_ONCE, 1, &kinds)

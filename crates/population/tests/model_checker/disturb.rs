@@ -10,8 +10,8 @@ use crate::{
     kubernetes::{is_up, may_give_up},
     planner::Planner,
     state::{
-        Binding, End, FIRST, Id, Life, NODES, Node, Owner, Phase, Pod, PodPhase, State, Target,
-        Volume, VolumePhase,
+        Binding, End, FIRST, FOREIGN, Id, Life, NODES, Node, Owner, Phase, Pod, PodPhase, State,
+        Target, Volume, VolumePhase,
     },
     step::Step,
 };
@@ -203,12 +203,12 @@ pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) {
         }
         Step::CreateTarget(user) => create_target(state, user),
         Step::DeletePod(uid) => {
-            forget_unseen(state, uid);
+            forget_unseen(state, owner_of(state, uid));
             delete_pod(state, uid);
         }
         Step::ForceDeletePod(uid) => {
             excuse_owner_of_pod(state, uid);
-            forget_unseen(state, uid);
+            forget_unseen(state, owner_of(state, uid));
             force_delete_pod(state, uid);
         }
         Step::Evict(uid) => {
@@ -233,12 +233,14 @@ pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) {
         }
         Step::DeleteTemporary(of) => {
             excuse_target(state, of, excuse::TEMPORARY);
+            forget_unseen(state, of);
             if let Some(temporary) = state.api.temporary_mut(of) {
                 temporary.delete();
             }
         }
         Step::StripTemporary(of) => {
             excuse_target(state, of, excuse::TEMPORARY);
+            forget_unseen(state, of);
             let claims = Rc::make_mut(&mut state.api.claims);
             claims.temporaries.retain(|temporary| temporary.owner != of);
         }
@@ -344,13 +346,18 @@ fn excuse_all(state: &mut State, excuse: u8) {
     }
 }
 
-/// A failed pod that is deleted before the controller has seen its failure is tried again.
-fn forget_unseen(state: &mut State, uid: Id) {
+/// What failed for good and is deleted before the controller has seen it is tried again.
+fn forget_unseen(state: &mut State, target: Id) {
     let State { api, ghost, .. } = state;
-    let mut pods = api.pods.iter();
-    if let Some(pod) = pods.find(|pod| pod.uid == uid && pod.finalizer) {
-        ghost.verdicts.retain(|target| *target != pod.owner);
+    if api.pod_of(target).is_some_and(|pod| pod.finalizer) {
+        ghost.verdicts.retain(|uid| *uid != target);
     }
+}
+
+fn owner_of(state: &State, uid: Id) -> Id {
+    let mut pods = state.api.pods.iter();
+    pods.find(|pod| pod.uid == uid)
+        .map_or(FOREIGN, |pod| pod.owner)
 }
 
 /// What has changed may make another attempt succeed.
@@ -406,12 +413,16 @@ fn fail_mover(state: &mut State, planner: &Planner, uid: Id, end: End) {
     kubelet::finish(state, uid, end);
 }
 
-/// Whether the pod was created from what its resource and its claim say now: if not, another
-/// attempt is justified already.
+/// Whether the pod was created from what its resource and its claim say now, and nothing of it is
+/// being deleted: if not, another attempt follows anyway.
 fn is_current(state: &State, planner: &Planner, pod: &Pod) -> bool {
     let template = planner.template(pod.template);
-    state.api.target(pod.owner).is_some_and(|target| {
-        let named = state.api.resources[target.user];
-        named.is_none_or(|disk| disk == template.disk) && target.retry == template.retry
-    })
+    let temporary = state.api.temporary_of(pod.owner);
+    let is_kept = temporary.is_some_and(|it| it.uid == pod.temporary && it.terminating.is_none());
+    let is_kept = is_kept && pod.terminating.is_none();
+    is_kept
+        && state.api.target(pod.owner).is_some_and(|target| {
+            let named = state.api.resources[target.user];
+            named.is_none_or(|disk| disk == template.disk) && target.retry == template.retry
+        })
 }

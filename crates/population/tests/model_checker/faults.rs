@@ -2,7 +2,7 @@
 
 use population::{
     Plan,
-    model::{Lookup, PodPhase, World},
+    model::{Lookup, PodPhase, StorageClass, World},
     objects::disk_argument,
     plan::{Action, SlotUse},
 };
@@ -64,11 +64,7 @@ pub(crate) fn before(fault: Option<Fault>, world: &mut World) {
                 claim_volume(world);
             }
         }
-        Some(Fault::AnyOwnVolume) => {
-            if world.is_rebound() {
-                claim_volume(world);
-            }
-        }
+        Some(Fault::AnyOwnVolume) if world.is_rebound() => claim_volume(world),
         Some(Fault::LostPodForgotten) => {
             if let Some(temporary) = &mut world.temporary {
                 temporary.lost_pod = None;
@@ -99,7 +95,7 @@ pub(crate) fn before(fault: Option<Fault>, world: &mut World) {
         Some(Fault::RefusedEarly) => {
             let class = world.class.found();
             let is_early =
-                class.is_some_and(|class| class.is_in_tree()) && !world.claim.migrated_to_csi;
+                class.is_some_and(StorageClass::is_in_tree) && !world.claim.migrated_to_csi;
             if is_early {
                 world.claim.class = Some(String::new());
             }

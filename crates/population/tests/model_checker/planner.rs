@@ -318,9 +318,7 @@ impl Planner {
                 node: number(node),
                 rejected: rejected.iter().map(translate::rejected).collect(),
             },
-            Action::AdoptTemporaryClaim { .. } | Action::AdoptPod { .. } => {
-                panic!("Forklift's controller is not part of the model: {action:?}")
-            }
+            other => panic!("not part of the model: {other:?}"),
         }
     }
 

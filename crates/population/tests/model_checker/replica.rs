@@ -35,79 +35,70 @@ pub(crate) fn view(
     fault: Option<Fault>,
 ) -> Option<View> {
     let seen = state.replicas[replica].seen.of(&state.api);
-    let truth = &state.api;
     let claim = seen.target(target)?;
-    let mut temporary = seen.temporary_of(target).cloned();
-    let mut pod = seen.pod_of(target).cloned();
-    let mut volume = volume_of(&seen, claim, temporary.as_ref()).cloned();
-    let is_unfinished = claim.binding.volume.is_none() && !claim.terminating;
-    if temporary.is_none() && pod.is_some() {
-        temporary = truth.temporary_of(target).cloned();
-    } else if temporary.is_some() && pod.is_none() && is_unfinished {
-        pod = truth.pod_of(target).cloned();
-        // Its volume may have been given away before it was deleted.
-        let named = temporary.as_ref().and_then(|it| it.binding.volume);
-        if let Some(id) = named.filter(|_| pod.is_none()) {
-            volume = truth.volume(id).cloned();
-        }
-        // The record of a lost pod is written before the pod can go.
-        if pod.is_none() && fault != Some(Fault::RecordFromCache) {
-            temporary = truth.temporary_of(target).cloned();
-        }
-    }
-    // The claims' watch may be behind that of pods, and show an earlier temporary claim, or a record
-    // that is settled.
-    let fits = temporary
-        .as_ref()
-        .zip(pod.as_ref())
-        .is_none_or(|(temporary, pod)| {
-            let is_other = temporary.lost.is_some_and(|(lost, _)| lost != pod.uid);
-            pod.temporary == temporary.uid && !is_other
-        });
-    if !fits && fault != Some(Fault::OldTemporary) {
-        temporary = truth.temporary_of(target).cloned();
-    }
-    // With another temporary claim comes another volume.
-    let own = Some(Owner::Target(target));
-    let is_given = volume.as_ref().is_some_and(|volume| volume.owner == own);
-    let read = temporary.as_ref().filter(|_| !is_given && is_unfinished);
-    if let Some(id) = read.and_then(|temporary| temporary.binding.volume)
-        && volume.as_ref().is_none_or(|volume| volume.id != id)
-        && seen.temporary_of(target) != temporary.as_ref()
-    {
-        volume = truth.volume(id).cloned();
-    }
-    let is_news = |pod: &&Pod| {
-        let last = claim.failure.as_ref();
-        pod.phase == PodPhase::Failed && last.is_none_or(|last| last.pod != pod.uid)
-    };
-    if is_unfinished && seen.pod_of(target).filter(is_news).is_some() && temporary.is_some() {
-        pod = truth.pod_of(target).cloned();
-    }
-    if volume.is_none()
-        && let Some(lost) = temporary
-            .as_ref()
-            .filter(|it| it.binding.phase == Phase::Lost)
-        && fault != Some(Fault::VolumeFromCache)
-    {
-        volume = lost.binding.volume.and_then(|id| truth.volume(id)).cloned();
-    }
-    if volume.is_none()
-        && let Some(id) = claim.binding.volume
-    {
-        volume = truth.volume(id).cloned();
-    }
-    Some(View {
+    let temporary = seen.temporary_of(target).cloned();
+    let mut view = View {
         target: claim.clone(),
+        volume: volume_of(&seen, claim, temporary.as_ref()).cloned(),
         temporary,
-        pod,
-        volume,
+        pod: seen.pod_of(target).cloned(),
         resource: seen.resources[claim.user],
         is_short: state.replicas[replica].is_short,
         wrong_image: state.ghost.wrong_image,
         is_broken: state.ghost.broken[claim.user],
         nodes: seen.nodes,
-    })
+    };
+    if claim.binding.volume.is_none() && !claim.terminating {
+        reread(&state.api, &mut view, fault);
+    } else if view.temporary.is_none() && view.pod.is_some() {
+        view.temporary = state.api.temporary_of(target).cloned();
+    }
+    if view.volume.is_none()
+        && let Some(id) = claim.binding.volume
+    {
+        view.volume = state.api.volume(id).cloned();
+    }
+    Some(view)
+}
+
+/// What the observer reads again of a claim that is not bound.
+fn reread(api: &Api, view: &mut View, fault: Option<Fault>) {
+    let target = &view.target;
+    let is_news = |pod: &Pod| {
+        let last = target.failure.as_ref();
+        pod.phase == PodPhase::Failed && last.is_none_or(|last| last.pod != pod.uid)
+    };
+    if view.pod.as_ref().map_or(view.temporary.is_some(), is_news) {
+        view.pod = api.pod_of(target.uid).cloned();
+    }
+    let is_stale = match (&view.temporary, &view.pod) {
+        (None, None) => false,
+        (None, Some(_)) => true,
+        (Some(_), None) => fault != Some(Fault::RecordFromCache),
+        (Some(temporary), Some(pod)) => {
+            let is_other = temporary.lost.is_some_and(|(lost, _)| lost != pod.uid);
+            let fits = pod.temporary == temporary.uid && !is_other;
+            !fits && fault != Some(Fault::OldTemporary)
+        }
+    };
+    if is_stale {
+        view.temporary = api.temporary_of(target.uid).cloned();
+    }
+    let own = Some(Owner::Target(target.uid));
+    let is_rebound = view
+        .volume
+        .as_ref()
+        .is_some_and(|volume| volume.owner == own);
+    let is_unseen = view.volume.is_none() && fault != Some(Fault::VolumeFromCache);
+    let named = view
+        .temporary
+        .as_ref()
+        .filter(|temporary| is_stale || (is_unseen && temporary.binding.phase == Phase::Lost));
+    if let Some(id) = named.and_then(|temporary| temporary.binding.volume)
+        && !is_rebound
+    {
+        view.volume = api.volume(id).cloned();
+    }
 }
 
 /// Watches keep only the volumes that populators have to do with.

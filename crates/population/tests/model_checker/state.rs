@@ -14,6 +14,8 @@ pub(crate) type NodeId = u8;
 
 /// The first number that is not a target's.
 pub(crate) const FIRST: Id = 16;
+/// No target has this number.
+pub(crate) const FOREIGN: Id = 0;
 pub(crate) const NODES: usize = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -12,6 +12,7 @@
 
 mod attempt;
 mod begin;
+mod deadline;
 mod failure;
 mod finish;
 mod keep;

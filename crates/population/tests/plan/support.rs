@@ -113,6 +113,7 @@ pub(crate) fn words(plan: &Plan) -> Vec<String> {
         Action::AdoptTemporaryClaim { uid, .. } => of("adopt temporary claim", uid),
         Action::AdoptPod { uid, .. } => of("adopt pod", uid),
         Action::DeletePod { uid, .. } => of("delete pod", uid),
+        Action::FailPod { uid, .. } => of("fail pod", uid),
         Action::ReleasePod { uid, position, .. } => {
             assert_eq!(*position, 0);
             of("release pod", uid)

@@ -139,6 +139,12 @@ impl Writer {
                 merge(pods(), name, &patch::adopt_pod(uid, &claim.uid)).await
             }
             Action::DeletePod { name, uid } => delete(pods(), name, uid).await,
+            Action::FailPod { name, uid, message } => {
+                let patch = Patch::Merge(patch::fail_pod(uid, message));
+                let sent = pods().patch_status(name, &parameters(), &patch).await;
+                sent.map(drop)
+                    .map_err(|error| Failure::of(error, &[404, 409]))
+            }
             Action::DeleteTemporaryClaim { name, uid, .. } => delete(claims(), name, uid).await,
             Action::ReleasePod {
                 name,
@@ -191,6 +197,7 @@ const fn request(action: &Action) -> (&'static str, &'static str) {
         Action::CreateTemporaryClaim(_) => ("create", CLAIMS),
         Action::CreatePod(_) => ("create", "pods"),
         Action::AdoptPod { .. } | Action::ReleasePod { .. } => ("patch", "pods"),
+        Action::FailPod { .. } => ("patch", "pods/status"),
         Action::DeletePod { .. } => ("delete", "pods"),
         Action::DeleteTemporaryClaim { .. } => ("delete", CLAIMS),
         Action::RebindVolume { .. } => ("patch", "persistentvolumes"),

@@ -24,7 +24,9 @@ use serde_json::Value;
 
 use population::{
     Settings,
-    model::{Claim, Grant, Kind, Nodes, Pod, PodPhase, TemporaryClaim, Uid, Volume, World},
+    model::{
+        Claim, ClaimPhase, Grant, Kind, Nodes, Pod, PodPhase, TemporaryClaim, Uid, Volume, World,
+    },
 };
 
 /// Assembles the world of each claim.
@@ -80,25 +82,10 @@ impl Observer {
         let Some(mut world) = self.cache().world(claim_uid) else {
             return Ok(None);
         };
-        let claim = &world.claim;
-        let unfinished = claim.volume.is_none() && !claim.terminating;
-        if world.temporary.is_none() && world.pod.is_some() {
-            // Without its temporary claim the pod is deleted. The two come from watches of their
-            // own, so a late watch of claims must not cost a pod that was just created.
-            world.temporary = self.temporary_claim(claim).await?;
-        } else if world.temporary.is_some() && world.pod.is_none() && unfinished {
-            // Pods that Forklift created lack the label that the watch of pods selects.
-            world.pod = self.pod(claim).await?;
-            // The pod may have been deleted after its volume was given to the claim, which the watch
-            // of volumes need not show yet. Nothing else keeps another pod from being created.
-            let filled = world.temporary.as_ref().filter(|_| world.pod.is_none());
-            if let Some(name) = filled.and_then(|temporary| temporary.volume.clone()) {
-                world.volume = self.volume(&name).await?;
-            }
-        } else if unfinished && world.pod.as_ref().is_some_and(|pod| is_news(claim, pod)) {
-            // The watch of pods may be a whole attempt behind that of claims, and show a failure
-            // that was counted before the last one.
-            world.pod = self.pod(claim).await?;
+        if world.claim.volume.is_none() && !world.claim.terminating {
+            self.reread(&mut world).await?;
+        } else if world.temporary.is_none() && world.pod.is_some() {
+            world.temporary = self.temporary_claim(&world.claim).await?;
         }
         if world.volume.is_none()
             && let Some(name) = &world.claim.volume
@@ -129,6 +116,42 @@ impl Observer {
             world.provisioning_warning = found.await?;
         }
         Ok(Some(world))
+    }
+
+    /// Reads again what watches of different ages show of a claim that is not bound yet, where acting
+    /// on it would create a second pod for a volume, or delete a good one.
+    async fn reread(&self, world: &mut World) -> kube::Result<()> {
+        let claim = &world.claim;
+        if world.temporary.is_some() && world.pod.is_none() {
+            // Pods that Forklift created lack the label that the watch of pods selects.
+            world.pod = self.pod(claim).await?;
+        } else if world.pod.as_ref().is_some_and(|pod| is_news(claim, pod)) {
+            // The watch of pods may be a whole attempt behind that of claims, and show a failure
+            // that was counted before the last one.
+            world.pod = self.pod(claim).await?;
+        }
+        // After the pod: that it may still write is recorded on the temporary claim before the pod
+        // can go, so that whoever sees it gone sees the record.
+        let is_stale = match (&world.temporary, &world.pod) {
+            (None, None) => false,
+            // Without its temporary claim the pod is deleted; without a pod, one is created.
+            (None, Some(_)) | (Some(_), None) => true,
+            (Some(temporary), Some(pod)) => !fits(temporary, pod),
+        };
+        if is_stale {
+            world.temporary = self.temporary_claim(claim).await?;
+        }
+        // The volume was looked up for the temporary claim that the watch shows. Without a pod it may
+        // have been given to the claim already, which the watch of volumes need not show yet. One that
+        // is lost and shows no volume may have been given away by another controller.
+        let own = world.temporary.as_ref().filter(|temporary| {
+            is_stale || (world.volume.is_none() && temporary.phase == ClaimPhase::Lost)
+        });
+        let name = own.and_then(|temporary| temporary.volume.clone());
+        if let Some(name) = name.filter(|_| !world.is_rebound()) {
+            world.volume = self.volume(&name).await?;
+        }
+        Ok(())
     }
 
     fn namespaced<K>(&self, namespace: &str) -> Api<K>
@@ -232,6 +255,15 @@ pub fn is_forbidden(error: &kube::Error) -> bool {
 #[must_use]
 pub fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Whether the pod was created for this temporary claim, which records no other one as lost. If not,
+/// one of them is out of date.
+fn fits(temporary: &TemporaryClaim, pod: &Pod) -> bool {
+    let of_another = pod.temporary_claim.as_ref();
+    let is_of_another = of_another.is_some_and(|uid| *uid != temporary.uid);
+    let lost = temporary.lost_pod.as_ref();
+    !is_of_another && lost.is_none_or(|lost| lost.pod == pod.uid)
 }
 
 /// Whether the pod has failed, and its failure is not the one that was counted last.

@@ -89,12 +89,17 @@ fn actions() -> Vec<Action> {
             position: 1,
         },
         Action::RecordNodeLost {
-            name,
-            uid,
+            name: name.clone(),
+            uid: uid.clone(),
             lost: Some(LostPod {
                 pod: "p".into(),
                 node: "n".to_owned(),
             }),
+        },
+        Action::FailPod {
+            name,
+            uid,
+            message: "why".to_owned(),
         },
     ]
 }
@@ -150,13 +155,14 @@ async fn each_action_is_one_request_bound_to_what_it_was_decided_on() {
             format!("PATCH {claims}/disk"),
             format!("PATCH {pods}/x"),
             format!("PATCH {claims}/x"),
+            format!("PATCH {pods}/x/status"),
         ]
     );
 }
 
 #[tokio::test]
 async fn what_has_passed_is_late_and_not_refused() {
-    let late = ["late"; 12];
+    let late = ["late"; 13];
     assert_eq!(outcomes(409, "Conflict").await, late);
     let gone = outcomes(404, "NotFound").await;
     // Nothing can be created in a namespace that is gone; what is to be deleted is; the rest is out
@@ -166,7 +172,7 @@ async fn what_has_passed_is_late_and_not_refused() {
     assert_eq!(gone[4..6], ["done", "done"]);
     assert_eq!(gone[6..10], ["late"; 4]);
     // A pod that nothing else kept is gone as it should be.
-    assert_eq!(gone[10..], ["done", "late"]);
+    assert_eq!(gone[10..], ["done", "late", "late"]);
     // A JSON patch whose tests fail.
     let invalid = outcomes(422, "Invalid").await;
     assert_eq!(
@@ -178,12 +184,12 @@ async fn what_has_passed_is_late_and_not_refused() {
 
 #[tokio::test]
 async fn a_quota_refuses_and_a_server_in_trouble_does_not() {
-    assert_eq!(outcomes(403, "Forbidden").await, ["refused"; 12]);
-    assert_eq!(outcomes(503, "Unavailable").await, ["unavailable"; 12]);
+    assert_eq!(outcomes(403, "Forbidden").await, ["refused"; 13]);
+    assert_eq!(outcomes(503, "Unavailable").await, ["unavailable"; 13]);
     // Creations pass admission, whose webhooks may be out of order for long: that is reported.
     let webhook = outcomes(500, "InternalError").await;
     assert_eq!(webhook[..2], ["refused", "refused"]);
-    assert_eq!(webhook[2..], ["unavailable"; 10]);
+    assert_eq!(webhook[2..], ["unavailable"; 11]);
 }
 
 #[tokio::test]

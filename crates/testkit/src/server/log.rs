@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Request;
-use crate::{PATIENCE, lock};
+use crate::{DEADLINE, lock};
 
 /// Something that happened at a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Log {
             if let Some(found) = find(&events) {
                 return found;
             }
-            let left = PATIENCE.saturating_sub(begun.elapsed());
+            let left = DEADLINE.saturating_sub(begun.elapsed());
             assert!(!left.is_zero(), "never happened: {what}; log: {events:#?}");
             events = self
                 .changed

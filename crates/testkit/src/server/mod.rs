@@ -226,7 +226,7 @@ impl Server {
     }
 
     /// Waits until `find` finds something in the log, and gives it; panics with the log after
-    /// [`crate::PATIENCE`]. `what` says in the panic what was waited for.
+    /// [`crate::DEADLINE`]. `what` says in the panic what was waited for.
     pub fn wait_for<T>(&self, what: &str, find: impl FnMut(&[Event]) -> Option<T>) -> T {
         self.shared.log.wait_for(what, find)
     }

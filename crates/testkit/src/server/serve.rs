@@ -12,7 +12,7 @@ use rustix::net::sockopt;
 use rustls::{ServerConnection, StreamOwned};
 
 use super::{ConnectionFault, Cut, Event, Request, Shared, deliver::deliver, port::Listener};
-use crate::{PATIENCE, lock};
+use crate::{DEADLINE, lock};
 
 pub(super) fn accept(listener: &Listener, shared: &Arc<Shared>) {
     while let Some(stream) = listener.accept() {
@@ -31,7 +31,7 @@ pub(super) fn accept(listener: &Listener, shared: &Arc<Shared>) {
 fn serve(shared: &Shared, connection: usize, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     // A client that hangs must not keep the thread beyond the test.
-    stream.set_write_timeout(Some(PATIENCE * 2))?;
+    stream.set_write_timeout(Some(DEADLINE * 2))?;
     lock(&shared.open).insert(connection, stream.try_clone()?);
     if shared.closing.load(Ordering::SeqCst) {
         return Ok(());
@@ -159,7 +159,7 @@ impl Wire {
         socket.shutdown(Shutdown::Write)?;
         // Closing with unread bytes would turn the FIN into a reset.
         let mut socket = socket;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(DEADLINE))?;
         while socket.read(&mut [0; 4096])? > 0 {}
         Ok(())
     }

@@ -1,4 +1,4 @@
-"""Disks, users and transfers of the stand-in engine, and what forbids a transfer."""
+"""Disks, users and transfers of the stand-in engine, and the reasons to refuse a transfer."""
 
 import os
 import secrets
@@ -87,7 +87,7 @@ class Engine:
             "status": "up"}
 
     def add_transfer(self, user, request):
-        """The transfer, started as far as a POST starts it, and whether its answer is to be lost."""
+        """The transfer, started as far as a POST starts it, and whether its answer gets lost."""
         disk_id = (request.get("disk") or request.get("image") or {}).get("id") or ""
         if not disk_id:
             raise Fault(400, "ImageTransfer [image.id|disk.id|snapshot.id] required for addForDisk",

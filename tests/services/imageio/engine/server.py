@@ -140,7 +140,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__((config["address"], config["port"]), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(config["cert"], config["key"])
-        # The handshake belongs into the connection's thread, not into accept().
+        # The handshake runs in the connection's thread, not in accept().
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def handle_error(self, request, client_address):

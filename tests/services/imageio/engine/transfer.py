@@ -16,7 +16,7 @@ FINISHED = ("finished_success", "finished_failure")
 TICKET_SECONDS = 300
 # The engine asks for a longer life when less than this is left.
 RENEW_SECONDS = 240
-# How soon an event that a test scheduled is noticed.
+# Between two looks for an event that a test has scheduled.
 EVENT_SECONDS = 0.02
 
 

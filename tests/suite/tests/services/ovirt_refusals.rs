@@ -190,7 +190,7 @@ fn an_engine_that_is_not_there() {
         .env("url", "")
         .env("https_proxy", "http://127.0.0.1:9")
         .run();
-    // localhost is not exempt from a proxy unless NO_PROXY says so, and nobody listens there.
+    // localhost is not exempt from a proxy unless NO_PROXY says so, and no proxy listens there.
     assert_exit(&run, Exit::SourceUnavailable);
     assert_eq!(source.posts(), 0);
 }

@@ -88,7 +88,7 @@ fn what_a_killed_run_leaves_is_waited_out() {
 }
 
 #[test]
-fn a_transfer_of_somebody_else_is_left_alone() {
+fn a_transfer_of_another_client_is_left_alone() {
     let (engine, folder) = (Engine::default(), folder());
     let source = engine.raw_disk(folder.path(), &Disk::random(3, mib(1)));
     let backup = engine.user();

@@ -51,7 +51,7 @@ fn a_block_device_full_of_old_data() {
         let (command, check) = mover(source, folder.path(), &disk, device.path());
         assert_exit(&command.run(), Exit::Success);
         disk.assert_on(device.path());
-        // A larger device is normal; what is behind the disk is nobody's. A device writes whole
+        // A larger device is normal; the bytes behind the disk do not matter. A device writes whole
         // sectors, so the rest of the last one may be zeroed.
         assert_untouched(device.path(), disk.size().next_multiple_of(4096));
         check();

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// faults is what a storage class asks of its volumes beyond being volumes. The
-// parameters travel with the volume as its context.
+// faults are the parameters of a storage class that make its volumes misbehave. They
+// travel with the volume as its context.
 type faults struct {
 	fill        bool          // fill: "ff": a new volume holds 0xff everywhere instead of zeroes
 	createDelay time.Duration // createDelay: "5s": provisioning takes that long

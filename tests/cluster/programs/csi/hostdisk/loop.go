@@ -21,8 +21,8 @@ func attach(file string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// detach returns when the file has no loop device any more. The kernel keeps one that somebody has open, who may only
-// look at it, until that is closed. It is asked once: a moment later the device may be another file's.
+// detach returns when the file has no loop device any more. The kernel keeps a device that a process has open, if
+// only to read its size, until that is closed. It is asked once: a moment later the device may be another file's.
 func detach(file string) error {
 	dev, err := loopOf(file)
 	if err != nil || dev == "" {

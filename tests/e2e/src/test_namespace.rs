@@ -21,7 +21,7 @@ use crate::{
 /// A namespace of one test, where Pod Security enforces `restricted`. Deleted when dropped; [`Self::finish`] also
 /// proves that nothing is left.
 #[derive(Debug)]
-pub struct Case {
+pub struct TestNamespace {
     /// The cluster.
     pub cluster: &'static Cluster,
     /// The namespace.
@@ -30,7 +30,7 @@ pub struct Case {
     names: AtomicU32,
 }
 
-impl Case {
+impl TestNamespace {
     /// A namespace with a name of its own on the cluster where our controller is deployed.
     pub fn new() -> Self {
         Self::on(cluster())
@@ -319,13 +319,13 @@ impl Case {
     }
 }
 
-impl Default for Case {
+impl Default for TestNamespace {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Drop for Case {
+impl Drop for TestNamespace {
     #[allow(clippy::print_stderr, reason = "this is what a failed test shows")]
     fn drop(&mut self) {
         if std::thread::panicking() {
