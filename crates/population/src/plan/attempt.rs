@@ -218,7 +218,8 @@ fn with_pod(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) ->
     if let Some(lost) = node_lost(situation, pod) {
         return lost;
     }
-    if pod.terminating.is_some() {
+    // A permanent failure must outlive its pod, also one that a cleaner deletes before it was seen.
+    if pod.terminating.is_some() && !is_last_word(situation, pod) {
         return leaving(pod).requeue_after(RECHECK);
     }
     match (pod.phase, other_disk) {
@@ -231,6 +232,14 @@ fn with_pod(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) ->
                 .unwrap_or_else(|| failure::next(situation, pod))
         }
     }
+}
+
+/// Whether the pod has failed permanently, and no other attempt was requested since.
+fn is_last_word(situation: &Situation<'_>, pod: &Pod) -> bool {
+    pod.phase == PodPhase::Failed
+        && !failure::FailureClass::of(pod).is_transient
+        && usable_populator(situation)
+            .is_ok_and(|populator| !outdated::is_outdated(&situation.world.claim, populator, pod))
 }
 
 /// The resource was replaced while its disk was copied. The copy is of no use, and is never given

@@ -58,6 +58,19 @@ fn the_movers_message_decides() {
     }
 }
 
+/// A cleaner of finished pods may be quicker than the controller. Its deletion is no request for
+/// another attempt.
+#[test]
+fn a_permanent_failure_is_recorded_although_its_pod_is_being_deleted() {
+    let mut case = failed_with(Exit::Credentials);
+    case.pod().terminating = Some(now());
+    assert_eq!(words(&case.plan()), ["verdict", "release pod"]);
+    // One that may pass is not counted against the claim.
+    let mut case = failed_with(Exit::SourceUnavailable);
+    case.pod().terminating = Some(now());
+    assert_eq!(words(&case.plan()), ["release pod"]);
+}
+
 #[test]
 fn without_a_message_the_exit_code_and_the_node_decide() {
     for (exit_code, why, message, is_transient, contains) in [
