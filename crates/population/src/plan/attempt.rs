@@ -329,8 +329,12 @@ fn pending(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) -> 
         Ok(populator) => populator,
         // Nothing is copied yet, so nothing is lost. Forklift deletes the secret before the
         // resource, so the pod could only stay Pending; and if the resource comes back, it may name
-        // another disk.
+        // another disk. Not at once: the watch of resources may be behind those of claims and pods.
         Err(mut plan) => {
+            let left = remaining(pod.created, situation.settings.stuck_after, situation.now);
+            if !left.is_zero() {
+                return plan.requeue_after(left);
+            }
             plan.actions.extend(delete_pod(pod));
             return *plan;
         }

@@ -291,9 +291,20 @@ fn pods_that_do_not_start() {
             events: &[],
         },
         Row {
-            name: "its resource is gone: nothing was copied yet",
+            name: "its resource is gone, or not seen yet",
             base: pending,
             change: |case| case.world.populator = Lookup::Missing,
+            reason: Reason::ResourceMissing,
+            actions: &[],
+            events: &["PopulatorWaiting"],
+        },
+        Row {
+            name: "its resource is gone: nothing was copied yet",
+            base: pending,
+            change: |case| {
+                case.pod().created = ago(3600);
+                case.world.populator = Lookup::Missing;
+            },
             reason: Reason::ResourceMissing,
             actions: &["delete pod"],
             events: &["PopulatorWaiting"],
@@ -301,7 +312,10 @@ fn pods_that_do_not_start() {
         Row {
             name: "its resource is being deleted",
             base: unprovisioned,
-            change: |case| case.populator().terminating = true,
+            change: |case| {
+                case.pod().created = ago(3600);
+                case.populator().terminating = true;
+            },
             reason: Reason::ResourceMissing,
             actions: &["delete pod"],
             events: &["PopulatorWaiting"],
