@@ -202,13 +202,9 @@ pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) {
             forget_verdicts(state, user);
         }
         Step::CreateTarget(user) => create_target(state, user),
-        Step::DeletePod(uid) => {
-            forget_unseen(state, owner_of(state, uid));
-            delete_pod(state, uid);
-        }
+        Step::DeletePod(uid) => delete_pod(state, uid),
         Step::ForceDeletePod(uid) => {
             excuse_owner_of_pod(state, uid);
-            forget_unseen(state, owner_of(state, uid));
             force_delete_pod(state, uid);
         }
         Step::Evict(uid) => {
@@ -346,15 +342,15 @@ fn excuse_all(state: &mut State, excuse: u8) {
     }
 }
 
-/// What failed for good and is deleted before the controller has seen it is tried again.
-fn forget_unseen(state: &mut State, target: Id) {
+/// What failed for good is tried again where the controller could not see it.
+pub(crate) fn forget_unseen(state: &mut State, target: Id) {
     let State { api, ghost, .. } = state;
     if api.pod_of(target).is_some_and(|pod| pod.finalizer) {
         ghost.verdicts.retain(|uid| *uid != target);
     }
 }
 
-fn owner_of(state: &State, uid: Id) -> Id {
+pub(crate) fn owner_of(state: &State, uid: Id) -> Id {
     let mut pods = state.api.pods.iter();
     pods.find(|pod| pod.uid == uid)
         .map_or(FOREIGN, |pod| pod.owner)

@@ -4,6 +4,7 @@
 use crate::{
     api::{delete_pod, force_delete_pod},
     check::{self, Violation},
+    disturb,
     kubernetes::is_up,
     planner::Planner,
     state::{Content, Deadline, End, Id, Life, NodeId, Owner, Phase, Pod, PodPhase, State, Writer},
@@ -95,6 +96,7 @@ pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) -> Result
         Step::Report(pod) => report(state, pod),
         Step::Finish(pod, end) => finish(state, pod, end),
         Step::GarbageCollect(uid) => {
+            disturb::forget_unseen(state, disturb::owner_of(state, uid));
             if let Some(pod) = state.api.pod_mut(uid) {
                 if matches!(pod.phase, PodPhase::Pending | PodPhase::Running) {
                     pod.phase = PodPhase::Failed;
@@ -105,6 +107,8 @@ pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) -> Result
             force_delete_pod(state, uid);
         }
         Step::Taint(uid) => {
+            // What the cluster says of a pod comes before the mover's word.
+            disturb::forget_unseen(state, disturb::owner_of(state, uid));
             if let Some(pod) = state.api.pod_mut(uid) {
                 pod.evicted = true;
             }
