@@ -222,6 +222,7 @@ pub(crate) fn apply(state: &mut State, planner: &Planner, step: &Step) {
         }
         Step::StripPod(uid) => {
             excuse_owner_of_pod(state, uid);
+            forget_unseen(state, owner_of(state, uid));
             if let Some(pod) = state.api.pod_mut(uid) {
                 pod.finalizer = false;
             }
