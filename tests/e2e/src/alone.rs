@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{CONTROLLER, NAMESPACE, cluster, is_ready, kubectl},
-    resource::{BINDINGS, LEASES},
+    resource::{BINDINGS, DEPLOYMENTS, LEASES},
 };
 
 /// Our manifests with the images of this test.
@@ -32,6 +32,11 @@ impl Alone {
     pub fn scale(&self, replicas: u32) {
         let patch = json!({ "spec": { "replicas": replicas } });
         cluster().change_controller(&patch);
+        Self::wait_for_replicas(replicas);
+    }
+
+    #[track_caller]
+    fn wait_for_replicas(replicas: u32) {
         cluster().wait_for("the replicas are there", || {
             let pods = cluster().controllers();
             let ready = pods.iter().all(is_ready);
@@ -50,12 +55,15 @@ impl Alone {
         cluster().change_controller(&json!({ "spec": { "template": pod } }));
     }
 
-    /// No replica is left, and the next ones may not use leases: each of them acts.
+    /// So many new replicas that may not use leases: none is elected, and each of them acts.
     #[track_caller]
-    pub fn without_leases(&self) {
+    pub fn scale_without_leases(&self, replicas: u32) {
         self.scale(0);
         cluster().delete(BINDINGS, NAMESPACE, CONTROLLER, None);
         cluster().delete(LEASES, NAMESPACE, CONTROLLER, None);
+        let patch = json!({ "spec": { "replicas": replicas } });
+        cluster().patch(DEPLOYMENTS, NAMESPACE, CONTROLLER, &patch);
+        Self::wait_for_replicas(replicas);
     }
 }
 

@@ -77,8 +77,7 @@ fn a_quota_that_finished_pods_use_up_makes_them_go() {
 #[test]
 fn two_controllers_that_both_act_do_no_harm() {
     let alone = Alone::new();
-    alone.without_leases();
-    alone.scale(2);
+    alone.scale_without_leases(2);
     let case = TestNamespace::new();
     let disk = Disk::random(62, mib(4));
     let sources: Vec<Source> = (0..10).map(|_| case.source(Kind::Ovirt, &disk)).collect();
