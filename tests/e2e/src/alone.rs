@@ -6,11 +6,14 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{CONTROLLER, NAMESPACE, cluster, is_ready, kubectl},
-    resource::{BINDINGS, DEPLOYMENTS, LEASES},
+    resource::DEPLOYMENTS,
 };
 
 /// Our manifests with the images of this test.
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../cluster/manifests");
+
+/// An account, and what binds it to the controller's role for the whole cluster.
+const WITHOUT_LEASES: &str = "without-leases";
 
 /// The controller is this test's alone; afterwards it is deployed as the manifests say.
 #[derive(Debug)]
@@ -55,13 +58,22 @@ impl Alone {
         cluster().change_controller(&json!({ "spec": { "template": pod } }));
     }
 
-    /// So many new replicas that may not use leases: none is elected, and each of them acts.
+    /// So many new replicas under an account of their own, which may not use leases: none is elected, and each of them acts.
     #[track_caller]
     pub fn scale_without_leases(&self, replicas: u32) {
         self.scale(0);
-        cluster().delete(BINDINGS, NAMESPACE, CONTROLLER, None);
-        cluster().delete(LEASES, NAMESPACE, CONTROLLER, None);
-        let patch = json!({ "spec": { "replicas": replicas } });
+        let account = format!("--serviceaccount={NAMESPACE}:{WITHOUT_LEASES}");
+        let role = format!("--clusterrole={CONTROLLER}");
+        cluster().kubectl(&["create", "serviceaccount", "-n", NAMESPACE, WITHOUT_LEASES]);
+        cluster().kubectl(&[
+            "create",
+            "clusterrolebinding",
+            WITHOUT_LEASES,
+            &role,
+            &account,
+        ]);
+        let pod = json!({ "spec": { "serviceAccountName": WITHOUT_LEASES } });
+        let patch = json!({ "spec": { "replicas": replicas, "template": pod } });
         cluster().patch(DEPLOYMENTS, NAMESPACE, CONTROLLER, &patch);
         Self::wait_for_replicas(replicas);
     }
@@ -87,11 +99,15 @@ impl Drop for Alone {
 
 /// Replacing takes back what was added beside the manifests, which applying would leave.
 fn redeploy() -> Result<(), String> {
-    let delete = "delete deployment --wait=true --ignore-not-found";
-    let delete = delete.split(' ').chain(["-n", NAMESPACE, CONTROLLER]);
+    let delete = |kind, name| {
+        let delete = ["delete", kind, "-n", NAMESPACE, name];
+        [&delete[..], &["--wait=true", "--ignore-not-found"]].concat()
+    };
     let apply = "apply --server-side --force-conflicts -k".split(' ');
     for arguments in [
-        delete.collect::<Vec<_>>(),
+        delete("deployment", CONTROLLER),
+        delete("serviceaccount", WITHOUT_LEASES),
+        delete("clusterrolebinding", WITHOUT_LEASES),
         apply.chain([MANIFESTS]).collect(),
     ] {
         let output = kubectl(&arguments);

@@ -51,12 +51,6 @@ pub const LEASES: Resource = Resource {
     kind: "Lease",
     plural: "leases",
 };
-/// What gives an account a role in a namespace.
-pub const BINDINGS: Resource = Resource {
-    api: "rbac.authorization.k8s.io/v1",
-    kind: "RoleBinding",
-    plural: "rolebindings",
-};
 /// Definitions of custom resources.
 pub const DEFINITIONS: Resource = Resource {
     api: "apiextensions.k8s.io/v1",
