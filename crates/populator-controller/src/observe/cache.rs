@@ -62,7 +62,7 @@ struct AnyClaim {
 }
 
 /// Which labels of nodes are kept. A node has hundreds of them, and volumes name a few.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct NodeLabels {
     /// Those that volumes name.
     wanted: BTreeSet<String>,
@@ -72,6 +72,20 @@ struct NodeLabels {
     listed: BTreeSet<String>,
     /// Notified when more are wanted than are listed.
     grown: Arc<Notify>,
+}
+
+impl Default for NodeLabels {
+    /// With the labels that most local and zonal volumes name, so that the first of them does not
+    /// have the nodes listed again, during which nothing is known of them.
+    fn default() -> Self {
+        let common = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
+        Self {
+            wanted: common.map(str::to_owned).into(),
+            listing: BTreeSet::new(),
+            listed: BTreeSet::new(),
+            grown: Arc::default(),
+        }
+    }
 }
 
 /// The objects that the watches show.
