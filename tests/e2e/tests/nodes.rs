@@ -153,17 +153,18 @@ impl Drop for Handmade<'_> {
     }
 }
 
-/// A claim of a class that waits, for which the scheduler has chosen a node.
+/// A claim of a class that waits, for which the scheduler has chosen a node. Not before the controller waits for that: its watch of
+/// nodes has shown those of the test by then.
 fn claim_for<'a>(
     case: &'a TestNamespace,
     source: &e2e::Source,
     class: &str,
     node: &str,
 ) -> Claim<'a> {
-    case.claim(source)
-        .class(class)
-        .annotation(annotation::SELECTED_NODE, node)
-        .create()
+    let claim = case.claim(source).class(class).create();
+    case.wait_for_reason(source, "Ready", "WaitingForConsumer");
+    claim.annotate(annotation::SELECTED_NODE, node);
+    claim
 }
 
 fn source(case: &TestNamespace) -> (Disk, e2e::Source) {
@@ -271,8 +272,8 @@ fn a_node_that_is_full_is_given_up_and_tried_again_later() {
     let class = Full::new(&case, 1);
     let claim = case.claim(&source).class(&class.0.name).create();
     case.pvcinit(&[&claim]);
-    // In the provisioner's own words.
-    claim.wait_for_event(event::NODE_UNSUITABLE, "no room for");
+    // With the provisioner's own words where its event has come by then.
+    claim.wait_for_event(event::NODE_UNSUITABLE, "cannot be provisioned for the node");
     claim.wait_until_bound();
     case.assert_content(&claim, &disk);
 }
