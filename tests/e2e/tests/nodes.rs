@@ -232,9 +232,10 @@ fn a_node_that_is_gone_before_it_had_a_volume_makes_way_for_another_one() {
     });
     // The scheduler, on behalf of a consumer, chooses another one.
     let other = Node::new(&case);
-    claim.annotate(annotation::SELECTED_NODE, &other.name);
     case.cluster
         .wait_for("another temporary claim follows", || {
+            // As often as it is taken back: a node that the controller has not seen yet is gone to it.
+            claim.annotate(annotation::SELECTED_NODE, &other.name);
             claim
                 .temporary()
                 .filter(|next| uid_of(next) != uid_of(&first))
