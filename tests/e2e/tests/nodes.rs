@@ -216,6 +216,8 @@ fn a_node_that_is_gone_before_it_had_a_volume_makes_way_for_another_one() {
     let case = TestNamespace::new();
     let (_, source) = source(&case);
     let node = Node::new(&case);
+    // Long before it is needed: a node that the controller has not seen yet is gone to it.
+    let other = Node::new(&case);
     // The provisioner of a class that is served would take the node back itself, for want of a driver there.
     let class = Unserved::new(&case);
     let claim = claim_for(&case, &source, &class.name, &node.name);
@@ -231,11 +233,9 @@ fn a_node_that_is_gone_before_it_had_a_volume_makes_way_for_another_one() {
             .then_some(())
     });
     // The scheduler, on behalf of a consumer, chooses another one.
-    let other = Node::new(&case);
+    claim.annotate(annotation::SELECTED_NODE, &other.name);
     case.cluster
         .wait_for("another temporary claim follows", || {
-            // As often as it is taken back: a node that the controller has not seen yet is gone to it.
-            claim.annotate(annotation::SELECTED_NODE, &other.name);
             claim
                 .temporary()
                 .filter(|next| uid_of(next) != uid_of(&first))
