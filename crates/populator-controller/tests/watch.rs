@@ -148,7 +148,7 @@ async fn nodes_are_watched_from_when_it_is_allowed_and_in_small_pages() {
     assert!(is_watch(&asked[1]), "{asked:?}");
 }
 
-/// That a version has expired is routine: the watch begins anew with a list.
+/// That a version has expired is routine: the watch restarts with a list.
 #[tokio::test(start_paused = true)]
 async fn a_version_that_has_expired_is_listed_again() {
     let expired = AtomicUsize::new(0);

@@ -38,7 +38,7 @@ impl Gate {
     pub fn wait(&self) {
         let begun = Instant::now();
         self.wait_unless(|| {
-            assert!(begun.elapsed() < DEADLINE, "nobody opened the gate");
+            assert!(begun.elapsed() < DEADLINE, "the gate was not opened");
             false
         });
     }

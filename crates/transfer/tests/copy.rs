@@ -414,7 +414,7 @@ impl Source for HangsAndPanics {
     }
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
-        // The threads are joined in their order: nobody would hear of the second one's panic.
+        // The threads are joined in their order: the panic of the second one would not be seen.
         assert_eq!(thread::current().name(), Some("copy-0"), "the panic");
         self.0.reader(cancel)
     }

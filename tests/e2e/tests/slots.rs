@@ -73,7 +73,7 @@ fn a_quota_that_finished_pods_use_up_makes_them_go() {
     case.finish();
 }
 
-/// Without the permission for leases nobody is elected.
+/// Without the permission for leases no controller is elected.
 #[test]
 fn two_controllers_that_both_act_do_no_harm() {
     let alone = Alone::new();

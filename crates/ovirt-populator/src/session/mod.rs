@@ -194,7 +194,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
                 )));
             }
             self.pause(backoff.next_delay()).await?;
-            // Nobody uses the ticket meanwhile, so the engine may end the transfer before the daemon
+            // The ticket is not used meanwhile, so the engine may end the transfer before the daemon
             // can be reached.
             match self.still_alive(&transfer.id).await {
                 Err(AttemptEnd::Lost(why)) => {

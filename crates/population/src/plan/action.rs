@@ -184,7 +184,7 @@ impl Action {
     }
 
     /// The event for the claim's owner when the API server rejects the action, for the reason `why`:
-    /// a quota, a policy, a missing permission. The work does not go on until somebody acts.
+    /// a quota, a policy, a missing permission. The work does not go on until a user acts.
     #[must_use]
     pub fn rejected(&self, why: &str) -> Event {
         let (reason, doing) = match self {

@@ -2,7 +2,7 @@
 //! that node is given up.
 //!
 //! The scheduler writes the node of the first consumer on the claim, and the temporary claim is
-//! created for that node. No pod of ours uses it before it has a volume, so nobody but us writes the
+//! created for that node. No pod of ours uses it before it has a volume, so only we write the
 //! node on the temporary claim, and a provisioner that removes it says for good that it cannot
 //! provision the volume there. Then the claim loses its node as well, and the scheduler chooses
 //! again: `docs/adr/0009-slots-and-nodes.md`.

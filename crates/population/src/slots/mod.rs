@@ -7,7 +7,7 @@
 //! when it can continue. What a claim needs is part of its plan.
 //!
 //! A claim that moves nothing gives its slot up. If its pod may still start by itself, it is
-//! *stalled*: it blocks nobody, but the pods of stalled claims and those with a slot together are at
+//! *stalled*: it blocks no other claim, but the pods of stalled claims and those with a slot together are at
 //! most [`ROOM`] times as many as there are slots. Beyond that the pods of stalled claims that have
 //! had their time are deleted, and they queue again, behind those that were not tried yet.
 

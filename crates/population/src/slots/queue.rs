@@ -345,7 +345,7 @@ mod tests {
 
     /// Claims whose secret is missing, of one plan, and a good one of the same source.
     #[test]
-    fn broken_claims_stop_nobody() {
+    fn broken_claims_stop_no_other_claim() {
         let mut slots = Slots::default();
         for uid in ["a", "b"] {
             assert!(is_admitted(&mut slots, uid, SlotUse::Acquire));
@@ -365,7 +365,7 @@ mod tests {
     fn a_stalled_claim_makes_room_and_comes_back_after_the_others() {
         let mut slots = Slots::default();
         for uid in ["a", "b", "c", "d"] {
-            assert!(is_admitted(&mut slots, uid, LATE), "nobody else is there");
+            assert!(is_admitted(&mut slots, uid, LATE), "no other claim waits");
         }
         let decision = decide(&mut slots, "good", Some(SlotUse::Acquire));
         assert!(admitted(&decision));

@@ -185,7 +185,7 @@ fn two_active_controllers() {
     search("two active controllers", &scenario);
 }
 
-/// A claim that cannot start stops nobody.
+/// A claim that cannot start stops no other claim.
 #[test]
 fn a_secret_is_missing() {
     for kind in [Kind::Stall, Kind::Crash, Kind::Secret] {

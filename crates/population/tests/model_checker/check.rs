@@ -63,11 +63,11 @@ pub(crate) mod excuse {
     pub(crate) const MOVER: u8 = 1;
     /// The user deleted or changed the resource.
     pub(crate) const RESOURCE: u8 = 2;
-    /// Somebody deleted, recycled or took a volume.
+    /// A user or another controller deleted, recycled or took a volume.
     pub(crate) const VOLUME: u8 = 4;
-    /// Somebody deleted the temporary claim.
+    /// A user deleted the temporary claim.
     pub(crate) const TEMPORARY: u8 = 8;
-    /// Somebody removed the finalizer that keeps a pod's result.
+    /// A user removed the finalizer that keeps a pod's result.
     pub(crate) const RESULT: u8 = 16;
     /// A node is gone for good.
     pub(crate) const NODE: u8 = 32;

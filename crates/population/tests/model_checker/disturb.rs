@@ -51,7 +51,7 @@ pub(crate) enum Kind {
     Target,
     /// The user deletes or edits the resource.
     Resource,
-    /// Somebody deletes the volume.
+    /// A user deletes the volume.
     Volume,
     /// An administrator recycles a released volume.
     Recycle,

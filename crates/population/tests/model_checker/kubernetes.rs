@@ -328,7 +328,7 @@ pub(crate) fn is_up(state: &State, node: NodeId) -> bool {
     state.ghost.life[index] == Life::Up && state.api.nodes[index].exists
 }
 
-/// What is in a volume whose content nobody wrote: nothing.
+/// What is in a volume that has not been written: nothing.
 pub(crate) fn is_complete(content: Option<Content>, disk: u8) -> bool {
     matches!(content, Some(Content::Complete { disk: held, .. }) if held == disk)
 }

@@ -117,7 +117,7 @@ fn an_admission_that_is_not_seen_yet_counts() {
 }
 
 #[test]
-fn a_stalled_claim_blocks_nobody() {
+fn a_stalled_claim_blocks_no_other_claim() {
     assert_eq!(
         outcome(&["A1~", "A2~", "a3", "a4", "a5"], &[], 2, 2),
         ["A1~", "A2~", "a3", "a4", "a5:s0"]

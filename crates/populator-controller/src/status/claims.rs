@@ -202,7 +202,7 @@ impl ClaimStates {
     }
 
     /// Marks resources as due whose status is not what it should be although no claim has changed:
-    /// nobody has written it yet, the spec has a new generation, or another writer has changed it.
+    /// it was never written, the spec has a new generation, or another writer has changed it.
     /// Drops resources that are gone.
     pub(super) fn sweep(&self, cache: &Cache, now: jiff::Timestamp) {
         let mut entries = self.lock();

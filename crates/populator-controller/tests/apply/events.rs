@@ -156,7 +156,7 @@ async fn what_happens_again_and_again_is_reported_at_a_pace() {
 /// A store of events that does not answer takes neither time nor memory, and what is true is emitted
 /// when it answers again.
 #[tokio::test]
-async fn events_that_cannot_be_written_delay_nobody_and_are_bounded() {
+async fn events_that_cannot_be_written_delay_no_reconcile_and_are_bounded() {
     let api = Api::default();
     let (recorder, hangs) = recorder(api.client(|_| (SILENCE, Value::Null)));
     let claims = 3000;

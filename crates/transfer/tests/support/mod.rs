@@ -71,7 +71,7 @@ impl Still {
         self.millis.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Waits until somebody has looked at it often enough to have done what the present time asks
+    /// Waits until it was read often enough to have done what the present time asks
     /// for: a wait looks at it once for each of its steps, and twice around what follows it.
     pub(crate) fn wait_for_looks(&self) {
         let enough = self.looks.load(Ordering::SeqCst) + 6;
