@@ -352,9 +352,7 @@ pub(crate) fn forget_unseen(state: &mut State, target: Id) {
 }
 
 pub(crate) fn owner_of(state: &State, uid: Id) -> Id {
-    let mut pods = state.api.pods.iter();
-    pods.find(|pod| pod.uid == uid)
-        .map_or(FOREIGN, |pod| pod.owner)
+    state.api.pod(uid).map_or(FOREIGN, |pod| pod.owner)
 }
 
 /// What has changed may make another attempt succeed.

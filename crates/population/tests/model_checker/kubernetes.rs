@@ -270,13 +270,7 @@ fn bind(state: &mut State, id: Id) {
 
 /// Without a volume the scheduler writes its choice on the claim, and waits.
 fn schedule(state: &mut State, pod: Id, node: NodeId) {
-    let Some(owner) = state
-        .api
-        .pods
-        .iter()
-        .find(|it| it.uid == pod)
-        .map(|it| it.owner)
-    else {
+    let Some(owner) = state.api.pod(pod).map(|pod| pod.owner) else {
         return;
     };
     let is_bound = state

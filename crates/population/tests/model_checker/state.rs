@@ -342,6 +342,10 @@ impl Api {
         all.find(|temporary| temporary.owner == target)
     }
 
+    pub(crate) fn pod(&self, uid: Id) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.uid == uid)
+    }
+
     pub(crate) fn pod_mut(&mut self, uid: Id) -> Option<&mut Pod> {
         Rc::make_mut(&mut self.pods)
             .iter_mut()
@@ -406,13 +410,7 @@ impl State {
 
     /// Counts that the mover in a pod has failed by itself.
     pub(crate) fn count_failure(&mut self, pod: Id) {
-        let Some(owner) = self
-            .api
-            .pods
-            .iter()
-            .find(|it| it.uid == pod)
-            .map(|it| it.owner)
-        else {
+        let Some(owner) = self.api.pod(pod).map(|pod| pod.owner) else {
             return;
         };
         let count = self.failures(owner) + 1;
