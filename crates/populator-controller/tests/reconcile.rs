@@ -407,15 +407,68 @@ async fn a_failure_that_a_late_watch_shows_again_is_not_counted_again() {
     assert_eq!(writes.collect::<Vec<_>>(), [] as [&String; 0]);
 }
 
+/// The scheduler may choose a node that the watch of nodes does not show yet.
+#[tokio::test(start_paused = true)]
+async fn a_node_is_gone_when_the_api_server_says_so_and_not_the_watch() {
+    let node = json!({
+        "metadata": {"name": "new", "creationTimestamp": Timestamp::now()},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    });
+    let denied = refusal(403, "Forbidden", "nodes is forbidden").1;
+    let node_list = |items: Value| json!({"kind": "NodeList", "apiVersion": "v1", "metadata": {}, "items": items});
+    let answers = [
+        (200, node_list(json!([node])), "POST"),
+        (200, node_list(json!([])), "PATCH"),
+        (403, denied, "POST"),
+    ];
+    for (code, answer, expected) in answers {
+        let mut cache = Cache::default();
+        serve(&mut cache);
+        cache.classes(apply(late_binding_class()));
+        let mut target = claim("c");
+        target["metadata"]["annotations"] = json!({"volume.kubernetes.io/selected-node": "new"});
+        cache.claims(apply(target));
+        cache.nodes(Event::Init);
+        cache.nodes(Event::InitDone);
+        let asked = reconcile_all(cache, &["c"], 1, move |asked| match &asked.line {
+            line if line == "GET /api/v1/nodes" => {
+                assert_eq!(
+                    asked.query.trim_start_matches(['?', '&']),
+                    "fieldSelector=metadata.name%3Dnew"
+                );
+                (code, answer.clone())
+            }
+            line if line.starts_with("GET ") => live(asked),
+            line if line.starts_with("PATCH ") => (200, claim("c")),
+            _ => (200, asked.body.clone()),
+        })
+        .await;
+        let of_claims = asked
+            .iter()
+            .map(|asked| asked.line.split_once(' ').unwrap());
+        let mut writes = of_claims
+            .filter(|(method, path)| *method != "GET" && path.contains("/persistentvolumeclaims"));
+        assert_eq!(
+            writes.next().map(|(method, _)| method),
+            Some(expected),
+            "{code}: {asked:?}"
+        );
+    }
+}
+
+fn late_binding_class() -> Value {
+    json!({
+        "metadata": {"name": "fast"}, "provisioner": "csi.example.org",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    })
+}
+
 /// Under a role that may not read nodes, too.
 #[tokio::test(start_paused = true)]
 async fn a_full_node_is_given_up_with_the_provisioners_words() {
     let mut cache = Cache::default();
     serve(&mut cache);
-    cache.classes(apply(json!({
-        "metadata": {"name": "fast"}, "provisioner": "csi.example.org",
-        "volumeBindingMode": "WaitForFirstConsumer",
-    })));
+    cache.classes(apply(late_binding_class()));
     let mut target = claim("c");
     target["metadata"]["annotations"] = json!({"volume.kubernetes.io/selected-node": "n1"});
     cache.claims(apply(target));

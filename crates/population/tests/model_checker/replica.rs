@@ -58,7 +58,24 @@ pub(crate) fn view(
     {
         view.volume = state.api.volume(id).cloned();
     }
+    find_new_nodes(&state.api, &mut view);
     Some(view)
+}
+
+/// What the observer looks for of the nodes that the watch does not show.
+fn find_new_nodes(api: &Api, view: &mut View) {
+    let temporary = view.temporary.as_ref();
+    let named = [
+        view.target.node,
+        temporary.and_then(|temporary| temporary.node),
+        temporary.and_then(|temporary| temporary.chosen),
+        view.pod.as_ref().and_then(|pod| pod.node),
+    ];
+    for node in named.into_iter().flatten().map(usize::from) {
+        if !view.nodes[node].exists {
+            view.nodes[node] = api.nodes[node];
+        }
+    }
 }
 
 /// What the observer reads again of a claim that is not bound.

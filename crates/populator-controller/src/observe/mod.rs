@@ -10,7 +10,10 @@ pub use cache::{Cache, Name, Populator, PopulatorRef, populator_ref, version_of}
 pub use health::WatchHealth;
 pub use watch::{Triggers, watch_all};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -25,7 +28,8 @@ use serde_json::Value;
 use population::{
     Settings,
     model::{
-        Claim, ClaimPhase, Grant, Kind, Nodes, Pod, PodPhase, TemporaryClaim, Uid, Volume, World,
+        Claim, ClaimPhase, Grant, Kind, Node, Nodes, Pod, PodPhase, TemporaryClaim, Uid, Volume,
+        World,
     },
 };
 
@@ -101,6 +105,7 @@ impl Observer {
                 world.nodes = Nodes::Unreadable;
             }
         }
+        self.find_new_nodes(&mut world).await?;
         if world.grant == Grant::Missing {
             world.grant = self.grant(&world.claim).await?;
         }
@@ -152,6 +157,40 @@ impl Observer {
             world.volume = self.volume(&name).await?;
         }
         Ok(())
+    }
+
+    /// Looks for the nodes of the claim that the watch does not show. The scheduler may choose a new
+    /// node before the watch of nodes has shown it, and it would be taken for one that is gone.
+    async fn find_new_nodes(&self, world: &mut World) -> kube::Result<()> {
+        let absent: BTreeSet<String> = named_nodes(world)
+            .filter(|name| world.nodes.lacks(name))
+            .map(str::to_owned)
+            .collect();
+        let mut found = Vec::new();
+        for name in absent {
+            match self.node(&name).await {
+                Ok(node) => found.extend(node),
+                Err(error) if is_forbidden(&error) => {
+                    world.nodes = Nodes::Unreadable;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Nodes::Known(seen) = &mut world.nodes
+            && !found.is_empty()
+        {
+            *seen = seen.iter().cloned().chain(found).collect();
+        }
+        Ok(())
+    }
+
+    /// A list of one, since Forklift's role and ours may list nodes and not get them.
+    async fn node(&self, name: &str) -> kube::Result<Option<Node>> {
+        let api = Api::<core::Node>::all(self.client.0.clone());
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        let found = api.list(&named).await?.items;
+        Ok(found.first().and_then(Node::from_object))
     }
 
     fn namespaced<K>(&self, namespace: &str) -> Api<K>
@@ -255,6 +294,18 @@ pub fn is_forbidden(error: &kube::Error) -> bool {
 #[must_use]
 pub fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// The nodes on which something of the claim is, or is to be.
+fn named_nodes(world: &World) -> impl Iterator<Item = &str> {
+    let temporary = world.temporary.as_ref();
+    let names = [
+        world.claim.selected_node.as_deref(),
+        temporary.and_then(|temporary| temporary.selected_node.as_deref()),
+        temporary.and_then(|temporary| temporary.chosen_node.as_deref()),
+        world.pod.as_ref().and_then(|pod| pod.node.as_deref()),
+    ];
+    names.into_iter().flatten()
 }
 
 /// Whether the pod was created for this temporary claim, which records no other one as lost. If not,
