@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::{core::v1 as core, storage::v1 as storage};
 use population::{
     model::{
-        Binding, ClaimPhase, ClaimReference, LostPod, Node, Nodes, Pod, PodPhase, StorageClass,
-        TemporaryClaim, Uid, Volume, VolumePhase,
+        Binding, Claim, ClaimPhase, ClaimReference, LostPod, Node, Nodes, Pod, PodPhase,
+        StorageClass, TemporaryClaim, Uid, Volume, VolumePhase,
     },
     objects::patch,
     plan::FailureClass,
@@ -162,6 +162,35 @@ fn a_pod_whose_mover_runs_is_running() {
         let pod = Pod::from_object(&from_value(object).unwrap()).unwrap();
         assert_eq!(pod.phase, expected);
     }
+}
+
+#[test]
+fn the_annotation_of_the_storage_class_comes_before_the_field() {
+    let class = |annotations: Value, field: Value| {
+        let object = json!({
+            "metadata": {"namespace": "n", "name": "c", "uid": "u", "annotations": annotations},
+            "spec": {
+                "dataSourceRef": {"kind": "OvirtVolumePopulator", "name": "r"},
+                "storageClassName": field,
+            },
+        });
+        Claim::from_object(&from_value(object).unwrap())
+            .unwrap()
+            .class
+    };
+    let annotation = |name: &str| json!({"volume.beta.kubernetes.io/storage-class": name});
+    assert_eq!(class(json!({}), json!("slow")).as_deref(), Some("slow"));
+    assert_eq!(
+        class(annotation("fast"), Value::Null).as_deref(),
+        Some("fast")
+    );
+    assert_eq!(
+        class(annotation("fast"), json!("slow")).as_deref(),
+        Some("fast")
+    );
+    // As in Kubernetes, the empty name asks for a volume made by hand.
+    assert_eq!(class(annotation(""), json!("slow")).as_deref(), Some(""));
+    assert_eq!(class(json!({}), Value::Null), None);
 }
 
 #[test]

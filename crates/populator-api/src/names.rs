@@ -103,6 +103,8 @@ pub mod annotation {
     pub const BIND_IMMEDIATELY: &str = "forklift.konveyor.io/bind-immediately";
     /// CDI's annotation of the same meaning.
     pub const CDI_BIND_IMMEDIATELY: &str = "cdi.kubevirt.io/storage.bind.immediate.requested";
+    /// On a claim of an old manifest: its storage class, before `spec.storageClassName`.
+    pub const BETA_STORAGE_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
     /// On a claim that waits for a consumer: the node that the scheduler chose.
     pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
     /// On the temporary claim: the node that the scheduler had chosen when it was created. Unlike

@@ -197,7 +197,14 @@ impl Claim {
                 namespace: reference.namespace.clone().filter(|name| !name.is_empty()),
             },
             labels: labels.into_iter().filter_map(copied).collect(),
-            class: spec.storage_class_name.clone(),
+            // The annotation, which Kubernetes has deprecated and still honours, comes first, as in
+            // its own `GetPersistentVolumeClaimClass`.
+            class: metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(key::BETA_STORAGE_CLASS))
+                .or(spec.storage_class_name.as_ref())
+                .cloned(),
             access_modes: spec.access_modes.clone().unwrap_or_default(),
             requests: quantities(resources.requests),
             limits: quantities(resources.limits),
