@@ -144,7 +144,10 @@ fn elsewhere(world: &World, name: &str) -> Plan {
             "the claim is bound to the volume {name}, which was not filled for it; to have the disk, delete \
              the claim and create it again"
         );
-        return Plan::warn(event::REFUSED, Reason::BoundElsewhere, message);
+        let mut plan = Plan::warn(event::REFUSED, Reason::BoundElsewhere, message);
+        // One that was created when the binding was not seen yet: it has nothing to fill.
+        plan.actions = drop_running(world);
+        return plan;
     };
     let message = if temporary.volume == world.claim.volume {
         format!(

@@ -244,7 +244,8 @@ pub(crate) fn end(state: &State, planner: &mut Planner) -> Result<(), Violation>
         let target = state.api.target(pod.owner);
         // A pod that waits for a node that is gone would run if the node came back.
         let is_waiting = pod.phase == PodPhase::Pending && pod.terminating.is_none();
-        if target.is_none() || (pod.finalizer && !is_waiting) {
+        let is_bound = target.is_some_and(|target| target.binding.phase == Phase::Bound);
+        if target.is_none() || (pod.finalizer && !is_waiting) || (is_bound && is_waiting) {
             return violated(Rule::NothingLeft, format!("pod {}", pod.uid));
         }
     }

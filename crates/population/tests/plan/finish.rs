@@ -260,6 +260,17 @@ fn a_target_that_another_controller_bound() {
             events: failed,
         },
         Row {
+            name: "before the pod was created",
+            base: running,
+            change: |case| {
+                case.world.temporary = None;
+                got_another(case);
+            },
+            reason: Reason::BoundElsewhere,
+            actions: &["delete pod", "release pod"],
+            events: &["PopulatorRefused"],
+        },
+        Row {
             name: "before anything was created",
             base: || {
                 let mut case = provisioned();
