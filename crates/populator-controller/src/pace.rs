@@ -1,7 +1,10 @@
-//! What the process remembers between reconciles to spare the API server. Nothing depends on it: a
-//! restart forgets it, and does no harm.
+//! What the process remembers between reconciles, to spare the API server and to count each success
+//! once. No decision depends on it: a restart forgets it, and does no harm.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use population::{model::Uid, plan::Action};
 use tokio::time::Instant;
@@ -21,10 +24,12 @@ pub enum Created {
     Pod,
 }
 
-/// When each claim's objects were created last, and which quotas are exhausted.
+/// When each claim's objects were created last, which claims were counted, and which quotas are
+/// exhausted.
 #[derive(Debug, Default)]
 pub struct Pace {
     created: HashMap<(Uid, Created), Instant>,
+    populated: HashSet<Uid>,
     short: HashMap<String, Instant>,
 }
 
@@ -54,8 +59,15 @@ impl Pace {
             .insert((claim_uid.clone(), kind), Instant::now());
     }
 
+    /// The claim is populated; returns whether this is the first call for it. A late watch shows its
+    /// temporary claim, which is deleted with the success, once more.
+    pub(crate) fn populated(&mut self, claim_uid: &Uid) -> bool {
+        self.populated.insert(claim_uid.clone())
+    }
+
     /// The claim is gone.
     pub(crate) fn forget(&mut self, claim_uid: &Uid) {
+        self.populated.remove(claim_uid);
         for kind in [Created::TemporaryClaim, Created::Pod] {
             self.created.remove(&(claim_uid.clone(), kind));
         }

@@ -291,7 +291,9 @@ impl Controller {
                 Action::DeleteTemporaryClaim {
                     reason: DeleteReason::Populated,
                     ..
-                } => self.count_end(world, Ended::success, now),
+                } if self.pace().populated(&claim.uid) => {
+                    self.count_end(world, Ended::success, now);
+                }
                 _ => {}
             }
             done.extend(action.announcement());

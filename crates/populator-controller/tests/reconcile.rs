@@ -30,6 +30,7 @@ use populator_controller::{
     status::StatusWriter,
     telemetry::Telemetry,
 };
+use prometheus_client::encoding::text::encode;
 use runtime::Tasks;
 use serde_json::{Value, json};
 
@@ -158,9 +159,20 @@ async fn reconcile_all(
     seconds: u64,
     answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
 ) -> Vec<Asked> {
+    let telemetry = Telemetry::new("test").0;
+    reconcile_with(telemetry, cache, claims, seconds, answer).await
+}
+
+/// The same with these metrics.
+async fn reconcile_with(
+    telemetry: Telemetry,
+    cache: Cache,
+    claims: &[&str],
+    seconds: u64,
+    answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
+) -> Vec<Asked> {
     let api = Api::default();
     let client = api.client(answer);
-    let telemetry = Telemetry::new("test").0;
     let (recorder, events) = Recorder::with_writer(client.clone(), telemetry.clone());
     let mut tasks = Tasks::new();
     tasks.spawn("events", events.run());
@@ -206,6 +218,50 @@ async fn pods_that_vanish_are_not_recreated_every_second() {
 }
 
 /// Forklift looks every three seconds, and takes a failed pod for the end of the migration.
+#[tokio::test(start_paused = true)]
+async fn temporary_claims_that_vanish_are_not_recreated_every_second() {
+    let mut cache = Cache::default();
+    serve(&mut cache);
+    cache.claims(apply(claim("c")));
+    let asked = reconcile(cache, 25, |asked| match &asked.line {
+        line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no such object"),
+        _ => (200, asked.body.clone()),
+    })
+    .await;
+    let created = "POST /api/v1/namespaces/vms/persistentvolumeclaims";
+    assert_eq!(count(&asked, created), 3, "{asked:?}");
+}
+
+/// The watch shows the deleted temporary claim for some time.
+#[tokio::test(start_paused = true)]
+async fn a_success_is_counted_once() {
+    let mut cache = begun();
+    let mut target = claim("c");
+    target["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
+    target["spec"]["volumeName"] = json!("pv-c");
+    target["status"] = json!({"phase": "Bound"});
+    cache.claims(apply(target));
+    let mut lost = temporary("c");
+    lost["status"] = json!({"phase": "Lost"});
+    cache.claims(apply(lost));
+    let mut moved = volume("c");
+    moved["metadata"]["annotations"] = json!({"forklift.konveyor.io/populated-for": "c"});
+    moved["spec"]["claimRef"] = json!({"namespace": "vms", "name": "disk-c", "uid": "c"});
+    cache.volumes(apply(moved));
+    let (telemetry, registry) = Telemetry::new("test");
+    let asked = reconcile_with(telemetry, cache, &["c"], 2, |asked| {
+        (200, asked.body.clone())
+    })
+    .await;
+    let deletion = "DELETE /api/v1/namespaces/vms/persistentvolumeclaims/prime-c";
+    let deletions = asked.iter().filter(|asked| asked.line == deletion);
+    assert!(deletions.count() > 1, "{asked:?}");
+    let mut metrics = String::new();
+    encode(&mut metrics, &registry).unwrap();
+    let counted = "operation_seconds_count{result=\"success\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_pod_does_not_wait_for_an_event() {
     let asked = reconcile(failed(), 2, |asked| match &asked.line {
