@@ -20,7 +20,7 @@ use runtime::Tasks;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time};
 
-use api::{Api, Asked, IDLE, refusal};
+use api::{Api, Asked, DEAD, IDLE, refusal};
 
 const PODS: &str = "GET /api/v1/pods";
 const NODES: &str = "GET /api/v1/nodes";
@@ -146,6 +146,23 @@ async fn nodes_are_watched_from_when_it_is_allowed_and_in_small_pages() {
     let mut parameters = asked[0].query.split('&');
     assert!(parameters.any(|one| one == "limit=50"), "{asked:?}");
     assert!(is_watch(&asked[1]), "{asked:?}");
+}
+
+/// As when the API server's machine is gone, or a firewall has forgotten the connection.
+#[tokio::test(start_paused = true)]
+async fn a_watch_whose_connection_is_dead_is_resumed() {
+    let mut fixture = Fixture::new(|asked| {
+        if asked.line == VOLUMES && is_watch(asked) {
+            return (DEAD, Value::Null);
+        }
+        quiet(asked)
+    });
+    fixture.complete().await;
+    let asked = fixture.asked(200, VOLUMES).await;
+    let watches: Vec<&Asked> = asked.iter().filter(|asked| is_watch(asked)).collect();
+    assert!(watches.len() > 2, "{watches:?}");
+    // Where it ended, without another list.
+    assert_eq!(asked.len(), watches.len() + 1, "{asked:?}");
 }
 
 /// That a version has expired is routine: the watch restarts with a list.

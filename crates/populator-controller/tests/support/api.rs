@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use futures::Stream;
 use http::{Request, Response};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame};
 use kube::client::Body;
 use serde_json::{Value, json};
 
@@ -49,13 +51,15 @@ impl Api {
                 if status == SILENCE {
                     std::future::pending::<()>().await;
                 }
-                let (status, body) = if status == IDLE {
-                    tokio::time::sleep(std::time::Duration::from_mins(1)).await;
-                    (200, Vec::new())
-                } else {
-                    (status, body.to_string().into_bytes())
+                let (status, body) = match status {
+                    IDLE => {
+                        tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+                        (200, Full::default().boxed())
+                    }
+                    DEAD => (200, StreamBody::new(silence()).boxed()),
+                    status => (status, Full::from(body.to_string()).boxed()),
                 };
-                let response = Response::builder().status(status).body(Body::from(body));
+                let response = Response::builder().status(status).body(body);
                 Ok::<_, kube::Error>(response.unwrap())
             }
         });
@@ -78,6 +82,14 @@ pub(crate) const SILENCE: u16 = 0;
 
 /// Instead of a status: a watch in which nothing happens until its time is over, after a minute.
 pub(crate) const IDLE: u16 = 1;
+
+/// Instead of a status: a watch whose connection says nothing, and does not end.
+#[allow(dead_code, reason = "shared by tests that use a part each")]
+pub(crate) const DEAD: u16 = 2;
+
+fn silence() -> impl Stream<Item = Result<Frame<Bytes>, std::convert::Infallible>> {
+    futures::stream::pending()
+}
 
 /// The API server's form of a refusal.
 #[allow(dead_code, reason = "shared by tests that use a part each")]
