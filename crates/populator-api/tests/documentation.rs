@@ -58,23 +58,30 @@ fn every_event_has_one_row() {
 }
 
 #[test]
-fn every_annotation_that_a_user_may_set_is_documented() {
+fn every_annotation_of_a_claim_has_one_row() {
     use populator_api::names::annotation as key;
-    for name in [
+    Table::of(CONTROLLER, &["annotation of the claim"]).assert_names([
         key::BIND_IMMEDIATELY,
         key::CDI_BIND_IMMEDIATELY,
         key::RETRY,
         key::SERVICE_ACCOUNT,
         key::REQUIRES_CONVERSION,
+        key::BETA_STORAGE_CLASS,
         key::RECREATIONS,
         key::LAST_FAILURE,
+        key::REJECTED_NODES,
+    ]);
+    for of_others in [
         key::POPULATED_FROM,
         key::POPULATED_FOR,
         key::POPULATED_DISK,
         key::NETWORKS,
         key::TRANSFER_NETWORK,
     ] {
-        assert!(CONTROLLER.contains(&format!("`{name}`")), "{name}");
+        assert!(
+            CONTROLLER.contains(&format!("`{of_others}`")),
+            "{of_others}"
+        );
     }
 }
 
