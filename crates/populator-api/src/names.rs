@@ -81,8 +81,6 @@ pub mod annotation {
     pub const SERVICE_ACCOUNT: &str = "forklift.konveyor.io/serviceAccount";
     /// On a claim: Forklift converts afterwards and needs the image's bytes as they are.
     pub const REQUIRES_CONVERSION: &str = "forklift.konveyor.io/requires-conversion";
-    /// On a claim: format of those bytes.
-    pub const SOURCE_FORMAT: &str = "forklift.konveyor.io/source-format";
     /// On a volume, at the rebind: `<namespace>/<name>` of the populator resource.
     pub const POPULATED_FROM: &str = "forklift.konveyor.io/populated-from";
     /// On a volume, at the rebind: UID of the claim that it was filled for.

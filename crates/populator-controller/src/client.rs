@@ -42,12 +42,6 @@ pub struct Clients {
     pub watches: Client,
 }
 
-impl std::fmt::Debug for Clients {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Clients")
-    }
-}
-
 impl Clients {
     /// Clients for one API server.
     ///

@@ -5,7 +5,7 @@
 //! was decided on, so two replicas that overlap do no harm (`docs/adr/0006-plan-is-pure.md`). Where
 //! the process may not write leases, as under Forklift's role, it serves without one.
 
-use std::{fmt::Debug, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -28,7 +28,6 @@ const FORBIDDEN_PACE: Duration = Duration::from_mins(1);
 const PACE: Duration = Duration::from_secs(4);
 
 /// Result of a candidacy.
-#[derive(Debug)]
 pub enum Candidacy {
     /// This process leads, until [`Leadership::lost`].
     Leading(Box<Leadership>),
@@ -43,7 +42,6 @@ pub struct Election {
 }
 
 /// The lease that this process holds.
-#[derive(Debug)]
 pub struct Leadership {
     election: Election,
     held: Lease,
@@ -58,12 +56,6 @@ pub struct Leadership {
 struct Seen {
     version: Option<String>,
     at: Instant,
-}
-
-impl Debug for Election {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Election({})", self.identity)
-    }
 }
 
 impl Election {

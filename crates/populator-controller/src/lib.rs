@@ -5,6 +5,11 @@
 //! reports it in events. [`reconcile`] is the loop around these three. [`status`] is a second loop:
 //! it writes the status of populator resources.
 
+#![allow(
+    missing_debug_implementations,
+    reason = "`kube::Client` has none, and this is the library of one program"
+)]
+
 pub mod apply;
 pub mod cli;
 pub mod client;

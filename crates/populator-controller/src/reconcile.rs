@@ -42,7 +42,6 @@ const GRACE: Duration = Duration::from_secs(10);
 ///
 /// The price of this shape: a claim takes as many reconciles as it has steps, and each reads all it
 /// needs from the cache again. In return no state is kept between them that a restart could lose.
-#[derive(Debug)]
 pub struct Controller {
     /// Reads what the cluster shows.
     pub observer: Arc<Observer>,

@@ -249,7 +249,8 @@ async fn of_two_that_are_equally_quick_one_wins() {
         timeout(Duration::from_secs(1), win(a)),
         timeout(Duration::from_secs(1), win(b))
     );
-    assert!(first.0.is_ok() != first.1.is_ok(), "{first:?}");
+    let leading = [first.0.is_ok(), first.1.is_ok()];
+    assert!(leading[0] != leading[1], "{leading:?}");
 }
 
 /// Writes that hang must not outlive the lease: the next leader decides on what they may still change.
@@ -305,7 +306,7 @@ async fn leases_that_are_allowed_later_are_used() {
     let (a, b, ()) = tokio::join!(a, b, grant);
     let (won, lost) = match (a, b) {
         (Ok(won), Err(why)) | (Err(why), Ok(won)) => (won, why),
-        both => panic!("one of them leads: {both:?}"),
+        (a, b) => panic!("one of them leads: {:?} {:?}", a.err(), b.err()),
     };
     let leader = server.holder();
     let leader = leader.as_str().unwrap();

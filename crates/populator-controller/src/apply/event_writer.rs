@@ -1,9 +1,6 @@
 //! Writes events on claims (core/v1, which Forklift's role allows and `kubectl describe` shows).
 
-use std::{
-    fmt::Debug,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -46,12 +43,6 @@ pub(super) enum Item {
 pub(super) struct Write {
     object: Object,
     times: i32,
-}
-
-impl Debug for EventWriter {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("EventWriter")
-    }
 }
 
 impl Write {

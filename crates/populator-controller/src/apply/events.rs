@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    fmt::Debug,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -56,12 +55,6 @@ struct Emitted {
     event: Event,
     at: Timestamp,
     times: i32,
-}
-
-impl Debug for Recorder {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Recorder")
-    }
 }
 
 impl Recorder {

@@ -104,12 +104,6 @@ pub struct Writer {
     telemetry: Telemetry,
 }
 
-impl Debug for Writer {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Writer")
-    }
-}
-
 impl Writer {
     /// A writer that uses `client`.
     #[must_use]

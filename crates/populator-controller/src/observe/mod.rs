@@ -34,20 +34,10 @@ use population::{
 };
 
 /// Assembles the world of each claim.
-#[derive(Debug)]
 pub struct Observer {
-    client: ClientHolder,
+    client: Client,
     cache: Mutex<Cache>,
     health: WatchHealth,
-}
-
-/// `Client` has no `Debug`.
-struct ClientHolder(Client);
-
-impl std::fmt::Debug for ClientHolder {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Client")
-    }
 }
 
 impl Observer {
@@ -55,7 +45,7 @@ impl Observer {
     #[must_use]
     pub fn new(client: Client, cache: Cache) -> Self {
         Self {
-            client: ClientHolder(client),
+            client,
             cache: Mutex::new(cache),
             health: WatchHealth::default(),
         }
@@ -187,7 +177,7 @@ impl Observer {
 
     /// A list of one, since Forklift's role and ours may list nodes and not get them.
     async fn node(&self, name: &str) -> kube::Result<Option<Node>> {
-        let api = Api::<core::Node>::all(self.client.0.clone());
+        let api = Api::<core::Node>::all(self.client.clone());
         let named = ListParams::default().fields(&format!("metadata.name={name}"));
         let found = api.list(&named).await?.items;
         Ok(found.first().and_then(Node::from_object))
@@ -197,7 +187,7 @@ impl Observer {
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     {
-        Api::namespaced(self.client.0.clone(), namespace)
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     async fn temporary_claim(&self, claim: &Claim) -> kube::Result<Option<TemporaryClaim>> {
@@ -215,7 +205,7 @@ impl Observer {
     }
 
     async fn volume(&self, name: &str) -> kube::Result<Option<Volume>> {
-        let api = Api::<core::PersistentVolume>::all(self.client.0.clone());
+        let api = Api::<core::PersistentVolume>::all(self.client.clone());
         Ok(api
             .get_opt(name)
             .await?
@@ -261,11 +251,8 @@ impl Observer {
     async fn grant(&self, claim: &Claim) -> kube::Result<Grant> {
         let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1beta1", "ReferenceGrant");
         let resource = ApiResource::from_gvk_with_plural(&kind, "referencegrants");
-        let api: Api<DynamicObject> = Api::namespaced_with(
-            self.client.0.clone(),
-            claim.populator_namespace(),
-            &resource,
-        );
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), claim.populator_namespace(), &resource);
         match api.list(&ListParams::default()).await {
             Ok(found) if found.items.iter().any(|grant| allows(&grant.data, claim)) => {
                 Ok(Grant::Given)

@@ -1,6 +1,6 @@
 //! Progress from a pod's log, for networks in which the controller cannot reach the pod's metrics.
 
-use std::{fmt::Debug, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::LogParams};
@@ -24,12 +24,6 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct LogReader {
     client: Client,
     permissions: watch::Receiver<Permissions>,
-}
-
-impl Debug for LogReader {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("LogReader")
-    }
 }
 
 impl LogReader {

@@ -51,7 +51,6 @@ const LOG_PACE: Duration = Duration::from_mins(1);
 const CONCURRENCY: usize = 16;
 
 /// Polls pods for their progress.
-#[derive(Debug)]
 pub struct Poller {
     scraper: Scraper,
     log: Option<LogReader>,

@@ -10,7 +10,6 @@ mod write;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fmt::Debug,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -53,12 +52,6 @@ pub struct StatusWriter {
     /// Kinds whose writes fail; each is logged once until a write succeeds.
     failing: Mutex<HashSet<Kind>>,
     claims: ClaimStates,
-}
-
-impl Debug for StatusWriter {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("StatusWriter")
-    }
 }
 
 impl StatusWriter {
