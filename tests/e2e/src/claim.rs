@@ -11,6 +11,7 @@ use testkit::Disk;
 
 use crate::{
     cluster::{name_of, uid_of},
+    processes,
     resource::{CLAIMS, EVENTS, PODS, Resource, VOLUMES},
     source::Source,
     test_namespace::TestNamespace,
@@ -182,18 +183,8 @@ impl Claim<'_> {
     #[track_caller]
     pub fn kill_mover(&self) {
         let argument = format!("--owner-uid={}", self.uid);
-        let mut processes = std::fs::read_dir("/proc").unwrap();
-        let mover = processes.find_map(|entry| {
-            let id: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            let line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
-            let mut arguments = line.split(|byte| *byte == 0);
-            arguments
-                .any(|found| found == argument.as_bytes())
-                .then_some(id)
-        });
-        let mover =
-            rustix::process::Pid::from_raw(mover.expect("no process of the mover")).unwrap();
-        rustix::process::kill_process(mover, rustix::process::Signal::KILL).unwrap();
+        let mover = processes::find(|line| line.contains(&argument));
+        processes::kill(mover.expect("no process of the mover"));
     }
 
     /// An annotation of the claim.

@@ -22,6 +22,7 @@ pub mod claim;
 pub mod cluster;
 pub mod consumer;
 pub mod forklift;
+pub mod processes;
 pub mod resource;
 pub mod source;
 pub mod test_namespace;

@@ -229,13 +229,26 @@ impl TestNamespace {
         self.cluster.kubectl(&[&namespace, arguments].concat())
     }
 
-    /// A claim whose copy from oVirt is under way, a quarter of a minute for 64 MiB.
+    /// A claim whose copy from oVirt is under way, at 1 MiB a second: a minute for 64 MiB, so that it does not end before what is
+    /// to end it. Later copies run at full speed. One that is to end well is [held](Self::held).
     #[track_caller]
     pub fn copying(&self, disk: &Disk) -> (Source, Claim<'_>) {
-        let source = self.prepare(Kind::Ovirt, disk).slow(4 << 20);
+        let source = self.prepare(Kind::Ovirt, disk).slow(1 << 20);
         self.apply(&source);
         let claim = self.claim(&source).create();
         source.engine_disk().wait_until_read(1);
+        source.hurry();
+        assert!(!claim.is_bound());
+        (source, claim)
+    }
+
+    /// A claim whose copy from oVirt does not end before the source is let go.
+    #[track_caller]
+    pub fn held(&self, disk: &Disk) -> (Source, Claim<'_>) {
+        let source = self.prepare(Kind::Ovirt, disk).held();
+        self.apply(&source);
+        let claim = self.claim(&source).create();
+        source.wait_until_held();
         (source, claim)
     }
 

@@ -39,27 +39,19 @@ fn leads(controller: &str) -> bool {
     metrics(controller).contains("populator_controller_leader 1\n")
 }
 
-/// A claim whose copy from oVirt is under way, and does not end before the source is let go.
-fn held<'a>(case: &'a TestNamespace, disk: &Disk) -> (Source, Claim<'a>) {
-    let source = case.prepare(Kind::Ovirt, disk).held();
-    case.apply(&source);
-    let claim = case.claim(&source).create();
-    source.wait_until_held();
-    (source, claim)
-}
-
 #[test]
 fn a_restart_in_the_middle_of_a_copy_is_not_noticed() {
     let _alone = Alone::new();
     let case = TestNamespace::new();
     let disk = Disk::random(41, mib(64));
-    let (source, claim) = case.copying(&disk);
+    let (source, claim) = case.held(&disk);
     let mover = uid_of(&claim.pod().unwrap());
     let old = cluster().controller();
     kill(&old);
     cluster().wait_for("another controller leads", || {
         cluster().leader().filter(|holder| *holder != old)
     });
+    source.let_go();
     claim.assert_populated(&source, &disk);
     assert_eq!(uid_of(&claim.pod().unwrap()), mover);
     assert_eq!(source.engine_disk().posts(), 1, "the disk was read twice");
@@ -73,7 +65,7 @@ fn a_controller_that_is_asked_to_stop_gives_its_lease_up_and_leaves_the_mover_al
     let _alone = Alone::new();
     let case = TestNamespace::new();
     let disk = Disk::random(51, mib(64));
-    let (source, claim) = held(&case, &disk);
+    let (source, claim) = case.held(&disk);
     let mover = uid_of(&claim.pod().unwrap());
     let old = cluster().controller();
     // The log goes with the container, and how it ended goes with the pod: one is followed from before, the other one kept.
@@ -111,7 +103,7 @@ fn what_ended_while_no_controller_ran_is_finished_by_the_next_one() {
     let alone = Alone::new();
     let case = TestNamespace::new();
     let disk = Disk::random(42, mib(64));
-    let (source, claim) = held(&case, &disk);
+    let (source, claim) = case.held(&disk);
     alone.scale(0);
     source.let_go();
     claim.wait_for_pod("Succeeded");
@@ -134,7 +126,7 @@ fn a_finished_copy_outlives_its_pods_deletion_while_no_controller_runs() {
     let alone = Alone::new();
     let case = TestNamespace::new();
     let disk = Disk::random(52, mib(64));
-    let (source, claim) = held(&case, &disk);
+    let (source, claim) = case.held(&disk);
     alone.scale(0);
     source.let_go();
     claim.wait_for_pod("Succeeded");
@@ -154,7 +146,7 @@ fn a_finished_copy_outlives_its_pods_deletion_while_no_controller_runs() {
 fn a_finished_copy_of_a_disk_that_is_no_longer_named_is_not_used() {
     let alone = Alone::new();
     let case = TestNamespace::new();
-    let (wrong, claim) = held(&case, &Disk::random(53, mib(32)));
+    let (wrong, claim) = case.held(&Disk::random(53, mib(32)));
     alone.scale(0);
     wrong.let_go();
     claim.wait_for_pod("Succeeded");
@@ -171,7 +163,7 @@ fn a_finished_copy_of_a_disk_that_is_no_longer_named_is_not_used() {
 fn nothing_of_a_claim_that_went_while_no_controller_ran_stays() {
     let alone = Alone::new();
     let case = TestNamespace::new();
-    let (source, claim) = held(&case, &Disk::random(55, mib(16)));
+    let (source, claim) = case.held(&Disk::random(55, mib(16)));
     alone.scale(0);
     source.let_go();
     claim.wait_for_pod("Succeeded");
@@ -216,7 +208,7 @@ fn of_two_replicas_one_leads_and_the_other_takes_over() {
     alone.scale(2);
     let case = TestNamespace::new();
     let disk = Disk::random(44, mib(64));
-    let (source, claim) = case.copying(&disk);
+    let (source, claim) = case.held(&disk);
     let first = cluster().wait_for("one leads", || cluster().leader());
     let pods = cluster().controllers();
     let other = pods
@@ -230,6 +222,7 @@ fn of_two_replicas_one_leads_and_the_other_takes_over() {
         cluster().leader().filter(|holder| *holder != first)
     });
     cluster().wait_for("it says so", || leads(&second).then_some(()));
+    source.let_go();
     claim.assert_populated(&source, &disk);
     let late = case.source(Kind::Openstack, &Disk::random(45, mib(4)));
     case.claim(&late).create().wait_until_bound();
@@ -341,7 +334,7 @@ fn a_source_that_is_full_keeps_no_other_waiting() {
     cluster().wait_for_rollout();
     let case = TestNamespace::new();
     let disk = Disk::random(47, mib(4));
-    let (source, first) = held(&case, &disk);
+    let (source, first) = case.held(&disk);
     let second = case.claim(&source).create();
     second.wait_for_event(event::THROTTLED, "source serves 1 claims at a time");
     let other = case.source(Kind::Openstack, &Disk::random(48, mib(4)));

@@ -20,10 +20,9 @@ fn disk() -> Disk {
     Disk::random(51, mib(64))
 }
 
-/// A claim whose copy is under way and takes a quarter of a minute; the next one is fast. And the UID of its pod.
+/// A claim whose copy is under way and slow; the next one is fast. And the UID of its pod.
 fn copying(case: &TestNamespace) -> (Source, Claim<'_>, String) {
     let (source, claim) = case.copying(&disk());
-    source.hurry();
     let pod = uid_of(&claim.pod().unwrap());
     (source, claim, pod)
 }

@@ -7,7 +7,7 @@
 )]
 
 use e2e::{
-    Claim, Kind, Source, TestNamespace,
+    Kind, Source, TestNamespace,
     cluster::uid_of,
     mib,
     resource::{CLAIMS, OVIRT, PODS, SECRETS, VOLUMES},
@@ -16,22 +16,9 @@ use populator_api::names::{annotation, event};
 use serde_json::json;
 use testkit::Disk;
 
-/// A copy of it takes a quarter of a minute when the source gives 4 MiB a second; small ones of oVirt go through at once, since
-/// there the bound is one of the mean.
+/// Small ones of oVirt go through at once where the source is slow, since there the bound is one of the mean.
 fn disk() -> Disk {
     Disk::random(21, mib(64))
-}
-const SLOW: u64 = 4 << 20;
-
-/// A claim whose copy from oVirt is under way and slow; the next one is fast.
-fn copying(case: &TestNamespace) -> (Source, Claim<'_>) {
-    let source = case.prepare(Kind::Ovirt, &disk()).slow(SLOW);
-    case.apply(&source);
-    let claim = case.claim(&source).create();
-    source.engine_disk().wait_until_read(1);
-    source.hurry();
-    assert!(!claim.is_bound());
-    (source, claim)
 }
 
 #[test]
@@ -57,7 +44,7 @@ fn a_mover_that_is_killed_is_followed_by_another_one() {
 #[test]
 fn a_claim_that_is_deleted_in_the_middle_leaves_no_transfer_at_the_engine() {
     let case = TestNamespace::new();
-    let (source, claim) = copying(&case);
+    let (source, claim) = case.copying(&disk());
     claim.delete();
     source.engine_disk().wait_until_tidy();
     claim.wait_until_cleared();
@@ -96,7 +83,7 @@ fn an_openstack_claim_that_is_deleted_in_the_middle_leaves_nothing() {
 #[test]
 fn a_pod_that_is_deleted_is_recreated() {
     let case = TestNamespace::new();
-    let (source, claim) = copying(&case);
+    let (source, claim) = case.copying(&disk());
     let first = uid_of(&claim.pod().unwrap());
     case.delete(PODS, &claim.pod_name());
     claim.wait_for_other_pod(&first, "Succeeded");
@@ -108,7 +95,7 @@ fn a_pod_that_is_deleted_is_recreated() {
 #[test]
 fn a_temporary_claim_that_is_deleted_is_recreated() {
     let case = TestNamespace::new();
-    let (source, claim) = copying(&case);
+    let (source, claim) = case.copying(&disk());
     let first = uid_of(&claim.temporary().unwrap());
     case.delete(CLAIMS, &claim.temporary_name());
     case.cluster.wait_for("another temporary claim", || {
@@ -122,7 +109,7 @@ fn a_temporary_claim_that_is_deleted_is_recreated() {
 #[test]
 fn a_temporary_claim_that_is_torn_from_its_pod_is_recreated() {
     let case = TestNamespace::new();
-    let (source, claim) = copying(&case);
+    let (source, claim) = case.copying(&disk());
     let temporary = claim.temporary().unwrap();
     let pod = uid_of(&claim.pod().unwrap());
     case.delete(CLAIMS, &claim.temporary_name());
@@ -138,16 +125,13 @@ fn a_temporary_claim_that_is_torn_from_its_pod_is_recreated() {
 #[test]
 fn a_volume_that_is_deleted_in_the_middle_is_not_given_to_the_claim() {
     let case = TestNamespace::new();
-    let source = case.prepare(Kind::Ovirt, &disk()).slow(SLOW);
-    case.apply(&source);
-    let claim = case.claim(&source).create();
-    source.engine_disk().wait_until_read(1);
-    source.hurry();
+    let (source, claim) = case.held(&disk());
     let doomed = claim.temporary().unwrap()["spec"]["volumeName"]
         .as_str()
         .unwrap()
         .to_owned();
     case.cluster.delete(VOLUMES, "", &doomed, None);
+    source.let_go();
     claim.wait_for_event(event::FAILED, "is being deleted");
     assert!(!claim.is_bound());
     // The way out that the event names.
@@ -161,8 +145,9 @@ fn a_volume_that_is_deleted_in_the_middle_is_not_given_to_the_claim() {
 #[test]
 fn without_its_secret_a_copy_that_has_begun_goes_on() {
     let case = TestNamespace::new();
-    let (source, claim) = copying(&case);
+    let (source, claim) = case.held(&disk());
     case.delete(SECRETS, &source.secret);
+    source.let_go();
     claim.assert_populated(&source, &disk());
     case.finish();
 }
@@ -170,8 +155,9 @@ fn without_its_secret_a_copy_that_has_begun_goes_on() {
 #[test]
 fn without_its_resource_a_copy_that_has_begun_goes_on_and_none_begins() {
     let case = TestNamespace::new();
-    let (source, claim) = copying(&case);
+    let (source, claim) = case.held(&disk());
     case.delete(OVIRT, &source.name);
+    source.let_go();
     claim.wait_until_bound();
     case.assert_content(&claim, &disk());
     claim.wait_until_settled();
@@ -198,7 +184,7 @@ fn without_its_resource_a_populated_claim_stays() {
 #[test]
 fn a_claim_that_another_controller_binds_is_let_go() {
     let case = TestNamespace::new();
-    let (source, claim) = copying(&case);
+    let (source, claim) = case.copying(&disk());
     let other = case.volume_for(&claim.name, json!({}));
     claim.wait_for_event(event::FAILED, &other);
     claim.wait_until_cleared();
