@@ -12,7 +12,7 @@ pub struct Event {
     pub event_type: EventType,
     /// One word, from [`populator_api::names::event`].
     pub reason: &'static str,
-    /// A sentence of at most 1024 bytes, free of secrets.
+    /// A sentence of at most 1024 bytes in one line, free of secrets.
     pub message: String,
 }
 
@@ -43,7 +43,7 @@ impl Event {
         Self {
             event_type,
             reason,
-            message: text::cut(message, MOST_BYTES),
+            message: text::plain(message, MOST_BYTES),
         }
     }
 }

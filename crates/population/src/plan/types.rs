@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use populator_api::{Reason, names::event as name};
 
 use super::{action::Action, event::Event};
-use crate::{Settings, model::World};
+use crate::{Settings, model::World, text};
+
+/// Longest sentence of a status, in bytes.
+const MOST_BYTES: usize = 1024;
 
 /// A queued claim is reconciled this often, so that its message names its current position. When a
 /// slot is free, the queue triggers it at once.
@@ -36,7 +39,7 @@ pub struct Plan {
 pub struct Status {
     /// The state in one word, as the conditions show it.
     pub reason: Reason,
-    /// The state in a sentence; may be empty where the word says it all.
+    /// The state in a sentence of one line; may be empty where the word says it all.
     pub message: String,
 }
 
@@ -94,7 +97,7 @@ impl Plan {
             events: Vec::new(),
             status: Status {
                 reason,
-                message: message.into(),
+                message: text::plain(&message.into(), MOST_BYTES),
             },
             requeue_after: None,
             slot: None,
