@@ -11,7 +11,8 @@ use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Time
 use population::{
     Settings,
     model::{
-        Claim, InvalidSpec, Kind, LastFailure, PopulatorSpec, RejectedNode, TemporaryClaim, Verdict,
+        Claim, DiskLocation, InvalidSpec, Kind, LastFailure, PopulatorSpec, RejectedNode,
+        TemporaryClaim, Verdict,
     },
     objects,
 };
@@ -190,6 +191,111 @@ fn what_forklifts_definitions_let_pass_is_refused_by_name() {
         (network.namespace.as_str(), network.name.as_str()),
         ("vms", "net")
     );
+}
+
+/// Multus reads its annotation as a list of networks, or as JSON with addresses; the kubelet reads `$(NAME)` in
+/// arguments as a variable's value.
+#[test]
+fn what_is_pasted_into_the_pod_cannot_leave_its_place() {
+    let good = json!({"engineUrl": "https://e/ovirt-engine", "engineSecretName": "s",
+                      "diskId": "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d",
+                      "transferNetwork": {"namespace": "nets", "name": "net"}});
+    assert!(ovirt(&good).is_ok());
+    let long = format!("https://e/{}", "x".repeat(2048));
+    for (field, values) in [
+        (
+            "/engineUrl",
+            &[
+                "https://e/ x",
+                "https://e/\u{1b}[2J",
+                "https://e/\u{202e}",
+                &long,
+            ][..],
+        ),
+        ("/engineSecretName", &["S", "a b", "../s", "-s", "s."]),
+        ("/diskId", &["d d", "d,e", "d\ne", "$(X)"]),
+        (
+            "/transferNetwork/name",
+            &["[", "}]", "a,b", "a@b", "a/b", "a b", "A", "a."],
+        ),
+        (
+            "/transferNetwork/namespace",
+            &["[{\"name\":\"net\"", "a, other", "a/b", "..", "\"a\""],
+        ),
+    ] {
+        for value in values {
+            let mut spec = good.clone();
+            *spec.pointer_mut(field).unwrap() = json!(value);
+            let error = ovirt(&spec).unwrap_err().to_string();
+            let name = field[1..].replace('/', ".");
+            assert!(error.starts_with(&format!("spec.{name} ")), "{error}");
+            assert!(
+                error.ends_with("; correct it") && error.len() < 256,
+                "{error}"
+            );
+            assert!(!error.contains(['\u{1b}', '\u{202e}', '\n']), "{error}");
+        }
+    }
+    for url in [
+        "https://user:secret-word@e",
+        "user@e",
+        "http://secret-word@e/x",
+    ] {
+        let mut spec = good.clone();
+        spec["engineUrl"] = json!(url);
+        let error = ovirt(&spec).unwrap_err().to_string();
+        assert!(error.contains("engineUrl holds a user"), "{error}");
+        assert!(!error.contains("secret-word"), "{error}");
+    }
+}
+
+#[test]
+fn the_kubelet_expands_nothing_in_the_arguments() {
+    let claim = claim(plain_claim());
+    let url = "https://keystone.example.org/$(HTTPS_PROXY)/$$/$";
+    let mut populator = openstack();
+    let DiskLocation::Openstack { identity_url, .. } = &mut populator.location else {
+        panic!("{populator:?}");
+    };
+    url.clone_into(identity_url);
+    let mut pod = objects::pod(&claim, &populator, &temporary(&claim, None), &settings()).unwrap();
+    let argument = |pod: &core::Pod| {
+        let all = pod.spec.as_ref().unwrap().containers[0]
+            .args
+            .clone()
+            .unwrap();
+        all.into_iter()
+            .find(|one| one.starts_with("--endpoint="))
+            .unwrap()
+    };
+    // (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>): `$$` is one `$`.
+    let expected = "--endpoint=https://keystone.example.org/$$(HTTPS_PROXY)/$$$$/$$";
+    assert_eq!(argument(&pod), expected);
+    pod.metadata.uid = Some("p".to_owned());
+    let seen = population::model::Pod::from_object(&pod).unwrap();
+    assert_eq!(seen.argument("endpoint"), Some(url));
+}
+
+/// A resource of another namespace, whose owner may have no right in the claim's.
+#[test]
+fn across_namespaces_the_claim_names_the_secret() {
+    let mut object = plain_claim();
+    object["metadata"]["namespace"] = json!("tenants");
+    let theirs = |object: &Value| openstack().for_claim(&claim(object.clone()));
+    let refused = theirs(&object).unwrap_err();
+    assert_eq!(refused, InvalidSpec::ForeignSecret);
+    let annotation = "forklift.konveyor.io/secret";
+    assert!(refused.to_string().contains(annotation), "{refused}");
+    for bad in ["", "A", "a b", "../a"] {
+        object["metadata"]["annotations"] = json!({(annotation): bad});
+        let error = theirs(&object).unwrap_err().to_string();
+        assert!(error.contains(annotation), "{error}");
+    }
+    object["metadata"]["annotations"] = json!({(annotation): "mine"});
+    assert_eq!(theirs(&object).unwrap().location.secret(), "mine");
+    // Of its own namespace the resource names it.
+    object["metadata"]["namespace"] = json!("vms");
+    assert_eq!(theirs(&object).unwrap().location.secret(), "cloud");
 }
 
 #[test]

@@ -72,6 +72,21 @@ pub mod label {
     }
 }
 
+/// Whether the text is a name of an object (RFC 1123 subdomain): at most 253 lower case letters,
+/// digits, `-` and `.`, with a letter or a digit at both ends
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>).
+#[must_use]
+pub fn is_object_name(text: &str) -> bool {
+    let edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let inner = |byte: u8| edge(byte) || matches!(byte, b'-' | b'.');
+    let bytes = text.as_bytes();
+    bytes.len() <= 253
+        && bytes.iter().copied().all(inner)
+        && [bytes.first(), bytes.last()]
+            .into_iter()
+            .all(|end| end.copied().is_some_and(edge))
+}
+
 /// Annotations of claims, pods, temporary claims and volumes.
 pub mod annotation {
     /// On a claim of Forklift's: marks a disk. Never copied to the temporary claim, since Forklift
@@ -79,6 +94,9 @@ pub mod annotation {
     pub const DISK_SOURCE: &str = "forklift.konveyor.io/disk-source";
     /// On a claim: name of the service account for the populator pod.
     pub const SERVICE_ACCOUNT: &str = "forklift.konveyor.io/serviceAccount";
+    /// On a claim whose populator resource is in another namespace: name of the secret with the
+    /// credentials, which is in the claim's namespace.
+    pub const SECRET: &str = "forklift.konveyor.io/secret";
     /// On a claim: Forklift converts afterwards and needs the image's bytes as they are.
     pub const REQUIRES_CONVERSION: &str = "forklift.konveyor.io/requires-conversion";
     /// On a volume, at the rebind: `<namespace>/<name>` of the populator resource.

@@ -85,7 +85,7 @@ use crate::PopulatorStatus;
 pub struct OvirtVolumePopulatorSpec {
     /// URL of the engine: scheme://host[:port], with or without /ovirt-engine/api.
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("must be a URL such as https://engine.example.org"))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && !self.matches('^[^/]*//[^/?#]*@')").message("must be a URL such as https://engine.example.org, without a user or a password"))]
     pub engine_url: String,
 
     /// Name of the secret, in the claim's namespace, with the keys user, password, cacert or
@@ -103,7 +103,7 @@ pub struct OvirtVolumePopulatorSpec {
     /// Secondary network over which the disk is copied: namespace and name of a
     /// NetworkAttachmentDefinition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("has(self.name) && self.name != ''").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]
+    #[x_kube(validation = Rule::new("has(self.name) && self.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$') && (!has(self.namespace) || self.namespace.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$'))").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]
     pub transfer_network: Option<ObjectReference>,
 }
 
@@ -171,7 +171,7 @@ pub struct OvirtVolumePopulatorSpec {
 pub struct OpenstackVolumePopulatorSpec {
     /// URL of Keystone, such as https://keystone.example.org:5000/v3.
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("must be a URL such as https://keystone.example.org:5000/v3"))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && !self.matches('^[^/]*//[^/?#]*@')").message("must be a URL such as https://keystone.example.org:5000/v3, without a user or a password"))]
     pub identity_url: String,
 
     /// Name of the secret, in the claim's namespace, with the credentials.
@@ -188,6 +188,6 @@ pub struct OpenstackVolumePopulatorSpec {
     /// Secondary network over which the image is copied: namespace and name of a
     /// NetworkAttachmentDefinition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("has(self.name) && self.name != ''").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]
+    #[x_kube(validation = Rule::new("has(self.name) && self.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$') && (!has(self.namespace) || self.namespace.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$'))").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]
     pub transfer_network: Option<ObjectReference>,
 }

@@ -65,6 +65,7 @@ fn every_annotation_of_a_claim_has_one_row() {
         key::CDI_BIND_IMMEDIATELY,
         key::RETRY,
         key::SERVICE_ACCOUNT,
+        key::SECRET,
         key::REQUIRES_CONVERSION,
         key::BETA_STORAGE_CLASS,
         key::RECREATIONS,

@@ -324,7 +324,7 @@ fn another_namespace_is_refused_until_it_grants() {
     let there = TestNamespace::new();
     let disk = disk();
     let source = there.source(Kind::Openstack, &disk);
-    // The secret is the pod's, and so in the claim's namespace.
+    // The secret is the pod's, and so in the claim's namespace; but a resource of another one cannot choose it.
     here.apply_secret(&source);
     let reference = json!({
         "apiGroup": populator_api::GROUP, "kind": source.kind.resource().kind, "name": source.name,
@@ -341,6 +341,10 @@ fn another_namespace_is_refused_until_it_grants() {
         "to": [{"group": populator_api::GROUP, "kind": source.kind.resource().kind}],
     }});
     there.create(resource::GRANTS, grant);
+    // Nor does the grant let the resource choose a secret here.
+    claim.wait_for_event(event::REFUSED, annotation::SECRET);
+    assert!(claim.temporary().is_none());
+    claim.annotate(annotation::SECRET, &source.secret);
     bind_and_compare(&here, &claim, &disk);
 }
 

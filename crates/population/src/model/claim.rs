@@ -70,6 +70,8 @@ pub struct Claim {
 
     /// Service account for the pod; `None` for the namespace's default.
     pub service_account: Option<String>,
+    /// Secret for a populator resource of another namespace, which cannot name one of this.
+    pub secret: Option<String>,
     /// Whether the image is copied without conversion, byte for byte.
     pub verbatim: bool,
     /// The attempts that have failed so far.
@@ -162,6 +164,9 @@ pub struct RejectedNode {
     pub count: u32,
 }
 
+/// Requests and limits of a claim that are kept; Kubernetes knows one, `storage`.
+const MOST_QUANTITIES: usize = 16;
+
 #[allow(
     clippy::trivially_copy_pass_by_ref,
     reason = "in the form that serde calls"
@@ -179,7 +184,7 @@ impl Claim {
         let reference = spec.data_source_ref.as_ref()?;
         let resources = spec.resources.clone().unwrap_or_default();
         let quantities = |map: Option<BTreeMap<String, resource::Quantity>>| {
-            let owned = map.unwrap_or_default().into_iter();
+            let owned = map.unwrap_or_default().into_iter().take(MOST_QUANTITIES);
             owned.map(|(name, quantity)| (name, quantity.0)).collect()
         };
         let labels = [label_key::MIGRATION, label_key::PLAN, label_key::VM_ID];
@@ -192,9 +197,13 @@ impl Claim {
             terminating: metadata.deletion_timestamp.is_some(),
             reference: Reference {
                 group: reference.api_group.clone().unwrap_or_default(),
-                kind: reference.kind.clone(),
-                name: reference.name.clone(),
-                namespace: reference.namespace.clone().filter(|name| !name.is_empty()),
+                kind: super::name(&reference.kind),
+                name: super::name(&reference.name),
+                namespace: reference
+                    .namespace
+                    .as_deref()
+                    .filter(|name| !name.is_empty())
+                    .map(super::name),
             },
             labels: labels.into_iter().filter_map(copied).collect(),
             // The annotation, which Kubernetes has deprecated and still honours, comes first, as in
@@ -204,7 +213,7 @@ impl Claim {
                 .as_ref()
                 .and_then(|all| all.get(key::BETA_STORAGE_CLASS))
                 .or(spec.storage_class_name.as_ref())
-                .cloned(),
+                .map(|class| super::name(class)),
             access_modes: spec.access_modes.clone().unwrap_or_default(),
             requests: quantities(resources.requests),
             limits: quantities(resources.limits),
@@ -214,7 +223,11 @@ impl Claim {
             },
             attributes_class: spec.volume_attributes_class_name.clone(),
             has_selector: spec.selector.is_some(),
-            volume: spec.volume_name.clone().filter(|name| !name.is_empty()),
+            volume: spec
+                .volume_name
+                .as_deref()
+                .filter(|name| !name.is_empty())
+                .map(super::name),
             bind_completed: annotation(metadata, key::BIND_COMPLETED).is_some(),
             phase: ClaimPhase::from_object(object),
             selected_node: annotation(metadata, key::SELECTED_NODE).map(str::to_owned),
@@ -226,7 +239,8 @@ impl Claim {
                 .filter_map(|name| annotation(metadata, name))
                 .any(|value| value != "false"),
             migrated_to_csi: annotation(metadata, key::MIGRATED_TO).is_some(),
-            service_account: annotation(metadata, key::SERVICE_ACCOUNT).map(str::to_owned),
+            service_account: annotation(metadata, key::SERVICE_ACCOUNT).map(super::name),
+            secret: annotation(metadata, key::SECRET).map(super::name),
             verbatim: annotation(metadata, key::REQUIRES_CONVERSION) == Some("true"),
             attempts: Attempts {
                 recreations: annotation(metadata, key::RECREATIONS)

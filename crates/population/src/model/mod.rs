@@ -31,9 +31,27 @@ pub use world::{Grant, Lookup, World};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::text;
+
+/// Longest value of an annotation that is kept, in bytes: whoever may write claims of one namespace
+/// must not fill the memory of the controller, which serves all.
+const MOST_ANNOTATION: usize = 8 << 10;
+/// Longest name that is kept, in bytes. Kubernetes knows none that are longer than 253; a longer one
+/// in a reference is cut, and names nothing.
+const MOST_NAME: usize = 254;
+/// Owners of an object that are looked at.
+const MOST_OWNERS: usize = 16;
+/// Longest sentence from the status of an object that is kept, in bytes.
+const MOST_SENTENCE: usize = 1024;
+
+/// The value of an annotation; one that is empty or too long counts as absent.
 fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     let value = metadata.annotations.as_ref()?.get(key)?;
-    Some(value.as_str()).filter(|value| !value.is_empty())
+    Some(value.as_str()).filter(|value| !value.is_empty() && value.len() <= MOST_ANNOTATION)
+}
+
+fn name(text: &str) -> String {
+    text::cut(text, MOST_NAME)
 }
 
 fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
@@ -48,7 +66,7 @@ fn created(metadata: &ObjectMeta) -> Timestamp {
 
 /// UIDs of the claims that own the object.
 fn owning_claims(metadata: &ObjectMeta) -> Vec<Uid> {
-    let owners = metadata.owner_references.iter().flatten();
+    let owners = metadata.owner_references.iter().flatten().take(MOST_OWNERS);
     owners
         .filter(|owner| owner.kind == "PersistentVolumeClaim" && owner.api_version == "v1")
         .map(|owner| Uid::from(owner.uid.as_str()))

@@ -6,7 +6,16 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use populator_api::names::{self, annotation as key, label as label_key};
 
-use super::{Uid, annotation, created, label, owning_claims};
+use super::{MOST_SENTENCE, Uid, annotation, created, label, owning_claims};
+use crate::text;
+
+/// Arguments of a pod that are looked at; ours have fewer.
+const MOST_ARGUMENTS: usize = 64;
+/// Longest argument that is kept, in bytes: a URL of 2048, with its flag.
+const MOST_ARGUMENT: usize = 4 << 10;
+/// Longest termination message that is kept, in bytes, which is what the kubelet keeps
+/// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
+const MOST_REPORT: usize = 4 << 10;
 
 /// A pod with the name of a populator pod.
 #[allow(
@@ -149,12 +158,16 @@ impl Pod {
             temporary_claim: annotation(metadata, key::TEMPORARY_CLAIM).map(Uid::from),
             retry: annotation(metadata, key::RETRY).map(str::to_owned),
             arguments: mover
-                .and_then(|mover| mover.args.clone())
-                .unwrap_or_default(),
+                .and_then(|mover| mover.args.as_deref())
+                .unwrap_or_default()
+                .iter()
+                .take(MOST_ARGUMENTS)
+                .map(|argument| unescaped(argument))
+                .collect(),
             networks: annotation(metadata, key::NETWORKS).map(str::to_owned),
             transfer_network: annotation(metadata, key::TRANSFER_NETWORK).map(str::to_owned),
             spec_hash: annotation(metadata, key::SPEC_HASH).map(str::to_owned),
-            node: spec.and_then(|spec| spec.node_name.clone()),
+            node: spec.and_then(|spec| spec.node_name.as_deref().map(super::name)),
             address: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
             unschedulable: explanation(conditions, "PodScheduled", "False"),
             waiting: state
@@ -166,8 +179,8 @@ impl Pod {
             ended: state.terminated.map(|ended| Ended {
                 exit_code: ended.exit_code,
                 at: ended.finished_at.map(|time| time.0),
-                reason: ended.reason.unwrap_or_default(),
-                message: ended.message.unwrap_or_default(),
+                reason: super::name(&ended.reason.unwrap_or_default()),
+                message: text::cut(&ended.message.unwrap_or_default(), MOST_REPORT),
             }),
         })
     }
@@ -211,10 +224,17 @@ fn explanation(conditions: &[core::PodCondition], type_: &str, status: &str) -> 
 
 fn sentence(reason: Option<&str>, message: Option<&str>) -> String {
     let parts = [reason, message].into_iter().flatten();
-    parts
+    let sentence = parts
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
-        .join(": ")
+        .join(": ");
+    text::cut(&sentence, MOST_SENTENCE)
+}
+
+/// The argument as the mover gets it: the kubelet replaces `$(NAME)` by a variable's value, and `$$`
+/// by one `$`.
+fn unescaped(argument: &str) -> String {
+    text::cut(&argument.replace("$$", "$"), MOST_ARGUMENT)
 }
 
 #[cfg(test)]

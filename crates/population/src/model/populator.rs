@@ -3,9 +3,16 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use populator_api::{OpenstackVolumePopulator, OvirtVolumePopulator, names::label as label_key};
+use populator_api::{
+    OpenstackVolumePopulator, OvirtVolumePopulator,
+    names::{annotation::SECRET, is_object_name, label as label_key},
+};
 
-use super::{Uid, label};
+use super::{Claim, Uid, label};
+use crate::text;
+
+/// So much of a malformed value is shown, in bytes.
+const MOST_SHOWN: usize = 64;
 
 /// The kinds of populator resources that this controller serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,11 +75,33 @@ pub struct Network {
 }
 
 /// Why a resource cannot be used. Only definitions other than ours let the API server accept it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSpec {
     /// A required field is empty.
     #[error("spec.{0} is empty; set it")]
     Empty(&'static str),
+    /// A field has another form than what it goes into.
+    #[error("spec.{field} {value:?} is not {expected}; correct it")]
+    Malformed {
+        /// The field.
+        field: &'static str,
+        /// Its value, or the beginning of it.
+        value: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// The URL holds credentials, which everyone who may read the resource or the pod would see.
+    #[error("spec.{0} holds a user or a password; put them into the secret")]
+    UserInformation(&'static str),
+    /// The resource is in another namespace than the claim, which names no secret.
+    #[error(
+        "it is in another namespace; name the secret with its credentials, one of the claim's namespace, by the claim's \
+         annotation {SECRET}"
+    )]
+    ForeignSecret,
+    /// The claim's name of the secret is none.
+    #[error("the claim's annotation {SECRET}: {0:?} is no name of a secret")]
+    SecretName(String),
     /// The API server did not fill in the metadata.
     #[error("the resource has no name, namespace or UID")]
     Unnamed,
@@ -112,9 +141,9 @@ impl PopulatorSpec {
     pub fn from_ovirt(object: &OvirtVolumePopulator) -> Result<Self, InvalidSpec> {
         let spec = &object.spec;
         let location = DiskLocation::Ovirt {
-            engine_url: filled(&spec.engine_url, "engineUrl")?,
-            secret: filled(&spec.engine_secret_name, "engineSecretName")?,
-            disk: filled(&spec.disk_id, "diskId")?,
+            engine_url: url(&spec.engine_url, "engineUrl")?,
+            secret: object_name(&spec.engine_secret_name, "engineSecretName")?,
+            disk: id(&spec.disk_id, "diskId")?,
         };
         Self::new(&object.metadata, location, spec.transfer_network.as_ref())
     }
@@ -123,9 +152,9 @@ impl PopulatorSpec {
     pub fn from_openstack(object: &OpenstackVolumePopulator) -> Result<Self, InvalidSpec> {
         let spec = &object.spec;
         let location = DiskLocation::Openstack {
-            identity_url: filled(&spec.identity_url, "identityUrl")?,
-            secret: filled(&spec.secret_name, "secretName")?,
-            image: filled(&spec.image_id, "imageId")?,
+            identity_url: url(&spec.identity_url, "identityUrl")?,
+            secret: object_name(&spec.secret_name, "secretName")?,
+            image: id(&spec.image_id, "imageId")?,
         };
         Self::new(&object.metadata, location, spec.transfer_network.as_ref())
     }
@@ -145,9 +174,26 @@ impl PopulatorSpec {
             terminating: metadata.deletion_timestamp.is_some(),
             labels: labels.into_iter().filter_map(copied).collect(),
             location,
-            network: network.and_then(|network| Network::new(network, &namespace)),
+            network: network
+                .and_then(|network| Network::new(network, &namespace))
+                .transpose()?,
             namespace,
         })
+    }
+
+    /// The resource as the claim may use it. The secret is one of the claim's namespace: a resource of
+    /// another one, whose owner may have no right there, cannot choose it.
+    pub fn for_claim(mut self, claim: &Claim) -> Result<Self, InvalidSpec> {
+        if self.namespace != claim.namespace {
+            let name = claim.secret.as_deref().ok_or(InvalidSpec::ForeignSecret)?;
+            let (DiskLocation::Ovirt { secret, .. } | DiskLocation::Openstack { secret, .. }) =
+                &mut self.location;
+            if !is_object_name(name) {
+                return Err(InvalidSpec::SecretName(text::plain(name, MOST_SHOWN)));
+            }
+            name.clone_into(secret);
+        }
+        Ok(self)
     }
 }
 
@@ -189,19 +235,72 @@ impl DiskLocation {
 }
 
 impl Network {
-    fn new(reference: &ObjectReference, namespace: &str) -> Option<Self> {
+    fn new(reference: &ObjectReference, namespace: &str) -> Option<Result<Self, InvalidSpec>> {
         let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
-        Some(Self {
-            name: given(&reference.name)?,
-            namespace: given(&reference.namespace).unwrap_or_else(|| namespace.to_owned()),
-        })
+        let name = given(&reference.name)?;
+        let namespace = given(&reference.namespace).unwrap_or_else(|| namespace.to_owned());
+        // Multus reads the annotation as a list of names, or as JSON: no other character may get in.
+        let of = |text: &str, field| object_name(text, field);
+        let name = of(&name, "transferNetwork.name");
+        let namespace = of(&namespace, "transferNetwork.namespace");
+        Some(name.and_then(|name| {
+            Ok(Self {
+                namespace: namespace?,
+                name,
+            })
+        }))
     }
 }
 
-fn filled(text: &str, field: &'static str) -> Result<String, InvalidSpec> {
+fn filled<'a>(text: &'a str, field: &'static str) -> Result<&'a str, InvalidSpec> {
     let text = text.trim();
     if text.is_empty() {
         return Err(InvalidSpec::Empty(field));
     }
-    Ok(text.to_owned())
+    Ok(text)
+}
+
+fn checked(
+    text: &str,
+    field: &'static str,
+    expected: &'static str,
+    is_good: impl Fn(&str) -> bool,
+) -> Result<String, InvalidSpec> {
+    let text = filled(text, field)?;
+    if is_good(text) {
+        return Ok(text.to_owned());
+    }
+    Err(InvalidSpec::Malformed {
+        field,
+        value: text::plain(text, MOST_SHOWN),
+        expected,
+    })
+}
+
+fn object_name(text: &str, field: &'static str) -> Result<String, InvalidSpec> {
+    let expected = "the name of an object: lower case letters, digits, `-` and `.`";
+    checked(text, field, expected, is_object_name)
+}
+
+/// A UUID, or what another definition of the resource lets through and an argument can hold.
+fn id(text: &str, field: &'static str) -> Result<String, InvalidSpec> {
+    let is_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let expected = "an id: at most 253 letters, digits, `-`, `_` and `.`";
+    checked(text, field, expected, |text| {
+        text.len() <= 253 && text.bytes().all(is_id)
+    })
+}
+
+fn url(text: &str, field: &'static str) -> Result<String, InvalidSpec> {
+    let text = filled(text, field)?;
+    let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    // Before anything shows the value.
+    if authority.contains('@') {
+        return Err(InvalidSpec::UserInformation(field));
+    }
+    let expected = "a URL of at most 2048 characters, without blanks";
+    checked(text, field, expected, |text| {
+        text.len() <= 2048 && text.bytes().all(|byte| byte.is_ascii_graphic())
+    })
 }

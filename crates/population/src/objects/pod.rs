@@ -300,6 +300,8 @@ fn arguments(claim: &Claim, populator: &PopulatorSpec) -> Vec<String> {
         .chain(disk_arguments(&populator.location))
         .chain(after)
         .chain(verbatim_argument(claim, &populator.location));
-    all.map(|(flag, value)| format!("--{flag}={value}"))
+    // The kubelet would put a variable's value in the place of `$(NAME)`, and the environment may hold
+    // the password of a proxy.
+    all.map(|(flag, value)| format!("--{flag}={}", value.replace('$', "$$")))
         .collect()
 }

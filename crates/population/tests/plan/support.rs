@@ -379,6 +379,7 @@ pub(crate) fn claim() -> Claim {
         bind_immediately: false,
         migrated_to_csi: false,
         service_account: None,
+        secret: None,
         verbatim: false,
         attempts: Attempts::default(),
         retry: None,

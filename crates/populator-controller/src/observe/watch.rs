@@ -38,8 +38,9 @@ use super::{Observer, api_resource};
 use crate::{client::WATCH, permissions::Permissions};
 use population::model::{Kind, Uid};
 
-/// Nodes in one page of their list.
-const NODES_AT_A_TIME: u32 = 50;
+/// Objects in one page of a list. Whoever may create claims can make each of them as large as Kubernetes
+/// allows, which is 256 KiB of annotations; and nodes have hundreds of labels.
+const PAGE: u32 = 50;
 /// Before nodes are listed again for labels that volumes have come to name: the volumes of a list come
 /// one after the other.
 const RELIST: Duration = Duration::from_secs(1);
@@ -101,7 +102,7 @@ pub fn watch_all(
         triggers,
         complete: Vec::new(),
     };
-    let all = || watcher::Config::default().timeout(WATCH);
+    let all = || watcher::Config::default().timeout(WATCH).page_size(PAGE);
     // The only kind that is numerous and labelled by us: the API server filters the pods of others.
     let ours = all().labels(label::POPULATED_CLAIM);
     starts.start::<PersistentVolumeClaim>(
@@ -125,9 +126,7 @@ pub fn watch_all(
         all(),
         |observer, event| observer.cache().classes(event),
     );
-    // A node has up to 50 names of images and hundreds of labels.
-    let few = all().page_size(NODES_AT_A_TIME);
-    starts.start_nodes(Api::all(client.clone()), few, permissions);
+    starts.start_nodes(Api::all(client.clone()), all(), permissions);
     for kind in Kind::ALL {
         let api = Api::all_with(client.clone(), &api_resource(kind));
         starts.start(kind.plural(), api, all(), move |observer, event| {
