@@ -304,7 +304,11 @@ impl Controller {
             return;
         };
         let reason = status.reason;
-        if self.status.set(populator, claim.clone(), status) {
+        let is_granted = world.grant != Grant::Missing;
+        if self
+            .status
+            .set(populator, claim.clone(), status, is_granted)
+        {
             self.telemetry.failed(reason);
             self.count_end(world, Ended::failure, now);
         }

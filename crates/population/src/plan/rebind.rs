@@ -22,7 +22,14 @@ pub(super) fn next(world: &World, temporary: &TemporaryClaim, pod: &Pod) -> Plan
     if owner.is_none_or(|owner| owner.uid != temporary.uid) {
         let other = owner.map_or_else(
             || "no claim".to_owned(),
-            |owner| format!("the claim {}/{}", owner.namespace, owner.name),
+            // The names of other tenants' claims are none of this one's business.
+            |owner| {
+                if owner.namespace == world.claim.namespace {
+                    format!("the claim {}", owner.name)
+                } else {
+                    "a claim of another namespace".to_owned()
+                }
+            },
         );
         let message = format!(
             "the volume {id} belongs to {other}, not to the temporary claim; it is left alone"

@@ -320,7 +320,10 @@ impl Cache {
         let volume = self.volume_of(&claim, temporary.as_ref());
         Some(World {
             populator: match resource.map(|resource| &resource.spec) {
-                Some(Ok(populator)) => Lookup::Found(populator.clone()),
+                Some(Ok(populator)) => match populator.clone().for_claim(&claim) {
+                    Ok(populator) => Lookup::Found(populator),
+                    Err(why) => Lookup::Invalid(why.to_string()),
+                },
                 Some(Err(why)) => Lookup::Invalid(why.clone()),
                 None => Lookup::Missing,
             },
@@ -385,7 +388,9 @@ impl Cache {
         let owned = |(name, pod)| {
             let (name, pod): (&Name, &Pod) = (name, pod);
             let claim = claim_of_pod(&pod.name)?;
-            let is_owner = pod.owners.contains(&claim);
+            // UIDs of claims are no secrets: a pod of another namespace may name one.
+            let (namespace, _) = self.names.get(&claim)?;
+            let is_owner = *namespace == name.0 && pod.owners.contains(&claim);
             is_owner.then_some((claim, name, pod))
         };
         self.pods.iter().filter_map(owned)

@@ -28,8 +28,8 @@ use serde_json::Value;
 use population::{
     Settings,
     model::{
-        Claim, ClaimPhase, Grant, Kind, Node, Nodes, Pod, PodPhase, TemporaryClaim, Uid, Volume,
-        World,
+        Claim, ClaimPhase, Grant, Kind, Lookup, Node, Nodes, Pod, PodPhase, TemporaryClaim, Uid,
+        Volume, World,
     },
 };
 
@@ -98,6 +98,10 @@ impl Observer {
         self.find_new_nodes(&mut world).await?;
         if world.grant == Grant::Missing {
             world.grant = self.grant(&world.claim).await?;
+        }
+        if world.grant == Grant::Missing {
+            // Nothing that is said to the claim's owner shows whether there is such a resource.
+            world.populator = Lookup::Missing;
         }
         // For people only. Events are many, so they are read when a pod is late and not watched.
         if let Some(pod) = world.own_pod().filter(|pod| is_late(pod, settings, now)) {

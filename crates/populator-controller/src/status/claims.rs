@@ -39,6 +39,8 @@ const LONG_BINDING: Duration = Duration::from_mins(5);
 struct ClaimState {
     claim: Arc<Claim>,
     status: Status,
+    /// Whether it may refer to the resource, and so write to its status.
+    is_granted: bool,
     /// Progress of its pod, if that is known.
     measured: Option<Measured>,
     /// The percentage that was written for it last, whether it is listed or not.
@@ -101,13 +103,14 @@ impl ClaimStates {
         populator: PopulatorRef,
         claim: Claim,
         status: Status,
+        is_granted: bool,
         telemetry: &Telemetry,
     ) -> bool {
         let mut entries = self.lock();
         let entry = entries.entry(populator).or_default();
         let before = entry.claims.get(&claim.uid);
         // Nothing is due: without this every resync would write every status.
-        if before.is_some_and(|state| state.status == status) {
+        if before.is_some_and(|state| state.status == status && state.is_granted == is_granted) {
             return false;
         }
         let mut has_failed = false;
@@ -134,6 +137,7 @@ impl ClaimStates {
         let state = ClaimState {
             claim: Arc::new(claim),
             status,
+            is_granted,
             measured,
             shown,
             since,
@@ -328,7 +332,7 @@ impl Entry {
             None => resource.status.clone(),
         };
         // A claim of another namespace without a grant must not write into this resource.
-        let granted = |state: &&ClaimState| state.status.reason != Reason::ReferenceNotGranted;
+        let granted = |state: &&ClaimState| state.is_granted;
         // The numbers of a resource of that name that was deleted are not those of this one.
         let is_same = self
             .written

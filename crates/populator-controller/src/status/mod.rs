@@ -67,9 +67,17 @@ impl StatusWriter {
         }
     }
 
-    /// Sets the status of a claim; returns whether it has just failed.
-    pub fn set(&self, populator: PopulatorRef, claim: Claim, status: Status) -> bool {
-        self.claims.set(populator, claim, status, &self.telemetry)
+    /// Sets the status of a claim; returns whether it has just failed. One that is not granted its
+    /// reference counts in metrics, and writes nothing into the resource.
+    pub fn set(
+        &self,
+        populator: PopulatorRef,
+        claim: Claim,
+        status: Status,
+        is_granted: bool,
+    ) -> bool {
+        self.claims
+            .set(populator, claim, status, is_granted, &self.telemetry)
     }
 
     /// Sets the progress of a claim's pod; returns the kind of its source.

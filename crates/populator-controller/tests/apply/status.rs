@@ -150,7 +150,7 @@ impl Fixture {
     }
 
     fn set(&self, reason: Reason) {
-        self.writer.set(source(), claim(), status(reason));
+        self.writer.set(source(), claim(), status(reason), true);
     }
 
     /// Time passes, in which whatever is due is written.
@@ -293,10 +293,16 @@ async fn a_claim_without_a_grant_is_not_in_the_status() {
     let mut stranger = claim();
     stranger.uid = "stranger".into();
     stranger.namespace = "elsewhere".to_owned();
-    fixture
-        .writer
-        .set(source(), stranger, status(Reason::ReferenceNotGranted));
-    fixture.run(10).await;
+    // Whatever its state is: one that asks for a volume by name, is bound, or is being deleted, too.
+    for reason in [
+        Reason::ReferenceNotGranted,
+        Reason::ClaimUnsupported,
+        Reason::Terminating,
+    ] {
+        let (claim, status) = (stranger.clone(), status(reason));
+        fixture.writer.set(source(), claim, status, false);
+        fixture.run(10).await;
+    }
     let asked = fixture.api.take();
     let status = &asked.last().unwrap().body["status"];
     assert_eq!(status["claims"].as_array().unwrap().len(), 1, "{status}");
