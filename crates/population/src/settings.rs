@@ -1,6 +1,9 @@
 //! What the installation decides: images, resources, limits.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use backoff::Backoff;
 
@@ -19,6 +22,10 @@ pub mod variable {
     pub const MAX_IN_FLIGHT: &str = "MAX_POPULATOR_INFLIGHT";
     /// The same limit for the claims of one engine or identity service.
     pub const MAX_IN_FLIGHT_PER_SOURCE: &str = "MAX_POPULATOR_INFLIGHT_PER_SOURCE";
+    /// The same limit for the claims of one namespace.
+    pub const MAX_IN_FLIGHT_PER_NAMESPACE: &str = "MAX_POPULATOR_INFLIGHT_PER_NAMESPACE";
+    /// Names of the service accounts that claims may choose, separated by commas; without it, any.
+    pub const SERVICE_ACCOUNTS: &str = "POPULATOR_SERVICE_ACCOUNTS";
     /// How long a claim may take to start, as a duration; without it, for ever.
     pub const START_DEADLINE: &str = "POPULATOR_START_DEADLINE";
     /// Limit of a pod's CPU, as a quantity.
@@ -58,6 +65,10 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// The same limit for the claims of one engine or identity service.
     pub max_in_flight_per_source: usize,
+    /// The same limit for the claims of one namespace.
+    pub max_in_flight_per_namespace: usize,
+    /// The service accounts that claims may choose for their pods; `None` for any.
+    pub service_accounts: Option<BTreeSet<String>>,
     /// Attempts after a transient failure.
     pub retry: Retry,
     /// A pod that has not started for this long is reported.
@@ -118,6 +129,9 @@ impl Default for Settings {
             // What an engine's hosts and a Glance serve at full speed; the rest would only share
             // it.
             max_in_flight_per_source: 10,
+            // Room for the others: a tenant can name more than one source.
+            max_in_flight_per_namespace: 15,
+            service_accounts: None,
             retry: Retry {
                 most: 3,
                 // With their delays, more than two hours of a cluster that takes every node away.
@@ -174,6 +188,17 @@ impl Settings {
         let name = variable::MAX_IN_FLIGHT_PER_SOURCE;
         let per_source = limit(&get, name, of_source, &mut warnings);
         settings.max_in_flight_per_source = per_source.unwrap_or(of_source);
+        let of_namespace = total.unwrap_or(settings.max_in_flight_per_namespace);
+        let name = variable::MAX_IN_FLIGHT_PER_NAMESPACE;
+        let per_namespace = limit(&get, name, of_namespace, &mut warnings);
+        settings.max_in_flight_per_namespace = per_namespace.unwrap_or(of_namespace);
+        settings.service_accounts = get(variable::SERVICE_ACCOUNTS).map(|names| {
+            let names = names.split(',').map(str::trim);
+            names
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect()
+        });
         if let Some(value) = name_of(variable::START_DEADLINE) {
             match duration(value.trim()) {
                 Ok(deadline) => settings.start_deadline = Some(deadline),
@@ -195,10 +220,18 @@ impl Settings {
             LEAST_MEMORY,
             &mut warnings,
         );
-        let proxies = variable::PROXY.into_iter();
-        settings.proxy = proxies
-            .filter_map(|name| Some((name.to_owned(), name_of(name)?)))
-            .collect();
+        for name in variable::PROXY {
+            let Some(value) = name_of(name) else { continue };
+            // Who may read pods of any namespace with a claim would read the password.
+            if value.contains('@') {
+                warnings.push(format!(
+                    "{name} holds a user or a password, and is not handed on to the pods; put the proxy into the \
+                     secrets of the sources, under the key proxy"
+                ));
+            } else {
+                settings.proxy.insert(name.to_owned(), value);
+            }
+        }
         (settings, warnings)
     }
 

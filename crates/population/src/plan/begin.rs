@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use populator_api::{GROUP, Reason, names::event as name};
+use populator_api::{
+    GROUP, Reason,
+    names::{annotation as key, event as name, is_object_name},
+};
 
 use super::{
     action::Action,
@@ -11,6 +14,7 @@ use super::{
     types::{Plan, Situation, SlotUse},
 };
 use crate::{
+    Settings,
     model::{Binding, Claim, Grant, Kind, Lookup, StorageClass},
     objects,
 };
@@ -52,6 +56,18 @@ pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
         let refused = Plan::warn(name::REFUSED, Reason::ReferenceNotGranted, message);
         return Some(refused.requeue_after(GRANT_RECHECK));
     }
+    if let Some(account) = &claim.service_account
+        && !may_run_as(situation.settings, account)
+    {
+        return refuse(
+            Reason::ClaimUnsupported,
+            format!(
+                "the annotation {} names {account:?}, which is no service account that this installation allows; \
+                 remove it, or name another one",
+                key::SERVICE_ACCOUNT
+            ),
+        );
+    }
     if claim.has_selector {
         return refuse(
             Reason::ClaimUnsupported,
@@ -90,6 +106,12 @@ pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
         return Some(Plan::warn(name::CREATION_ERROR, Reason::NameTaken, message));
     }
     None
+}
+
+/// Whether a claim may choose the service account: a cloud may give it rights that the claim's owner lacks.
+fn may_run_as(settings: &Settings, account: &str) -> bool {
+    let allowed = settings.service_accounts.as_ref();
+    is_object_name(account) && allowed.is_none_or(|allowed| allowed.contains(account))
 }
 
 /// The next step while there is no temporary claim.

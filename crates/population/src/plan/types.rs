@@ -73,12 +73,14 @@ pub struct Queued {
 }
 
 /// The limit that a claim waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Full {
     /// The limit of the whole controller.
     Controller,
     /// The limit of the claim's engine or identity service.
     Source,
+    /// The limit of the claim's namespace.
+    Namespace,
 }
 
 /// Everything that a plan is decided from.
@@ -147,6 +149,7 @@ impl Plan {
         let who = match queued.full {
             Full::Controller => "the controller serves",
             Full::Source => "the claim's source serves",
+            Full::Namespace => "of the claim's namespace the controller serves",
         };
         let Queued { ahead, limit, .. } = queued;
         let message =

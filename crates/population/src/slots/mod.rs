@@ -1,4 +1,4 @@
-//! Slots: the limits on how many claims are served at a time, in all and of one source.
+//! Slots: the limits on how many claims are served at a time: in all, of one source, of one namespace.
 //!
 //! A slot is for bytes. A claim holds one from the moment its temporary claim is created until its
 //! pod has ended for good: while its volume is provisioned, while its pod starts, while bytes move,
@@ -35,6 +35,8 @@ pub struct Request {
     pub created: Timestamp,
     /// The engine or identity service of its source, as [`server_of`] writes it.
     pub server: String,
+    /// Namespace of the claim.
+    pub namespace: String,
     /// Whether it has a slot, or needs one.
     pub usage: SlotUse,
 }
@@ -65,6 +67,7 @@ impl Request {
             uid: claim.uid.clone(),
             created: claim.created,
             server: server_of(url.unwrap_or_default()),
+            namespace: claim.namespace.clone(),
             usage,
         }
     }
@@ -74,7 +77,7 @@ impl Request {
 /// again, at once and beyond the limit: this is by how much, at most.
 pub const ROOM: usize = 2;
 
-/// Claims of one source, or of all.
+/// Claims of one source, of one namespace, or of all.
 #[derive(Debug, Clone, Copy, Default)]
 struct Load {
     /// Those that hold a slot.
@@ -95,21 +98,28 @@ impl Load {
     }
 }
 
-/// The load of each source and of the controller.
+/// The load of each source, of each namespace and of the controller.
 #[derive(Debug, Default)]
 struct Loads<'a> {
     all: Load,
     of_source: BTreeMap<&'a str, Load>,
+    of_namespace: BTreeMap<&'a str, Load>,
 }
 
 impl<'a> Loads<'a> {
     fn add(&mut self, request: &'a Request, count: fn(&mut Load) -> &mut usize) {
         *count(&mut self.all) += 1;
         *count(self.of_source.entry(&request.server).or_default()) += 1;
+        *count(self.of_namespace.entry(&request.namespace).or_default()) += 1;
     }
 
-    fn of(&self, request: &Request) -> Load {
-        let load = self.of_source.get(request.server.as_str());
+    /// The load that counts against the limit.
+    fn of(&self, full: Full, request: &Request) -> Load {
+        let load = match full {
+            Full::Controller => return self.all,
+            Full::Source => self.of_source.get(request.server.as_str()),
+            Full::Namespace => self.of_namespace.get(request.namespace.as_str()),
+        };
         load.copied().unwrap_or_default()
     }
 }
@@ -118,8 +128,8 @@ impl<'a> Loads<'a> {
 /// admitted before and whose objects may not be seen yet: they hold a slot whatever is seen. `turns`
 /// has a number for each claim that has given a slot up: it comes after all without one.
 ///
-/// Claims are admitted by age. A claim whose source is full is skipped, so that it blocks no claim
-/// of another source.
+/// Claims are admitted by age. A claim whose source or namespace is full is skipped, so that it blocks no
+/// claim of another one.
 #[must_use]
 pub fn admit(
     requests: &[Request],
@@ -176,19 +186,20 @@ fn admit_waiting<'a>(
     loads: &mut Loads<'a>,
     outcome: &mut BTreeMap<Uid, Admission>,
 ) {
-    // Two queues: claims of a full source wait for that source, the others for the controller.
-    let mut ahead = 0;
-    let mut ahead_of: BTreeMap<&str, usize> = BTreeMap::new();
+    // Claims of a full source or namespace wait for that one, the others for the controller.
+    let mut ahead_of: BTreeMap<(Full, &str), usize> = BTreeMap::new();
     for request in waiting {
         let Some((full, limit)) = full(request, loads, settings, Load::has_slot) else {
             loads.add(request, |load| &mut load.held);
             outcome.insert(request.uid.clone(), Admission::Admitted);
             continue;
         };
-        let ahead = match full {
-            Full::Source => ahead_of.entry(&request.server).or_default(),
-            Full::Controller => &mut ahead,
+        let of = match full {
+            Full::Source => &request.server,
+            Full::Namespace => &request.namespace,
+            Full::Controller => "",
         };
+        let ahead = ahead_of.entry((full, of)).or_default();
         let queued = Queued {
             ahead: *ahead,
             limit,
@@ -199,7 +210,7 @@ fn admit_waiting<'a>(
     }
 }
 
-/// The limit that is reached for the claim. The source's is checked first, so that a claim that is
+/// The limit that is reached for the claim. The narrow ones are checked first, so that a claim that is
 /// blocked there is not counted among those that wait for the controller.
 fn full(
     request: &Request,
@@ -207,15 +218,13 @@ fn full(
     settings: &Settings,
     fits: fn(Load, usize) -> bool,
 ) -> Option<(Full, usize)> {
-    let of_source = settings.max_in_flight_per_source;
-    let all = settings.max_in_flight;
-    if !fits(loads.of(request), of_source) {
-        Some((Full::Source, of_source))
-    } else if !fits(loads.all, all) {
-        Some((Full::Controller, all))
-    } else {
-        None
-    }
+    let limits = [
+        (Full::Source, settings.max_in_flight_per_source),
+        (Full::Namespace, settings.max_in_flight_per_namespace),
+        (Full::Controller, settings.max_in_flight),
+    ];
+    let mut limits = limits.into_iter();
+    limits.find(|(full, limit)| !fits(loads.of(*full, request), *limit))
 }
 
 /// Scheme, host and port of a URL, in one form for all URLs of a server.

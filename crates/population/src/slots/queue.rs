@@ -215,6 +215,7 @@ mod tests {
         Request {
             uid: uid.into(),
             created: Timestamp::UNIX_EPOCH,
+            namespace: "vms".to_owned(),
             server: "https://e".to_owned(),
             usage,
         }

@@ -29,6 +29,7 @@ fn requests(names: &[&str]) -> Vec<Request> {
             uid: (*name).into(),
             created: ago(100 - age.parse::<u64>().unwrap()),
             server: populator.to_lowercase(),
+            namespace: "vms".to_owned(),
             usage: if stalled.is_some() {
                 SlotUse::Stalled {
                     is_late: name.ends_with('!'),
@@ -96,6 +97,33 @@ fn a_full_source_blocks_no_other_one() {
         outcome(&["a1", "a2", "b3"], &[], 2, 1),
         ["a1", "a2:s0", "b3"]
     );
+}
+
+/// Whatever sources it names: a tenant must not stop the others.
+#[test]
+fn a_full_namespace_blocks_no_other_one() {
+    let settings = Settings {
+        max_in_flight_per_namespace: 2,
+        ..Settings::default()
+    };
+    let mut requests = requests(&["A1", "b2", "c3", "d4", "e5"]);
+    "others".clone_into(&mut requests[4].namespace);
+    let outcome = admit(&requests, &BTreeSet::new(), &BTreeMap::new(), &settings);
+    let queued = |ahead| {
+        Admission::Queued(Queued {
+            ahead,
+            limit: 2,
+            full: Full::Namespace,
+        })
+    };
+    let expected = [
+        Admission::Admitted,
+        Admission::Admitted,
+        queued(0),
+        queued(1),
+        Admission::Admitted,
+    ];
+    assert_eq!(outcome.into_values().collect::<Vec<_>>(), expected);
 }
 
 #[test]
