@@ -396,17 +396,52 @@ mod tests {
     }
 
     #[test]
-    fn one_limit_bounds_both_unless_the_source_has_its_own() {
+    fn a_proxy_with_a_password_is_not_shown_in_pods() {
+        let (settings, warnings) = read(&[
+            ("HTTPS_PROXY", "http://user:secret-word@proxy:3128"),
+            ("http_proxy", "http://proxy:3128"),
+        ]);
+        let kept: Vec<&String> = settings.proxy.keys().collect();
+        assert_eq!(kept, ["http_proxy"]);
+        let about: Vec<_> = warnings
+            .iter()
+            .filter(|one| one.contains("HTTPS_PROXY"))
+            .collect();
+        assert_eq!(about.len(), 1, "{warnings:?}");
+        assert!(!warnings.concat().contains("secret-word"), "{warnings:?}");
+    }
+
+    #[test]
+    fn service_accounts_are_a_list() {
+        let accounts = |text| {
+            read(&[(variable::SERVICE_ACCOUNTS, text)])
+                .0
+                .service_accounts
+        };
+        assert_eq!(read(&[]).0.service_accounts, None);
+        assert_eq!(accounts(""), Some(BTreeSet::new()));
+        let two = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+        assert_eq!(accounts(" a, b ,"), Some(two));
+    }
+
+    #[test]
+    fn one_limit_bounds_all_unless_a_narrow_one_is_set() {
         let total = (variable::MAX_IN_FLIGHT, "40");
         let per_source = (variable::MAX_IN_FLIGHT_PER_SOURCE, "5");
+        let per_namespace = (variable::MAX_IN_FLIGHT_PER_NAMESPACE, "7");
         for (variables, expected) in [
-            (&[][..], (20, 10)),
-            (&[total], (40, 40)),
-            (&[per_source], (20, 5)),
-            (&[total, per_source], (40, 5)),
+            (&[][..], (20, 10, 15)),
+            (&[total], (40, 40, 40)),
+            (&[per_source], (20, 5, 15)),
+            (&[total, per_source], (40, 5, 40)),
+            (&[total, per_namespace], (40, 40, 7)),
         ] {
             let (settings, _) = read(variables);
-            let limits = (settings.max_in_flight, settings.max_in_flight_per_source);
+            let limits = (
+                settings.max_in_flight,
+                settings.max_in_flight_per_source,
+                settings.max_in_flight_per_namespace,
+            );
             assert_eq!(limits, expected, "{variables:?}");
         }
     }

@@ -193,6 +193,42 @@ fn the_annotation_of_the_storage_class_comes_before_the_field() {
     assert_eq!(class(json!({}), Value::Null), None);
 }
 
+/// One tenant's objects must not fill the memory of the controller, which serves all.
+#[test]
+fn what_is_kept_of_an_object_is_bounded() {
+    let long = "x".repeat(200_000);
+    let object = json!({
+        "metadata": {"namespace": "n", "name": "c", "uid": "u", "annotations": {
+            (key::RETRY): long, (key::SERVICE_ACCOUNT): long, (key::SECRET): long,
+            (key::LAST_FAILURE): long, (key::REJECTED_NODES): long, (key::BETA_STORAGE_CLASS): long,
+            (key::SELECTED_NODE): long, (key::RECREATIONS): long,
+        }},
+        "spec": {
+            "dataSourceRef": {"kind": long, "name": long, "namespace": long},
+            "volumeName": long,
+        },
+    });
+    let claim = Claim::from_object(&from_value(object).unwrap()).unwrap();
+    assert!(format!("{claim:?}").len() < 4_096, "{claim:?}");
+    let arguments: Vec<&str> = vec![&long[..100]; 2_000];
+    let terminated = json!({"exitCode": 1, "reason": long, "message": long});
+    let object = json!({
+        "metadata": {"name": "p", "uid": "u", "annotations": {
+            (key::RETRY): long, (key::NETWORKS): long, (key::SPEC_HASH): long}},
+        "spec": {"nodeName": long, "containers": [{"name": "populate", "args": arguments}]},
+        "status": {
+            "phase": "Failed", "reason": long, "message": long,
+            "conditions": [{"type": "PodScheduled", "status": "False", "message": long}],
+            "containerStatuses": [{
+                "name": "populate", "ready": false, "restartCount": 0, "image": "i", "imageID": "i",
+                "state": {"terminated": terminated}}],
+        },
+    });
+    let pod = Pod::from_object(&from_value(object).unwrap()).unwrap();
+    let size = format!("{pod:?}").len();
+    assert!(size < 32 << 10, "{size}");
+}
+
 #[test]
 fn temporary_claims_belong_to_the_claims_that_own_them() {
     let owner = |kind: &str, api_version: &str, uid: &str| json!({"apiVersion": api_version, "kind": kind, "name": "n", "uid": uid});

@@ -362,6 +362,21 @@ fn of_a_claim_that_is_bound_its_own_volume_counts() {
     assert_eq!(seen(&cache).as_deref(), Some("other"));
 }
 
+/// UIDs of claims stand in events and status: whoever may create pods in one namespace could report the progress
+/// of any claim.
+#[test]
+fn a_pod_of_another_namespace_is_not_the_claims() {
+    let mut cache = two_claims();
+    cache.pods(apply(pod("elsewhere", "one")));
+    assert_eq!(cache.all_pods().count(), 0);
+    cache.pods(apply(pod("a", "one")));
+    let found: Vec<_> = cache
+        .all_pods()
+        .map(|(_, name, _)| name.0.clone())
+        .collect();
+    assert_eq!(found, ["a"]);
+}
+
 #[test]
 fn pods_are_found_after_their_claim_has_gone() {
     let mut cache = two_claims();

@@ -6,7 +6,10 @@ mod api;
 
 use jiff::Timestamp;
 use kube::runtime::watcher::Event;
-use population::{Settings, model::Grant};
+use population::{
+    Settings,
+    model::{Grant, Kind, Lookup},
+};
 use populator_controller::observe::{Cache, Observer};
 use serde_json::{Value, json};
 
@@ -25,6 +28,14 @@ async fn learn(answer: (u16, Value)) -> kube::Result<Grant> {
     });
     let mut cache = Cache::default();
     cache.claims(Event::Apply(serde_json::from_value(claim).unwrap()));
+    let resource = json!({
+        "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "OvirtVolumePopulator",
+        "metadata": {"namespace": "sources", "name": "web", "uid": "r", "generation": 1},
+        "spec": {"engineUrl": "https://engine", "engineSecretName": "secret",
+                 "diskId": "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d"},
+    });
+    let resource = Event::Apply(serde_json::from_value(resource).unwrap());
+    cache.resources(Kind::Ovirt, resource);
     let server = Api::default();
     let observer = Observer::new(server.client(move |_| answer.clone()), cache);
     let (settings, _) = Settings::from_environment(|_| None);
@@ -32,7 +43,11 @@ async fn learn(answer: (u16, Value)) -> kube::Result<Grant> {
         .world(&"u".into(), &settings, Timestamp::UNIX_EPOCH)
         .await;
     assert_eq!(server.lines(), [LIST]);
-    world.map(|world| world.unwrap().grant)
+    let world = world?.unwrap();
+    // Without a grant nothing of the resource is known, not even whether it exists.
+    let is_shown = world.populator != Lookup::Missing;
+    assert_eq!(is_shown, world.grant == Grant::Given);
+    Ok(world.grant)
 }
 
 /// The same with one grant there.

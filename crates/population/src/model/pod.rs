@@ -9,10 +9,8 @@ use populator_api::names::{self, annotation as key, label as label_key};
 use super::{MOST_SENTENCE, Uid, annotation, created, label, owning_claims};
 use crate::text;
 
-/// Arguments of a pod that are looked at; ours have fewer.
-const MOST_ARGUMENTS: usize = 64;
-/// Longest argument that is kept, in bytes: a URL of 2048, with its flag.
-const MOST_ARGUMENT: usize = 4 << 10;
+/// Arguments of a pod that are kept, in bytes: a URL of 2048 and three names, with their flags.
+const MOST_ARGUMENTS: usize = 8 << 10;
 /// Longest termination message that is kept, in bytes, which is what the kubelet keeps
 /// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
 const MOST_REPORT: usize = 4 << 10;
@@ -157,13 +155,7 @@ impl Pod {
             },
             temporary_claim: annotation(metadata, key::TEMPORARY_CLAIM).map(Uid::from),
             retry: annotation(metadata, key::RETRY).map(str::to_owned),
-            arguments: mover
-                .and_then(|mover| mover.args.as_deref())
-                .unwrap_or_default()
-                .iter()
-                .take(MOST_ARGUMENTS)
-                .map(|argument| unescaped(argument))
-                .collect(),
+            arguments: arguments(mover),
             networks: annotation(metadata, key::NETWORKS).map(str::to_owned),
             transfer_network: annotation(metadata, key::TRANSFER_NETWORK).map(str::to_owned),
             spec_hash: annotation(metadata, key::SPEC_HASH).map(str::to_owned),
@@ -231,10 +223,18 @@ fn sentence(reason: Option<&str>, message: Option<&str>) -> String {
     text::cut(&sentence, MOST_SENTENCE)
 }
 
-/// The argument as the mover gets it: the kubelet replaces `$(NAME)` by a variable's value, and `$$`
+/// The arguments as the mover gets them: the kubelet replaces `$(NAME)` by a variable's value, and `$$`
 /// by one `$`.
-fn unescaped(argument: &str) -> String {
-    text::cut(&argument.replace("$$", "$"), MOST_ARGUMENT)
+fn arguments(mover: Option<&core::Container>) -> Vec<String> {
+    let all = mover.and_then(|mover| mover.args.as_deref());
+    let mut room = MOST_ARGUMENTS;
+    all.unwrap_or_default()
+        .iter()
+        .map_while(|argument| {
+            room = room.checked_sub(argument.len())?;
+            Some(argument.replace("$$", "$"))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -267,6 +267,34 @@ fn resources() {
 }
 
 #[test]
+fn a_claim_chooses_among_the_allowed_service_accounts() {
+    let outcome = |allowed: Option<&[&str]>, account: Option<&str>| {
+        let mut case = fresh();
+        case.settings.service_accounts =
+            allowed.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        case.world.claim.service_account = account.map(str::to_owned);
+        let plan = case.plan();
+        (plan.status.reason, plan.status.message)
+    };
+    let begins = Reason::Provisioning;
+    assert_eq!(outcome(None, Some("any")).0, begins);
+    assert_eq!(outcome(Some(&["a", "b"]), Some("b")).0, begins);
+    assert_eq!(outcome(Some(&[]), None).0, begins);
+    for (allowed, account) in [
+        (Some(&["a"][..]), "b"),
+        (Some(&[]), "a"),
+        (None, "A"),
+        (None, "a b"),
+        (None, "../a"),
+    ] {
+        let (reason, message) = outcome(allowed, Some(account));
+        assert_eq!(reason, Reason::ClaimUnsupported, "{account}");
+        assert!(message.contains(&format!("{account:?}")), "{message}");
+        assert!(message.contains("serviceAccount"), "{message}");
+    }
+}
+
+#[test]
 fn consumers_and_nodes() {
     let rows: &[Row] = &[
         Row {
