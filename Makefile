@@ -47,7 +47,7 @@ images: packages ## the three images without a container engine, as tars that co
 	cargo build --locked --quiet --release $(PROGRAMS)
 	tests/cluster/images/build $(CARGO_TARGET_DIR)/release $(or $(OUT),$(POPULATORS_CACHE)/images)
 
-cluster-checks: cluster-programs ## facts about Kubernetes, the definitions, the manifests and the CSI driver that tests rely on
+cluster-checks: cluster-programs ## facts about Kubernetes, the definitions, the manifests and the CSI driver that tests rely on; attacks
 	cargo build --locked --quiet $(PROGRAMS)
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug $(LIMIT) 20m tests/cluster/run tests/cluster/checks/all
 

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 /// Above this a file does too much.
 const MOST_LINES: usize = 600;
-/// The document that names the tests behind each claim of the README.
-const COMPARED: &str = "docs/compared.md";
+/// The documents that name the tests behind what they claim.
+const CLAIMS: [&str; 2] = ["docs/compared.md", "SECURITY.md"];
 /// Attributes that keep a test from running; in pieces, so that this file has none of them.
 const IGNORE: &str = concat!("#[", "ignore");
 const CONDITION: &str = concat!("#[cfg_", "attr(");
@@ -44,12 +44,14 @@ pub(crate) fn ignored_tests(files: &[File]) -> Vec<String> {
         .collect()
 }
 
-/// Names of tests in [`COMPARED`] that no function has.
+/// Names of tests in [`CLAIMS`] that no function has.
 pub(crate) fn missing_tests(files: &[File]) -> Vec<String> {
     let functions: HashSet<&str> = lines(files, ".rs")
         .filter_map(|(_, _, line)| line.split_once("fn ")?.1.split(['(', '<']).next())
         .collect();
-    lines(files, COMPARED)
+    CLAIMS
+        .into_iter()
+        .flat_map(|document| lines(files, document))
         .flat_map(|(path, number, line)| {
             let quoted = line.split('`').skip(1).step_by(2);
             quoted.map(move |name| (path, number, name))
@@ -181,10 +183,15 @@ mod tests {
         let page =
             "| row | `a_test_of_this` and `a_test_of_that`, `a/path_of_a/file` | `one_word` |";
         let code = "#[test]\nfn a_test_of_this() {}\n";
-        let files = [file("docs/compared.md", page), file("a.rs", code)];
+        let files =
+            ["docs/compared.md", "SECURITY.md", "docs/other.md"].map(|path| file(path, page));
+        let files = files.into_iter().chain([file("a.rs", code)]);
         assert_eq!(
-            missing_tests(&files),
-            ["docs/compared.md:1: no such test: a_test_of_that"]
+            missing_tests(&files.collect::<Vec<_>>()),
+            [
+                "docs/compared.md:1: no such test: a_test_of_that",
+                "SECURITY.md:1: no such test: a_test_of_that",
+            ]
         );
     }
 

@@ -5,8 +5,8 @@
 //! values to problems.
 
 mod arrows;
-mod bans;
 mod crds;
+mod deny;
 mod files;
 
 use std::{
@@ -18,6 +18,9 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 use files::File;
+
+/// Those that images/Containerfile is built for.
+const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,30 +50,42 @@ fn check(root: &Path) -> anyhow::Result<Vec<String>> {
         "cargo",
         &["metadata", "--no-deps", "--format-version=1"],
     )?;
-    let built = output(
-        root,
-        "cargo",
-        &[
-            "tree",
-            "--workspace",
-            "--edges=all",
-            "--prefix=none",
-            "--format={p}",
-        ],
-    )?;
-    let bans = files
+    let deny = files
         .iter()
         .find(|file| file.path == "deny.toml")
         .context("deny.toml is missing")?;
 
     let mut problems = arrows::problems(&arrows::parse(&metadata)?);
-    problems.extend(bans::problems(&bans::parse(&bans.text)?, &built));
+    let ours = root.canonicalize()?;
+    problems.extend(deny::parse(&deny.text)?.problems(&built(root)?, &ours.to_string_lossy()));
     problems.extend(files::too_long(&files));
     problems.extend(files::ignored_tests(&files));
     problems.extend(files::missing_tests(&files));
     problems.extend(files::broken_links(&files, |path| root.join(path).exists()));
     problems.extend(crds::problems(&crds::generate()?, &files));
     Ok(problems)
+}
+
+/// What is built for the platforms of the images, with tests.
+fn built(root: &Path) -> anyhow::Result<String> {
+    let trees = PLATFORMS.map(|platform| {
+        let target = format!("--target={platform}");
+        let common = [
+            "tree",
+            "--workspace",
+            "--edges=normal,build,dev",
+            "--prefix=none",
+        ];
+        output(
+            root,
+            "cargo",
+            &[&common[..], &[deny::FORMAT, &target]].concat(),
+        )
+    });
+    Ok(trees
+        .into_iter()
+        .collect::<anyhow::Result<Vec<_>>>()?
+        .concat())
 }
 
 fn write_crds(root: &Path) -> anyhow::Result<()> {

@@ -8,6 +8,9 @@ use tracing::Level;
 
 use population::{Settings, settings::KeepPods};
 
+/// The environment's name for `--health-address`.
+const HEALTH_ADDRESS: &str = "POPULATOR_HEALTH_ADDRESS";
+
 #[allow(
     clippy::doc_markdown,
     reason = "shown by --help, which does not render Markdown"
@@ -41,6 +44,11 @@ struct Arguments {
     /// [default: :8080 and :8081, where Forklift listens for its two kinds]
     #[arg(long, alias = "http-endpoint", value_name = "ADDRESS", value_parser = args::address)]
     metrics_address: Vec<SocketAddr>,
+
+    /// Serve health alone at ADDRESS:PORT or :PORT, where clients of the metrics cannot keep the node's
+    /// probes from being answered [default: POPULATOR_HEALTH_ADDRESS, or only beside the metrics]
+    #[arg(long, value_name = "ADDRESS", value_parser = args::address)]
+    health_address: Option<SocketAddr>,
 
     /// Limit on the claims of one engine or identity service that are served at a time [default:
     /// MAX_POPULATOR_INFLIGHT_PER_SOURCE, MAX_POPULATOR_INFLIGHT or 10]
@@ -114,6 +122,8 @@ pub struct Options {
     pub metrics_path: String,
     /// Addresses at which metrics and health are served.
     pub metrics_addresses: Vec<SocketAddr>,
+    /// Address at which health alone is served, if any.
+    pub health_address: Option<SocketAddr>,
     /// Claims that are reconciled at a time.
     pub workers: usize,
     /// Format of the log.
@@ -158,7 +168,7 @@ impl Command {
             return Ok(Self::Definitions);
         }
         let get = |name: &str| environment.get(name).cloned();
-        let (mut settings, warnings) = Settings::from_environment(get);
+        let (mut settings, mut warnings) = Settings::from_environment(get);
         let get = |name: &str| get(name).filter(|value| !value.trim().is_empty());
         if let Some(limit) = arguments.max_in_flight_per_source {
             settings.max_in_flight_per_source = limit;
@@ -166,6 +176,14 @@ impl Command {
         settings.slot_timeout = arguments.slot_timeout;
         settings.start_deadline = arguments.start_deadline.or(settings.start_deadline);
         settings.keep_pods = arguments.keep_pods.unwrap_or_default();
+        let of_environment =
+            get(HEALTH_ADDRESS).and_then(|value| match args::address(value.trim()) {
+                Ok(address) => Some(address),
+                Err(error) => {
+                    warnings.push(format!("{HEALTH_ADDRESS} is ignored: {error}"));
+                    None
+                }
+            });
         // klog calls the verbosity 4 debug.
         let raised = if verbosity >= 4 {
             Level::DEBUG
@@ -181,6 +199,7 @@ impl Command {
             } else {
                 arguments.metrics_address
             },
+            health_address: arguments.health_address.or(of_environment),
             workers: arguments.max_workers,
             log_format: arguments.log_format,
             log_level: arguments.log_level.max(raised),
@@ -431,8 +450,26 @@ mod tests {
     }
 
     #[test]
+    fn health_has_an_address_of_its_own_where_one_is_set() {
+        let of = |arguments: &[&str], value| {
+            options(arguments, &[("POPULATOR_HEALTH_ADDRESS", value)]).health_address
+        };
+        assert_eq!(of(&[], ""), None);
+        assert_eq!(of(&[], ":1"), "[::]:1".parse().ok());
+        let flag = ["--health-address=127.0.0.1:2"];
+        assert_eq!(of(&flag, ":1"), "127.0.0.1:2".parse().ok());
+        let bad = options(&[], &[("POPULATOR_HEALTH_ADDRESS", "8082")]);
+        assert_eq!(bad.health_address, None);
+        let warning = bad.warnings.last().unwrap();
+        for word in ["POPULATOR_HEALTH_ADDRESS", "8082", "ADDRESS:PORT"] {
+            assert!(warning.contains(word), "{warning}");
+        }
+    }
+
+    #[test]
     fn a_bad_value_is_named_with_its_flag_and_the_way_out() {
         for (argument, words) in [
+            ("--health-address=8082", "ADDRESS:PORT"),
             ("--metrics-address=8080", "ADDRESS:PORT"),
             ("--metrics-path=metrics", "begins with a slash"),
             ("--master=10.0.0.1:6443", "https://10.0.0.1:6443"),

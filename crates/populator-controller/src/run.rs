@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
-use runtime::{Endpoint, Signals, Tasks, Transport};
+use runtime::{Endpoint, HealthEndpoint, Signals, Tasks, Transport};
 use tokio::{
     sync::{mpsc, watch},
     time,
@@ -46,7 +46,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (telemetry, registry) = Telemetry::new(env!("CARGO_PKG_VERSION"));
     let (ready, is_ready) = watch::channel(false);
     let mut tasks = Tasks::new();
-    serve_metrics(&mut tasks, &options, registry, &is_ready)?;
+    listen(&mut tasks, &options, registry, &is_ready)?;
 
     let config = client::config(&options).await?;
     let namespace = options.namespace.clone();
@@ -147,18 +147,29 @@ async fn lost(leadership: &mut Option<Box<Leadership>>, election: Election) -> S
     held.lost().await
 }
 
-fn serve_metrics(
+/// Serves metrics and health.
+fn listen(
     tasks: &mut Tasks,
     options: &Options,
     registry: Registry,
     is_ready: &watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
+    if let Some(address) = options.health_address {
+        let endpoint = HealthEndpoint::bind(address, is_ready.clone())
+            .with_context(|| format!("--health-address={address}"))?;
+        let address = endpoint.local_addr().unwrap_or(address);
+        tracing::info!("health: http://{address}/healthz");
+        tasks.spawn("health", endpoint.serve(std::future::pending()));
+    }
     let registry = Arc::new(registry);
     for address in &options.metrics_addresses {
+        let path = &options.metrics_path;
         let endpoint = Endpoint::bind(*address, Transport::Plain, Arc::clone(&registry))
             .with_context(|| format!("--metrics-address={address}"))?
-            .with_metrics_path(&options.metrics_path)
+            .with_metrics_path(path)
             .with_readiness(is_ready.clone());
+        let address = endpoint.local_addr().unwrap_or(*address);
+        tracing::info!("metrics: http://{address}{path}");
         tasks.spawn("metrics", endpoint.serve(std::future::pending()));
     }
     Ok(())
@@ -281,5 +292,79 @@ async fn measure(
         // A process that leads and sees nothing of what happens is not ready.
         let is_ready = failing < all;
         ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+    use crate::observe::Cache;
+
+    /// A client of an API server that refuses everything, or has no objects.
+    fn client(works: &Arc<AtomicBool>) -> kube::Client {
+        let works = Arc::clone(works);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let works = works.load(Ordering::Relaxed);
+            let is_watch = request.uri().query().unwrap_or_default().contains("watch=");
+            async move {
+                let body = match (works, is_watch) {
+                    (true, true) => {
+                        time::sleep(Duration::from_mins(1)).await;
+                        ""
+                    }
+                    (true, false) => {
+                        r#"{"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []}"#
+                    }
+                    (false, _) => {
+                        r#"{"kind": "Status", "code": 503, "reason": "ServiceUnavailable"}"#
+                    }
+                };
+                let status = if works { 200 } else { 503 };
+                let body = Body::from(body.as_bytes().to_vec());
+                Ok::<_, kube::Error>(Response::builder().status(status).body(body).unwrap())
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_ready_again_when_a_watch_works_again() {
+        let works = Arc::new(AtomicBool::new(false));
+        let client = client(&works);
+        let (telemetry, _) = Telemetry::new("1.2.3");
+        let observer = Arc::new(Observer::new(client.clone(), Cache::default()));
+        let status = Arc::new(StatusWriter::new(client.clone(), telemetry.clone()));
+        let (sender, _triggers) = mpsc::channel(TRIGGERS);
+        let (_known, permissions) = watch::channel(Permissions {
+            nodes: true,
+            logs: true,
+            grants: true,
+        });
+        let mut tasks = Tasks::new();
+        let triggers = Triggers::new(sender);
+        drop(watch_all(
+            &mut tasks,
+            &client,
+            &observer,
+            &triggers,
+            permissions,
+        ));
+        let (ready, mut is_ready) = watch::channel(true);
+        tasks.spawn("gauges", measure(telemetry, status, observer, ready));
+        let mut becomes = async |wanted: bool| {
+            let becomes = is_ready.wait_for(|ready| *ready == wanted);
+            let becomes = time::timeout(Duration::from_hours(1), becomes).await;
+            assert!(becomes.is_ok(), "ready: {wanted}");
+        };
+        becomes(false).await;
+        works.store(true, Ordering::Relaxed);
+        becomes(true).await;
+        works.store(false, Ordering::Relaxed);
+        becomes(false).await;
     }
 }

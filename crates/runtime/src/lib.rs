@@ -1,4 +1,4 @@
-//! Process shell of the binaries: logging, metrics endpoint, signals, termination file, TLS
+//! Process shell of the binaries: logging, endpoints for metrics and health, signals, termination file, TLS
 //! provider. It knows nothing of what the process is for.
 //!
 //! `main` calls [`logging::init`] and [`crypto::install`] once; everything else is made and passed
@@ -14,7 +14,7 @@ pub mod signals;
 pub mod tasks;
 pub mod termination;
 
-pub use endpoint::{Endpoint, Linger, Transport};
+pub use endpoint::{Endpoint, HealthEndpoint, Linger, Transport};
 pub use memory::page_size;
 pub use signals::{Signal, Signals};
 pub use tasks::Tasks;

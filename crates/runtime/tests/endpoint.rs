@@ -10,7 +10,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
-use runtime::{Endpoint, Transport};
+use runtime::{Endpoint, HealthEndpoint, Transport};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{
@@ -130,6 +130,38 @@ async fn paths_and_methods_over_plain_http() {
             "{request}: {answer}"
         );
     }
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let answer = exchange(stream, &get("/readyz")).await;
+    let body = answer.split("\r\n\r\n").nth(1);
+    assert_eq!(body, Some("there is /healthz, /metrics\n"));
+}
+
+#[tokio::test]
+async fn health_without_metrics() {
+    let (ready, is_ready) = tokio::sync::watch::channel(false);
+    let endpoint = HealthEndpoint::bind("127.0.0.1:0".parse().unwrap(), is_ready).unwrap();
+    let address = endpoint.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(endpoint.serve(async {
+        let _ = stopped.await;
+    }));
+    let answer = async |path: &str| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        exchange(stream, &get(path)).await
+    };
+    assert!(answer("/readyz").await.contains(" 503 "));
+    ready.send_replace(true);
+    assert!(answer("/readyz").await.contains(" 200 "));
+    assert!(answer("/healthz").await.contains(" 200 "));
+    let metrics = answer("/metrics").await;
+    assert!(metrics.contains(" 404 "), "{metrics}");
+    assert!(
+        metrics.ends_with("there is /healthz, /readyz\n"),
+        "{metrics}"
+    );
+    stop.send(()).unwrap();
+    tasks.join_next().await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -183,7 +215,7 @@ async fn a_scrape_ends_the_linger_and_is_answered_although_the_endpoint_stops() 
 async fn idle_connections_do_not_keep_it_from_stopping() {
     let mut server = start(Transport::Plain);
     let mut idle = Vec::new();
-    // More than are served at a time: the rest waits in the backlog.
+    // More than are served at a time.
     for _ in 0..20 {
         idle.push(TcpStream::connect(server.address).await.unwrap());
     }

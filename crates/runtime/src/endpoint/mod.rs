@@ -1,7 +1,10 @@
 //! The metrics endpoint: `/metrics` and `/healthz`, over HTTPS with a certificate of its own, or
-//! over plain HTTP.
+//! over plain HTTP; and the health endpoint, for `/healthz` and `/readyz` alone.
 
+mod health;
 mod listener;
+mod pages;
+mod places;
 mod serve;
 mod tls;
 
@@ -19,6 +22,10 @@ use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, time};
+
+pub use health::HealthEndpoint;
+use pages::{Metrics, Pages};
+use serve::Limits;
 
 /// Whether clients speak HTTP or HTTPS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,14 +120,16 @@ impl Endpoint {
 
     /// Answers until `stop` ends, then finishes the answers under way, for 2 s at most.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let shared = Arc::new(serve::Shared {
-            registry: self.registry,
-            last: self.last,
-            metrics_path: self.metrics_path,
+        let pages = Pages {
+            metrics: Some(Metrics {
+                path: self.metrics_path,
+                registry: self.registry,
+                last: self.last,
+            }),
             ready: self.ready,
-            tls: self.tls.map(|(config, _)| config.into()),
-        });
-        serve::run(self.listener, shared, stop).await;
+        };
+        let tls = self.tls.map(|(config, _)| config.into());
+        serve::run(self.listener, tls, Arc::new(pages), Limits::DEFAULT, stop).await;
     }
 }
 
