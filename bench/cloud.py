@@ -91,13 +91,14 @@ def running(names, path, folder):
     image = upload(path)
     with ExitStack() as stack:
         stack.enter_context(child(["/usr/sbin/nginx", "-c", config, "-p", folder], lambda: answers(status)))
-        places = {name: At(image, keystone, f"RegionBench-{name}", port) for name, port in ports.items()}
+        # Several benches may run one after another on the same services.
+        region = f"Bench-{image}-"
+        places = {name: At(image, keystone, region + name, port) for name, port in ports.items()}
         for name in sorted(names - near):
             port = stack.enter_context(far(f"127.0.0.1:{ports['plain']}", name))
             host, path_of_keystone = keystone.removeprefix("https://").split("/", 1)
             identity = stack.enter_context(far(host, name))
-            places[name] = At(
-                image, f"https://127.0.0.1:{identity}/{path_of_keystone}", f"RegionBench-{name}", port)
+            places[name] = At(image, f"https://127.0.0.1:{identity}/{path_of_keystone}", region + name, port)
         for place in places.values():
             add_region(place.region, f"https://localhost:{place.port}")
         for name in near:
@@ -111,8 +112,9 @@ def far(address, round_trip):
     port = free_port()
     argv = [clients.program("delay"), "-listen", f"127.0.0.1:{port}", "-to", address, "-round-trip", round_trip]
     with child(argv, lambda: answers(port)):
-        # TCP's handshake, that of TLS and a request take a round trip each.
-        least, took = 3 * int(round_trip.removesuffix("ms")) / 1000, seconds_to_first_byte(port)
+        # TCP's handshake, that of TLS and a request take a round trip each. Other work on the machine makes some slower.
+        least = 3 * int(round_trip.removesuffix("ms")) / 1000
+        took = min(seconds_to_first_byte(port) for _ in range(5))
         if took < least:
             raise RuntimeError(f"a server {round_trip} away answered within {took:.3f} s, and not after {least:.3f} s")
         yield port
