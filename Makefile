@@ -92,7 +92,7 @@ demo-standalone: packages ## copy a disk from oVirt and one from OpenStack, with
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release demo/standalone
 
 .PHONY: bench
-bench: packages ## cost of copies beside other clients: bench/out/results.json, chart.svg (BENCH="--help" for cases and options)
+bench: packages ## cost of copies beside other clients: bench/out/table.md, chart.svg (BENCH="--help" for cases and options)
 	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator -p floor
 	bench/peers/build $(CARGO_TARGET_DIR)/release
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release tests/services/run -- bench/run $(BENCH)

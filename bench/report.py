@@ -50,10 +50,9 @@ def show_figures(rows):
     print(f"\n{'case':22} {'client':18} {'CPU s/GiB':>18} {'wall s/GiB':>20} {'peak MiB':>20} "
           f"{'machine s/GiB':>20} {'requests':>14} {'of data':>14} {'validations':>12}")
     for row in rows:
-        validations = brief(row["validations"]) if "validations" in row else "-"
         print(f"{row['case']:22} {row['client']:18} {shown(row['cpu']):>18} {shown(row['wall']):>20} "
               f"{shown(row['rss'], 1):>20} {shown(row['cpu-machine']):>20} {brief(row['requests']):>14} "
-              f"{brief(row['data-requests']):>14} {validations:>12}")
+              f"{brief(row['data-requests']):>14} {validations_of(row):>12}")
     print("(median (low-high); seconds for a GiB of data that is not a hole; requests at the front end or at imageio, those "
           "of them for data, and validations of a token at Keystone, for one copy)")
 
@@ -71,6 +70,35 @@ def show_own_cost(results):
     share = sum(sample.own for sample in samples) / sum(sample.wall for sample in samples)
     worst = max(sample.own / sample.wall for sample in samples)
     print(f"\nmeasuring took {share:.2%} of a core, {worst:.2%} in the worst run")
+
+
+def markdown(ratio_rows, figure_rows):
+    """The table of docs/performance.md: a line for each case and peer, ratios first, then what ours costs."""
+    yield ("| case | peer | CPU | wall | memory | our CPU s/GiB | our peak MiB | requests (of data), ours / peer's "
+           "| validations | runs |")
+    yield "| --- " * 10 + "|"
+    by_metric = {(row["case"], row["peer"], row["metric"]): row for row in ratio_rows}
+    ours = {row["case"]: row for row in figure_rows if row["client"] == OURS}
+    for theirs in figure_rows:
+        case, peer = theirs["case"], theirs["client"]
+        if peer == OURS:
+            continue
+        mine = ours[case]
+        compared = [shown(row) if (row := by_metric.get((case, peer, metric))) else "-"
+                    for metric in ("cpu", "wall", "rss")]
+        requests, validations = (
+            " / ".join(show(row) for row in (mine, theirs)) for show in (requests_of, validations_of))
+        cells = [f"`{case}`", f"`{peer}`", *compared, f"{mine['cpu']['median']:.2f}", f"{mine['rss']['median']:.1f}",
+                 requests, validations, str(theirs["runs"])]
+        yield f"| {' | '.join(cells)} |"
+
+
+def requests_of(row):
+    return f"{brief(row['requests'])} ({brief(row['data-requests'])})"
+
+
+def validations_of(row):
+    return brief(row["validations"]) if "validations" in row else "-"
 
 
 def write(ratio_rows, figure_rows, path):
