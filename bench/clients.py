@@ -6,6 +6,16 @@ import services
 from measure import Client, Command
 
 OURS = "ours"
+PEERS = {
+    "curl": "a process for each connection, each writes its range of the target; then a sync",
+    "curl-tee-sha512sum": "curl | tee target | sha512sum, then a sync: writes and verifies, as a script does",
+    "curl-sha512sum": "curl | sha512sum, which stores nothing",
+    "go": "io.Copy into the target, as Forklift's populators do; not durable at its end",
+    "go-fsync": "the same and a sync",
+    "floor": "TLS, receive, direct write, sync, and nothing else",
+    "ovirt-img": "oVirt's own client with its defaults, then a sync",
+    "nbdcopy": "from qemu-nbd itself, without HTTP and TLS, then a sync",
+}
 
 
 class Missing(Exception):
