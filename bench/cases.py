@@ -62,7 +62,7 @@ SPECS = {
     "imageio-dense-block": imageio("the same into a device", "dense", "block"),
     "imageio-sparse-file": imageio("ten times as large, data in pieces of 64 KiB to 8 MiB, into a file", "sparse", "file"),
     "imageio-sparse-block": imageio("the same into a device that is not empty", "sparse", "block"),
-    "imageio-extents-file": imageio("twice as large, every other 64 KiB are data, into a file", "extents", "file"),
+    "imageio-extents-file": imageio("data in pieces of 64 KiB, holes of 64 and 256 KiB, into a file", "extents", "file"),
     "imageio-verify-full": imageio("dense, compared with imageio's checksum, which the peer does not do", "dense", "file",
                                    "--verify=full", ("ovirt-img",)),
 }
@@ -149,5 +149,4 @@ def make_disk(kind, data, folder):
     if kind == "sparse":
         services.sparse_image(path, 10 * data, data)
         return path, 10 * data
-    services.extents_image(path, data)
-    return path, 2 * data
+    return path, services.extents_image(path, data)

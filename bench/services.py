@@ -136,11 +136,14 @@ def sparse_image(path, size, data):
 
 
 def extents_image(path, data):
-    """`data` random bytes in pieces of 64 KiB, each followed by a hole of 64 KiB."""
+    """`data` random bytes in pieces of 64 KiB, followed by holes of 64 KiB and 256 KiB in turns; returns the size."""
     unit = 64 << 10
+    size = data // (2 * unit) * 7 * unit
     with open(path, "wb") as file:
-        file.truncate(2 * data)
-        for at in range(0, 2 * data, 2 * unit):
-            file.seek(at)
-            file.write(os.urandom(unit))
+        file.truncate(size)
+        for pair in range(0, size, 7 * unit):
+            for at in (pair, pair + 2 * unit):
+                file.seek(at)
+                file.write(os.urandom(unit))
     subprocess.run(["sync", path], check=True)
+    return size
