@@ -67,7 +67,8 @@ packages: ## Debian packages that the lints, the services, the cluster and their
 # The built binaries on real services. Inside the namespaces there is no network, so all is built before.
 services: packages ## the built binaries on real imageio, Keystone and Glance; the standalone demo; each case of the bench once
 	cargo build --locked --quiet -p ovirt-populator -p openstack-populator
-	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator
+	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator -p floor
+	bench/peers/build $(CARGO_TARGET_DIR)/release
 	cargo test --locked --quiet -p suite --no-run
 	$(LIMIT) 30m tests/services/run -- tests/services/all
 
@@ -91,6 +92,7 @@ demo-standalone: packages ## copy a disk from oVirt and one from OpenStack, with
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release demo/standalone
 
 .PHONY: bench
-bench: packages ## cost of copies beside curl, ovirt-img and nbdcopy: bench/out/results.json (BENCH="--rounds 3" for options)
-	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator
+bench: packages ## cost of copies beside other clients: bench/out/table.md, chart.svg (BENCH="--help" for cases and options)
+	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator -p floor
+	bench/peers/build $(CARGO_TARGET_DIR)/release
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release tests/services/run -- bench/run $(BENCH)

@@ -1,127 +1,152 @@
-"""The cases of the bench: client, source and target of each copy."""
+"""The cases of the bench: source, target and clients of each copy."""
 
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 
+import clients
+import cloud
+import counts
 import services
-from measure import Client, Command
 
 GIB = 1 << 30
-HTTPS = ("https-file-1", "https-file-4", "https-block-1", "https-block-4", "https-verify-4")
-IMAGEIO = ("imageio-dense-file", "imageio-dense-block", "imageio-sparse-file")
-NAMES = HTTPS + IMAGEIO
-OURS = "ours"
-REGION = "RegionBench"
+OFF = "--verify=off"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """`about` is for people. `disk` is dense, sparse or extents; `connections` are those of the peers that can
+    have several; `options` are ours beside source and target, so without any we run as users do. `server` is which
+    one of `cloud.Cloud` the image is read from, None for imageio."""
+
+    about: str
+    disk: str
+    target: str
+    peers: tuple
+    options: tuple = ()
+    connections: int = 1
+    server: str | None = None
+
+
+def unverified(about, target, connections):
+    return Spec(about, "dense", target, ("curl", "go", "go-fsync", "floor"),
+                (OFF, f"--connections={connections}"), connections, "plain")
+
+
+def default(about, target, server, peers=("curl-tee-sha512sum", "curl-sha512sum", "go-fsync")):
+    return Spec(about, "dense", target, peers, (), 4, server)
+
+
+def imageio(about, disk, target, verify=OFF, peers=("ovirt-img", "nbdcopy")):
+    return Spec(about, disk, target, peers, (verify, "--connections=4"))
+
+
+FAR = ("curl", "curl-tee-sha512sum", "floor")
+SPECS = {
+    "https-file-1": unverified("one connection, not verified, into a file", "file", 1),
+    "https-file-4": unverified("4 connections, not verified, into a file", "file", 4),
+    "https-block-1": unverified("one connection, not verified, into a device", "block", 1),
+    "https-block-4": unverified("4 connections, not verified, into a device", "block", 4),
+    "https-default-4": default("default options: 4 connections, verified; into a file", "file", "plain"),
+    "https-default-block-4": default("the same into a device", "block", "plain"),
+    "https-ordered": Spec("a store without ranges, not verified, into a file", "dense", "file",
+                          ("curl", "go-fsync", "floor"), (OFF,), 1, "ordered"),
+    "https-ordered-default": default("a store without ranges, default options, into a file", "file", "ordered"),
+    "https-uncached-4": default("default options, and a Glance that asks Keystone about the token of every request", "file",
+                                "uncached", ("curl-tee-sha512sum",)),
+    "wan-4-20ms": default("default options, and a cloud that is 20 ms away", "file", "20ms", FAR),
+    "wan-4-50ms": default("default options, and a cloud that is 50 ms away", "file", "50ms", FAR),
+    "imageio-dense-file": imageio("a disk without holes, into a file", "dense", "file"),
+    "imageio-dense-block": imageio("the same into a device", "dense", "block"),
+    "imageio-sparse-file": imageio("ten times as large, data in pieces of 64 KiB to 8 MiB, into a file", "sparse", "file"),
+    "imageio-sparse-block": imageio("the same into a device that is not empty", "sparse", "block"),
+    "imageio-extents-file": imageio("data in pieces of 64 KiB, holes of 64 and 256 KiB, into a file", "extents", "file"),
+    "imageio-verify-full": imageio("dense, compared with imageio's checksum, which the peer does not do", "dense", "file",
+                                   "--verify=full", ("ovirt-img",)),
+}
+NAMES = list(SPECS)
 
 
 @dataclass
 class Case:
-    """`clients` do the same job; the first is ours. `moved` bytes of data are in `source`."""
+    """`clients` are functions that return a Client for one run; the first is ours. All do the same job: `size` bytes
+    from `source` to `target`, of which `moved` are data. `counter` counts what one run asks for."""
 
     name: str
     source: str
+    target: str
     size: int
     moved: int
-    clients: list
+    clients: dict
+    counter: object
+
+
+def matching(patterns):
+    """The names that match one of the patterns; an error names a pattern without a case."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in NAMES):
+            raise ValueError(f"no case {pattern!r}; there are {', '.join(NAMES)}")
+    return [name for name in NAMES if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def prepare(names, size, folder, stack: ExitStack):
     """The cases of these names. Servers and devices that they need live as long as the stack."""
-    needs = {need for name in names for need in name.split("-")}
-    dense, sparse = os.path.join(folder, "dense.raw"), os.path.join(folder, "sparse.raw")
-    target = os.path.join(folder, "target.raw")
-    if needs & {"https", "dense"}:
-        services.dense_image(dense, size)
-    device = None
-    if "block" in needs:
-        device = stack.enter_context(
-            services.block_device(os.path.join(folder, "volume"), size))
+    specs = [SPECS[name] for name in names]
+    disks = {kind: make_disk(kind, size, folder) for kind in sorted({spec.disk for spec in specs})}
+    devices = {}
+    for spec in specs:
+        if spec.target == "block" and spec.disk not in devices:
+            devices[spec.disk] = stack.enter_context(services.block_device(
+                os.path.join(folder, f"{spec.disk}.volume"), disks[spec.disk][1], spec.disk == "dense"))
+    servers = {spec.server for spec in specs if spec.server}
+    image_service = None
+    if servers:
+        image_service = stack.enter_context(cloud.running(servers, disks["dense"][0], folder))
+    daemon, engine_disks, exports = None, {}, {}
+    for spec in specs:
+        if spec.server is None and spec.disk not in engine_disks:
+            daemon = daemon or counts.Imageio()
+            source = disks[spec.disk][0]
+            engine_disks[spec.disk] = services.add_disk(source)
+            exports[spec.disk] = stack.enter_context(services.nbd_server(source, folder))
+
     cases = []
-    if "https" in needs:
-        url = stack.enter_context(services.tls_in_front_of(os.environ["GLANCE_URL"], folder))
-        services.add_region(REGION, url)
-        image = services.upload(dense)
-        services.warm_up(url)
-        for name in (each for each in names if each in HTTPS):
-            _, kind, connections = name.split("-")
-            to = device if kind == "block" else target
-            cases.append(Case(name, dense, size, size, [
-                populate_image(image, to, connections, "auto" if kind == "verify" else "off"),
-                curl(url, image, to, size, int(connections), kind == "verify")]))
-    if "imageio" in needs:
-        for name in (each for each in names if each in IMAGEIO):
-            is_sparse, to = "sparse" in name, device if "block" in name else target
-            source, whole = (sparse, 10 * size) if is_sparse else (dense, size)
-            if is_sparse:
-                services.sparse_image(sparse, whole, size)
-            disk = services.add_disk(source)
-            nbd = stack.enter_context(services.nbd_server(source, folder))
-            cases.append(Case(name, source, whole, size, [
-                populate_disk(disk, to), ovirt_img(disk, to), nbdcopy(nbd, to, whole)]))
+    for name, spec in zip(names, specs):
+        source, whole = disks[spec.disk]
+        target = devices[spec.disk] if spec.target == "block" else os.path.join(folder, "target.raw")
+        if spec.server:
+            at, counter = image_service.at[spec.server], image_service.counter
+            made = {
+                clients.OURS: partial(clients.populate_image, at, target, *spec.options),
+                "curl": partial(clients.curl, at, target, whole, spec.connections),
+                "curl-tee-sha512sum": partial(clients.curl_tee_sha512sum, at, target),
+                "curl-sha512sum": partial(clients.curl_sha512sum, at),
+                "go": partial(clients.go, at, target, False),
+                "go-fsync": partial(clients.go, at, target, True),
+                "floor": partial(clients.floor, at, target, whole, spec.connections),
+            }
+        else:
+            disk, counter = engine_disks[spec.disk], daemon
+            holes_on_device = spec.target == "block" and spec.disk != "dense"
+            made = {
+                clients.OURS: partial(clients.populate_disk, disk, target, *spec.options),
+                "ovirt-img": partial(clients.ovirt_img, disk, target, holes_on_device),
+                "nbdcopy": partial(clients.nbdcopy, exports[spec.disk], target, whole),
+            }
+        chosen = {each: made[each] for each in (clients.OURS, *spec.peers)}
+        cases.append(Case(name, source, target, whole, size, chosen, counter))
     return cases
 
 
-def authority():
-    with open(os.environ["SERVICES_CA"]) as file:
-        return file.read()
-
-
-def program(name):
-    return os.path.join(os.environ["POPULATOR_BIN_DIR"], name)
-
-
-def populate_image(image, target, connections, verify):
-    """openstack-populator with a token, as curl has one; it syncs by itself."""
-    argv = [program("openstack-populator"), f"--endpoint={os.environ['KEYSTONE_TLS_URL']}",
-            f"--image-id={image}", f"--volume-path={target}", f"--connections={connections}",
-            f"--verify={verify}"]
-    env = {"authType": "token", "token": services.token(**services.USER), "projectName": "migrate",
-           "domainName": "Default", "regionName": REGION, "cacert": authority()}
-    return Client(OURS, [[Command(argv, env)]], target)
-
-
-def populate_disk(disk, target):
-    """ovirt-populator, with its 4 connections; it syncs by itself."""
-    argv = [program("ovirt-populator"), f"--engine-url={os.environ['ENGINE_URL']}",
-            f"--disk-id={disk}", f"--volume-path={target}", "--connections=4", "--verify=off"]
-    env = {"user": os.environ["ENGINE_USER"], "password": os.environ["ENGINE_PASSWORD"],
-           "cacert": authority()}
-    return Client(OURS, [[Command(argv, env)]], target)
-
-
-def curl(url, image, target, size, connections, hashed):
-    """One curl per connection, each of which writes its range at its offset in the target, then a sync. For a
-    hash, one curl into sha512sum, which stores nothing: less work than ours, which writes and syncs a file."""
-    secret = services.token(**services.USER)
-    argv = ["curl", "-sS", "--fail", "--cacert", os.environ["SERVICES_CA"],
-            "-H", f"X-Auth-Token: {secret}", f"{url}/v2/images/{image}/file"]
-    if hashed:
-        return Client("curl", [[Command(argv), Command(["sha512sum"])]], piped=True)
-    if connections == 1:
-        parts = [Command(argv, at=(target, 0))]
-    else:
-        step = size // connections
-        starts = [number * step for number in range(connections)] + [size]
-        parts = [Command([*argv, "-r", f"{start}-{end - 1}"], at=(target, start))
-                 for start, end in zip(starts, starts[1:])]
-    return Client("curl", [parts, sync(target)], target)
-
-
-def ovirt_img(disk, target):
-    """oVirt's own client with its defaults (4 connections), then a sync."""
-    argv = [os.environ["OVIRT_IMG"], "download-disk", "--engine-url", os.environ["ENGINE_URL"],
-            "--username", os.environ["ENGINE_USER"],
-            "--password-file", os.environ["ENGINE_PASSWORD_FILE"],
-            "--cafile", os.environ["SERVICES_CA"], "-f", "raw", disk, target]
-    return Client("ovirt-img", [[Command(argv)], sync(target)], target)
-
-
-def nbdcopy(url, target, size):
-    """Reads from qemu-nbd itself: neither HTTP nor TLS, so a lower bound and no competitor."""
-    make = [] if target.startswith("/dev/") else [[Command(["truncate", "-s", str(size), target])]]
-    return Client("nbdcopy", [*make, [Command(["nbdcopy", url, target])], sync(target)], target)
-
-
-def sync(target):
-    return [Command(["sync", "--data", target])]
+def make_disk(kind, data, folder):
+    """(path, size) of a file with so many bytes of data."""
+    path = os.path.join(folder, f"{kind}.raw")
+    if kind == "dense":
+        services.dense_image(path, data)
+        return path, data
+    if kind == "sparse":
+        services.sparse_image(path, 10 * data, data)
+        return path, 10 * data
+    return path, services.extents_image(path, data)

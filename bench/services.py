@@ -9,30 +9,11 @@ import subprocess
 import time
 import urllib.request
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 MIB = 1 << 20
 ADMIN = {"name": "admin", "password": "adminpw", "project": "admin"}
 USER = {"name": "fork", "password": "forkpw", "project": "migrate"}
-
-# Like the front end of a cloud's image service: it ends TLS and keeps connections alive.
-NGINX = """
-worker_processes 2; daemon off; user root; pid {folder}/nginx.pid; error_log {folder}/nginx.log warn;
-events {{ worker_connections 64; }}
-http {{
-  access_log off; client_max_body_size 0; proxy_max_temp_file_size 0;
-  proxy_buffers 16 256k; proxy_buffer_size 256k; proxy_busy_buffers_size 1m;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
-  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  server {{
-    listen 127.0.0.1:{port} ssl; ssl_certificate {pki}/cert.pem; ssl_certificate_key {pki}/key.pem;
-    ssl_protocols TLSv1.2 TLSv1.3; keepalive_requests 1000000;
-    location / {{ proxy_pass {upstream}; proxy_http_version 1.1; }}
-  }}
-}}
-"""
-
 
 def call(method, url, body=None, headers=None):
     """(headers, decoded JSON or None)."""
@@ -54,55 +35,12 @@ def token(name, password, project):
     return headers["X-Subject-Token"]
 
 
-def upload(path):
-    """The id of an image with the file's bytes."""
-    url, secret = os.environ["GLANCE_URL"] + "/v2/images", token(**USER)
-    _, image = call("POST", url, {
-        "name": "bench", "disk_format": "raw", "container_format": "bare"}, {"X-Auth-Token": secret})
-    subprocess.run(
-        ["curl", "-sS", "--fail", "-o", "/dev/null", "-T", path, "-H", f"X-Auth-Token: {secret}",
-         "-H", "Content-Type: application/octet-stream", f"{url}/{image['id']}/file"], check=True)
-    return image["id"]
-
-
-def add_region(name, image_url):
-    """A region of the catalog whose image service is at the URL."""
-    keystone, headers = os.environ["KEYSTONE_URL"], {"X-Auth-Token": token(**ADMIN)}
-    call("POST", keystone + "/regions", {"region": {"id": name}}, headers)
-    for kind, url in (("identity", keystone), ("image", image_url)):
-        _, answer = call("GET", f"{keystone}/services?type={kind}", headers=headers)
-        call("POST", keystone + "/endpoints", {"endpoint": {
-            "service_id": answer["services"][0]["id"], "region_id": name, "interface": "public",
-            "url": url}}, headers)
-
-
-def warm_up(image_url):
-    """The first requests to each process of Glance load most of its code."""
-    headers = {"X-Auth-Token": token(**USER)}
-    with ThreadPoolExecutor(8) as pool:
-        for answer in [pool.submit(call, "GET", image_url + "/v2/images", None, headers) for _ in range(32)]:
-            answer.result()
-
-
 def add_disk(path):
     """The id of a disk of the stand-in engine."""
     disk = str(uuid.uuid4())
     call("PUT", f"{os.environ['ENGINE_URL']}/_fake/disks/{disk}", {
         "name": "bench", "path": path, "format": "raw"})
     return disk
-
-
-@contextmanager
-def tls_in_front_of(upstream, folder):
-    """The URL of a server that ends TLS and passes requests on."""
-    port = free_port()
-    config = os.path.join(folder, "nginx.conf")
-    with open(config, "w") as file:
-        file.write(NGINX.format(
-            folder=folder, port=port, upstream=upstream,
-            pki=os.path.dirname(os.environ["SERVICES_CA"])))
-    with child(["/usr/sbin/nginx", "-c", config, "-p", folder], lambda: answers(port)):
-        yield f"https://localhost:{port}"
 
 
 @contextmanager
@@ -116,10 +54,10 @@ def nbd_server(path, folder):
 
 
 @contextmanager
-def block_device(path, size):
-    """A loop device over a file of its own, full of 0xff, with direct I/O."""
-    subprocess.run(
-        f"tr '\\0' '\\377' < /dev/zero | head -c {size} > {path} && sync {path}", shell=True, check=True)
+def block_device(path, size, allocated):
+    """A loop device over a file of its own, with direct I/O: full of 0xff when `allocated`, else without a block."""
+    fill = f"tr '\\0' '\\377' < /dev/zero | head -c {size} > {path}" if allocated else f"truncate -s {size} {path}"
+    subprocess.run(f"{fill} && sync {path}", shell=True, check=True)
     shown = subprocess.run(
         ["losetup", "-f", "--show", "--direct-io=on", path], check=True, capture_output=True, text=True)
     device = shown.stdout.strip()
@@ -130,6 +68,15 @@ def block_device(path, size):
         yield device
     finally:
         os.close(held)
+
+
+def stain(device):
+    """Writes 0xff to places of the device, so that a copy which does not write its zeroes is found out."""
+    with open(device, "r+b", buffering=0) as file:
+        for at in range(0, file.seek(0, os.SEEK_END), 16 * MIB):
+            file.seek(at)
+            file.write(b"\xff" * (64 << 10))
+        os.fsync(file)
 
 
 @contextmanager
@@ -186,3 +133,17 @@ def sparse_image(path, size, data):
             file.write(os.urandom(piece * unit))
             written += piece
     subprocess.run(["sync", path], check=True)
+
+
+def extents_image(path, data):
+    """`data` random bytes in pieces of 64 KiB, followed by holes of 64 KiB and 256 KiB in turns; returns the size."""
+    unit = 64 << 10
+    size = data // (2 * unit) * 7 * unit
+    with open(path, "wb") as file:
+        file.truncate(size)
+        for pair in range(0, size, 7 * unit):
+            for at in (pair, pair + 2 * unit):
+                file.seek(at)
+                file.write(os.urandom(unit))
+    subprocess.run(["sync", path], check=True)
+    return size

@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("suite", &["testkit", "contract"]),
     ("e2e", &["populator-api", "suite", "testkit"]),
     ("xtask", &["populator-api"]),
+    ("floor", &[]),
 ];
 const MOVERS: &[&str] = &["mover", "transfer", "net", "contract", "runtime"];
 /// Crates that every test may use, and no product. The tests of a crate may also use the crate itself,

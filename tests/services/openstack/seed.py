@@ -11,7 +11,7 @@ import requests
 
 URLS = {name: os.environ[name] for name in (
     "KEYSTONE_URL", "KEYSTONE_TLS_URL", "KEYSTONE_SHORT_URL", "GLANCE_URL", "GLANCE_TLS_URL",
-    "GLANCE_SLOW_URL")}
+    "GLANCE_SLOW_URL", "GLANCE_UNCACHED_URL")}
 KEYSTONE = URLS["KEYSTONE_URL"]
 INTERFACES = ("public", "internal", "admin")
 NOBODY_LISTENS = "http://127.0.0.1:9"
