@@ -20,8 +20,9 @@ const HEALTH_ADDRESS: &str = "POPULATOR_HEALTH_ADDRESS";
 /// Claims refer by dataSourceRef to an OvirtVolumePopulator or an OpenstackVolumePopulator. Images
 /// of the populators, their resources and the number of claims at a time come from the environment:
 /// OVIRT_POPULATOR_IMAGE, OPENSTACK_POPULATOR_IMAGE, MAX_POPULATOR_INFLIGHT,
-/// MAX_POPULATOR_INFLIGHT_PER_SOURCE, POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, and the proxy variables, which the pods get
-/// too.
+/// MAX_POPULATOR_INFLIGHT_PER_SOURCE, MAX_POPULATOR_INFLIGHT_PER_NAMESPACE,
+/// POPULATOR_SERVICE_ACCOUNTS, POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, and the proxy
+/// variables, which the pods get too.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "populator-controller", version, max_term_width = 100)]
 struct Arguments {

@@ -161,7 +161,7 @@ fn every_variable_of_the_environment_has_its_row() {
     });
     let asked = asked.into_inner();
     assert!(asked.contains(variable::MAX_IN_FLIGHT), "{asked:?}");
-    let of_the_process = ["POD_NAMESPACE", "POD_NAME"];
+    let of_the_process = ["POD_NAMESPACE", "POD_NAME", "POPULATOR_HEALTH_ADDRESS"];
     let all = asked.iter().map(String::as_str).chain(of_the_process);
     Table::of(PAGE, &["variable", "default"]).assert_names(all);
 }
