@@ -117,6 +117,18 @@ pub mod secret {
     /// OpenStack: `public` (also when empty), `internal` or `admin`.
     pub const AVAILABILITY: &str = "availability";
 
+    /// Keys whose values let their owner in: never shown in any form.
+    pub const CREDENTIALS: [&str; 3] = [PASSWORD, APPLICATION_CREDENTIAL_SECRET, TOKEN];
+    /// Keys whose values say who it is: not shown as words of their own. The other keys are no secret: they are
+    /// words of a closed list, certificates, addresses, regions, projects and domains, which messages name.
+    pub const IDENTITIES: [&str; 5] = [
+        USER,
+        USERNAME,
+        USER_ID,
+        APPLICATION_CREDENTIAL_ID,
+        APPLICATION_CREDENTIAL_NAME,
+    ];
+
     /// Every key that a mover reads; whatever else a secret holds is left alone.
     pub const ALL: [&str; 25] = [
         USER,

@@ -7,7 +7,7 @@ use std::{
 
 use clap::{ArgAction, Args, Parser, ValueEnum, builder::RangedU64ValueParser};
 use contract::{Exit, Termination, args::flag, termination};
-use runtime::{args, logging::Format};
+use runtime::{Redactor, args, logging::Format};
 use tracing::Level;
 
 use crate::{duration, shell};
@@ -278,7 +278,9 @@ pub fn parse<P: Parser>() -> Result<P, ExitCode> {
             return Exit::Success.into();
         }
         if let Some(path) = termination_log_of_malformed(&arguments) {
-            shell::write_termination(&path, Termination::new(Exit::Usage, error.to_string()));
+            let message = Termination::new(Exit::Usage, error.to_string());
+            // The secrets are not read yet.
+            shell::write_termination(&path, &Redactor::new(), message);
         }
         Exit::Usage.into()
     })

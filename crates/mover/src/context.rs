@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use contract::Exit;
+use contract::{Exit, args::secret};
 use net::{Cancel, Clock};
+use runtime::Redactor;
 use tokio::{sync::watch, time::Instant};
 use transfer::{Controls, Options, Progress, Report, Source, Verification, sink};
 
@@ -23,6 +24,9 @@ pub struct Context {
     pub settings: net::Settings,
     /// Keys of the secret.
     pub secrets: Arc<Secrets>,
+    /// Masks secrets in logs and in the termination message. It knows those of the secret and of the proxies;
+    /// tokens and tickets are added as servers give them.
+    pub redactor: Redactor,
     /// Clock of retries and of the copy engine.
     pub clock: Arc<dyn Clock>,
     /// Cancelled when the run is asked to stop. Blocking calls take it; see [`Context::stop`] for
@@ -62,10 +66,31 @@ impl Context {
         clock: Arc<dyn Clock>,
         stop: Stop,
         progress: Arc<Progress>,
+        redactor: Redactor,
     ) -> Result<Self, Failure> {
-        let secrets = Secrets::load(arguments.credentials.secret_dir.as_deref(), environment)?;
+        environment.redact(&redactor);
+        let folder = arguments.credentials.secret_dir.as_deref();
+        let secrets = Secrets::load(folder, environment)?;
+        // A pod has no other users, whatever the modes are.
+        if !arguments.started_by_controller()
+            && let Some(file) = folder.and_then(Secrets::open_to_others)
+        {
+            tracing::warn!(
+                "other users may read the secret key {}; take that right away (chmod o-r)",
+                file.display()
+            );
+        }
+        secrets.redact(&redactor);
+        let trust = secrets.trust()?;
+        if matches!(trust, net::Trust::Insecure) {
+            tracing::warn!(
+                "{} is set, so no certificate is checked: whoever stands between here and the source can \
+                 read the credentials and change the disk",
+                secret::INSECURE_SKIP_VERIFY
+            );
+        }
         let settings = net::Settings {
-            trust: secrets.trust()?,
+            trust,
             proxies: environment.proxies(),
             timeouts: net::Timeouts {
                 stall: arguments.transfer.stall_timeout,
@@ -76,6 +101,7 @@ impl Context {
         Ok(Self {
             settings,
             secrets: Arc::new(secrets),
+            redactor,
             clock,
             cancel: stop.cancel.clone(),
             stop,

@@ -34,6 +34,7 @@ pub use duration::parse as parse_duration;
 pub use environment::Environment;
 pub use failure::{ExitOf, Failure};
 pub use retry::PollBackoff;
+pub use runtime::Redactor;
 pub use secrets::Secrets;
 pub use shell::{Done, Program, run};
 pub use target::Target;

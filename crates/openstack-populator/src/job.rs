@@ -90,7 +90,7 @@ async fn plan(context: &Context, arguments: &SourceArguments) -> Result<Plan, Fa
     let retry = Repeat::Idempotent(context.no_progress_timeout);
     let rest = context.rest()?;
 
-    let keystone = Keystone::new(rest.clone(), url, credentials);
+    let keystone = Keystone::new(rest.clone(), url, credentials, context.redactor.clone());
     tracing::info!(
         auth_type = keystone.credentials().auth_type(),
         "asking {keystone} for a token"

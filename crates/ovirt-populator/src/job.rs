@@ -117,6 +117,7 @@ fn client(context: &Context, arguments: &SourceArguments) -> Result<Client, Fail
         address,
         credentials,
         context.no_progress_timeout,
+        context.redactor.clone(),
     ))
 }
 

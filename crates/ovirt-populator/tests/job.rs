@@ -17,7 +17,7 @@ use std::{
 
 use clap::Parser;
 use contract::Exit;
-use mover::{Arguments, Context, Done, Environment, Failure, Stop, StopHandle};
+use mover::{Arguments, Context, Done, Environment, Failure, Redactor, Stop, StopHandle};
 use net::{Cancel, Clock, SystemClock};
 use ovirt_populator::{SourceArguments, run};
 use tempfile::TempDir;
@@ -125,6 +125,7 @@ impl Run {
             Arc::clone(&self.clock),
             self.stop.clone(),
             Arc::new(Progress::default()),
+            Redactor::new(),
         )?;
         run(context, cli.source).await
     }

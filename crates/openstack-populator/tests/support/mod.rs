@@ -11,6 +11,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use mover::Redactor;
 use net::{Proxies, Rest, Settings, Timeouts, Trust};
 use openstack_populator::keystone::{Credentials, Keystone, auth_url};
 use secrecy::SecretString;
@@ -129,7 +130,7 @@ impl Cloud {
     /// A client of this Keystone.
     pub fn client(&self, keys: &[(&'static str, &str)]) -> Keystone {
         let url = auth_url(&self.identity()).unwrap();
-        Keystone::new(rest(), url, credentials(keys))
+        Keystone::new(rest(), url, credentials(keys), Redactor::new())
     }
 }
 
