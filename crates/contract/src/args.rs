@@ -46,6 +46,8 @@ pub mod flag {
     pub const PATIENCE: &str = "patience";
     /// Longest time without a byte on one connection before it is replaced.
     pub const STALL_TIMEOUT: &str = "stall-timeout";
+    /// Least rate of the source, such as `64KiB/5m`, or `off`.
+    pub const MIN_RATE: &str = "min-rate";
     /// `text` or `json`.
     pub const LOG_FORMAT: &str = "log-format";
     /// Short for `--log-format=json`.
@@ -58,6 +60,15 @@ pub mod flag {
     pub const METRICS_ADDRESS: &str = "metrics-address";
     /// File that receives the termination message.
     pub const TERMINATION_LOG: &str = "termination-log";
+}
+
+/// Environment variables that stand in for a flag of the movers; the flag wins.
+pub mod environment {
+    /// [`super::flag::MIN_RATE`].
+    pub const MIN_RATE: &str = "POPULATOR_MIN_RATE";
+
+    /// Each of them.
+    pub const ALL: [&str; 1] = [MIN_RATE];
 }
 
 /// Environment variables that hold the keys of a secret, as `envFrom` makes them.

@@ -6,11 +6,16 @@ use std::{
 };
 
 use clap::{ArgAction, Args, Parser, ValueEnum, builder::RangedU64ValueParser};
-use contract::{Exit, Termination, args::flag, termination};
+use contract::{
+    Exit, Termination,
+    args::{environment, flag},
+    termination,
+};
+use net::LeastRate;
 use runtime::{Redactor, args, logging::Format};
 use tracing::Level;
 
-use crate::{duration, shell};
+use crate::{duration, rate, shell};
 
 /// Everything but the source's own arguments. Flatten it into a binary's parser, after them.
 #[derive(Debug, Clone, Args)]
@@ -140,6 +145,11 @@ pub struct TransferArguments {
     /// Replace a connection after this long without a byte on it
     #[arg(long = flag::STALL_TIMEOUT, value_name = "DURATION", default_value = "30s", value_parser = at_least_a_second)]
     pub stall_timeout: Duration,
+
+    /// Take a source that gives fewer bytes than this for one that gives none: SIZE/TIME, or off
+    #[arg(long = flag::MIN_RATE, env = environment::MIN_RATE, hide_env_values = true,
+          value_name = "RATE", default_value = "64KiB/5m", value_parser = rate::parse)]
+    pub min_rate: LeastRate,
 }
 
 impl TransferArguments {
@@ -359,6 +369,7 @@ mod tests {
             Duration::from_mins(10)
         );
         assert_eq!(arguments.transfer.stall_timeout, Duration::from_secs(30));
+        assert_eq!(arguments.transfer.min_rate, LeastRate::default());
         assert_eq!(arguments.run.metrics_linger, Duration::from_secs(10));
         assert_eq!(arguments.run.check, None);
         assert_eq!(arguments.log_format(), Format::Text);

@@ -94,6 +94,7 @@ impl Context {
             proxies: environment.proxies(),
             timeouts: net::Timeouts {
                 stall: arguments.transfer.stall_timeout,
+                least_rate: arguments.transfer.min_rate,
                 ..net::Timeouts::default()
             },
             user_agent: user_agent.into(),
@@ -231,6 +232,7 @@ impl Context {
             detect_zeroes: self.detect_zeroes,
             retry: transfer::RetryPolicy {
                 no_progress_timeout: self.no_progress_timeout,
+                least_rate: self.settings.timeouts.least_rate,
                 ..transfer::RetryPolicy::default()
             },
             ..Options::default()

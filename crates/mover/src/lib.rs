@@ -22,6 +22,7 @@ mod duration;
 mod environment;
 mod failure;
 mod metrics;
+mod rate;
 mod report;
 mod retry;
 mod secrets;

@@ -29,5 +29,5 @@ pub use proxy::{Proxies, Proxy};
 pub use quote::{printable, quoted};
 pub use redirect::{headers_for as redirected_headers, target as redirect_target};
 pub use rest::{Answer, Repeat, Request, Rest, retry_after};
-pub use settings::{Settings, Timeouts};
+pub use settings::{LeastRate, Settings, Timeouts};
 pub use tls::Trust;

@@ -100,7 +100,7 @@ impl Connector {
             origin.to_string(),
             Arc::clone(&self.clock),
             self.cancel.clone(),
-            self.timeouts.stall,
+            &self.timeouts,
             deadline,
         )
         .map_err(|error| {
