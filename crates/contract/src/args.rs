@@ -28,6 +28,10 @@ pub mod flag {
 
     /// Folder with one file per secret key (a mounted secret); preferred over the environment.
     pub const SECRET_DIR: &str = "secret-dir";
+    /// An https server may lead to plain http.
+    pub const ALLOW_PLAIN_HTTP: &str = "allow-plain-http";
+    /// A server may lead to loopback, link-local and metadata addresses.
+    pub const ALLOW_LOCAL_TARGETS: &str = "allow-local-targets";
     /// Number of connections that read data.
     pub const CONNECTIONS: &str = "connections";
     /// `auto`, `full` or `off`.
@@ -64,11 +68,15 @@ pub mod flag {
 
 /// Environment variables that stand in for a flag of the movers; the flag wins.
 pub mod environment {
+    /// [`super::flag::ALLOW_PLAIN_HTTP`]: `true`, `1`, `false` or `0`; empty means false.
+    pub const ALLOW_PLAIN_HTTP: &str = "POPULATOR_ALLOW_PLAIN_HTTP";
+    /// [`super::flag::ALLOW_LOCAL_TARGETS`], likewise.
+    pub const ALLOW_LOCAL_TARGETS: &str = "POPULATOR_ALLOW_LOCAL_TARGETS";
     /// [`super::flag::MIN_RATE`].
     pub const MIN_RATE: &str = "POPULATOR_MIN_RATE";
 
     /// Each of them.
-    pub const ALL: [&str; 1] = [MIN_RATE];
+    pub const ALL: [&str; 3] = [ALLOW_PLAIN_HTTP, ALLOW_LOCAL_TARGETS, MIN_RATE];
 }
 
 /// Environment variables that hold the keys of a secret, as `envFrom` makes them.

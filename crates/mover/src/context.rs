@@ -13,6 +13,7 @@ use net::{Cancel, Clock};
 use runtime::Redactor;
 use tokio::{sync::watch, time::Instant};
 use transfer::{Controls, Options, Progress, Report, Source, Verification, sink};
+use url::Url;
 
 use crate::{Arguments, Check, Environment, Failure, Secrets, Switch, Target, Verify, retry};
 
@@ -51,6 +52,7 @@ pub struct Context {
     target: PathBuf,
     overwrite: sink::Overwrite,
     detect_zeroes: bool,
+    allow: net::Allow,
 }
 
 impl Context {
@@ -92,6 +94,7 @@ impl Context {
         let settings = net::Settings {
             trust,
             proxies: environment.proxies(),
+            egress: net::Egress::anywhere(),
             timeouts: net::Timeouts {
                 stall: arguments.transfer.stall_timeout,
                 least_rate: arguments.transfer.min_rate,
@@ -120,7 +123,21 @@ impl Context {
                 sink::Overwrite::Refuse
             },
             detect_zeroes: arguments.transfer.detect_zeroes == Switch::On,
+            allow: net::Allow {
+                plain_http: arguments.egress.allow_plain_http,
+                local_targets: arguments.egress.allow_local_targets,
+            },
         })
+    }
+
+    /// States the server that the user named: where it may lead follows from it ([`net::Egress`]). A job
+    /// does so before it makes a client.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] when the URL cannot be used.
+    pub fn set_source(&mut self, url: &Url) -> Result<(), Failure> {
+        self.settings.egress = net::Egress::from_source(url, self.allow)?;
+        Ok(())
     }
 
     /// A client for control calls.

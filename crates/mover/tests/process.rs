@@ -396,6 +396,7 @@ fn scrape(url: &str) -> String {
     let settings = net::Settings {
         trust: net::Trust::Insecure,
         proxies: net::Proxies::none(),
+        egress: net::Egress::anywhere(),
         timeouts: net::Timeouts::default(),
         user_agent: "test".into(),
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use crate::{Error, Kind, Proxies, Trust};
+use crate::{Egress, Error, Kind, Proxies, Trust};
 
 /// How to reach servers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub struct Settings {
     pub trust: Trust,
     /// Which way to go.
     pub proxies: Proxies,
+    /// Where to go at all.
+    pub egress: Egress,
     /// How long to wait.
     pub timeouts: Timeouts,
     /// Value of the `User-Agent` header, `name/version`.

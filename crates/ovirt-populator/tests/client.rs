@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use mover::Redactor;
-use net::{Proxies, Rest, Settings, Timeouts, Trust};
+use net::{Egress, Proxies, Rest, Settings, Timeouts, Trust};
 use ovirt_populator::engine::{
     Client, Credentials, Disk, DiskId, DiskStatus, Engine, Kind, NewTransfer, Phase, TransferId,
 };
@@ -41,6 +41,7 @@ fn client_with(server: &Server, retry_budget: Duration) -> Client {
     let settings = Settings {
         trust: Trust::Insecure,
         proxies: Proxies::none(),
+        egress: Egress::anywhere(),
         timeouts: Timeouts::default(),
         user_agent: "test/1".into(),
     };

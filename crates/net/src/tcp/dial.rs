@@ -16,7 +16,7 @@ use rustix::{
 };
 use url::Host;
 
-use crate::{Cancel, Clock, Error, Kind, error::resolve_error, origin::Origin};
+use crate::{Cancel, Clock, Egress, Error, Kind, error::resolve_error, origin::Origin};
 
 /// How soon a cancellation or the deadline ends a wait for the resolver.
 const SLICE: Duration = Duration::from_millis(100);
@@ -35,11 +35,15 @@ const POLL: Timespec = Timespec {
 /// that an address which never answers costs little.
 pub(crate) fn dial(
     origin: &Origin,
+    egress: Option<&Egress>,
     deadline: Duration,
     clock: &dyn Clock,
     cancel: &Cancel,
 ) -> Result<TcpStream, Error> {
-    let addresses = resolve(origin, deadline, clock, cancel)?;
+    let mut addresses = resolve(origin, deadline, clock, cancel)?;
+    if let Some(egress) = egress {
+        addresses = egress.admit(origin.host(), addresses)?;
+    }
     connect_first(origin, addresses, deadline, clock, cancel)
 }
 

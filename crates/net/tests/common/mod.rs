@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use net::{Cancel, Clock, Connection, Connector, Error, Kind, Proxies, Settings, Timeouts, Trust};
+use net::{
+    Cancel, Clock, Connection, Connector, Egress, Error, Kind, Proxies, Settings, Timeouts, Trust,
+};
 use testkit::pki::{Authority, Identity, LOCAL};
 use url::Url;
 
@@ -25,6 +27,7 @@ pub(crate) fn trusting(pem: &str) -> Settings {
     Settings {
         trust: Trust::from_pem(pem.as_bytes()).unwrap(),
         proxies: Proxies::none(),
+        egress: Egress::anywhere(),
         timeouts: Timeouts {
             connect: Duration::from_secs(20),
             stall: Duration::from_secs(30),

@@ -12,7 +12,7 @@ use std::sync::{
 };
 
 use mover::Redactor;
-use net::{Proxies, Rest, Settings, Timeouts, Trust};
+use net::{Egress, Proxies, Rest, Settings, Timeouts, Trust};
 use openstack_populator::keystone::{Credentials, Keystone, auth_url};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -167,6 +167,7 @@ pub fn settings() -> Settings {
     Settings {
         trust: Trust::System,
         proxies: Proxies::none(),
+        egress: Egress::anywhere(),
         timeouts: Timeouts::default(),
         user_agent: "test/0".into(),
     }
