@@ -28,6 +28,10 @@ pub mod flag {
 
     /// Folder with one file per secret key (a mounted secret); preferred over the environment.
     pub const SECRET_DIR: &str = "secret-dir";
+    /// An https server may lead to plain http.
+    pub const ALLOW_PLAIN_HTTP: &str = "allow-plain-http";
+    /// A server may lead to loopback, link-local and metadata addresses.
+    pub const ALLOW_LOCAL_TARGETS: &str = "allow-local-targets";
     /// Number of connections that read data.
     pub const CONNECTIONS: &str = "connections";
     /// `auto`, `full` or `off`.
@@ -46,6 +50,8 @@ pub mod flag {
     pub const PATIENCE: &str = "patience";
     /// Longest time without a byte on one connection before it is replaced.
     pub const STALL_TIMEOUT: &str = "stall-timeout";
+    /// Least rate of the source, such as `64KiB/5m`, or `off`.
+    pub const MIN_RATE: &str = "min-rate";
     /// `text` or `json`.
     pub const LOG_FORMAT: &str = "log-format";
     /// Short for `--log-format=json`.
@@ -58,6 +64,19 @@ pub mod flag {
     pub const METRICS_ADDRESS: &str = "metrics-address";
     /// File that receives the termination message.
     pub const TERMINATION_LOG: &str = "termination-log";
+}
+
+/// Environment variables that stand in for a flag of the movers; the flag wins.
+pub mod environment {
+    /// [`super::flag::ALLOW_PLAIN_HTTP`]: `true`, `1`, `false` or `0`; empty means false.
+    pub const ALLOW_PLAIN_HTTP: &str = "POPULATOR_ALLOW_PLAIN_HTTP";
+    /// [`super::flag::ALLOW_LOCAL_TARGETS`], likewise.
+    pub const ALLOW_LOCAL_TARGETS: &str = "POPULATOR_ALLOW_LOCAL_TARGETS";
+    /// [`super::flag::MIN_RATE`].
+    pub const MIN_RATE: &str = "POPULATOR_MIN_RATE";
+
+    /// Each of them.
+    pub const ALL: [&str; 3] = [ALLOW_PLAIN_HTTP, ALLOW_LOCAL_TARGETS, MIN_RATE];
 }
 
 /// Environment variables that hold the keys of a secret, as `envFrom` makes them.
@@ -116,6 +135,18 @@ pub mod secret {
     pub const DEFAULT_DOMAIN: &str = "defaultDomain";
     /// OpenStack: `public` (also when empty), `internal` or `admin`.
     pub const AVAILABILITY: &str = "availability";
+
+    /// Keys whose values let their owner in: never shown in any form.
+    pub const CREDENTIALS: [&str; 3] = [PASSWORD, APPLICATION_CREDENTIAL_SECRET, TOKEN];
+    /// Keys whose values say who it is: not shown as words of their own. The other keys are no secret: they are
+    /// words of a closed list, certificates, addresses, regions, projects and domains, which messages name.
+    pub const IDENTITIES: [&str; 5] = [
+        USER,
+        USERNAME,
+        USER_ID,
+        APPLICATION_CREDENTIAL_ID,
+        APPLICATION_CREDENTIAL_NAME,
+    ];
 
     /// Every key that a mover reads; whatever else a secret holds is left alone.
     pub const ALL: [&str; 25] = [

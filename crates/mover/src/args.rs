@@ -6,11 +6,16 @@ use std::{
 };
 
 use clap::{ArgAction, Args, Parser, ValueEnum, builder::RangedU64ValueParser};
-use contract::{Exit, Termination, args::flag, termination};
-use runtime::{args, logging::Format};
+use contract::{
+    Exit, Termination,
+    args::{environment, flag},
+    termination,
+};
+use net::LeastRate;
+use runtime::{Redactor, args, logging::Format};
 use tracing::Level;
 
-use crate::{duration, shell};
+use crate::{duration, rate, shell};
 
 /// Everything but the source's own arguments. Flatten it into a binary's parser, after them.
 #[derive(Debug, Clone, Args)]
@@ -21,6 +26,9 @@ pub struct Arguments {
     /// How the bytes are moved.
     #[command(flatten)]
     pub transfer: TransferArguments,
+    /// Where the source may lead.
+    #[command(flatten)]
+    pub egress: EgressArguments,
     /// Where secrets are found.
     #[command(flatten)]
     pub credentials: CredentialArguments,
@@ -140,6 +148,11 @@ pub struct TransferArguments {
     /// Replace a connection after this long without a byte on it
     #[arg(long = flag::STALL_TIMEOUT, value_name = "DURATION", default_value = "30s", value_parser = at_least_a_second)]
     pub stall_timeout: Duration,
+
+    /// Take a source that gives fewer bytes than this for one that gives none: SIZE/TIME, or off
+    #[arg(long = flag::MIN_RATE, env = environment::MIN_RATE, hide_env_values = true,
+          value_name = "RATE", default_value = "64KiB/5m", value_parser = rate::parse)]
+    pub min_rate: LeastRate,
 }
 
 impl TransferArguments {
@@ -148,6 +161,25 @@ impl TransferArguments {
     pub fn connections(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.connections.into()).unwrap_or(NonZeroUsize::MIN)
     }
+}
+
+/// Where the source may lead.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Network")]
+pub struct EgressArguments {
+    /// Follow an https server's catalog, ticket or redirect to plain http
+    #[arg(long = flag::ALLOW_PLAIN_HTTP, env = environment::ALLOW_PLAIN_HTTP, hide_env_values = true,
+          value_name = "true|false", num_args = 0..=1, require_equals = true,
+          default_value = "", default_missing_value = "true", hide_default_value = true,
+          value_parser = switch)]
+    pub allow_plain_http: bool,
+
+    /// Follow a server to loopback, link-local and metadata addresses, for clouds that run there
+    #[arg(long = flag::ALLOW_LOCAL_TARGETS, env = environment::ALLOW_LOCAL_TARGETS, hide_env_values = true,
+          value_name = "true|false", num_args = 0..=1, require_equals = true,
+          default_value = "", default_missing_value = "true", hide_default_value = true,
+          value_parser = switch)]
+    pub allow_local_targets: bool,
 }
 
 /// Where secrets are found.
@@ -278,7 +310,9 @@ pub fn parse<P: Parser>() -> Result<P, ExitCode> {
             return Exit::Success.into();
         }
         if let Some(path) = termination_log_of_malformed(&arguments) {
-            shell::write_termination(&path, Termination::new(Exit::Usage, error.to_string()));
+            let message = Termination::new(Exit::Usage, error.to_string());
+            // The secrets are not read yet.
+            shell::write_termination(&path, &Redactor::new(), message);
         }
         Exit::Usage.into()
     })
@@ -307,6 +341,15 @@ fn termination_log_of_malformed(arguments: &[OsString]) -> Option<PathBuf> {
 /// An empty value counts as absent: controllers pass flags with nothing behind the equals sign.
 fn is_given(value: Option<&str>) -> bool {
     value.is_some_and(|value| !value.is_empty())
+}
+
+/// A yes or no as an environment states it.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" => Ok(true),
+        "false" | "0" | "" => Ok(false),
+        _ => Err(format!("{text:?} is neither true, 1, false nor 0")),
+    }
 }
 
 fn at_least_a_second(text: &str) -> Result<Duration, String> {
@@ -357,7 +400,9 @@ mod tests {
             Duration::from_mins(10)
         );
         assert_eq!(arguments.transfer.stall_timeout, Duration::from_secs(30));
+        assert_eq!(arguments.transfer.min_rate, LeastRate::default());
         assert_eq!(arguments.run.metrics_linger, Duration::from_secs(10));
+        assert!(!arguments.egress.allow_plain_http && !arguments.egress.allow_local_targets);
         assert_eq!(arguments.run.check, None);
         assert_eq!(arguments.log_format(), Format::Text);
         assert_eq!(arguments.log_level(), Level::INFO);
@@ -408,6 +453,22 @@ mod tests {
         .unwrap();
         assert!(!arguments.started_by_controller());
         assert_eq!(arguments.owner_uid(), "");
+    }
+
+    #[test]
+    fn switches_are_given_with_and_without_a_value() {
+        for (flag, plain_http) in [
+            ("--allow-plain-http", Some(true)),
+            ("--allow-plain-http=true", Some(true)),
+            ("--allow-plain-http=0", Some(false)),
+            ("--allow-plain-http=", Some(false)),
+            ("--allow-plain-http=yes", None),
+        ] {
+            let parsed = parse(&[flag]).map(|arguments| arguments.egress.allow_plain_http);
+            assert_eq!(parsed.ok(), plain_http, "{flag}");
+        }
+        let arguments = parse(&["--allow-local-targets", "--force"]).unwrap();
+        assert!(arguments.egress.allow_local_targets && arguments.target.force);
     }
 
     #[test]

@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
-use contract::Exit;
+use contract::{Exit, args::secret};
 use net::{Cancel, Clock};
+use runtime::Redactor;
 use tokio::{sync::watch, time::Instant};
 use transfer::{Controls, Options, Progress, Report, Source, Verification, sink};
+use url::Url;
 
 use crate::{Arguments, Check, Environment, Failure, Secrets, Switch, Target, Verify, retry};
 
@@ -23,6 +25,9 @@ pub struct Context {
     pub settings: net::Settings,
     /// Keys of the secret.
     pub secrets: Arc<Secrets>,
+    /// Masks secrets in logs and in the termination message. It knows those of the secret and of the proxies;
+    /// tokens and tickets are added as servers give them.
+    pub redactor: Redactor,
     /// Clock of retries and of the copy engine.
     pub clock: Arc<dyn Clock>,
     /// Cancelled when the run is asked to stop. Blocking calls take it; see [`Context::stop`] for
@@ -47,6 +52,7 @@ pub struct Context {
     target: PathBuf,
     overwrite: sink::Overwrite,
     detect_zeroes: bool,
+    allow: net::Allow,
 }
 
 impl Context {
@@ -62,13 +68,36 @@ impl Context {
         clock: Arc<dyn Clock>,
         stop: Stop,
         progress: Arc<Progress>,
+        redactor: Redactor,
     ) -> Result<Self, Failure> {
-        let secrets = Secrets::load(arguments.credentials.secret_dir.as_deref(), environment)?;
+        environment.redact(&redactor);
+        let folder = arguments.credentials.secret_dir.as_deref();
+        let secrets = Secrets::load(folder, environment)?;
+        // A pod has no other users, whatever the modes are.
+        if !arguments.started_by_controller()
+            && let Some(file) = folder.and_then(Secrets::open_to_others)
+        {
+            tracing::warn!(
+                "other users may read the secret key {}; take that right away (chmod o-r)",
+                file.display()
+            );
+        }
+        secrets.redact(&redactor);
+        let trust = secrets.trust()?;
+        if matches!(trust, net::Trust::Insecure) {
+            tracing::warn!(
+                "{} is set, so no certificate is checked: whoever stands between here and the source can \
+                 read the credentials and change the disk",
+                secret::INSECURE_SKIP_VERIFY
+            );
+        }
         let settings = net::Settings {
-            trust: secrets.trust()?,
+            trust,
             proxies: environment.proxies(),
+            egress: net::Egress::anywhere(),
             timeouts: net::Timeouts {
                 stall: arguments.transfer.stall_timeout,
+                least_rate: arguments.transfer.min_rate,
                 ..net::Timeouts::default()
             },
             user_agent: user_agent.into(),
@@ -76,6 +105,7 @@ impl Context {
         Ok(Self {
             settings,
             secrets: Arc::new(secrets),
+            redactor,
             clock,
             cancel: stop.cancel.clone(),
             stop,
@@ -93,7 +123,21 @@ impl Context {
                 sink::Overwrite::Refuse
             },
             detect_zeroes: arguments.transfer.detect_zeroes == Switch::On,
+            allow: net::Allow {
+                plain_http: arguments.egress.allow_plain_http,
+                local_targets: arguments.egress.allow_local_targets,
+            },
         })
+    }
+
+    /// States the server that the user named: where it may lead follows from it ([`net::Egress`]). A job
+    /// does so before it makes a client.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] when the URL cannot be used.
+    pub fn set_source(&mut self, url: &Url) -> Result<(), Failure> {
+        self.settings.egress = net::Egress::from_source(url, self.allow)?;
+        Ok(())
     }
 
     /// A client for control calls.
@@ -205,6 +249,7 @@ impl Context {
             detect_zeroes: self.detect_zeroes,
             retry: transfer::RetryPolicy {
                 no_progress_timeout: self.no_progress_timeout,
+                least_rate: self.settings.timeouts.least_rate,
                 ..transfer::RetryPolicy::default()
             },
             ..Options::default()

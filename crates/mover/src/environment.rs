@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, fmt};
 
 use net::Proxies;
+use runtime::Redactor;
+use secrecy::zeroize::Zeroizing;
 
 /// A snapshot of the environment variables. `main` takes the process's; tests make their own.
 ///
-/// Values may be secret, so `Debug` shows the names only.
+/// Values may be secret, so `Debug` shows the names only, and they are wiped when it is dropped. The kernel's
+/// own copy stays.
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment(BTreeMap<String, Zeroizing<String>>);
 
 impl Environment {
     /// The process's variables, except those whose name or value is not Unicode.
@@ -24,8 +27,32 @@ impl Environment {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
-            .map(String::as_str)
+            .map(|value| value.as_str())
             .filter(|value| !value.is_empty())
+    }
+
+    /// Makes known to `redactor` what logs in to the proxies: the password, and user and password together.
+    pub(crate) fn redact(&self, redactor: &Redactor) {
+        // Those of `no_proxy` are mistakes, which a warning names.
+        for name in [
+            "http_proxy",
+            "HTTP_PROXY",
+            "https_proxy",
+            "HTTPS_PROXY",
+            "no_proxy",
+            "NO_PROXY",
+        ] {
+            let Some(value) = self.get(name) else {
+                continue;
+            };
+            let authority = value.split_once("://").map_or(value, |(_, rest)| rest);
+            if let Some((login, _)) = authority.rsplit_once('@') {
+                redactor.add_secret(login);
+                if let Some((_, password)) = login.split_once(':') {
+                    redactor.add_secret(password);
+                }
+            }
+        }
     }
 
     /// The proxies that `http_proxy`, `https_proxy` and `no_proxy` name. As with curl, the
@@ -46,7 +73,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
         Self(
             variables
                 .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
+                .map(|(name, value)| (name.into(), Zeroizing::new(value.into())))
                 .collect(),
         )
     }
@@ -68,6 +95,21 @@ mod tests {
         assert_eq!(environment.get("a"), Some("1"));
         assert_eq!(environment.get("b"), None);
         assert_eq!(environment.get("c"), None);
+    }
+
+    #[test]
+    fn the_login_of_a_proxy_is_masked() {
+        let environment = Environment::from_iter([
+            ("https_proxy", "http://joe:p%40ss@proxy:3128/"),
+            ("HTTP_PROXY", "ann:hunter2@other"),
+        ]);
+        let redactor = Redactor::new();
+        environment.redact(&redactor);
+        for text in ["p%40ss", "joe:p%40ss", "hunter2", "YW5uOmh1bnRlcjI="] {
+            let masked = redactor.apply(text);
+            assert!(masked.starts_with("***"), "{text}: {masked}");
+        }
+        assert_eq!(redactor.apply("proxy:3128"), "proxy:3128");
     }
 
     #[test]

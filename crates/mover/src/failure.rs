@@ -3,9 +3,7 @@
 use std::{error, fmt};
 
 use contract::Exit;
-
-/// Longest message in bytes: the termination message holds 4096 with everything else in it.
-const MAX_MESSAGE: usize = 3 * 1024;
+use runtime::redact::sanitised;
 
 /// A failure: the exit code it gives, and one line for people with the whole chain of causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,13 +13,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with a message, which must be free of secrets. Line breaks become spaces, and what
-    /// is longer than 3 KiB is cut.
+    /// A failure with a message, which is [sanitised](runtime::redact::sanitised). The secrets of a run are
+    /// masked where the message leaves the process.
     #[must_use]
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
             exit,
-            message: bounded(message.into()),
+            message: sanitised(&message.into()).into_owned(),
         }
     }
 
@@ -153,25 +151,6 @@ pub(crate) const fn advice(exit: Exit) -> &'static str {
     }
 }
 
-/// One line of at most [`MAX_MESSAGE`] bytes.
-fn bounded(message: String) -> String {
-    const CUT: &str = " [cut]";
-    let mut message = if message.contains(char::is_control) {
-        message.replace(char::is_control, " ")
-    } else {
-        message
-    };
-    if message.len() > MAX_MESSAGE {
-        let mut end = MAX_MESSAGE - CUT.len();
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
-        message.push_str(CUT);
-    }
-    message
-}
-
 #[cfg(test)]
 mod tests {
     use contract::Retry;
@@ -249,12 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_bounded_at_a_character() {
-        for text in ["x".repeat(10_000), "€".repeat(5_000)] {
-            let failure = Failure::new(Exit::Internal, text);
-            assert!(failure.message().len() <= MAX_MESSAGE);
-            assert!(failure.message().ends_with(" [cut]"));
-        }
+    fn a_message_is_one_line_of_bounded_length() {
+        let text = format!("a\u{1b}b\n{}", "€".repeat(5_000));
+        let failure = Failure::new(Exit::Internal, text);
+        assert!(failure.message().starts_with("a b €"), "{failure}");
+        assert!(failure.message().ends_with(" [cut]"), "{failure}");
     }
 
     #[test]

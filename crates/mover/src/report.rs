@@ -206,7 +206,7 @@ mod tests {
         sync::Mutex,
     };
 
-    use runtime::logging;
+    use runtime::{Redactor, logging};
 
     use super::*;
 
@@ -321,7 +321,7 @@ mod tests {
             level: tracing::Level::INFO,
             own: &["mover"],
         };
-        let subscriber = logging::subscriber(&settings, move || writer.clone());
+        let subscriber = logging::subscriber(&settings, &Redactor::new(), move || writer.clone());
         let guard = tracing::subscriber::set_default(subscriber);
         let shown = Arc::new(Shown::default());
         shown.progress.retried(transfer::RetryReason::Busy);

@@ -1,10 +1,16 @@
 //! Secrets: a folder of files, or the environment.
 
-use std::{collections::BTreeMap, fmt, fs, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use contract::{Exit, args::secret};
 use net::Trust;
-use secrecy::{ExposeSecret, SecretString};
+use runtime::Redactor;
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
 use crate::{Environment, Failure};
 
@@ -32,6 +38,36 @@ impl Secrets {
             Some(folder) => Self::from_folder(folder),
             None => Ok(Self::from_environment(environment)),
         }
+    }
+
+    /// Makes the values known to `redactor`, except those that are no secret and that messages name.
+    pub(crate) fn redact(&self, redactor: &Redactor) {
+        for (key, value) in &self.values {
+            let value = value.expose_secret();
+            if secret::CREDENTIALS.contains(key) {
+                redactor.add_secret(value);
+            } else if secret::IDENTITIES.contains(key) {
+                redactor.add_name(value);
+            }
+        }
+        // As they stand in `Authorization: Basic`.
+        let pair = |key| self.text(key).unwrap_or_default();
+        let (user, password) = (pair(secret::USER), pair(secret::PASSWORD));
+        if !user.is_empty() && !password.is_empty() {
+            redactor.add_secret(&Zeroizing::new(format!("{user}:{password}")));
+        }
+    }
+
+    /// The first key in the folder that users other than its owner and group may read, if there is one.
+    pub(crate) fn open_to_others(folder: &Path) -> Option<PathBuf> {
+        const READ: u32 = 0o004;
+        const ENTER: u32 = 0o001;
+        let mode = |path: &Path| Some(fs::metadata(path).ok()?.permissions().mode());
+        if mode(folder)? & ENTER == 0 {
+            return None;
+        }
+        let mut files = secret::ALL.into_iter().map(|key| folder.join(key));
+        files.find(|file| mode(file).is_some_and(|mode| mode & READ != 0))
     }
 
     /// The value of a key. Empty counts as absent.
@@ -142,13 +178,13 @@ impl Secrets {
                     )));
                 }
             };
-            let text = String::from_utf8(bytes).map_err(|_| {
+            let text = str::from_utf8(&bytes).map_err(|_| {
                 failure(format!(
                     "the secret key {} is not UTF-8 text",
                     path.display()
                 ))
             })?;
-            let text = text.strip_suffix('\n').unwrap_or(&text);
+            let text = text.strip_suffix('\n').unwrap_or(text);
             let text = text.strip_suffix('\r').unwrap_or(text);
             if !text.is_empty() {
                 values.insert(key, SecretString::from(text));
@@ -181,12 +217,15 @@ impl fmt::Debug for Secrets {
     }
 }
 
-fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+/// The bytes of a file, which are wiped when they are dropped.
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     use io::Read;
-    let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(limit + 1)
-        .read_to_end(&mut bytes)?;
+    /// So much more than the file has that reading its end needs no larger buffer, which would leave a copy.
+    const SPARE: usize = 64;
+    let file = fs::File::open(path)?;
+    let size = usize::try_from(file.metadata()?.len().min(limit)).unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size + SPARE));
+    file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::other(format!("larger than {limit} bytes")));
     }
@@ -227,6 +266,31 @@ mod tests {
         let secrets = of_folder(&[("password", b"p\n"), ("unrelated", b"\xff")]).unwrap();
         assert_eq!(secrets.text("password"), Some("p"));
         assert_eq!(secrets.text("user"), None);
+    }
+
+    #[test]
+    fn a_folder_that_others_may_read_is_found() {
+        let folder = mounted(&[("user", b"u"), ("password", b"p")]);
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let password = folder.path().join("password");
+        for (of_folder, of_file, is_open) in [
+            (0o755, 0o644, true),
+            (0o755, 0o640, false),
+            (0o750, 0o644, false),
+            (0o701, 0o604, true),
+        ] {
+            set(&folder.path().join("user"), 0o600);
+            set(&password, of_file);
+            set(folder.path(), of_folder);
+            let found = Secrets::open_to_others(folder.path());
+            assert_eq!(
+                found,
+                is_open.then(|| password.clone()),
+                "{of_folder:o} {of_file:o}"
+            );
+        }
     }
 
     #[test]
@@ -308,6 +372,29 @@ mod tests {
         assert!(
             !text.contains("hunter2") && !text.contains("t0ken"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn credentials_and_names_of_users_are_masked_and_words_of_messages_are_not() {
+        let secrets = of_environment(&[
+            ("user", "admin@internal"),
+            ("password", "hunter2"),
+            ("token", "t0ken"),
+            ("applicationCredentialSecret", "appl1cation"),
+            ("username", "ann"),
+            ("userID", "f00dfeed"),
+            ("authType", "password"),
+            ("insecureSkipVerify", "true"),
+            ("regionName", "RegionOne"),
+        ]);
+        let redactor = Redactor::new();
+        secrets.redact(&redactor);
+        assert_eq!(
+            redactor.apply(
+                "admin@internal hunter2 t0ken appl1cation f00dfeed; authType password, true, RegionOne"
+            ),
+            "*** *** *** *** ***; authType password, true, RegionOne"
         );
     }
 

@@ -11,7 +11,7 @@ use std::{
 use contract::{Exit, Termination};
 use net::SystemClock;
 use runtime::{
-    Endpoint, Linger, Signal, Signals, Tasks, Transport,
+    Endpoint, Linger, Redactor, Signal, Signals, Tasks, Transport,
     logging::{self, Format},
 };
 use tokio::{
@@ -76,11 +76,17 @@ where
     J: FnOnce(Context) -> F + Send + 'static,
     F: Future<Output = Result<Done, Failure>> + Send + 'static,
 {
-    start_logging(program, arguments);
+    let protected = runtime::protect_memory();
+    let redactor = Redactor::new();
+    start_logging(program, arguments, &redactor);
+    if let Err(error) = protected {
+        tracing::warn!("the process's memory cannot be kept from others: {error}");
+    }
     runtime::crypto::install();
     let run = Run {
         program,
         arguments,
+        redactor,
         start: Instant::now(),
         shown: Arc::default(),
     };
@@ -96,8 +102,9 @@ where
     exit.into()
 }
 
-/// Writes the termination message; a failure to do so is only a warning.
-pub(crate) fn write_termination(path: &Path, mut message: Termination) {
+/// Writes the termination message, without secrets; a failure to do so is only a warning.
+pub(crate) fn write_termination(path: &Path, redactor: &Redactor, mut message: Termination) {
+    message.message = redactor.apply(&message.message);
     let encoded = |message: &Termination| serde_json::to_vec(message).unwrap_or_default();
     message.fit(|message| encoded(message).len());
     if let Err(error) = runtime::termination::write(path, &encoded(&message)) {
@@ -112,6 +119,7 @@ pub(crate) fn write_termination(path: &Path, mut message: Termination) {
 struct Run<'a> {
     program: &'a Program,
     arguments: &'a Arguments,
+    redactor: Redactor,
     start: Instant,
     shown: Arc<Shown>,
 }
@@ -227,6 +235,7 @@ impl Run<'_> {
             Arc::new(SystemClock::default()),
             stop,
             Arc::clone(&self.shown.progress),
+            self.redactor.clone(),
         )
     }
 
@@ -302,7 +311,7 @@ impl Run<'_> {
         termination.retries = snapshot.retries.sum();
         let exit = termination.exit;
         if let Some(path) = self.arguments.termination_log() {
-            write_termination(&path, termination);
+            write_termination(&path, &self.redactor, termination);
         }
         exit
     }
@@ -384,15 +393,16 @@ const fn exit_of(signal: Signal) -> Exit {
     }
 }
 
-fn start_logging(program: &Program, arguments: &Arguments) {
+fn start_logging(program: &Program, arguments: &Arguments, redactor: &Redactor) {
     let program_crate = program.name.replace('-', "_");
     let mut own = OWN_CRATES.to_vec();
     own.push(&program_crate);
-    logging::init(&logging::Settings {
+    let settings = logging::Settings {
         format: arguments.log_format(),
         level: arguments.log_level(),
         own: &own,
-    });
+    };
+    logging::init_redacted(&settings, redactor);
 }
 
 #[cfg(test)]
@@ -499,7 +509,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let message = "\"ü\\".repeat(4000);
-        write_termination(&path, Termination::new(Exit::Internal, message));
+        let redactor = Redactor::new();
+        write_termination(&path, &redactor, Termination::new(Exit::Internal, message));
         let bytes = std::fs::read(&path).unwrap();
         assert!(bytes.len() <= contract::termination::MAX_BYTES);
         let read: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
@@ -507,8 +518,22 @@ mod tests {
         // Nothing to see, nothing to fail: only a warning.
         write_termination(
             &folder.path().join("no/log"),
+            &redactor,
             Termination::new(Exit::Tls, ""),
         );
+    }
+
+    #[test]
+    fn a_termination_message_is_one_line_without_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let redactor = Redactor::new();
+        redactor.add_secret("hunter2");
+        let message = Termination::new(Exit::Tls, "says \u{1b}[2Jhunter2\n\u{202e}x");
+        write_termination(&path, &redactor, message);
+        let read: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(read["message"], "says  [2J***  x");
     }
 
     #[test]

@@ -73,6 +73,20 @@ fn every_flag_has_its_row_and_its_default() {
 }
 
 #[test]
+fn every_environment_variable_has_its_row() {
+    use contract::args::environment;
+    let table = Table::of(OPERATIONS, &["variable", "meaning"]);
+    let documented = table.names();
+    for name in environment::ALL {
+        assert!(documented.contains(&name), "{name}: {documented:?}");
+    }
+    let ours = documented
+        .iter()
+        .filter(|name| name.starts_with("POPULATOR_"));
+    assert_eq!(ours.count(), environment::ALL.len());
+}
+
+#[test]
 fn every_secret_key_has_its_row() {
     Table::of(OPERATIONS, &["key", "for"]).assert_names(secret::ALL);
 }

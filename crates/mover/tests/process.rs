@@ -21,7 +21,7 @@ use std::{
 
 use clap::Parser;
 use mover::{Arguments, Context, Done, Environment, Failure, Program, Target};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, dumpable_behavior, getrlimit, kill_process};
 use tempfile::TempDir;
 use transfer::{
     Kind, Verification,
@@ -46,6 +46,7 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("a check writes nothing", a_check),
     ("a target that fails to close ends with 23", a_failing_close),
+    ("a mover leaves no core", a_mover_leaves_no_core),
     ("a panic ends with 1 and a message", a_panic),
     ("unknown flags end with 2 and a hint", unknown_flags),
     ("a bad secret ends with 10", a_bad_secret),
@@ -95,6 +96,16 @@ async fn job(context: Context, name: String) -> Result<Done, Failure> {
         "close" => {
             let sink = MemorySink::file().failing(SinkOperation::Close, 0, Kind::TargetIo);
             copy_to(&context, disk(), Target::new("disk", Box::new(sink))).await
+        }
+        "memory" => {
+            let core = getrlimit(Resource::Core);
+            tracing::warn!(
+                "dumpable {:?}, core {:?} {:?}",
+                dumpable_behavior().unwrap(),
+                core.current,
+                core.maximum
+            );
+            copy(&context, disk()).await
         }
         "panic" => panic!("no such luck"),
         "tidy" => {
@@ -283,6 +294,15 @@ fn a_failing_close() {
     assert!(!ended.log.contains("copied"), "{}", ended.log);
 }
 
+fn a_mover_leaves_no_core() {
+    let ended = Mover::start(&["--job=memory"], &[]).end();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let is_said = ended
+        .log
+        .contains("dumpable NotDumpable, core Some(0) Some(0)");
+    assert!(is_said, "{}", ended.log);
+}
+
 fn a_panic() {
     let ended = Mover::start(&["--job=panic"], &[]).end();
     assert_eq!(ended.code, Some(1), "{}", ended.log);
@@ -376,6 +396,7 @@ fn scrape(url: &str) -> String {
     let settings = net::Settings {
         trust: net::Trust::Insecure,
         proxies: net::Proxies::none(),
+        egress: net::Egress::anywhere(),
         timeouts: net::Timeouts::default(),
         user_agent: "test".into(),
     };

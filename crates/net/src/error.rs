@@ -26,7 +26,7 @@ pub enum Kind {
     Protocol,
     /// The answer is larger than the caller allows.
     TooLarge,
-    /// A redirect that may not be followed.
+    /// A redirect, or another address from a server, that may not be followed.
     Redirect,
     /// The operation was cancelled from outside.
     Cancelled,

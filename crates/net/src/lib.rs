@@ -5,11 +5,12 @@
 //! * [`Connection`]: a blocking HTTP/1.1 connection for the data path, which decrypts into the
 //!   caller's buffer with one copy per byte.
 //!
-//! Both trust the same certificates, go through the same proxies, and follow the same rule for
-//! redirects: credentials never travel to another origin.
+//! Both trust the same certificates, go through the same proxies, follow the same rule for redirects
+//! (credentials never travel to another origin), and keep to the same [`Egress`].
 
 mod clock;
 mod content_range;
+mod egress;
 mod error;
 mod http1;
 mod origin;
@@ -23,11 +24,12 @@ mod tls;
 
 pub use clock::{Cancel, Clock, SystemClock};
 pub use content_range::ContentRange;
+pub use egress::{Allow, Egress};
 pub use error::{Error, FromNetwork, Kind, chain};
 pub use http1::{Connection, Connector, ResponseHead};
 pub use proxy::{Proxies, Proxy};
 pub use quote::{printable, quoted};
-pub use redirect::{headers_for as redirected_headers, target as redirect_target};
+pub use redirect::headers_for as redirected_headers;
 pub use rest::{Answer, Repeat, Request, Rest, retry_after};
-pub use settings::{Settings, Timeouts};
+pub use settings::{LeastRate, Settings, Timeouts};
 pub use tls::Trust;

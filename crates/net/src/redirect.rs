@@ -20,12 +20,18 @@ const CREDENTIALS: [&str; 6] = [
 ];
 
 /// Where an answer from `from` redirects to, if it does (RFC 9110, 15.4): 301, 302, 303, 307 or 308
-/// with a `Location`. User information and fragment are removed from it. A caller that follows it
-/// counts the redirects, and passes headers through [`headers_for`].
+/// with a `Location`. The fragment is removed from it. A caller that follows it counts the redirects,
+/// and passes headers through [`headers_for`].
 ///
 /// # Errors
-/// [`Kind::Redirect`] when it leaves https, or is no http URL.
-pub fn target(from: &Url, status: StatusCode, headers: &HeaderMap) -> Result<Option<Url>, Error> {
+/// [`Kind::Redirect`] when it leaves https and `may_leave_https` is false, has user information, or is no
+/// http URL.
+pub(crate) fn target(
+    from: &Url,
+    status: StatusCode,
+    headers: &HeaderMap,
+    may_leave_https: bool,
+) -> Result<Option<Url>, Error> {
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
@@ -41,14 +47,17 @@ pub fn target(from: &Url, status: StatusCode, headers: &HeaderMap) -> Result<Opt
         .ok_or_else(|| refuse("the redirect's address is not a URL".into()))?;
     let new = Origin::of(&to)
         .map_err(|_| refuse("the redirect's address is neither http nor https".into()))?;
-    if origin.is_https() && !new.is_https() {
+    if origin.is_https() && !new.is_https() && !may_leave_https {
         return Err(refuse(format!(
-            "the redirect leaves https for {new}, which is not followed: everything could be read on the way"
+            "the redirect leaves https for {new}, which is not followed: everything could be read on the \
+             way; have the server state an https URL, or allow it by --allow-plain-http"
         )));
     }
-    // Both setters fail only on URLs without a host, which an origin has.
-    let _ = to.set_username("");
-    let _ = to.set_password(None);
+    if !to.username().is_empty() || to.password().is_some() {
+        return Err(refuse(format!(
+            "the redirect to {new} holds a user name or a password, and is not followed"
+        )));
+    }
     to.set_fragment(None);
     Ok(Some(to))
 }
@@ -84,7 +93,7 @@ mod tests {
     fn to(from: &str, location: &str) -> Result<Option<String>, Kind> {
         let mut headers = HeaderMap::new();
         headers.insert(LOCATION, location.parse().unwrap());
-        target(&url(from), StatusCode::FOUND, &headers)
+        target(&url(from), StatusCode::FOUND, &headers, false)
             .map(|to| to.map(|to| to.to_string()))
             .map_err(|error| error.kind())
     }
@@ -100,10 +109,9 @@ mod tests {
             to("http://a/x", "https://a/x"),
             Ok(Some("https://a/x".into()))
         );
-        assert_eq!(
-            to("http://a/", "http://u:p@b/"),
-            Ok(Some("http://b/".into()))
-        );
+        for location in ["http://u:p@b/", "//u@b/", "http://:p@b/"] {
+            assert_eq!(to("http://a/", location), Err(Kind::Redirect), "{location}");
+        }
         assert_eq!(to("https://a/x", "http://a/x"), Err(Kind::Redirect));
         assert_eq!(to("https://a/x", "ftp://a/x"), Err(Kind::Redirect));
         assert_eq!(to("https://a/x", "file:///etc/passwd"), Err(Kind::Redirect));
@@ -111,16 +119,25 @@ mod tests {
     }
 
     #[test]
+    fn https_is_left_where_that_is_allowed() {
+        let mut headers = HeaderMap::new();
+        headers.insert(LOCATION, HeaderValue::from_static("http://b/x"));
+        let to = target(&url("https://a/"), StatusCode::FOUND, &headers, true);
+        assert_eq!(to.unwrap().unwrap().as_str(), "http://b/x");
+    }
+
+    #[test]
     fn an_answer_without_a_location_is_an_answer() {
         let none = HeaderMap::new();
         assert_eq!(
-            target(&url("http://a/"), StatusCode::FOUND, &none).unwrap(),
+            target(&url("http://a/"), StatusCode::FOUND, &none, false).unwrap(),
             None
         );
         let mut headers = HeaderMap::new();
         headers.insert(LOCATION, HeaderValue::from_static("/v3"));
         for status in [StatusCode::MULTIPLE_CHOICES, StatusCode::CREATED] {
-            assert_eq!(target(&url("http://a/"), status, &headers).unwrap(), None);
+            let found = target(&url("http://a/"), status, &headers, false);
+            assert_eq!(found.unwrap(), None);
         }
     }
 

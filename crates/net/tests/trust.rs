@@ -16,7 +16,7 @@ use http::{HeaderMap, Method};
 use net::{Error, Kind, Repeat, Request, Rest, Settings, Trust};
 use testkit::{
     ConnectionFault, Server,
-    pki::{Authority, Identity, LOCAL},
+    pki::{Authority, Identity, LOCAL, Mark},
     plain::assert_plain,
 };
 
@@ -114,6 +114,60 @@ fn chain_over_an_intermediate() {
         "unknown issuer",
     );
     trusted(&trusting(&(root.pem() + &middle.pem())), &forgetful);
+}
+
+#[test]
+fn only_authorities_issue_certificates() {
+    for (mark, issues) in [
+        (Mark::Authority, true),
+        (Mark::AuthorityWithoutUsage, true),
+        (Mark::NotForSigning, false),
+        (Mark::Leaf, false),
+        (Mark::Nothing, false),
+    ] {
+        let issuer = Authority::marked("host.example", mark);
+        let server = serve(&issuer.server(LOCAL));
+        // Alone in the bundle, and beside an authority.
+        for bundle in [
+            issuer.pem(),
+            issuer.pem() + &Authority::new("another").pem(),
+        ] {
+            if issues {
+                trusted(&trusting(&bundle), &server);
+            } else {
+                let to = server.url("/x");
+                refused(&trusting(&bundle), &to, "not marked as an authority");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_key_of_a_trusted_server_issues_nothing() {
+    // What a user trusts by its own certificate; its key makes another certificate, for any host.
+    let host = Authority::marked("127.0.0.1", Mark::Leaf);
+    let forged = host.intermediate("below").server(LOCAL);
+    let server = serve(&forged);
+    let error = assert_kind(
+        fetch(&trusting(&host.pem()), &server.url("/x")),
+        Kind::Certificate,
+    );
+    assert_plain(&error.chain());
+}
+
+#[test]
+fn an_authority_of_version_1() {
+    let authority = Authority::new("old root");
+    let old = authority.version_1_pem();
+    assert_ne!(old, authority.pem());
+    trusted(&trusting(&old), &serve(&authority.server(LOCAL)));
+    let below = authority.intermediate("middle").server(LOCAL);
+    trusted(&trusting(&old), &serve(&below));
+    let other = Authority::new("old root").server(LOCAL);
+    assert_kind(
+        fetch(&trusting(&old), &serve(&other).url("/x")),
+        Kind::Certificate,
+    );
 }
 
 #[test]

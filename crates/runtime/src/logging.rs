@@ -1,5 +1,7 @@
 //! Log lines on standard error: for people, or as JSON.
 
+mod line;
+
 use std::{io, panic};
 
 use tracing::{Level, Subscriber};
@@ -9,6 +11,9 @@ use tracing_subscriber::{
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
 };
+
+use crate::Redactor;
+use line::Line;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -32,9 +37,19 @@ pub struct Settings<'a> {
 }
 
 /// Starts logging to standard error, and has panics logged too. The first call decides; a later one
-/// returns false and changes nothing.
+/// returns false and changes nothing. Texts are [sanitised](crate::redact::sanitised).
+#[allow(
+    clippy::must_use_candidate,
+    reason = "a program that calls it once need not ask whether it was the first"
+)]
 pub fn init(settings: &Settings<'_>) -> bool {
-    if tracing::subscriber::set_global_default(subscriber(settings, io::stderr)).is_err() {
+    init_redacted(settings, &Redactor::new())
+}
+
+/// Like [`init`]; the secrets that `redactor` knows, or learns later, are masked.
+pub fn init_redacted(settings: &Settings<'_>, redactor: &Redactor) -> bool {
+    let subscriber = subscriber(settings, redactor, io::stderr);
+    if tracing::subscriber::set_global_default(subscriber).is_err() {
         return false;
     }
     panic::set_hook(Box::new(|panic| {
@@ -48,7 +63,11 @@ pub fn init(settings: &Settings<'_>) -> bool {
 }
 
 /// A subscriber that writes lines with UTC times to `writer`.
-pub fn subscriber<W>(settings: &Settings<'_>, writer: W) -> impl Subscriber + Send + Sync + use<W>
+pub fn subscriber<W>(
+    settings: &Settings<'_>,
+    redactor: &Redactor,
+    writer: W,
+) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -57,20 +76,12 @@ where
         Targets::new().with_default(level.min(LevelFilter::WARN)),
         |filter, own| filter.with_target(*own, level),
     );
-    let lines = fmt::layer().with_writer(writer);
-    let lines = match settings.format {
-        Format::Text => lines
-            .with_ansi(false)
-            // Only a reader of the code needs the module that a line comes from.
-            .with_target(settings.level >= Level::DEBUG)
-            .boxed(),
-        Format::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed(),
-    };
+    let lines = fmt::layer().with_writer(writer).event_format(Line {
+        format: settings.format,
+        // Only a reader of the code needs the module that a line comes from.
+        with_target: settings.format == Format::Json || settings.level >= Level::DEBUG,
+        redactor: redactor.clone(),
+    });
     Registry::default().with(lines.with_filter(filter))
 }
 
@@ -102,7 +113,9 @@ mod tests {
             level,
             own: &["ours"],
         };
-        let subscriber = subscriber(&settings, move || writer.clone());
+        let redactor = Redactor::new();
+        redactor.add_secret("hunter2");
+        let subscriber = subscriber(&settings, &redactor, move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -129,10 +142,59 @@ mod tests {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0]["message"], "asked\nagain");
+        assert_eq!(lines[0]["message"], "asked again");
         assert_eq!(lines[0]["answer"], 42);
         assert_eq!(lines[0]["level"], "INFO");
         assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn every_kind_of_value_is_written() {
+        let log = || {
+            tracing::warn!(target: "ours", debug = ?Some("a\"b"), display = %"c d", text = "e \"f\"",
+                yes = true, less = -1, half = 0.5, nothing = f64::NAN, "all of {}", "them");
+        };
+        let text = logged(Format::Text, Level::DEBUG, log);
+        assert!(
+            text.ends_with(
+                "Z  WARN ours: all of them debug=Some(\"a\\\"b\") display=c d text=\"e \\\"f\\\"\" \
+                 yes=true less=-1 half=0.5 nothing=NaN\n"
+            ),
+            "{text}"
+        );
+        let json = logged(Format::Json, Level::INFO, log);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        for (field, value) in [
+            ("message", serde_json::json!("all of them")),
+            ("debug", "Some(\"a\\\"b\")".into()),
+            ("display", "c d".into()),
+            ("text", "e \"f\"".into()),
+            ("yes", true.into()),
+            ("less", (-1).into()),
+            ("half", 0.5.into()),
+            ("nothing", serde_json::Value::Null),
+            ("target", "ours".into()),
+        ] {
+            assert_eq!(json[field], value, "{json}");
+        }
+    }
+
+    #[test]
+    fn secrets_controls_and_line_ends_are_in_no_line() {
+        let forged = "x\n2026-11-28T00:00:00Z  INFO forged \u{1b}[2J\u{202e}";
+        let log = || {
+            tracing::error!(target: "ours", text = forged, shown = %forged, debug = ?forged,
+                secret = "a hunter2 b", coded = %"aHVudGVyMg==", "{forged} hunter2");
+        };
+        for format in [Format::Text, Format::Json] {
+            let lines = logged(format, Level::INFO, log);
+            assert_eq!(lines.lines().count(), 1, "{lines}");
+            let line = lines.trim_end_matches('\n');
+            for bad in ["hunter2", "HVudGVyM", "\u{1b}", "\u{202e}", "\\u001b", "\n"] {
+                assert!(!line.contains(bad), "{line}");
+            }
+            assert!(line.contains("a *** b"), "{line}");
+        }
     }
 
     #[test]

@@ -13,6 +13,21 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 /// The names of a server on this machine: `localhost`, `127.0.0.1` and `::1`.
 pub const LOCAL: &[&str] = &["localhost", "127.0.0.1", "::1"];
 
+/// What a certificate says of what it may sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// `CA:TRUE`, for signing certificates.
+    Authority,
+    /// `CA:TRUE`, without a word about the use of its key.
+    AuthorityWithoutUsage,
+    /// `CA:TRUE`, but its key is for other uses than signing certificates.
+    NotForSigning,
+    /// `CA:FALSE`.
+    Leaf,
+    /// Neither.
+    Nothing,
+}
+
 /// A certificate authority.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -28,6 +43,35 @@ impl Authority {
             issuer,
             chain: Vec::new(),
         }
+    }
+
+    /// One that signs certificates whatever its own says of it.
+    pub fn marked(name: &str, mark: Mark) -> Self {
+        let mut params = authority_params(name);
+        match mark {
+            Mark::Authority => {}
+            Mark::AuthorityWithoutUsage => params.key_usages.clear(),
+            Mark::NotForSigning => params.key_usages = vec![KeyUsagePurpose::DigitalSignature],
+            Mark::Leaf => params.is_ca = IsCa::ExplicitNoCa,
+            Mark::Nothing => params.is_ca = IsCa::NoCa,
+        }
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, new_key()).unwrap(),
+            chain: Vec::new(),
+        }
+    }
+
+    /// The authority's certificate in version 1 of X.509, which has no extensions. Its signature is that of
+    /// the other one, which does not matter: trust in a root is not founded on it.
+    pub fn version_1_pem(&self) -> String {
+        let der = self.der();
+        let [signed, rest @ ..] = &elements(content(&der))[..] else {
+            panic!("a certificate has parts");
+        };
+        let fields = elements(content(signed));
+        // Without the version in front and the extensions behind.
+        let signed = sequence(&fields[1..fields.len() - 1]);
+        pem_certificate(&sequence(&[&[&signed[..]], rest].concat()).into())
     }
 
     /// An authority below this one. Its servers send its certificate along.
@@ -210,6 +254,49 @@ fn server_params(names: &[&str]) -> CertificateParams {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params
+}
+
+/// The content of a DER element.
+fn content(element: &[u8]) -> &[u8] {
+    &element[element.len() - length(element).1..]
+}
+
+/// The elements in the content of a DER element.
+fn elements(mut content: &[u8]) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    while !content.is_empty() {
+        let (head, body) = length(content);
+        let (element, rest) = content.split_at(head + body);
+        found.push(element);
+        content = rest;
+    }
+    found
+}
+
+/// How long the head and the content of a DER element are.
+fn length(element: &[u8]) -> (usize, usize) {
+    let first = usize::from(element[1]);
+    if first < 128 {
+        return (2, first);
+    }
+    let digits = &element[2..2 + (first & 127)];
+    let size = digits
+        .iter()
+        .fold(0, |size, digit| size << 8 | usize::from(*digit));
+    (2 + digits.len(), size)
+}
+
+/// A DER sequence of these elements.
+fn sequence(elements: &[&[u8]]) -> Vec<u8> {
+    let body = elements.concat();
+    let size = u16::try_from(body.len()).unwrap();
+    // The shortest form that holds the length.
+    let head = match (size, size.to_be_bytes()) {
+        (0..128, [_, size]) => vec![0x30, size],
+        (128..256, [_, size]) => vec![0x30, 0x81, size],
+        (_, [high, low]) => vec![0x30, 0x82, high, low],
+    };
+    [head, body].concat()
 }
 
 fn pem_certificate(der: &CertificateDer<'_>) -> String {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backoff::Backoff;
+use net::LeastRate;
 
 /// The budget of one copy. Every range has its own count of tries; the time without progress is the
 /// whole copy's, since one connection that moves proves the server alive.
@@ -15,8 +16,11 @@ pub struct RetryPolicy {
     /// this is what stored data that is cut short or damaged looks like, and waiting does not heal
     /// it.
     pub cut_short: u32,
-    /// The copy ends after this long without a byte on any connection.
+    /// The copy ends after this long without a byte on any connection, or with fewer than the least rate
+    /// asks for.
     pub no_progress_timeout: Duration,
+    /// Slower bytes are none.
+    pub least_rate: LeastRate,
     /// Delays before retries; a longer `Retry-After` is honoured, up to
     /// [`Self::no_progress_timeout`].
     pub backoff: Backoff,
@@ -30,6 +34,7 @@ impl Default for RetryPolicy {
             tries: u32::MAX,
             cut_short: 12,
             no_progress_timeout: Duration::from_mins(10),
+            least_rate: LeastRate::default(),
             backoff: Backoff::default(),
         }
     }

@@ -14,7 +14,7 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 
 use backoff::Backoff;
 use contract::noise;
-use net::Clock as _;
+use net::{Clock as _, LeastRate};
 use support::{Hooked, Leap, controls, options, run, until};
 use transfer::{
     Access, Algorithm, ByteRange, Digest, Kind, Options, RetryPolicy, RetryReason, Source as _,
@@ -448,6 +448,58 @@ fn an_ordered_source_without_a_byte_is_given_up_after_the_timeout() {
     .unwrap_err();
     assert_eq!(error.kind(), Kind::Exhausted);
     assert_eq!(clock.now(), RetryPolicy::default().no_progress_timeout);
+}
+
+/// Each try gives one byte and then fails, half a minute after it: never without a byte for long.
+#[test]
+fn a_source_that_trickles_is_given_up() {
+    let trickle = |bytes: u64, least_rate| {
+        let mut source = MemorySource::new(noise(3000));
+        for at in (bytes..3000).step_by(usize::try_from(bytes).unwrap()) {
+            let stall = Trouble::After(Kind::Stalled, Duration::from_secs(30));
+            source = source.with_fault(When::Byte(at), 1, stall);
+        }
+        let options = Options {
+            retry: RetryPolicy {
+                least_rate,
+                ..RetryPolicy::default()
+            },
+            ..options(1)
+        };
+        let clock = Arc::new(Leap::default());
+        let result = copy(
+            &source,
+            &MemorySink::file(),
+            &options,
+            &controls(clock.clone()),
+        );
+        (result.map(drop), clock.now())
+    };
+    let default = LeastRate::default();
+    let (result, time) = trickle(1, default);
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), Kind::Exhausted);
+    assert!(error.to_string().contains("least rate"), "{error}");
+    assert_eq!(time, RetryPolicy::default().no_progress_timeout);
+    // At that pace it would be whole after hours, which no rate forbids here.
+    let (result, time) = trickle(
+        1,
+        LeastRate {
+            bytes: 0,
+            ..default
+        },
+    );
+    result.unwrap();
+    assert!(time > Duration::from_hours(1), "{time:?}");
+    // 10 bytes in half a minute, where 64 in five minutes are enough.
+    let (result, _) = trickle(
+        10,
+        LeastRate {
+            bytes: 64,
+            ..default
+        },
+    );
+    result.unwrap();
 }
 
 #[test]

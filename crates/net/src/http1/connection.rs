@@ -95,6 +95,7 @@ impl Connection {
         let framing = head.framing(method).map_err(|why| self.malformed(&why))?;
         self.keeps_alive = head.keeps_alive && framing != Framing::Close;
         self.body = Body::new(framing);
+        self.transport.begin_body();
         Ok(ResponseHead {
             status: head.status,
             content_length: head.content_length().map_err(|why| self.malformed(&why))?,
@@ -189,7 +190,13 @@ impl Connection {
     }
 
     fn any_head(&mut self) -> Result<Head, Error> {
+        self.transport.begin_wait();
+        let mut has_begun = false;
         loop {
+            if !has_begun && !self.read_ahead.is_empty() {
+                has_begun = true;
+                self.transport.begin_head();
+            }
             if let Some(head) =
                 head::parse(self.read_ahead.bytes()).map_err(|why| self.malformed(&why))?
             {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use url::{Host, Url};
@@ -13,9 +13,10 @@ use super::{
     transport::Transport,
 };
 use crate::{
-    Cancel, Clock, Error, Kind, Proxies, Proxy, Settings, Timeouts,
+    Cancel, Clock, Egress, Error, Kind, Proxies, Proxy, Settings, Timeouts,
     origin::Origin,
     proxy::{proxy_credentials, refused_tunnel},
+    redirect,
     tcp::{Socket, dial},
     tls::{HandshakeTries, TlsStream},
 };
@@ -25,6 +26,7 @@ use crate::{
 pub struct Connector {
     tls: Arc<ClientConfig>,
     proxies: Proxies,
+    egress: Egress,
     timeouts: Timeouts,
     user_agent: HeaderValue,
     clock: Arc<dyn Clock>,
@@ -40,6 +42,7 @@ impl Connector {
         Ok(Self {
             tls: Arc::new(settings.trust.client_config()?),
             proxies: settings.proxies.clone(),
+            egress: settings.egress.clone(),
             timeouts: settings.timeouts,
             user_agent: settings.user_agent_header()?,
             clock,
@@ -69,13 +72,30 @@ impl Connector {
         &self.cancel
     }
 
+    /// Where an answer from `from` redirects to, if it does: 301, 302, 303, 307 or 308 with a `Location`,
+    /// whose fragment is removed. A caller that follows it counts the redirects, and passes headers
+    /// through [`crate::redirected_headers`].
+    ///
+    /// # Errors
+    /// [`Kind::Redirect`] when it leaves https and that is not allowed, has user information, or is no http
+    /// URL.
+    pub fn redirect_target(
+        &self,
+        from: &Url,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<Option<Url>, Error> {
+        redirect::target(from, status, headers, self.egress.may_leave_https())
+    }
+
     /// Connects to the origin (scheme, host, port) of `url`, through a proxy if one applies.
     ///
     /// # Errors
-    /// All of them with [`Error::was_sent`] false.
+    /// [`Kind::Redirect`] when the rules of [`Egress`] refuse it. All of them with [`Error::was_sent`] false.
     pub fn connect(&self, url: &Url) -> Result<Connection, Error> {
         let origin = Origin::of(url)?;
         let proxy = self.proxies.for_url(url)?;
+        self.egress.check(url, proxy.is_some())?;
         let mut tries = HandshakeTries::default();
         let transport = loop {
             match self.transport(&origin, proxy.as_ref()) {
@@ -94,13 +114,15 @@ impl Connector {
     fn transport(&self, origin: &Origin, proxy: Option<&Proxy>) -> Result<Transport, Error> {
         let deadline = self.clock.now().saturating_add(self.timeouts.connect);
         let peer = proxy.map_or(origin, Proxy::origin);
-        let stream = dial(peer, deadline, &*self.clock, &self.cancel)?;
+        // The proxy is the user's.
+        let egress = proxy.is_none().then_some(&self.egress);
+        let stream = dial(peer, egress, deadline, &*self.clock, &self.cancel)?;
         let mut socket = Socket::new(
             stream,
             origin.to_string(),
             Arc::clone(&self.clock),
             self.cancel.clone(),
-            self.timeouts.stall,
+            &self.timeouts,
             deadline,
         )
         .map_err(|error| {
@@ -153,7 +175,7 @@ impl Connector {
                 count => received.extend_from_slice(&piece[..count]),
             }
         };
-        if head.status == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        if head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             return Err(proxy_credentials(origin, proxy.origin()));
         }
         if !head.status.is_success() {

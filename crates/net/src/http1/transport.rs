@@ -56,6 +56,21 @@ impl Transport {
         self.socket().lift_deadline();
     }
 
+    /// What comes next is the first byte of an answer.
+    pub(crate) fn begin_wait(&mut self) {
+        self.socket().begin_wait();
+    }
+
+    /// What comes next is the rest of the head of an answer.
+    pub(crate) fn begin_head(&mut self) {
+        self.socket().begin_head();
+    }
+
+    /// What comes next is the body of an answer.
+    pub(crate) fn begin_body(&mut self) {
+        self.socket().begin_body();
+    }
+
     fn socket(&mut self) -> &mut Socket {
         match self {
             Self::Plain(socket) => socket,

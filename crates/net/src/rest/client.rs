@@ -6,15 +6,15 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, header::USER_AGENT};
 use hyper_util::client::legacy::connect::{HttpConnector, proxy::Tunnel};
 use reqwest::{
-    Client, Proxy,
+    Client, ClientBuilder, Proxy,
     dns::{Addrs, Name, Resolve, Resolving},
 };
 use tower_service::Service;
-use url::Url;
+use url::{Host, Url};
 
 use super::{Answer, Request, retry};
 use crate::{
-    Cancel, Connector, Error, Kind, Proxies, Settings, SystemClock,
+    Cancel, Connector, Egress, Error, Kind, Proxies, Settings, SystemClock,
     error::resolve_error,
     origin::Origin,
     proxy::proxy_credentials,
@@ -31,8 +31,11 @@ type TunnelError = <Tunnel<HttpConnector> as Service<Uri>>::Error;
 /// The client. Cheap to clone; connections are shared.
 #[derive(Debug, Clone)]
 pub struct Rest {
-    client: Client,
+    direct: Client,
+    /// Resolves nothing but the names of proxies.
+    proxied: Client,
     proxies: Proxies,
+    egress: Egress,
     /// Asks a proxy once more why it refuses.
     connector: Connector,
 }
@@ -50,34 +53,41 @@ impl Rest {
         reason = "the one place where clients are made from the settings"
     )]
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let proxies = settings.proxies.clone();
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, settings.user_agent_header()?);
-        let client = Client::builder()
-            .tls_backend_preconfigured(settings.trust.client_config()?)
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .proxy(Proxy::custom(move |url| {
-                // What cannot be used was an error before the request was made.
-                let proxy = proxies.for_url(url).ok().flatten()?;
-                Some(proxy.url().clone())
-            }))
-            .dns_resolver(Arc::new(Resolver))
-            .connect_timeout(settings.timeouts.connect)
-            .pool_idle_timeout(IDLE)
-            .default_headers(headers)
-            .build()
-            .map_err(|error| {
+        let config = settings.trust.client_config()?;
+        let builder = |egress: Egress| {
+            Client::builder()
+                .tls_backend_preconfigured(config.clone())
+                .http1_only()
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .no_proxy()
+                .dns_resolver(Arc::new(Resolver(egress)))
+                .connect_timeout(settings.timeouts.connect)
+                .pool_idle_timeout(IDLE)
+                .default_headers(headers.clone())
+        };
+        let build = |builder: ClientBuilder| {
+            builder.build().map_err(|error| {
                 Error::with_source(
                     Kind::Settings,
                     "the HTTP client cannot be made",
                     error.without_url(),
                 )
-            })?;
+            })
+        };
+        let proxies = settings.proxies.clone();
+        let by_proxy = Proxy::custom(move |url| {
+            // What cannot be used was an error before the request was made.
+            let proxy = proxies.for_url(url).ok().flatten()?;
+            Some(proxy.url().clone())
+        });
         Ok(Self {
-            client,
+            direct: build(builder(settings.egress.clone()))?,
+            // The proxies are the user's.
+            proxied: build(builder(Egress::anywhere()).proxy(by_proxy))?,
+            egress: settings.egress.clone(),
             proxies: settings.proxies.clone(),
             connector: Connector::new(settings, Arc::new(SystemClock::default()), Cancel::new())?,
         })
@@ -88,7 +98,7 @@ impl Rest {
     /// # Errors
     /// [`Error::was_sent`] says whether the server may have acted on the request. A redirect of
     /// anything but `GET` and `HEAD`, from https to http, or the sixth in a row is
-    /// [`crate::Kind::Redirect`].
+    /// [`crate::Kind::Redirect`]; so is what the rules of [`Egress`] refuse.
     pub async fn send(&self, request: Request) -> Result<Answer, Error> {
         let peer = Origin::of(&request.url)?.to_string();
         let (request, peer) = (&request, peer.as_str());
@@ -119,7 +129,7 @@ impl Rest {
                     Err(error) => tries.count(error)?,
                 }
             };
-            let Some(to) = redirect::target(&url, answer.status, &answer.headers)? else {
+            let Some(to) = self.redirect_target(&url, &answer)? else {
                 return Ok(answer);
             };
             if !matches!(request.method, Method::GET | Method::HEAD) {
@@ -150,6 +160,11 @@ impl Rest {
         ))
     }
 
+    fn redirect_target(&self, from: &Url, answer: &Answer) -> Result<Option<Url>, Error> {
+        let may_leave_https = self.egress.may_leave_https();
+        redirect::target(from, answer.status, &answer.headers, may_leave_https)
+    }
+
     async fn exchange(
         &self,
         method: &Method,
@@ -159,10 +174,13 @@ impl Rest {
     ) -> Result<Answer, Error> {
         let origin = Origin::of(url)?;
         let proxy = self.proxies.for_url(url)?;
-        let mut request = self
-            .client
-            .request(method.clone(), url.clone())
-            .headers(headers);
+        self.egress.check(url, proxy.is_some())?;
+        let client = if proxy.is_some() {
+            &self.proxied
+        } else {
+            &self.direct
+        };
+        let mut request = client.request(method.clone(), url.clone()).headers(headers);
         if !body.is_empty() {
             request = request.body(body);
         }
@@ -222,7 +240,7 @@ impl Rest {
             return handshake_error(&peer, tls).sent(false);
         }
         if let Some(resolve) = find::<Error>(&error) {
-            return Error::new(resolve.kind(), resolve.to_string());
+            return Error::new(resolve.kind(), resolve.to_string()).sent(false);
         }
         if error.is_builder() {
             let text = format!("{origin}: the request cannot be made");
@@ -278,15 +296,18 @@ impl Rest {
     }
 }
 
-/// The system's resolver, with errors that can be told apart from those of connecting.
-struct Resolver;
+/// The system's resolver, with errors that differ from those of connecting. It gives only the
+/// addresses that the rules admit.
+struct Resolver(Egress);
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let egress = self.0.clone();
         Box::pin(async move {
             match tokio::net::lookup_host((name.as_str(), 0)).await {
                 Ok(found) => {
-                    let found: Vec<_> = found.collect();
+                    let host = Host::Domain(name.as_str().to_owned());
+                    let found = egress.admit(&host, found.collect())?;
                     Ok(Box::new(found.into_iter()) as Addrs)
                 }
                 Err(error) => Err(resolve_error(name.as_str(), &error).into()),

@@ -16,7 +16,7 @@ use rustix::{
 };
 use url::Host;
 
-use crate::{Cancel, Clock, Error, Kind, error::resolve_error, origin::Origin};
+use crate::{Cancel, Clock, Egress, Error, Kind, error::resolve_error, origin::Origin};
 
 /// How soon a cancellation or the deadline ends a wait for the resolver.
 const SLICE: Duration = Duration::from_millis(100);
@@ -28,17 +28,22 @@ const POLL: Timespec = Timespec {
     tv_nsec: 100_000_000,
 };
 
-/// Connects to the first address of the origin's host that answers, until `deadline` on the clock.
+/// Connects to the first address of the origin's host that answers, until `deadline` on the clock. Where
+/// rules are given, only to those that they admit.
 ///
 /// Addresses are tried in their order, each with a head start before the next (RFC 8305, 5), so
 /// that an address which never answers costs little.
 pub(crate) fn dial(
     origin: &Origin,
+    egress: Option<&Egress>,
     deadline: Duration,
     clock: &dyn Clock,
     cancel: &Cancel,
 ) -> Result<TcpStream, Error> {
-    let addresses = resolve(origin, deadline, clock, cancel)?;
+    let mut addresses = resolve(origin, deadline, clock, cancel)?;
+    if let Some(egress) = egress {
+        addresses = egress.admit(origin.host(), addresses)?;
+    }
     connect_first(origin, addresses, deadline, clock, cancel)
 }
 
@@ -276,8 +281,17 @@ mod tests {
     fn the_table_of_timers_is_right() {
         let head_start = testkit::timers::stated("head start of an address");
         assert_eq!(head_start, [HEAD_START]);
-        let crate::Timeouts { connect, stall } = crate::Timeouts::default();
+        let crate::Timeouts {
+            connect,
+            stall,
+            head,
+            least_rate,
+        } = crate::Timeouts::default();
         assert_eq!(testkit::timers::stated("connect"), [connect]);
         assert_eq!(testkit::timers::stated("stall"), [stall]);
+        assert_eq!(testkit::timers::stated("head of an answer"), [head]);
+        let stated = testkit::timers::stated("least rate");
+        assert_eq!(stated, [least_rate.period]);
+        assert_eq!(least_rate.bytes, 64 << 10);
     }
 }

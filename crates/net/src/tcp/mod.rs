@@ -1,6 +1,7 @@
 //! TCP: connecting, and a blocking socket that sees cancellation and stalls.
 
 mod dial;
+mod pace;
 mod socket;
 mod sockopt;
 

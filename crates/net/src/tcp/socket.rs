@@ -13,8 +13,8 @@ use rustix::{
     net::{RecvFlags, recv, sockopt::set_socket_linger},
 };
 
-use super::sockopt::set_receive_low_water;
-use crate::{Cancel, Clock, Error, Kind};
+use super::{pace::Pace, sockopt::set_receive_low_water};
+use crate::{Cancel, Clock, Error, Kind, Timeouts};
 
 /// How long one system call blocks at most, and so how soon a cancellation is seen.
 const SLICE: Duration = Duration::from_millis(250);
@@ -33,6 +33,7 @@ pub(crate) struct Socket {
     stall: Duration,
     /// Until when, on the clock, the connection must be made; past that point, `None`.
     deadline: Option<Duration>,
+    pace: Pace,
     /// The present mark; `None` where the kernel has none.
     low_water: Option<u32>,
     set_low_water: fn(&TcpStream, u32) -> io::Result<()>,
@@ -47,7 +48,7 @@ impl Socket {
         peer: String,
         clock: Arc<dyn Clock>,
         cancel: Cancel,
-        stall: Duration,
+        timeouts: &Timeouts,
         deadline: Duration,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
@@ -61,8 +62,9 @@ impl Socket {
             peer,
             clock,
             cancel,
-            stall,
+            stall: timeouts.stall,
             deadline: Some(deadline),
+            pace: Pace::new(timeouts),
             low_water: Some(1),
             set_low_water: set_receive_low_water,
             slice: SLICE.try_into().map_err(io::Error::other)?,
@@ -80,6 +82,21 @@ impl Socket {
     /// The connection is made: from now on only the stall time counts.
     pub(crate) fn lift_deadline(&mut self) {
         self.deadline = None;
+    }
+
+    /// What comes next is the first byte of an answer.
+    pub(crate) fn begin_wait(&mut self) {
+        self.pace.begin_wait(self.clock.now());
+    }
+
+    /// What comes next is the rest of the head of an answer.
+    pub(crate) fn begin_head(&mut self) {
+        self.pace.begin_head(self.clock.now());
+    }
+
+    /// What comes next is the body of an answer.
+    pub(crate) fn begin_body(&mut self) {
+        self.pace.begin_body();
     }
 
     /// Receives at least one byte, or 0 at the end of the stream. Waits for `low_water` bytes, but
@@ -113,7 +130,10 @@ impl Socket {
                 Err(error) => return Err(self.broken(error.into())),
             }
             match recv(&self.stream, &mut *buf, RecvFlags::DONTWAIT) {
-                Ok((_, count)) => return Ok(count),
+                Ok((_, count)) => {
+                    self.pace.came(count, since, &*self.clock);
+                    return Ok(count);
+                }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(self.broken(error.into())),
             }
@@ -174,7 +194,9 @@ impl Socket {
                 format!("{}: no byte for {:?}", self.peer, self.stall),
             ));
         }
-        Ok(())
+        self.pace
+            .check(now, since, self.stall)
+            .map_err(|why| Error::new(Kind::Stalled, format!("{}: {why}", self.peer)))
     }
 
     fn broken(&self, error: io::Error) -> Error {
@@ -215,6 +237,13 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
+    fn patient() -> Timeouts {
+        Timeouts {
+            stall: HOUR,
+            ..Timeouts::default()
+        }
+    }
+
     /// A clock that stands still, and opens a gate when it is read: just before bytes are waited
     /// for.
     #[derive(Debug, Clone, Default)]
@@ -239,8 +268,15 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let clock = Arc::new(Opening::default());
-        let mut socket =
-            Socket::new(client, "peer".into(), clock, Cancel::new(), HOUR, HOUR).unwrap();
+        let mut socket = Socket::new(
+            client,
+            "peer".into(),
+            clock,
+            Cancel::new(),
+            &patient(),
+            HOUR,
+        )
+        .unwrap();
         socket.set_low_water = |_, _| Err(Errno::NOPROTOOPT.into());
         let mut buf = [0; 9];
         for _ in 0..2 {
@@ -275,7 +311,7 @@ mod tests {
                     "the server".into(),
                     Arc::new(clock.clone()),
                     Cancel::new(),
-                    HOUR,
+                    &patient(),
                     HOUR,
                 )
                 .unwrap();

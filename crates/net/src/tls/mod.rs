@@ -1,5 +1,6 @@
 //! TLS: whom to trust, and a blocking stream.
 
+mod authority;
 mod bundle;
 mod handshake;
 mod stream;

@@ -10,7 +10,7 @@ use rustls::{
 use rustls_pki_types::CertificateDer;
 use rustls_platform_verifier::Verifier as SystemVerifier;
 
-use super::{bundle::Bundle, verify::Verifier};
+use super::{authority::is_authority, bundle::Bundle, verify::Verifier};
 use crate::{Error, Kind};
 
 /// Whom to trust.
@@ -19,8 +19,8 @@ pub enum Trust {
     /// The system's certificate authorities.
     #[default]
     System,
-    /// Exactly these certificates: authorities, or a server's own self-signed certificate.
-    /// They replace the system's.
+    /// Exactly these certificates: authorities with what they issue, and servers' own certificates, which
+    /// vouch for themselves alone. They replace the system's.
     Bundle(Vec<CertificateDer<'static>>),
     /// Every server: no certificate is checked.
     Insecure,
@@ -77,7 +77,7 @@ impl Trust {
             }),
             Self::Bundle(certificates) => {
                 let mut roots = RootCertStore::empty();
-                for certificate in certificates {
+                for certificate in certificates.iter().filter(|one| is_authority(one)) {
                     roots.add(certificate.clone()).map_err(|_| {
                         let text = "`cacert` holds a certificate that is not an X.509 certificate";
                         Error::new(Kind::Settings, text)
@@ -85,10 +85,17 @@ impl Trust {
                 }
                 // webpki finds the certificates that the bundle's authorities issued. A server's
                 // own certificate, which it may refuse, is compared by our verifier before.
-                let issued =
-                    WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(provider))
-                        .build()
-                        .map_err(|_| Error::new(Kind::Settings, "`cacert` holds no certificate"))?;
+                let issued = if roots.is_empty() {
+                    None
+                } else {
+                    let issued = WebPkiServerVerifier::builder_with_provider(
+                        roots.into(),
+                        Arc::clone(provider),
+                    );
+                    let unusable =
+                        |_| Error::new(Kind::Settings, "`cacert` holds no usable authority");
+                    Some(issued.build().map_err(unusable)?)
+                };
                 let verifier = Verifier::pinned_or_issued(provider, certificates.clone(), issued);
                 Ok(Arc::new(verifier))
             }

@@ -17,7 +17,10 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::parse_x509_certificate;
 
-use super::words::{MissingRoots, Refusal};
+use super::{
+    authority::{is_authority, is_named_as_issuer},
+    words::{MissingRoots, Refusal},
+};
 use crate::printable;
 
 /// Checks a server's certificate by one of three rules, and always that the server holds its key.
@@ -37,7 +40,8 @@ enum Rule {
     /// accepted, as long as it names the host and is within its dates.
     PinnedOrIssued {
         pinned: Vec<CertificateDer<'static>>,
-        issued: Arc<WebPkiServerVerifier>,
+        /// `None` where the bundle has no authority.
+        issued: Option<Arc<WebPkiServerVerifier>>,
     },
     /// All of them.
     Any,
@@ -50,7 +54,7 @@ impl Verifier {
     pub(crate) const fn pinned_or_issued(
         provider: &CryptoProvider,
         pinned: Vec<CertificateDer<'static>>,
-        issued: Arc<WebPkiServerVerifier>,
+        issued: Option<Arc<WebPkiServerVerifier>>,
     ) -> Self {
         Self::new(provider, Rule::PinnedOrIssued { pinned, issued })
     }
@@ -91,7 +95,7 @@ impl ServerCertVerifier for Verifier {
             Rule::PinnedOrIssued { pinned, issued } => {
                 let verified = if pinned.iter().any(|pinned| pinned == end_entity) {
                     check_dates(end_entity, now).and_then(|()| check_name(end_entity, server_name))
-                } else {
+                } else if let Some(issued) = issued {
                     // The name is the last that it checks.
                     issued
                         .verify_server_cert(
@@ -102,11 +106,13 @@ impl ServerCertVerifier for Verifier {
                             now,
                         )
                         .map(drop)
+                } else {
+                    Err(CertificateError::UnknownIssuer.into())
                 };
                 match verified {
                     Ok(()) => Ok(ServerCertVerified::assertion()),
                     Err(TlsError::InvalidCertificate(why)) => {
-                        forgive(why, end_entity, server_name, pinned.len())
+                        forgive(why, end_entity, server_name, pinned)
                     }
                     Err(error) => Err(error),
                 }
@@ -145,7 +151,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// What a refusal means where the user gave the certificates to trust, of which there are `given`.
+/// What a refusal means where the user gave the certificates to trust.
 ///
 /// A certificate without a subject alternative name is accepted for the host in its common name, as
 /// other clients do: those of old installations have nothing else.
@@ -153,7 +159,7 @@ fn forgive(
     why: CertificateError,
     end_entity: &CertificateDer<'_>,
     server_name: &ServerName<'_>,
-    given: usize,
+    given: &[CertificateDer<'_>],
 ) -> Result<ServerCertVerified, TlsError> {
     let Ok((_, parsed)) = parse_x509_certificate(end_entity) else {
         return Err(why.into());
@@ -179,6 +185,16 @@ fn forgive(
         }
         CertificateError::UnknownIssuer => {
             let issuer = printable(&parsed.issuer().to_string());
+            let given_issuer = given.iter().find(|one| is_named_as_issuer(one, end_entity));
+            if given_issuer.is_some_and(|given| !is_authority(given)) {
+                return Err(Refusal(format!(
+                    "unknown issuer: its issuer \"{issuer}\" is in `cacert`, but is not marked as an \
+                     authority (CA:TRUE) for signing certificates, so that it stands for itself alone; add \
+                     the server's own certificate to `cacert`, or set `insecureSkipVerify` to check nothing"
+                ))
+                .into_error());
+            }
+            let given = given.len();
             Err(Refusal(format!(
                 "unknown issuer: none of the {given} in `cacert` has issued it, or what it was issued \
                  by; add the certificate of its issuer \"{issuer}\" to `cacert`, or set \

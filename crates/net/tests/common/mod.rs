@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use net::{Cancel, Clock, Connection, Connector, Error, Kind, Proxies, Settings, Timeouts, Trust};
+use net::{
+    Cancel, Clock, Connection, Connector, Egress, Error, Kind, Proxies, Settings, Timeouts, Trust,
+};
 use testkit::pki::{Authority, Identity, LOCAL};
 use url::Url;
 
@@ -25,9 +27,11 @@ pub(crate) fn trusting(pem: &str) -> Settings {
     Settings {
         trust: Trust::from_pem(pem.as_bytes()).unwrap(),
         proxies: Proxies::none(),
+        egress: Egress::anywhere(),
         timeouts: Timeouts {
             connect: Duration::from_secs(20),
             stall: Duration::from_secs(30),
+            ..Timeouts::default()
         },
         user_agent: "net-test/1".into(),
     }
@@ -124,10 +128,10 @@ impl MovedClock {
     }
 
     /// Waits until a reader has read the clock often enough that it has taken up all that had
-    /// arrived before: it reads it once for each wait for bytes, and twice after it received some.
+    /// arrived before: it reads it once for each wait for bytes, and three times after it received some.
     pub(crate) fn wait_for_looks(&self) {
         let moved = self.0.0.lock().unwrap();
-        let enough = moved.looks + 4;
+        let enough = moved.looks + 5;
         let waited = self
             .0
             .1

@@ -217,6 +217,12 @@ fn base_url(endpoint: &str) -> Result<Url, Error> {
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(refused());
     }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::new(
+            Kind::Protocol,
+            "the catalog's endpoint of the image service holds a user name or a password; have it corrected",
+        ));
+    }
     // Some clouds end it in the project, as of old: `/v2/<project>`.
     path::cut_project(&mut url);
     path::cut_version(&mut url);
@@ -341,12 +347,20 @@ mod tests {
                 .unwrap();
             assert_eq!(url.as_str(), expected, "{stated}");
         }
-        for stated in ["", "glance:9292", "/v2", "file:///etc/passwd"] {
+        for stated in [
+            "",
+            "glance:9292",
+            "/v2",
+            "file:///etc/passwd",
+            "https://joe:hunter2@glance",
+            "https://joe@glance/v2",
+        ] {
             let catalog = catalog(&[endpoint("public", "One", stated)]);
             let error = catalog
                 .image_url(None, Availability::Public, ManyRegions::Refuse)
                 .unwrap_err();
             assert_eq!(error.kind(), Kind::Protocol, "{stated}");
+            assert!(!error.chain().contains("hunter2"), "{error}");
         }
     }
 

@@ -4,8 +4,9 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use mover::Redactor;
 use net::{Answer, Repeat, Request, Rest};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde::Deserialize;
 use transfer::{Error, Kind};
 use url::Url;
@@ -22,6 +23,7 @@ pub struct Keystone {
     rest: Rest,
     url: Url,
     credentials: Credentials,
+    redactor: Redactor,
 }
 
 /// A token. `Debug` does not show it.
@@ -36,13 +38,14 @@ pub struct Token {
 }
 
 impl Keystone {
-    /// `url` as [`super::auth_url`] makes it.
+    /// `url` as [`super::auth_url`] makes it. Tokens are made known to `redactor`.
     #[must_use]
-    pub const fn new(rest: Rest, url: Url, credentials: Credentials) -> Self {
+    pub const fn new(rest: Rest, url: Url, credentials: Credentials, redactor: Redactor) -> Self {
         Self {
             rest,
             url,
             credentials,
+            redactor,
         }
     }
 
@@ -71,7 +74,7 @@ impl Keystone {
                 method: Method::POST,
                 url: self.url.clone(),
                 headers,
-                body: Bytes::from(self.credentials.body().to_string()),
+                body: self.credentials.bytes(),
                 timeout: TIMEOUT,
                 retry,
             })
@@ -148,6 +151,7 @@ impl Keystone {
                     "gave no X-Subject-Token; is the identity URL right?".into(),
                 )
             })?;
+        self.redactor.add_secret(id);
         let body: Body = serde_json::from_slice(&answer.body).map_err(|error| {
             Error::with_source(
                 Kind::Protocol,
@@ -175,7 +179,8 @@ impl Token {
     /// # Errors
     /// [`Kind::Protocol`] when it cannot stand in a header.
     pub fn headers(&self) -> Result<HeaderMap, Error> {
-        let mut value = HeaderValue::from_str(self.id.expose_secret())
+        let id = Zeroizing::new(self.id.expose_secret().to_owned());
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(id))
             .map_err(|_| Error::new(Kind::Protocol, "Keystone's token cannot stand in a header"))?;
         value.set_sensitive(true);
         let mut headers = HeaderMap::new();

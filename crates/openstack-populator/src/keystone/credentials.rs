@@ -15,8 +15,12 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use contract::args::secret;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{
+    ExposeSecret, SecretString,
+    zeroize::{Zeroize, Zeroizing},
+};
 use serde_json::{Value, json};
 use transfer::{Error, Kind};
 
@@ -81,22 +85,17 @@ impl Credentials {
     #[must_use]
     pub fn body(&self) -> Value {
         let identity = match &self.method {
-            Method::Password { user, password } => {
-                let mut user = user.to_json();
-                user["password"] = password.expose_secret().into();
-                json!({"methods": ["password"], "password": {"user": user}})
+            Method::Password { user, .. } => {
+                json!({"methods": ["password"], "password": {"user": user.to_json()}})
             }
-            Method::Token(token) => {
-                json!({"methods": ["token"], "token": {"id": token.expose_secret()}})
-            }
-            Method::ApplicationCredential { name, secret } => {
-                let mut credential = match name {
+            Method::Token(_) => json!({"methods": ["token"], "token": {}}),
+            Method::ApplicationCredential { name, .. } => {
+                let credential = match name {
                     CredentialName::Id(id) => json!({"id": id}),
                     CredentialName::OfUser { name, user } => {
                         json!({"name": name, "user": user.to_json()})
                     }
                 };
-                credential["secret"] = secret.expose_secret().into();
                 json!({"methods": ["application_credential"], "application_credential": credential})
             }
         };
@@ -104,7 +103,31 @@ impl Credentials {
         if let Some(scope) = &self.scope {
             auth["scope"] = scope.to_json();
         }
-        json!({"auth": auth})
+        let mut body = json!({"auth": auth});
+        // At last, since putting a value into another one copies it.
+        let identity = &mut body["auth"]["identity"];
+        match &self.method {
+            Method::Password { password, .. } => {
+                identity["password"]["user"]["password"] = password.expose_secret().into();
+            }
+            Method::Token(token) => identity["token"]["id"] = token.expose_secret().into(),
+            Method::ApplicationCredential { secret, .. } => {
+                identity["application_credential"]["secret"] = secret.expose_secret().into();
+            }
+        }
+        body
+    }
+
+    /// The same as bytes that are wiped when they are dropped.
+    pub(super) fn bytes(&self) -> Bytes {
+        /// More than a body has, so that it need not grow, which would leave copies behind.
+        const ROOM: usize = 64 << 10;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
+        let mut body = self.body();
+        // Writing a value to memory does not fail.
+        let _ = serde_json::to_writer(&mut *bytes, &body);
+        wipe(&mut body);
+        Bytes::from_owner(bytes)
     }
 
     /// Whether a new token can be had after the present one has expired.
@@ -173,6 +196,15 @@ impl Scope {
             Self::System => json!({"system": {"all": true}}),
             Self::Domain(domain) => json!({"domain": domain.to_json()}),
         }
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

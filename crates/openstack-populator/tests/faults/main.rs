@@ -10,6 +10,7 @@
 
 mod cloud;
 mod data;
+mod egress;
 mod fixture;
 mod proxy;
 mod tls;

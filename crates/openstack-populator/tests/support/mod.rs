@@ -11,7 +11,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use net::{Proxies, Rest, Settings, Timeouts, Trust};
+use mover::Redactor;
+use net::{Egress, Proxies, Rest, Settings, Timeouts, Trust};
 use openstack_populator::keystone::{Credentials, Keystone, auth_url};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -129,7 +130,7 @@ impl Cloud {
     /// A client of this Keystone.
     pub fn client(&self, keys: &[(&'static str, &str)]) -> Keystone {
         let url = auth_url(&self.identity()).unwrap();
-        Keystone::new(rest(), url, credentials(keys))
+        Keystone::new(rest(), url, credentials(keys), Redactor::new())
     }
 }
 
@@ -166,6 +167,7 @@ pub fn settings() -> Settings {
     Settings {
         trust: Trust::System,
         proxies: Proxies::none(),
+        egress: Egress::anywhere(),
         timeouts: Timeouts::default(),
         user_agent: "test/0".into(),
     }

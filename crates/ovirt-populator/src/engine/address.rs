@@ -15,6 +15,11 @@ use super::{Error, Kind};
 pub struct Address(Url);
 
 impl Address {
+    /// The URL without a path.
+    pub(crate) const fn url(&self) -> &Url {
+        &self.0
+    }
+
     /// Where tokens are given out.
     pub(super) fn token(&self) -> Url {
         self.join(&["ovirt-engine", "sso", "oauth", "token"])

@@ -7,10 +7,12 @@ use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
+use mover::Redactor;
 use net::{Answer, Repeat, Rest};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde::Deserialize;
 use tokio::sync::Mutex;
+use transfer::source::Ticket;
 use url::{Url, form_urlencoded};
 
 use super::{
@@ -52,16 +54,18 @@ pub struct Client {
     /// For all tries of a call that may be repeated without harm.
     retry_budget: Duration,
     token: Mutex<Option<SecretString>>,
+    redactor: Redactor,
 }
 
 impl Client {
-    /// A client; nothing is sent yet.
+    /// A client; nothing is sent yet. Tokens and tickets are made known to `redactor`.
     #[must_use]
     pub fn new(
         rest: Rest,
         address: Address,
         credentials: Credentials,
         retry_budget: Duration,
+        redactor: Redactor,
     ) -> Self {
         Self {
             rest,
@@ -69,6 +73,7 @@ impl Client {
             credentials,
             retry_budget,
             token: Mutex::new(None),
+            redactor,
         }
     }
 
@@ -112,11 +117,13 @@ impl Client {
             error_description: Option<Scalar>,
         }
         const DOING: &str = "log in to the engine";
-        let form = form_urlencoded::Serializer::new(String::new())
+        let (user, password) = (&self.credentials.user, &self.credentials.password);
+        let size = user.expose_secret().len() + password.expose_secret().len();
+        let form = form_urlencoded::Serializer::new(room_for(size))
             .append_pair("grant_type", "password")
             .append_pair("scope", SCOPE)
-            .append_pair("username", self.credentials.user.expose_secret())
-            .append_pair("password", self.credentials.password.expose_secret())
+            .append_pair("username", user.expose_secret())
+            .append_pair("password", password.expose_secret())
             .finish();
         // Idempotent: a token whose answer was lost is never used.
         let answer = self
@@ -144,6 +151,7 @@ impl Client {
             ));
         };
         if let Some(token) = wire.access_token.filter(|token| !token.0.is_empty()) {
+            self.redactor.add_secret(&token.0);
             return Ok(token.0.into());
         }
         // With our scope `error` is the text and `error_code` the code; with others `error` is the
@@ -156,12 +164,6 @@ impl Client {
     }
 
     fn login_error(&self, code: &str, text: &str) -> Error {
-        // The engine repeats the user's name, which stays out of logs as the password does.
-        let user = self.credentials.user.expose_secret();
-        let text = match user {
-            "" => fault::shorten(text),
-            user => fault::shorten(text).replace(user, "***"),
-        };
         let (kind, hint) = match code {
             "access_denied" | "invalid_grant" => (
                 Kind::Credentials,
@@ -178,9 +180,10 @@ impl Client {
         Error::new(
             kind,
             format!(
-                "cannot log in to the engine at {}: the engine says: {} {text}{hint}",
+                "cannot log in to the engine at {}: the engine says: {} {}{hint}",
                 self.address,
                 fault::shorten(code),
+                fault::shorten(text),
             ),
         )
     }
@@ -210,8 +213,9 @@ impl Client {
         call: &Call<'_>,
         token: &SecretString,
     ) -> Result<Answer, Error> {
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-            .map_err(|_| {
+        let bearer = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
+        let mut bearer =
+            HeaderValue::from_maybe_shared(Bytes::from_owner(bearer)).map_err(|_| {
                 Error::new(
                     Kind::Protocol,
                     "the engine's token cannot be sent in a header",
@@ -254,6 +258,15 @@ impl Client {
         self.call(doing, call).await
     }
 
+    /// The transfer, once its tickets are known as secrets.
+    fn redacted(&self, transfer: ImageTransfer) -> ImageTransfer {
+        let tickets = [&transfer.transfer_url, &transfer.proxy_url];
+        for secret in tickets.into_iter().flatten().flat_map(Ticket::secrets) {
+            self.redactor.add_secret(secret);
+        }
+        transfer
+    }
+
     /// An action on a transfer. It is idempotent.
     async fn act(&self, id: &TransferId, action: &str) -> Result<(), Error> {
         let doing = format!("{action} the image transfer {id}");
@@ -287,7 +300,7 @@ impl Client {
                 method: Method::POST,
                 url,
                 headers,
-                body: form.into(),
+                body: Bytes::from_owner(Zeroizing::new(form)),
                 timeout,
                 retry,
             })
@@ -338,13 +351,14 @@ impl Engine for Client {
         let answer = self.call(&doing, call).await?;
         granted(&doing, &answer, Effect::Creates)?;
         // The transfer is there, but its id is not known: the same as an answer that did not come.
-        model::transfer(&answer.body).map_err(|error| {
+        let transfer = model::transfer(&answer.body).map_err(|error| {
             Error::with_source(
                 Kind::AnswerLost,
                 format!("cannot {doing}: the engine's answer is not understood"),
                 error,
             )
-        })
+        })?;
+        Ok(self.redacted(transfer))
     }
 
     async fn transfer(&self, id: &TransferId) -> Result<Option<ImageTransfer>, Error> {
@@ -356,14 +370,19 @@ impl Engine for Client {
             return Ok(None);
         }
         granted(&doing, &answer, Effect::None)?;
-        model::transfer(&answer.body).map(Some)
+        let transfer = model::transfer(&answer.body)?;
+        Ok(Some(self.redacted(transfer)))
     }
 
     async fn transfers(&self) -> Result<Vec<ImageTransfer>, Error> {
         const DOING: &str = "list the image transfers";
         let answer = self.get(DOING, &["imagetransfers"], Repeat::Never).await?;
         granted(DOING, &answer, Effect::None)?;
-        model::transfers(&answer.body)
+        let transfers = model::transfers(&answer.body)?;
+        Ok(transfers
+            .into_iter()
+            .map(|transfer| self.redacted(transfer))
+            .collect())
     }
 
     async fn finalize(&self, id: &TransferId) -> Result<(), Error> {
@@ -378,7 +397,8 @@ impl Engine for Client {
         let Some(token) = self.token.lock().await.take() else {
             return;
         };
-        let form = form_urlencoded::Serializer::new(String::new())
+        let size = token.expose_secret().len();
+        let form = form_urlencoded::Serializer::new(room_for(size))
             .append_pair("scope", SCOPE)
             .append_pair("token", token.expose_secret())
             .finish();
@@ -411,6 +431,13 @@ fn granted(doing: &str, answer: &Answer, effect: Effect) -> Result<(), Error> {
         return Ok(());
     }
     Err(refusal(doing, answer.status, &answer.body, effect))
+}
+
+/// Room for a form with secrets of so many bytes. It does not grow, which would leave copies of them behind.
+fn room_for(size: usize) -> String {
+    const NAMES: usize = 128;
+    // Percent-encoding makes three of one.
+    String::with_capacity(NAMES + 3 * size)
 }
 
 /// The error for a request that got no answer.

@@ -9,6 +9,7 @@
 )]
 
 mod data;
+mod egress;
 mod engine;
 mod fixture;
 mod tls;

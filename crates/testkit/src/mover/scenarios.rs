@@ -8,10 +8,11 @@
 )]
 
 use contract::Exit;
+use serde_json::json;
 
 use super::{Fixture, Source};
 use crate::{
-    Cut, Disk, Fault, Gate, Object, Reply, Request, Server, Volume,
+    ConnectionFault, Cut, Disk, Fault, Gate, Object, Reply, Request, Server, Volume, When,
     pki::{Authority, Identity, LOCAL},
 };
 
@@ -33,6 +34,7 @@ macro_rules! mover_scenarios {
             certificates_to_be_trusted,
             the_password_does_not_follow_a_redirect,
             an_answer_without_end_does_not_fill_the_memory,
+            no_secret_that_a_server_repeats_is_shown,
         }
     };
     ($start:path: $($scenario:ident,)*) => {$(
@@ -232,4 +234,84 @@ pub fn an_answer_without_end_does_not_fill_the_memory<S: Source>(start: fn() -> 
     let run = fixture.command().run();
     fixture.ended(&run, Exit::SourceProtocol);
     assert!(run.peak_rss < 100 << 20, "{} bytes", run.peak_rss);
+}
+
+/// Servers repeat what they are sent, and what they say is quoted.
+pub fn no_secret_that_a_server_repeats_is_shown<S: Source>(start: fn() -> Fixture<S>) {
+    let password = S::SECRETS[0];
+    // What the server knows by then: the password, the first token, the first ticket.
+    let said = |known: usize| {
+        let tokens = S::SECRETS.iter().take(known).skip(1);
+        let tokens: Vec<String> = tokens.map(|secret| format!("{secret}1")).collect();
+        let encoded = password.replace('-', "%2D");
+        format!("password={encoded}&{password} {}", tokens.join(" "))
+    };
+    let forms = [password, &password.replace('-', "%2d")];
+    let words = |known| {
+        let said = said(known) + " \u{1b}[2J\u{202e}\nforged";
+        let words =
+            json!({"error": said, "error_code": said, "detail": said, "error_description": said});
+        Fault::Answer(Reply::json(400, &words))
+    };
+    let status_line = format!(
+        "HTTP/1.1 418 {password}\r\nX-{password}: {password}\r\nContent-Length: {}\r\n\r\n{password}",
+        password.len()
+    );
+    let redirect = Reply::redirect(302, &format!("http://{password}.example/"));
+    // A server and a run for each, since tokens are numbered.
+    let check = |place: &str, is_quoted: bool, inject: &dyn Fn(&Fixture<S>)| {
+        for format in ["text", "json"] {
+            let fixture = start();
+            inject(&fixture);
+            let command = fixture.command().flag("log-format", format);
+            let run = command.flag("no-progress-timeout", "1s").run();
+            let code = run.code().and_then(Exit::from_code).unwrap();
+            assert_ne!(code, Exit::Success, "{place}");
+            let message = fixture.ended(&run, code).message;
+            let shown = run.output() + &message;
+            for form in forms {
+                assert!(!shown.to_lowercase().contains(form), "{place}: {shown}");
+            }
+            assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{place}: {shown}");
+            let is_forged = shown.lines().any(|line| line.starts_with("forged"));
+            assert!(!is_forged, "{place}: {shown}");
+            // What would have shown it is there.
+            assert!(!is_quoted || message.contains("***"), "{place}: {shown}");
+        }
+    };
+    let login = || When::path(S::LOGIN).always();
+    let record = || When::path(S::RECORD).always();
+    let data = || S::request(1).always();
+    let places = [
+        ("log-in", false, login(), words(1)),
+        (
+            "status line",
+            false,
+            login(),
+            Fault::Raw(status_line.clone().into()),
+        ),
+        ("record", false, record(), words(2)),
+        ("redirect", true, record(), Fault::Answer(redirect)),
+    ];
+    for (place, is_quoted, when, fault) in places {
+        check(place, is_quoted, &|fixture| {
+            fixture.source.control().fault(when.clone(), fault.clone());
+        });
+    }
+    let said = said(3) + " \u{202e}";
+    let places = [
+        ("status line of data", false, Fault::Raw(status_line.into())),
+        ("range", true, Fault::Header("Content-Range", said.clone())),
+        ("encoding", true, Fault::Header("Content-Encoding", said)),
+    ];
+    for (place, is_quoted, fault) in places {
+        check(place, is_quoted, &|fixture| {
+            fixture.source.data().fault(data(), fault.clone());
+        });
+    }
+    check("certificate", true, &|fixture| {
+        let named = fixture.authority.server(&[&format!("{password}.example")]);
+        let fault = ConnectionFault::Identity(named.server_config());
+        fixture.source.control().connection_faults_from(0, fault);
+    });
 }

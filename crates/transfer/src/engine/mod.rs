@@ -138,7 +138,7 @@ pub fn copy(
         ));
     }
     check_room(source, sink, options.detect_zeroes)?;
-    let activity = Activity::new(&*controls.clock);
+    let activity = Activity::new(&*controls.clock, options.retry.least_rate);
     let keep_alive = KeepAlive {
         idle: options.keep_alive,
         clock: &*controls.clock,
@@ -189,6 +189,7 @@ fn transfer(
                     return Err(error);
                 }
                 if reached > 0 {
+                    retries.start();
                     retries.reset();
                 }
                 retries.back_off_data(restarts.count(reached, error)?)?;

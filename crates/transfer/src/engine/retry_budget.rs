@@ -31,8 +31,10 @@ pub(super) struct RetryBudget<'a> {
     has_progressed: bool,
     /// Doubtful answers in a row that gave no byte.
     doubts: usize,
-    /// When the current request was first made, or last gave bytes.
+    /// From when on the time without progress counts: moved on by what was not spent with requests.
     since: Duration,
+    /// When a request last ended.
+    ended: Duration,
 }
 
 impl<'a> RetryBudget<'a> {
@@ -44,6 +46,7 @@ impl<'a> RetryBudget<'a> {
         activity: &'a Activity<'a>,
         salt: u64,
     ) -> Self {
+        let now = controls.clock.now();
         Self {
             policy,
             controls,
@@ -53,20 +56,26 @@ impl<'a> RetryBudget<'a> {
             failures: 0,
             has_progressed: false,
             doubts: 0,
-            since: controls.clock.now(),
+            since: now,
+            ended: now,
         }
     }
 
     /// A request is about to be made. The time before it, spent with zeroing or waiting for the
     /// target, does not count against the source.
     pub(super) fn start(&mut self) {
-        self.reset();
+        let now = self.controls.clock.now();
+        self.since = self.since.saturating_add(now.saturating_sub(self.ended));
+        self.ended = now;
+        self.failures = 0;
+        self.doubts = 0;
         self.has_progressed = false;
     }
 
-    /// The current try has given bytes: the whole budget is there again.
+    /// The current try has given something: its failure does not count. Whether that was enough to go on
+    /// for longer, the activity knows.
     pub(super) fn reset(&mut self) {
-        self.since = self.controls.clock.now();
+        self.ended = self.controls.clock.now();
         self.failures = 0;
         self.doubts = 0;
         self.has_progressed = true;
@@ -132,7 +141,12 @@ impl<'a> RetryBudget<'a> {
         let left = self.time_left();
         if left.is_zero() {
             let silence = self.silence();
-            let text = format!("gave up after {} s without a byte", silence.as_secs());
+            let what = if self.activity.last() > self.activity.moved() {
+                "with fewer bytes than the least rate (--min-rate)"
+            } else {
+                "without a byte"
+            };
+            let text = format!("gave up after {} s {what}", silence.as_secs());
             return Err(Error::with_source(Kind::Exhausted, text, error));
         }
         let delay = self.delay(&error).min(left);
@@ -141,7 +155,7 @@ impl<'a> RetryBudget<'a> {
 
     /// How long no byte has come, for this request or any other.
     fn silence(&self) -> Duration {
-        let since = self.activity.last().max(self.since);
+        let since = self.activity.moved().max(self.since);
         self.controls.clock.now().saturating_sub(since)
     }
 

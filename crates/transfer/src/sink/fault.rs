@@ -59,8 +59,23 @@ pub(super) fn device_open_fault(path: &Path, errno: Errno) -> Error {
     Error::with_source(kind, context, std::io::Error::from(errno))
 }
 
+/// The error for a file that is a symbolic link.
+pub(super) fn link_fault(path: &Path) -> Error {
+    Error::new(
+        Kind::TargetDenied,
+        format!(
+            "{} is a symbolic link, and a file is not written through one, since whoever can change its \
+             folder could have another file overwritten; give the path of the file itself",
+            path.display()
+        ),
+    )
+}
+
 /// The error of opening or creating a regular file.
 pub(super) fn file_open_fault(action: &str, path: &Path, errno: Errno) -> Error {
+    if errno == Errno::LOOP {
+        return link_fault(path);
+    }
     let hint = match errno {
         Errno::ACCESS | Errno::PERM => format!(
             ": the process runs as {}; in a cluster the pod needs `fsGroup: 107`",

@@ -49,7 +49,7 @@ pub struct FileSink {
 
 impl FileSink {
     /// Opens the file at `path` if there is one, otherwise finds out whether it can be made. A
-    /// symbolic link to a file is followed.
+    /// symbolic link is not followed.
     ///
     /// # Errors
     /// [`Kind::TargetExists`] when there is a file that is not empty and `overwrite` refuses it;
@@ -83,8 +83,8 @@ impl FileSink {
     }
 
     fn open_existing(&self) -> Result<Handle, OpenError> {
-        // A named pipe that took the file's place must not block.
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        // A named pipe that took the file's place must not block, nor a link lead elsewhere.
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
         let fd = match fs::open(&self.path, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Err(OpenError::Missing),
@@ -199,7 +199,7 @@ impl Sink for FileSink {
     }
 
     fn room(&self) -> Option<u64> {
-        // The path of a file that is there may be a link from another file system.
+        // A file that is there may be a mount of another file system than its folder's.
         let Some(handle) = self.handle.get() else {
             return free_bytes(folder_of(&self.path));
         };

@@ -69,8 +69,9 @@ pub enum Overwrite {
 }
 
 /// Opens the target at `path`: a block device if there is one, otherwise a regular file. Nothing is
-/// written yet, and a file that is missing is made by [`Sink::prepare`]. `path` may be a symbolic
-/// link, unless it leads nowhere; other kinds of files are refused.
+/// written yet, and a file that is missing is made by [`Sink::prepare`]. Other kinds of files are refused.
+/// `path` may be a symbolic link to a device, as udev makes them, if root or the process's user owns the link;
+/// a file is never opened through one: whoever can change its folder could have another file overwritten.
 ///
 /// # Errors
 /// [`Kind::TargetDenied`] when it may not be opened or is something else, [`Kind::TargetExists`]
@@ -97,13 +98,31 @@ enum Found {
 }
 
 fn look_at(path: &Path) -> Result<Found, Error> {
+    let link = rustix::fs::lstat(path)
+        .ok()
+        .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
     let kind = match rustix::fs::stat(path) {
         Ok(stat) => FileType::from_raw_mode(stat.st_mode),
         Err(Errno::NOENT) => return look_around(path),
         Err(errno) => return Err(fault::look_fault(path, errno)),
     };
     Ok(match kind {
-        FileType::BlockDevice => Found::BlockDevice,
+        FileType::BlockDevice => {
+            let own = rustix::process::geteuid().as_raw();
+            if let Some(link) = link.filter(|link| ![0, own].contains(&link.st_uid)) {
+                return Err(Error::new(
+                    Kind::TargetDenied,
+                    format!(
+                        "{} is a symbolic link to a block device that belongs to uid {}; give the path of \
+                         the device itself",
+                        path.display(),
+                        link.st_uid
+                    ),
+                ));
+            }
+            Found::BlockDevice
+        }
+        FileType::RegularFile if link.is_some() => return Err(fault::link_fault(path)),
         FileType::RegularFile => Found::File,
         FileType::Directory => Found::Other("a folder"),
         FileType::CharacterDevice => Found::Other("a character device"),

@@ -40,6 +40,15 @@ impl Ticket {
     pub const fn new(url: Url) -> Self {
         Self(url)
     }
+
+    /// The parts of it that are secret: its path below `/images`, and its query.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let path = self.0.path();
+        let below = path.strip_prefix("/images").unwrap_or(path);
+        [Some(below.trim_matches('/')), self.0.query()]
+            .into_iter()
+            .flatten()
+    }
 }
 
 impl fmt::Debug for Ticket {

@@ -211,7 +211,10 @@ impl<'a> HttpSession<'a> {
             }
             self.close();
             if object.dialect == Dialect::Http
-                && let Some(to) = net::redirect_target(at, head.status, &head.headers)?
+                && let Some(to) =
+                    object
+                        .connector
+                        .redirect_target(at, head.status, &head.headers)?
             {
                 redirects += 1;
                 if redirects > MAX_REDIRECTS {

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use net::{Cancel, Clock, Connector, Proxies, Settings, SystemClock, Timeouts, Trust};
+use net::{Cancel, Clock, Connector, Egress, Proxies, Settings, SystemClock, Timeouts, Trust};
 use transfer::{ByteRange, Error, Kind, Sink, Source};
 
 pub(crate) const ALIGNED: usize = 4096;
@@ -172,6 +172,7 @@ pub(crate) fn connector_on(clock: Arc<dyn Clock>, cancel: &Cancel) -> Connector 
     let settings = Settings {
         trust: Trust::Insecure,
         proxies: Proxies::none(),
+        egress: Egress::anywhere(),
         timeouts: Timeouts::default(),
         user_agent: "transfer-tests/0".to_owned(),
     };

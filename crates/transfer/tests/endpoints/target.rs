@@ -43,24 +43,42 @@ fn a_missing_folder_is_named() {
 }
 
 #[test]
-fn links_are_followed_unless_they_lead_nowhere() {
+fn a_file_is_not_written_through_a_link() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("link");
     symlink(folder.path().join("gone"), &link).unwrap();
     refused(&link, &["symbolic link", "gone", "does not exist"]);
     assert!(!folder.path().join("gone").exists());
 
-    fs::write(folder.path().join("gone"), "").unwrap();
-    let sink = sink::open(&link, Overwrite::Refuse).unwrap();
-    sink.prepare(5).unwrap();
-    sink.close().unwrap();
-    assert_eq!(fs::read(folder.path().join("gone")).unwrap(), [0; 5]);
+    for content in ["", "precious"] {
+        fs::write(folder.path().join("gone"), content).unwrap();
+        refused(&link, &["symbolic link", link.to_str().unwrap(), "itself"]);
+        // Opened all the same, as if the link had taken the file's place meanwhile.
+        let opened = sink::FileSink::open(&link, Overwrite::Allow);
+        assert_fails(opened, Kind::TargetDenied, &["symbolic link"]);
+        assert_eq!(
+            fs::read_to_string(folder.path().join("gone")).unwrap(),
+            content
+        );
+    }
+    // One that takes the place of a file that is not there yet.
+    let late = folder.path().join("late");
+    let sink = sink::open(&late, Overwrite::Allow).unwrap();
+    symlink(folder.path().join("gone"), &late).unwrap();
+    assert_fails(sink.prepare(5), Kind::TargetDenied, &["symbolic link"]);
+    assert_eq!(fs::read(folder.path().join("gone")).unwrap(), b"precious");
+}
 
+#[test]
+fn a_link_to_a_device_is_followed_if_root_or_we_own_it() {
+    let folder = tempfile::tempdir().unwrap();
     let device = LoopDevice::new(1 << 20, 512);
     let link = folder.path().join("device");
     symlink(device.path(), &link).unwrap();
     let sink = sink::open(&link, Overwrite::Refuse).unwrap();
     assert_eq!(sink.capacity(), 1 << 20);
+    std::os::unix::fs::lchown(&link, Some(107), None).unwrap();
+    refused(&link, &["symbolic link", "uid 107", "itself"]);
 }
 
 #[test]

@@ -116,7 +116,11 @@ fn passwords() {
 #[test]
 fn identity_urls() {
     let (_folder, disk, image) = image();
-    for url in [variable("KEYSTONE_URL"), variable("KEYSTONE_TLS_URL")] {
+    for (url, region) in [
+        (variable("KEYSTONE_URL"), "RegionOne"),
+        (variable("KEYSTONE_TLS_URL"), "RegionTLS"),
+    ] {
+        let keys = [&fork()[..], &[(secret::REGION_NAME, region)]].concat();
         let root = url.strip_suffix("/v3").unwrap();
         for written in [
             root.to_owned(),
@@ -124,9 +128,25 @@ fn identity_urls() {
             format!("{root}/v3"),
             format!("{root}/v3/"),
         ] {
-            downloads(&image, &disk, &written, &fork());
+            downloads(&image, &disk, &written, &keys);
         }
     }
+}
+
+#[test]
+fn a_catalog_leaves_https_only_where_that_is_allowed() {
+    let (folder, disk, image) = image();
+    let target = folder.path().join("target");
+    let keystone = variable("KEYSTONE_TLS_URL");
+    let command = with(openstack_bare(&image.id, &keystone, &target), &fork());
+    assert_failure(
+        &command.run(),
+        Exit::SourceProtocol,
+        &["--allow-plain-http"],
+    );
+    assert!(!target.exists());
+    assert_exit(&command.arg("--allow-plain-http").run(), Exit::Success);
+    disk.assert_on(&target);
 }
 
 #[test]
@@ -366,7 +386,11 @@ fn certificates() {
     assert_exit(&distrustful.run(), Exit::Tls);
     // A bundle of several authorities is normal.
     let bundle = format!("{other}\n{}", suite::mover::authority());
-    let keys = [&fork()[..], &[(secret::CACERT, bundle.as_str())]].concat();
+    let keys = [
+        (secret::CACERT, bundle.as_str()),
+        (secret::REGION_NAME, "RegionTLS"),
+    ];
+    let keys = [&fork()[..], &keys].concat();
     downloads(&image, &disk, &keystone, &keys);
     let keys = [
         (secret::CACERT, other.as_str()),
