@@ -97,6 +97,10 @@ pub mod secret {
     /// oVirt: the engine's URL; used when no flag gives one.
     pub const URL: &str = "url";
 
+    /// The proxy for the source, `http://[USER:PASSWORD@]HOST[:PORT]`. It wins over the variables of the
+    /// environment, which pods show to everyone who may read them.
+    pub const PROXY: &str = "proxy";
+
     /// OpenStack: region of the catalog.
     pub const REGION_NAME: &str = "regionName";
     /// OpenStack: `password` (also when empty), `token` or `applicationcredential`.
@@ -149,13 +153,14 @@ pub mod secret {
     ];
 
     /// Every key that a mover reads; whatever else a secret holds is left alone.
-    pub const ALL: [&str; 25] = [
+    pub const ALL: [&str; 26] = [
         USER,
         PASSWORD,
         CACERT,
         CA_CRT,
         INSECURE_SKIP_VERIFY,
         URL,
+        PROXY,
         REGION_NAME,
         AUTH_TYPE,
         USERNAME,

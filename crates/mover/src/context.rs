@@ -93,7 +93,7 @@ impl Context {
         }
         let settings = net::Settings {
             trust,
-            proxies: environment.proxies(),
+            proxies: environment.proxies(&secrets),
             egress: net::Egress::anywhere(),
             timeouts: net::Timeouts {
                 stall: arguments.transfer.stall_timeout,

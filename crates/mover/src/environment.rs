@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use contract::args::secret;
 use net::Proxies;
 use runtime::Redactor;
 use secrecy::zeroize::Zeroizing;
+
+use crate::Secrets;
 
 /// A snapshot of the environment variables. `main` takes the process's; tests make their own.
 ///
@@ -45,26 +48,36 @@ impl Environment {
             let Some(value) = self.get(name) else {
                 continue;
             };
-            let authority = value.split_once("://").map_or(value, |(_, rest)| rest);
-            if let Some((login, _)) = authority.rsplit_once('@') {
-                redactor.add_secret(login);
-                if let Some((_, password)) = login.split_once(':') {
-                    redactor.add_secret(password);
-                }
-            }
+            redact_login(value, redactor);
         }
     }
 
     /// The proxies that `http_proxy`, `https_proxy` and `no_proxy` name. As with curl, the
-    /// lower-case name wins over the upper-case one, which counts too.
+    /// lower-case name wins over the upper-case one, which counts too. A proxy of the secret wins over
+    /// both, and not over `no_proxy`.
     #[must_use]
-    pub fn proxies(&self) -> Proxies {
+    pub fn proxies(&self, secrets: &Secrets) -> Proxies {
         let either = |lower: &str, upper: &str| self.get(lower).or_else(|| self.get(upper));
-        Proxies::new(
-            either("http_proxy", "HTTP_PROXY"),
-            either("https_proxy", "HTTPS_PROXY"),
-            either("no_proxy", "NO_PROXY"),
-        )
+        let except = either("no_proxy", "NO_PROXY");
+        match secrets.text(secret::PROXY) {
+            Some(proxy) => Proxies::one("the secret key proxy", proxy, except),
+            None => Proxies::new(
+                either("http_proxy", "HTTP_PROXY"),
+                either("https_proxy", "HTTPS_PROXY"),
+                except,
+            ),
+        }
+    }
+}
+
+/// Makes known what logs in to the proxy of that URL.
+pub(crate) fn redact_login(proxy: &str, redactor: &Redactor) {
+    let authority = proxy.split_once("://").map_or(proxy, |(_, rest)| rest);
+    if let Some((login, _)) = authority.rsplit_once('@') {
+        redactor.add_secret(login);
+        if let Some((_, password)) = login.split_once(':') {
+            redactor.add_secret(password);
+        }
     }
 }
 
@@ -110,6 +123,42 @@ mod tests {
             assert!(masked.starts_with("***"), "{text}: {masked}");
         }
         assert_eq!(redactor.apply("proxy:3128"), "proxy:3128");
+    }
+
+    #[test]
+    fn a_proxy_of_the_secret_wins_over_the_variables() {
+        let environment = Environment::from_iter([
+            ("https_proxy", "http://variable:1"),
+            ("no_proxy", "near.example.org"),
+            ("proxy", "http://joe:hunter2@secret:2"),
+        ]);
+        let secrets = Secrets::load(None, &environment).unwrap();
+        let proxies = environment.proxies(&secrets);
+        let chosen = |proxies: &Proxies, url: &str| {
+            let found = proxies.for_url(&url.parse().unwrap());
+            found.map(|proxy| proxy.map(|proxy| format!("{proxy:?}")))
+        };
+        for url in ["https://far.example.org", "http://far.example.org"] {
+            let shown = chosen(&proxies, url).unwrap().unwrap();
+            assert!(
+                shown.contains("secret:2") && !shown.contains("hunter2"),
+                "{shown}"
+            );
+        }
+        assert_eq!(chosen(&proxies, "https://near.example.org").unwrap(), None);
+        let without = environment.proxies(&Secrets::default());
+        let shown = chosen(&without, "https://far.example.org")
+            .unwrap()
+            .unwrap();
+        assert!(shown.contains("variable:1"), "{shown}");
+        let wrong = Environment::from_iter([("proxy", "socks5://joe:hunter2@secret:2")]);
+        let secrets = Secrets::load(None, &wrong).unwrap();
+        let error = chosen(&wrong.proxies(&secrets), "https://far.example.org").unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("the secret key proxy") && !text.contains("hunter2"),
+            "{text}"
+        );
     }
 
     #[test]

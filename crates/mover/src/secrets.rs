@@ -12,7 +12,7 @@ use net::Trust;
 use runtime::Redactor;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
-use crate::{Environment, Failure};
+use crate::{Environment, Failure, environment::redact_login};
 
 /// The keys of [`contract::args::secret`] that were given. Never shows a value.
 #[derive(Clone, Default)]
@@ -49,6 +49,9 @@ impl Secrets {
             } else if secret::IDENTITIES.contains(key) {
                 redactor.add_name(value);
             }
+        }
+        if let Some(proxy) = self.text(secret::PROXY) {
+            redact_login(proxy, redactor);
         }
         // As they stand in `Authorization: Basic`.
         let pair = |key| self.text(key).unwrap_or_default();

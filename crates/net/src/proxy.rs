@@ -48,8 +48,18 @@ impl Proxies {
     /// `no_proxy` that is understood as nothing gives a warning.
     #[must_use]
     pub fn new(http: Option<&str>, https: Option<&str>, no_proxy: Option<&str>) -> Self {
-        let http = parse("HTTP_PROXY", http);
-        let https = parse("HTTPS_PROXY", https);
+        let rules = [parse("HTTP_PROXY", http), parse("HTTPS_PROXY", https)];
+        Self::with(rules, no_proxy)
+    }
+
+    /// One proxy for both schemes; `name` says in errors where it comes from.
+    #[must_use]
+    pub fn one(name: &str, proxy: &str, no_proxy: Option<&str>) -> Self {
+        let rules = [parse(name, Some(proxy)), parse(name, Some(proxy))];
+        Self::with(rules, no_proxy)
+    }
+
+    fn with([http, https]: [Option<Setting>; 2], no_proxy: Option<&str>) -> Self {
         if http.is_none() && https.is_none() {
             return Self::none();
         }
@@ -186,7 +196,7 @@ pub(crate) fn proxy_credentials(origin: &Origin, proxy: &Origin) -> Error {
     };
     let text = format!(
         "{origin}: the proxy {proxy} wants other credentials (407): give \
-         http://USER:PASSWORD@HOST:PORT in {variable}"
+         http://USER:PASSWORD@HOST:PORT in {variable}, or under the secret key proxy"
     );
     Error::new(Kind::Settings, text)
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use backoff::Backoff;
+use contract::args::{environment, secret};
 
 use crate::model::{Attempts, Kind, PodPhase, Quantity, World};
 
@@ -59,8 +60,8 @@ pub struct Settings {
     pub cpu: ContainerResources,
     /// Memory request and limit of a pod.
     pub memory: ContainerResources,
-    /// Proxy variables for the pods.
-    pub proxy: BTreeMap<String, String>,
+    /// Variables for the pods: proxies, and what the movers read beside their flags.
+    pub environment: BTreeMap<String, String>,
     /// Limit on the claims that are served at a time.
     pub max_in_flight: usize,
     /// The same limit for the claims of one engine or identity service.
@@ -124,7 +125,7 @@ impl Default for Settings {
             images: BTreeMap::new(),
             cpu: ContainerResources::new("100m", "1000m"),
             memory: ContainerResources::new("512Mi", "1Gi"),
-            proxy: BTreeMap::new(),
+            environment: BTreeMap::new(),
             max_in_flight: 20,
             // What an engine's hosts and a Glance serve at full speed; the rest would only share
             // it.
@@ -226,10 +227,16 @@ impl Settings {
             if value.contains('@') {
                 warnings.push(format!(
                     "{name} holds a user or a password, and is not handed on to the pods; put the proxy into the \
-                     secrets of the sources, under the key proxy"
+                     secrets of the sources, under the key {}",
+                    secret::PROXY
                 ));
             } else {
-                settings.proxy.insert(name.to_owned(), value);
+                settings.environment.insert(name.to_owned(), value);
+            }
+        }
+        for name in environment::ALL {
+            if let Some(value) = name_of(name) {
+                settings.environment.insert(name.to_owned(), value);
             }
         }
         (settings, warnings)
@@ -392,7 +399,7 @@ mod tests {
         assert_eq!(settings.max_in_flight, 7);
         assert_eq!(settings.cpu, ContainerResources::new("250m", "2"));
         assert_eq!(settings.memory, ContainerResources::new("1G", "2Gi"));
-        assert_eq!(settings.proxy["no_proxy"], ".cluster.local");
+        assert_eq!(settings.environment["no_proxy"], ".cluster.local");
     }
 
     #[test]
@@ -401,7 +408,7 @@ mod tests {
             ("HTTPS_PROXY", "http://user:secret-word@proxy:3128"),
             ("http_proxy", "http://proxy:3128"),
         ]);
-        let kept: Vec<&String> = settings.proxy.keys().collect();
+        let kept: Vec<&String> = settings.environment.keys().collect();
         assert_eq!(kept, ["http_proxy"]);
         let about: Vec<_> = warnings
             .iter()

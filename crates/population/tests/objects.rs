@@ -137,7 +137,7 @@ fn a_pod_for_forklift() {
     }))
     .unwrap();
     let mut settings = settings();
-    settings.proxy = BTreeMap::from([
+    settings.environment = BTreeMap::from([
         (
             "HTTPS_PROXY".to_owned(),
             "http://proxy.example.org:3128".to_owned(),

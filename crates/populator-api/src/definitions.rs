@@ -1,6 +1,8 @@
 //! The `CustomResourceDefinition` objects of both kinds.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
 use kube::CustomResourceExt;
 
 use crate::{OpenstackVolumePopulator, OvirtVolumePopulator};
@@ -24,7 +26,31 @@ impl std::error::Error for YamlError {
 /// The definitions of both kinds.
 #[must_use]
 pub fn all() -> [CustomResourceDefinition; 2] {
-    [OvirtVolumePopulator::crd(), OpenstackVolumePopulator::crd()]
+    [OvirtVolumePopulator::crd(), OpenstackVolumePopulator::crd()].map(bounded)
+}
+
+/// Bounds the texts of `transferNetwork`, whose type is Kubernetes' own: the API server takes only rules
+/// whose cost it can bound.
+fn bounded(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    let versions = definition.spec.versions.iter_mut();
+    let mut schemas: Vec<&mut JSONSchemaProps> = versions
+        .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
+        .collect();
+    for field in ["spec", "transferNetwork"] {
+        let fields = schemas.into_iter();
+        schemas = fields
+            .filter_map(|schema| schema.properties.as_mut()?.get_mut(field))
+            .collect();
+    }
+    for schema in schemas {
+        for (name, most) in [("name", 253), ("namespace", 63)] {
+            let field = schema.properties.as_mut().and_then(|all| all.get_mut(name));
+            if let Some(field) = field {
+                field.max_length = Some(most);
+            }
+        }
+    }
+    definition
 }
 
 /// One definition as a YAML document, as it is in `manifests/crds`.

@@ -236,7 +236,7 @@ fn container(
         VolumeMode::Block => (Some(vec![block]), vec![secret]),
         VolumeMode::Filesystem => (None, vec![filesystem, secret]),
     };
-    let environment = settings.proxy.iter().map(|(name, value)| EnvVar {
+    let environment = settings.environment.iter().map(|(name, value)| EnvVar {
         name: name.clone(),
         value: Some(value.clone()),
         value_from: None,
