@@ -29,8 +29,8 @@ pub fn all() -> [CustomResourceDefinition; 2] {
     [OvirtVolumePopulator::crd(), OpenstackVolumePopulator::crd()].map(bounded)
 }
 
-/// Bounds the texts of `transferNetwork`, whose type is Kubernetes' own: the API server takes only rules
-/// whose cost it can bound.
+/// Gives the texts of `transferNetwork`, whose type is Kubernetes' own, the form of names: they go into an
+/// annotation that is a list.
 fn bounded(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
     let versions = definition.spec.versions.iter_mut();
     let mut schemas: Vec<&mut JSONSchemaProps> = versions
@@ -43,10 +43,14 @@ fn bounded(mut definition: CustomResourceDefinition) -> CustomResourceDefinition
             .collect();
     }
     for schema in schemas {
-        for (name, most) in [("name", 253), ("namespace", 63)] {
+        for (name, most, pattern) in [
+            ("name", 253, "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"),
+            ("namespace", 63, "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"),
+        ] {
             let field = schema.properties.as_mut().and_then(|all| all.get_mut(name));
             if let Some(field) = field {
                 field.max_length = Some(most);
+                field.pattern = Some(pattern.to_owned());
             }
         }
     }

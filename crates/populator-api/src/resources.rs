@@ -103,7 +103,7 @@ pub struct OvirtVolumePopulatorSpec {
     /// Secondary network over which the disk is copied: namespace and name of a
     /// NetworkAttachmentDefinition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("has(self.name) && self.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$') && (!has(self.namespace) || self.namespace.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$'))").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]
+    #[x_kube(validation = Rule::new("has(self.name) && self.name != ''").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]
     pub transfer_network: Option<ObjectReference>,
 }
 
@@ -188,6 +188,6 @@ pub struct OpenstackVolumePopulatorSpec {
     /// Secondary network over which the image is copied: namespace and name of a
     /// NetworkAttachmentDefinition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("has(self.name) && self.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$') && (!has(self.namespace) || self.namespace.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$'))").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]
+    #[x_kube(validation = Rule::new("has(self.name) && self.name != ''").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]
     pub transfer_network: Option<ObjectReference>,
 }
