@@ -6,7 +6,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
     reason = "a test fails by panicking and says what it does"
 )]
 
@@ -20,6 +19,7 @@ use std::{
 };
 
 use clap::Parser;
+use libtest_mimic::Trial;
 use mover::{Arguments, Context, Done, Environment, Failure, Program, Target};
 use rustix::process::{Pid, Resource, Signal, dumpable_behavior, getrlimit, kill_process};
 use tempfile::TempDir;
@@ -61,11 +61,15 @@ fn main() -> ExitCode {
     if std::env::args().any(|argument| argument.starts_with("--volume-path")) {
         return child();
     }
-    for (name, test) in TESTS {
-        println!("test {name}");
-        test();
-    }
-    ExitCode::SUCCESS
+    let trial = |(name, test): &(&'static str, fn())| {
+        let test = *test;
+        Trial::test(*name, move || {
+            test();
+            Ok(())
+        })
+    };
+    let arguments = libtest_mimic::Arguments::from_args();
+    libtest_mimic::run(&arguments, TESTS.iter().map(trial).collect()).exit_code()
 }
 
 #[derive(Debug, Parser)]
