@@ -44,6 +44,10 @@ impl<'a> Fields<'a> {
         self.array(at).map(u64::from_be_bytes)
     }
 
+    pub(crate) fn le16(self, at: usize) -> Result<u16, Error> {
+        self.array(at).map(u16::from_le_bytes)
+    }
+
     pub(crate) fn le32(self, at: usize) -> Result<u32, Error> {
         self.array(at).map(u32::from_le_bytes)
     }

@@ -7,7 +7,7 @@ use crate::{
     map::{Layout, Map, SORTED},
     qcow2, raw,
     read_at::Input,
-    vdi, vhd,
+    vdi, vhd, vhdx, vmdk,
 };
 
 /// How compressed clusters are packed.
@@ -68,6 +68,8 @@ impl Image {
             Format::Raw => raw::open(&input),
             Format::Qcow2 => qcow2::open(&mut input)?,
             Format::Vdi => vdi::open(&mut input)?,
+            Format::Vmdk => vmdk::open(&mut input)?,
+            Format::Vhdx => vhdx::open(&mut input)?,
             Format::Vhd => vhd::open(&mut input)?,
             Format::Luks => {
                 let problem = "the whole disk is encrypted";

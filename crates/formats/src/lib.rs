@@ -33,6 +33,8 @@ mod raw;
 mod read_at;
 mod vdi;
 mod vhd;
+mod vhdx;
+mod vmdk;
 
 pub use decode::Decoder;
 pub use error::{Error, Kind};

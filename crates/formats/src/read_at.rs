@@ -9,7 +9,7 @@ pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A file whose ranges can be read.
 ///
-/// It is asked for headers and tables only, in pieces of at most 16 KiB, mostly one behind the other; [`ReadAhead`]
+/// It is asked for headers and tables only, in pieces of at most 64 KiB, mostly one behind the other; [`ReadAhead`]
 /// makes few large reads of them. Calls may fail at any time (a stop flag, for example): the error ends what was under
 /// way and comes back as the source of an [`Error`] of [`Kind::Read`].
 pub trait ReadAt {

@@ -10,3 +10,5 @@ mod qemu;
 mod read;
 mod vdi;
 mod vhd;
+mod vhdx;
+mod vmdk;
