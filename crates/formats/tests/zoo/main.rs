@@ -1,6 +1,7 @@
 //! Images that QEMU has made, read by this crate and compared with what QEMU reads from them.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "a test fails by panicking"
 )]
@@ -12,3 +13,4 @@ mod vdi;
 mod vhd;
 mod vhdx;
 mod vmdk;
+mod wrapped;
