@@ -101,8 +101,8 @@ impl Metadata {
             let problem = "a sector has 512 or 4096 bytes";
             return Err(error(Kind::Corrupt, "logical sector size", sector, problem));
         }
-        if size > MOST_DISK || !size.is_multiple_of(u64::from(sector)) {
-            let problem = "a disk has whole sectors, and at most 64 TiB";
+        if size == 0 || size > MOST_DISK || !size.is_multiple_of(u64::from(sector)) {
+            let problem = "a disk has whole sectors, at least one, and at most 64 TiB";
             return Err(error(Kind::Corrupt, "virtual disk size", size, problem));
         }
         Ok(Self {

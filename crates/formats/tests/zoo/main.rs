@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod hostile;
 mod qcow2;
 mod qemu;
 mod read;

@@ -71,7 +71,8 @@ fn windows(file: &[u8], image: &Image, whole: &[u8], disk: &mut Disk<'_>) -> Res
         (size.saturating_sub(700), size + 5),
         (size, size + 1),
     ] {
-        disk.bytes.fill(0);
+        let range = index(start.min(size))..index(end.min(size));
+        disk.bytes[range.clone()].fill(0);
         let mut at = start;
         for extent in image.extents(&mut { file }, start..end) {
             let extent = extent?;
@@ -80,8 +81,6 @@ fn windows(file: &[u8], image: &Image, whole: &[u8], disk: &mut Disk<'_>) -> Res
             disk.put(extent)?;
         }
         assert_eq!(at, end.min(size).max(start));
-        let range =
-            usize::try_from(start.min(size)).unwrap()..usize::try_from(end.min(size)).unwrap();
         assert!(disk.bytes[range.clone()] == whole[range], "{start}..{end}");
     }
     Ok(())
@@ -96,7 +95,6 @@ struct Disk<'a> {
 
 impl Disk<'_> {
     fn put(&mut self, extent: Extent) -> Result<(), Error> {
-        let index = |offset: u64| usize::try_from(offset).unwrap();
         let target = index(extent.start)..index(extent.start + extent.len);
         match extent.content {
             Content::Hole => {}
@@ -132,4 +130,8 @@ pub(crate) fn assert_same(path: &Path, format: Format, by_qemu: &[u8]) -> (Image
         .position(|(ours, theirs)| ours != theirs);
     assert_eq!(difference, None, "first byte that differs");
     (image, summary)
+}
+
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).unwrap()
 }
