@@ -2,6 +2,8 @@
 
 mod file_order;
 mod pieces;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, ops::Range};
 
