@@ -187,3 +187,91 @@ fn unzstd(
     }
     Ok(unpacked)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression as Level, write::DeflateEncoder};
+
+    use super::*;
+
+    const CLUSTER: usize = 4096;
+
+    fn decoder(method: Method) -> Decoder {
+        Decoder {
+            format: Format::Qcow2,
+            method,
+            virtual_size: 1 << 20,
+            cluster_size: CLUSTER as u64,
+        }
+    }
+
+    fn deflate() -> Decoder {
+        decoder(Method::Deflate(Box::new(Decompress::new(false))))
+    }
+
+    fn zstd() -> Decoder {
+        decoder(Method::Zstd(Box::new(Decompressor::new().unwrap())))
+    }
+
+    fn deflated(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Level::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstandard(bytes: &[u8]) -> Vec<u8> {
+        zstd::bulk::compress(bytes, 3).unwrap()
+    }
+
+    #[test]
+    fn a_cluster_is_followed_by_anything_and_has_its_exact_size() {
+        let bytes: Vec<u8> = (0..=250).cycle().take(CLUSTER).collect();
+        for (mut decoder, pack) in [
+            (deflate(), deflated as fn(&[u8]) -> Vec<u8>),
+            (zstd(), zstandard),
+        ] {
+            let mut cluster = vec![0; CLUSTER];
+            let packed = [&pack(&bytes)[..], &[0xa5; 400]].concat();
+            decoder
+                .decode(CLUSTER as u64, &packed, &mut cluster)
+                .unwrap();
+            assert_eq!(cluster, bytes);
+            let longer = [&bytes[..], &[1]].concat();
+            for wrong in [&bytes[..CLUSTER - 1], &longer, &[]] {
+                let packed = pack(wrong);
+                let error = decoder.decode(0, &packed, &mut cluster).unwrap_err();
+                assert_eq!(error.kind(), Kind::Corrupt, "{}", wrong.len());
+            }
+            for end in [0, 1, packed.len() / 4, packed.len() / 3] {
+                assert!(
+                    decoder.decode(0, &packed[..end], &mut cluster).is_err(),
+                    "{end}"
+                );
+            }
+            // An error leaves nothing behind.
+            decoder.decode(0, &packed, &mut cluster).unwrap();
+            assert_eq!(cluster, bytes);
+        }
+    }
+
+    #[test]
+    fn a_cluster_may_be_of_several_frames() {
+        let (first, second) = (vec![1; 1000], vec![2; CLUSTER - 1000]);
+        let packed = [zstandard(&first), zstandard(&second)].concat();
+        let mut cluster = vec![0; CLUSTER];
+        zstd().decode(0, &packed, &mut cluster).unwrap();
+        assert_eq!(cluster, [first, second].concat());
+    }
+
+    #[test]
+    fn an_image_without_compression_has_no_packed_clusters() {
+        let mut cluster = vec![0; CLUSTER];
+        assert!(
+            decoder(Method::None)
+                .decode(0, &[0; 9], &mut cluster)
+                .is_err()
+        );
+    }
+}

@@ -6,7 +6,7 @@ use formats::{Format, Image, Kind};
 
 use crate::{
     qemu::{self, Qemu, commands, disk},
-    read::assert_same,
+    read::{self, assert_same},
 };
 
 const M: u64 = 1 << 20;
@@ -142,4 +142,27 @@ fn seal(bytes: &mut [u8], at: usize) {
     bytes[at..at + 4].fill(0);
     let sum: u32 = bytes.iter().map(|byte| u32::from(*byte)).sum();
     bytes[at..at + 4].copy_from_slice(&(!sum).to_be_bytes());
+}
+
+#[test]
+fn the_program_that_wrote_it_says_whether_size_or_geometry_counts() {
+    let qemu = Qemu::new();
+    let image = qemu.create("vpc", "", 20 * M);
+    let good = fs::read(&image).unwrap();
+    let size = u64::from_be_bytes(good[48..56].try_into().unwrap());
+    for creator in [
+        b"vpc ", b"qemu", b"qem2", b"win ", b"d2v ", b"tap\0", b"CTXS", b"wa\0\0",
+    ] {
+        let mut file = good.clone();
+        file[28..32].copy_from_slice(creator);
+        file[48..56].copy_from_slice(&(size - 512).to_be_bytes());
+        seal(&mut file[..512], 64);
+        let path = qemu.raw("image", &file);
+        let by_qemu = qemu.read("vpc", &path);
+        // QEMU 7.2 does not know Azure's yet; later versions do.
+        let (disk, image, _) = read::whole(&file).unwrap();
+        assert!(disk == by_qemu || creator == b"wa\0\0", "{creator:?}");
+        let states_size = !matches!(creator, b"vpc " | b"qemu");
+        assert_eq!(image.virtual_size() < size, states_size, "{creator:?}");
+    }
 }
