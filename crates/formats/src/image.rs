@@ -143,3 +143,37 @@ impl Image {
 fn refused(kind: Kind, format: Format, problem: &'static str) -> Error {
     Error::new(kind, format, "signature", "there", problem)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Decoder;
+
+    #[test]
+    fn an_image_is_shared_by_threads_and_a_decoder_moves_to_one() {
+        fn is_shared<T: Send + Sync>() {}
+        fn moves<T: Send>() {}
+        is_shared::<Image>();
+        moves::<Decoder>();
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused_with_its_name() {
+        for (head, kind, format) in [
+            (&b"LUKS\xba\xbe\0\x01"[..], Kind::Encrypted, "luks"),
+            (b"QED\0", Kind::Unsupported, "qed"),
+            (b"WithoutFreeSpace", Kind::Unsupported, "parallels"),
+            (b"\x1f\x8b\x08", Kind::Unsupported, "gzip"),
+            (b"QFI\xfb\0\0\0\x01", Kind::Unsupported, "qcow2"),
+            (b"QFI\xfb\0\0\0\x03", Kind::Truncated, "qcow2"),
+            (b"KDMV", Kind::Truncated, "vmdk"),
+            (b"vhdxfile", Kind::Truncated, "vhdx"),
+            (b"conectix", Kind::Truncated, "vhd"),
+        ] {
+            let mut file = head;
+            let error = Image::open(&mut file).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(error.format().to_string(), format);
+        }
+    }
+}
