@@ -90,24 +90,19 @@ impl<'a> FileOrder<'a> {
         let is_first = self.last.is_none();
         let disk = self.map.info.virtual_size;
         let mut walk = Walk::new(self.map, self.file, 0..disk);
-        let mut nearest = Nearest {
+        walk.regions(Nearest {
             behind: self.last,
             most: self.sorted,
             heap: BinaryHeap::new(),
             has_dropped: false,
-        };
-        walk.regions()?;
-        loop {
-            let piece = walk.next().transpose()?;
-            for table in walk.take_tables() {
-                nearest.offer(table);
-            }
-            let Some(piece) = piece else { break };
+        })?;
+        while let Some(piece) = walk.next().transpose()? {
             if is_first {
                 self.summary.add(&piece);
             }
-            nearest.offer(piece);
+            walk.nearest().offer(piece);
         }
+        let nearest = std::mem::replace(walk.nearest(), Nearest::none());
         self.is_complete = !nearest.has_dropped;
         let sorted = nearest.heap.into_sorted_vec();
         self.last = sorted.last().copied().or(self.last);
@@ -205,8 +200,9 @@ fn ends_before(mut extent: Extent, next: u64) -> Extent {
     extent
 }
 
-/// The pieces behind one, as many as fit.
-struct Nearest {
+/// The pieces that come next in the file behind one, as many as fit.
+#[derive(Debug)]
+pub(crate) struct Nearest {
     behind: Option<Placed>,
     most: usize,
     heap: BinaryHeap<Placed>,
@@ -214,7 +210,17 @@ struct Nearest {
 }
 
 impl Nearest {
-    fn offer(&mut self, piece: Piece) {
+    /// One that takes nothing.
+    pub(crate) const fn none() -> Self {
+        Self {
+            behind: None,
+            most: 0,
+            heap: BinaryHeap::new(),
+            has_dropped: false,
+        }
+    }
+
+    pub(crate) fn offer(&mut self, piece: Piece) {
         let Some((offset, _)) = piece.place() else {
             return;
         };

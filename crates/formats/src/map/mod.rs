@@ -7,6 +7,7 @@ mod tests;
 
 use std::{fmt, ops::Range};
 
+use file_order::Nearest;
 pub(crate) use file_order::SORTED;
 pub use file_order::{FileOrder, Summary};
 pub(crate) use pieces::{Piece, Pieces, Stored};
@@ -140,15 +141,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The parts of the file that describe the disk, as far as they are known by now; and forgets them.
-    pub(crate) fn take_tables(&mut self) -> Vec<Piece> {
-        self.pieces.take_tables()
+    /// Lets `nearest` take the tables and headers from now on, first those that are found without walking over the disk.
+    pub(crate) fn regions(&mut self, nearest: Nearest) -> Result<(), Error> {
+        *self.pieces.tables() = nearest;
+        self.layout.regions(&mut self.tables, &mut self.pieces)
     }
 
-    /// Starts to keep the parts of the file that describe the disk, with those that are found without walking over it.
-    pub(crate) fn regions(&mut self) -> Result<(), Error> {
-        self.pieces.keep_tables();
-        self.layout.regions(&mut self.tables, &mut self.pieces)
+    /// What takes the tables.
+    pub(crate) const fn nearest(&mut self) -> &mut Nearest {
+        self.pieces.tables()
     }
 
     fn describe(&mut self) -> Result<(), Error> {

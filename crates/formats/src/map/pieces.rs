@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use super::{Content, Extent};
+use super::{Content, Extent, file_order::Nearest};
 use crate::{Error, Format, Kind};
 
 /// A range of the disk and where it is stored; or a table, which only the file knows.
@@ -80,8 +80,8 @@ pub(crate) struct Pieces {
     /// Bytes of the file that the pieces take, each counted once.
     spent: u64,
     list: VecDeque<Piece>,
-    /// `None` when the walk is over the disk alone.
-    tables: Option<Vec<Piece>>,
+    /// Takes the tables; none where the walk is over the disk alone.
+    tables: Nearest,
 }
 
 impl Pieces {
@@ -94,7 +94,7 @@ impl Pieces {
             at,
             spent: 0,
             list: VecDeque::new(),
-            tables: None,
+            tables: Nearest::none(),
         }
     }
 
@@ -142,13 +142,11 @@ impl Pieces {
     /// `len` bytes at `offset` of the file are a table or a header, called `name`.
     pub(crate) fn table(&mut self, name: &'static str, offset: u64, len: u64) -> Result<(), Error> {
         self.spend(name, offset, len, len)?;
-        if let Some(tables) = &mut self.tables {
-            tables.push(Piece {
-                at: self.at,
-                len,
-                stored: Stored::Table { offset },
-            });
-        }
+        self.tables.offer(Piece {
+            at: self.at,
+            len,
+            stored: Stored::Table { offset },
+        });
         Ok(())
     }
 
@@ -160,13 +158,9 @@ impl Pieces {
         self.list.pop_front()
     }
 
-    /// Keeps the tables from now on, until they are taken.
-    pub(crate) fn keep_tables(&mut self) {
-        self.tables.get_or_insert_default();
-    }
-
-    pub(crate) fn take_tables(&mut self) -> Vec<Piece> {
-        self.tables.as_mut().map(std::mem::take).unwrap_or_default()
+    /// What takes the tables.
+    pub(crate) const fn tables(&mut self) -> &mut Nearest {
+        &mut self.tables
     }
 
     /// Refuses what lies beyond the end of the file, and more bytes than it has.

@@ -53,35 +53,59 @@ impl Grains {
             self.directory(directory),
         );
         pieces.table("redundant grain directory", copy.offset, copy.len)?;
-        for at in (0..copy.len).step_by(4) {
-            let second = u64::from(tables.entries(copy, at)?.le32(0)?) * SECTOR;
-            let first = u64::from(tables.entries(ours, at)?.le32(0)?) * SECTOR;
-            if second != 0 {
-                let table = self.table(second);
-                pieces.table("redundant grain table", table.offset, table.len)?;
-            }
-            let bytes = |tables: &mut Tables<'_>, offset| match offset {
-                0 => Ok(Vec::new()),
-                // Of 2 KiB at most.
-                _ => Ok(tables.entries(self.table(offset), 0)?.bytes.to_vec()),
-            };
-            if bytes(tables, first)? != bytes(tables, second)? {
-                // At most 4 bytes for each two sectors of the disk.
-                let covered = (at / 4).saturating_mul(self.header.table_covers());
-                let field = format!("grain table for byte {covered} of the disk");
-                let value = format!("at {first}, and its copy at {second}");
-                let problem = "they differ, so that one of them is wrong";
-                return Err(Error::new(
-                    Kind::Corrupt,
-                    Format::Vmdk,
-                    field,
-                    value,
-                    problem,
-                ));
+        let mut at = 0;
+        while at < copy.len {
+            // A slice of each directory, of 16 KiB; then the tables that they name.
+            let seconds = tables.entries(copy, at)?.bytes.to_vec();
+            let firsts = tables.entries(ours, at)?.bytes.to_vec();
+            for (first, second) in firsts.chunks_exact(4).zip(seconds.chunks_exact(4)) {
+                self.compare(at, place(first), place(second), tables, pieces)?;
+                at += 4;
             }
         }
         Ok(())
     }
+
+    /// Compares the grain table at `first` with its copy at `second`; `at` is the offset of their entries in the directories.
+    fn compare(
+        &self,
+        at: u64,
+        first: u64,
+        second: u64,
+        tables: &mut Tables<'_>,
+        pieces: &mut Pieces,
+    ) -> Result<(), Error> {
+        if second != 0 {
+            let table = self.table(second);
+            pieces.table("redundant grain table", table.offset, table.len)?;
+        }
+        // Of 2 KiB at most.
+        let mut bytes = |offset| match offset {
+            0 => Ok(Vec::new()),
+            _ => Ok(tables.entries(self.table(offset), 0)?.bytes.to_vec()),
+        };
+        if bytes(first)? == bytes(second)? {
+            return Ok(());
+        }
+        // At most 4 bytes for each sector of the disk.
+        let covered = (at / 4).saturating_mul(self.header.table_covers());
+        let field = format!("grain table for byte {covered} of the disk");
+        let value = format!("at {first}, and its copy at {second}");
+        let problem = "they differ, so that one of them is wrong";
+        Err(Error::new(
+            Kind::Corrupt,
+            Format::Vmdk,
+            field,
+            value,
+            problem,
+        ))
+    }
+}
+
+/// The offset in the file that an entry names: 32 bits of sectors.
+fn place(entry: &[u8]) -> u64 {
+    let sector = entry.first_chunk().copied().map_or(0, u32::from_le_bytes);
+    u64::from(sector) * SECTOR
 }
 
 impl Layout for Grains {
