@@ -20,6 +20,16 @@ pub trait ReadAt {
     fn read_exact_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError>;
 }
 
+impl<R: ReadAt + ?Sized> ReadAt for &mut R {
+    fn size(&self) -> u64 {
+        (**self).size()
+    }
+
+    fn read_exact_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        (**self).read_exact_at(offset, buf)
+    }
+}
+
 impl ReadAt for &[u8] {
     fn size(&self) -> u64 {
         self.len() as u64

@@ -7,6 +7,7 @@
 )]
 
 mod hostile;
+mod large;
 mod qcow2;
 mod qemu;
 mod read;

@@ -5,6 +5,7 @@ use std::fs;
 use formats::{Format, Image, Kind};
 
 use crate::{
+    large::Counted,
     qemu::{self, Qemu, commands, disk},
     read::{self, assert_same},
 };
@@ -51,7 +52,7 @@ fn entries_of_sector_bitmaps_are_passed_over() {
         .map(|block| format!("write -P {} {} 64k", block + 1, block * 256 * M))
         .into();
     qemu::io("vhdx", &image, &writes);
-    let mut file = SparseFile(fs::File::open(&image).unwrap());
+    let mut file = Counted::open(&image);
     let image = Image::open(&mut file).unwrap();
     image.check(&mut file).unwrap();
     let starts: Vec<_> = image
@@ -236,19 +237,4 @@ fn check(file: &[u8]) -> formats::Error {
     Image::open(&mut { file })
         .and_then(|image| image.check(&mut { file }))
         .unwrap_err()
-}
-
-/// A file that is too large to be held.
-struct SparseFile(fs::File);
-
-impl formats::ReadAt for SparseFile {
-    fn size(&self) -> u64 {
-        self.0.metadata().unwrap().len()
-    }
-
-    fn read_exact_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), formats::ReadError> {
-        Ok(std::os::unix::fs::FileExt::read_exact_at(
-            &self.0, buf, offset,
-        )?)
-    }
 }
