@@ -64,6 +64,10 @@ pub(crate) fn open(input: &mut Input<'_>) -> Result<(Info, Box<dyn Layout>), Err
         return Err(corrupt("current size", footer.current_size, problem));
     }
     let info = footer.info("fixed", 1);
+    if info.virtual_size > at {
+        let problem = format!("the file has {at} bytes before its footer");
+        return Err(corrupt("size by geometry", info.virtual_size, problem));
+    }
     Ok((info, Box::new(Whole)))
 }
 

@@ -166,3 +166,19 @@ fn the_program_that_wrote_it_says_whether_size_or_geometry_counts() {
         assert_eq!(image.virtual_size() < size, states_size, "{creator:?}");
     }
 }
+
+#[test]
+fn a_fixed_disk_does_not_reach_into_its_footer() {
+    let qemu = Qemu::new();
+    let image = qemu.create("vpc", "subformat=fixed", 2 * M);
+    let mut file = fs::read(&image).unwrap();
+    read::whole(&file).unwrap();
+    let footer = file.len() - 512;
+    file[footer + 59] += 1;
+    seal(&mut file[footer..], 64);
+    let error = Image::open(&mut &file[..]).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.field()),
+        (Kind::Corrupt, "size by geometry")
+    );
+}
