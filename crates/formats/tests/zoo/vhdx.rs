@@ -129,6 +129,8 @@ fn headers_and_tables_that_cannot_be_are_refused() {
         (parameters, &[0, 0, 0, 0x20], Kind::Corrupt, "block size"),
         (sector, &[0, 1], Kind::Corrupt, "logical sector size"),
         (size, &[1], Kind::Corrupt, "virtual disk size"),
+        (size, &[0; 8], Kind::Corrupt, "virtual disk size"),
+        (find(&SIZE), &PARENT, Kind::Backing, "parent"),
         (size, &[0xff; 8], Kind::Corrupt, "virtual disk size"),
         (
             size,
@@ -205,6 +207,7 @@ fn the_current_header_decides_and_its_log_must_be_empty() {
 const BAT: [u8; 16] = guid(0x2dc2_7766, 0xf623, 0x4200, 0x9d64_115e_9bfd_4a08);
 const METADATA: [u8; 16] = guid(0x8b7c_a206, 0x4790, 0x4b9a, 0xb8fe_575f_050f_886e);
 const PARAMETERS: [u8; 16] = guid(0xcaa1_6737, 0xfa36, 0x4d43, 0xb3b6_33f0_aa44_e76b);
+const PARENT: [u8; 16] = guid(0xa8d3_5f2d, 0xb30b, 0x454d, 0xabf7_d3d8_4834_ab0c);
 const SIZE: [u8; 16] = guid(0x2fa5_4224, 0xcd1b, 0x4876, 0xb211_5dbe_d83b_f4b8);
 const SECTOR: [u8; 16] = guid(0x8141_bf1d, 0xa96f, 0x4709, 0xba47_f233_a8fa_ab5f);
 
