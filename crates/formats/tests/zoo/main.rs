@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod failing;
 mod hostile;
 mod large;
 mod qcow2;
