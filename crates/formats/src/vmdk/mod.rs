@@ -16,7 +16,7 @@ use crate::{
 
 /// Bytes of a sector, the unit of all offsets.
 const SECTOR: u64 = 512;
-/// A sparse extent, and what an embedded descriptor calls the types that are one.
+/// How a sparse extent begins.
 const SIGNATURE: &[u8; 4] = b"KDMV";
 
 /// Reads the header and the descriptor.
