@@ -17,9 +17,9 @@
 //! # Bounds
 //! Input is hostile. All arithmetic is checked, no size in a file leads to an allocation of that size, and no table is
 //! held whole: tables are read in slices of 16 KiB. [`Extents`] holds the extents of one slice (at most 1.3 MiB, for
-//! qcow2 with subclusters; 160 KiB otherwise), [`FileOrder`] at most 131072 extents (6 to 10 MiB) and reads
-//! the tables again when there are more. The bytes that tables refer to are summed up: more than the file has is refused, so that one
-//! cluster cannot be repeated into terabytes. Wrapped files are decoded in the memory that the caller allows.
+//! qcow2 with subclusters; 160 KiB otherwise), [`FileOrder`] at most 131072 extents (6 to 10 MiB), and reads the tables
+//! again when there are more. The bytes that tables refer to are summed up: more than the file has is refused, so that
+//! one cluster cannot be repeated into terabytes. Wrapped files are decoded in the memory that the caller allows.
 #![forbid(unsafe_code)]
 
 mod bytes;

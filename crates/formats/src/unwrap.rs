@@ -132,7 +132,7 @@ impl<R: Read> Unwrap<R> {
             _ => (Kind::Corrupt, "it cannot be decoded"),
         };
         let done = self.limits.output.saturating_sub(self.left);
-        let value = format!("damaged after {done} decoded bytes ({error})");
+        let value = format!("unreadable after {done} decoded bytes ({error})");
         let error = Error::new(kind, self.format, "compressed file", value, problem).because(error);
         io::Error::other(error)
     }
