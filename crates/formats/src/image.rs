@@ -147,7 +147,7 @@ fn refused(kind: Kind, format: Format, problem: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Decoder;
+    use crate::{Content, Decoder};
 
     #[test]
     fn an_image_is_shared_by_threads_and_a_decoder_moves_to_one() {
@@ -155,6 +155,25 @@ mod tests {
         fn moves<T: Send>() {}
         is_shared::<Image>();
         moves::<Decoder>();
+    }
+
+    #[test]
+    fn a_raw_file_is_one_extent_of_its_size_to_the_byte() {
+        let bytes = [7; 12_345];
+        let mut file = &bytes[..];
+        let image = Image::open(&mut file).unwrap();
+        assert_eq!(image.info().format, Format::Raw);
+        let extents: Vec<_> = image
+            .extents(&mut file, 100..u64::MAX)
+            .map(|extent| extent.map(|extent| (extent.start, extent.len, extent.content)))
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(extents, [(100, 12_245, Content::Data { offset: 100 })]);
+        assert_eq!(image.check(&mut file).unwrap().data, 12_345);
+        let mut none = &bytes[..0];
+        let empty = Image::open(&mut none).unwrap();
+        assert_eq!(empty.extents(&mut none, 0..9).count(), 0);
+        assert_eq!(empty.check(&mut none).unwrap(), Summary::default());
     }
 
     #[test]
