@@ -6,6 +6,7 @@ use serde::Deserialize;
 const ARROWS: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("contract", &[]),
+    ("formats", &[]),
     ("net", &["backoff"]),
     ("populator-api", &[]),
     ("runtime", &[]),

@@ -1,0 +1,159 @@
+//! What a file is, by its bytes.
+
+use std::fmt;
+
+use crate::{Error, Kind, ReadAt, read_at::Input, vhd};
+
+/// How many of the first bytes tell what a file is.
+pub(crate) const HEAD: usize = 1024;
+
+/// A format of a disk image, or of the file around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// The guest's bytes and nothing else.
+    Raw,
+    /// QEMU copy on write, versions 2 and 3. (Version 1 has the same signature, and is refused.)
+    Qcow2,
+    /// QEMU enhanced disk; refused.
+    Qed,
+    /// `VMware`: a sparse extent; ESX extents and descriptors are refused.
+    Vmdk,
+    /// `Hyper-V`, second version.
+    Vhdx,
+    /// `Hyper-V`, `Virtual PC` and Azure: fixed and dynamic; differencing is refused.
+    Vhd,
+    /// `VirtualBox`.
+    Vdi,
+    /// Parallels; refused.
+    Parallels,
+    /// LUKS encryption. A guest may encrypt a whole disk, so that a raw image may begin like this.
+    Luks,
+    /// A file that gzip has compressed. A guest may write such a file to a disk, so that a raw image may begin like
+    /// this and the next three.
+    Gzip,
+    /// A file that xz has compressed.
+    Xz,
+    /// A file that Zstandard has compressed.
+    Zstd,
+    /// A file that bzip2 has compressed.
+    Bzip2,
+}
+
+impl Format {
+    /// The format that `head`, the first 1024 bytes or all that there are, gives away.
+    ///
+    /// `None` is raw, or a fixed VHD, which its last bytes alone show: see [`Format::detect`].
+    #[must_use]
+    pub fn of(head: &[u8]) -> Option<Self> {
+        SIGNATURES
+            .iter()
+            .find(|(at, magic, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(magic)))
+            .map(|(_, _, format)| *format)
+    }
+
+    /// The format that the first and the last bytes of the file give away.
+    ///
+    /// # Errors
+    /// [`Kind::Ambiguous`] when the last bytes are a fixed VHD's and the first ones those of another image: one of two
+    /// programs would see another disk. [`Kind::Read`].
+    pub fn detect(file: &mut dyn ReadAt) -> Result<Self, Error> {
+        let mut input = Input {
+            file,
+            format: Self::Raw,
+        };
+        let head = head(&mut input)?;
+        let format = Self::of(&head);
+        let fixed_vhd = vhd::has_fixed_footer(&mut input)?;
+        match format {
+            Some(format) if fixed_vhd => Err(Error::new(
+                Kind::Ambiguous,
+                format,
+                "signature",
+                "there",
+                "but the last 512 bytes are the footer of a fixed vhd, so that two programs would see two disks",
+            )),
+            Some(format) => Ok(format),
+            None if fixed_vhd => Ok(Self::Vhd),
+            None => Ok(Self::Raw),
+        }
+    }
+
+    /// Whether a file of this format is a compressed file, which [`Unwrap`](crate::Unwrap) decodes.
+    #[must_use]
+    pub const fn is_wrapper(self) -> bool {
+        matches!(self, Self::Gzip | Self::Xz | Self::Zstd | Self::Bzip2)
+    }
+}
+
+/// The first bytes of the file, as many as tell its format.
+pub(crate) fn head(input: &mut Input<'_>) -> Result<Vec<u8>, Error> {
+    let length = usize::try_from(input.size()).map_or(HEAD, |size| size.min(HEAD));
+    let mut head = vec![0; length];
+    input.read("head", 0, &mut head)?;
+    Ok(head)
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Qed => "qed",
+            Self::Vmdk => "vmdk",
+            Self::Vhdx => "vhdx",
+            Self::Vhd => "vhd",
+            Self::Vdi => "vdi",
+            Self::Parallels => "parallels",
+            Self::Luks => "luks",
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+        })
+    }
+}
+
+/// Offset of the signature, its bytes, and the format that it marks.
+const SIGNATURES: [(usize, &[u8], Format); 16] = [
+    (0, b"QFI\xfb", Format::Qcow2),
+    (0, b"QED\0", Format::Qed),
+    (0, b"KDMV", Format::Vmdk),
+    (0, b"COWD", Format::Vmdk),
+    (0, b"\xbe\xba\xfe\xca\0\0\0\0", Format::Vmdk), // ESX seSparse
+    (0, b"# Disk DescriptorFile", Format::Vmdk),
+    (0, b"vhdxfile", Format::Vhdx),
+    (0, b"conectix", Format::Vhd),
+    (64, b"\x7f\x10\xda\xbe", Format::Vdi),
+    (0, b"WithoutFreeSpace", Format::Parallels),
+    (0, b"WithouFreSpacExt", Format::Parallels),
+    (0, b"LUKS\xba\xbe", Format::Luks),
+    (0, b"\x1f\x8b\x08", Format::Gzip),
+    (0, b"\xfd7zXZ\0", Format::Xz),
+    (0, b"\x28\xb5\x2f\xfd", Format::Zstd),
+    (0, b"BZh", Format::Bzip2),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_signature_is_found_in_its_place_only() {
+        for (at, magic, format) in SIGNATURES {
+            let mut head = vec![0; HEAD];
+            head[at..at + magic.len()].copy_from_slice(magic);
+            assert_eq!(Format::of(&head), Some(format));
+            assert_eq!(Format::of(&head[..at + magic.len() - 1]), None);
+            assert_eq!(Format::of(&head[1..]), None, "{format}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_raw() {
+        for bytes in [&[][..], &[0; 5], &[0; 5000], b"\xeb\x63\x90\x10"] {
+            let mut file = bytes;
+            assert_eq!(Format::detect(&mut file).unwrap(), Format::Raw);
+        }
+    }
+}
