@@ -347,6 +347,15 @@ async fn a_file_system_without_room_for_the_data_is_found_before_a_byte_is_writt
     }
 }
 
+/// Opens the gate also when the test fails, or the mover would wait for ever.
+struct Opening(Gate);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
 /// A daemon that walks a huge disk for longer than the ticket lives without a use.
 #[tokio::test(flavor = "multi_thread")]
 async fn extents_that_take_long_do_not_cost_the_ticket() {
@@ -365,16 +374,23 @@ async fn extents_that_take_long_do_not_cost_the_ticket() {
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| {
             run.engine.data().wait_for_held(1);
+            let opening = Opening(gate);
             // Twice the inactivity time.
             for count in 1..=12 {
-                clock.pass(Duration::from_secs(20));
-                let begun = std::time::Instant::now();
+                let mut begun = std::time::Instant::now();
+                let mut passed = 0;
                 while signs() < count {
-                    assert!(begun.elapsed() < testkit::DEADLINE, "no sign of life");
+                    // Time that passes just before the mover begins to wait is lost on it.
+                    if passed == 0 || begun.elapsed() > Duration::from_secs(2) {
+                        assert!(passed < 5, "no sign of life");
+                        clock.pass(Duration::from_secs(20));
+                        begun = std::time::Instant::now();
+                        passed += 1;
+                    }
                     std::thread::yield_now();
                 }
             }
-            gate.open();
+            drop(opening);
         });
         tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(run.run()))
     });
