@@ -55,6 +55,10 @@ const TESTS: &[(&str, fn())] = &[
     ("SIGINT during a blocking call ends with 130", sigint),
     ("a scrape after the end sees 100", last_scrape),
     ("metrics that cannot be had end with 10", no_metrics),
+    (
+        "a run that a controller started goes on without metrics",
+        no_metrics_for_a_controller,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -394,6 +398,19 @@ fn no_metrics() {
     let ended = Mover::start(&[&flag], &[]).end();
     assert_eq!(ended.code, Some(10), "{}", ended.log);
     assert!(ended.log.contains("cannot listen on"), "{}", ended.log);
+}
+
+/// The disk matters more: a controller gets the progress from the log as well.
+fn no_metrics_for_a_controller() {
+    // Whoever has the port already takes it as well.
+    let _taken = std::net::TcpListener::bind(contract::args::METRICS_ADDRESS);
+    let ended = Mover::start(&["--cr-name=disk"], &[]).end();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(
+        ended.log.contains("going on without metrics"),
+        "{}",
+        ended.log
+    );
 }
 
 fn scrape(url: &str) -> String {
