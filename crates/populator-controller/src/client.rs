@@ -48,8 +48,14 @@ impl Clients {
     /// # Errors
     /// The credentials or the certificates cannot be used.
     pub fn new(config: &Config) -> kube::Result<Self> {
+        if config.proxy_url.is_some() {
+            tracing::warn!("the API server is reached directly: a proxy for it is not supported");
+        }
         let client = |silence| -> kube::Result<Client> {
             let mut config = config.clone();
+            // Of the environment, which is meant for the sources, or of the kubeconfig. kube is built without
+            // proxies, and its error shows the URL, with the password in it.
+            config.proxy_url = None;
             config.default_retry = false;
             config.headers.push((USER_AGENT, user_agent()));
             config.read_timeout = Some(silence);

@@ -59,6 +59,19 @@ async fn serve(listener: TcpListener, heads: mpsc::UnboundedSender<String>) {
     }
 }
 
+/// kube takes a proxy from the environment too, and shows it in its error.
+#[tokio::test]
+async fn a_proxy_with_a_password_is_neither_used_nor_shown() {
+    runtime::crypto::install();
+    let mut config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+    config.proxy_url = Some("http://user:secret-word@127.0.0.1:9".parse().unwrap());
+    let clients = Clients::new(&config).unwrap();
+    let pods = kube::Api::<Pod>::default_namespaced(clients.calls);
+    let error = pods.get("a").await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(!text.contains("secret-word"), "{text}");
+}
+
 #[tokio::test]
 async fn every_request_says_who_we_are_and_is_sent_once() {
     runtime::crypto::install();
