@@ -260,7 +260,9 @@ impl Controller {
             Some(delay) => Some(delay.min(RESYNC)),
             None => claim.volume.is_none().then_some(RESYNC),
         };
-        self.recorder.sync(claim, &plan.events, now);
+        let postponed = self.recorder.sync(claim, &plan.events, now);
+        let delays = [outcome.requeue_after, postponed];
+        outcome.requeue_after = delays.into_iter().flatten().min();
         let mut status = plan.status;
         // Emitted after the actions: a slow event must not delay the deletion of a failed pod,
         // which Forklift takes for the end of the migration.

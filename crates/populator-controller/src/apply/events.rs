@@ -70,16 +70,25 @@ impl Recorder {
         (recorder, EventWriter::new(client, telemetry, items))
     }
 
-    /// Emits the events that are true now, unless they were emitted and have been true since.
-    pub fn sync(&self, claim: &Claim, events: &[Event], now: Timestamp) {
+    /// Emits the events that are true now, unless they were emitted and have been true since. Returns
+    /// after what time an event is due whose words have changed too soon.
+    pub fn sync(&self, claim: &Claim, events: &[Event], now: Timestamp) -> Option<Duration> {
         let mut emitted = self.lock();
         let of_claim = emitted.entry(claim.uid.clone()).or_default();
         let (current, due) = sort(&of_claim.current, events, now);
         let before = std::mem::replace(&mut of_claim.current, current);
         self.queue_all(claim, due, &mut of_claim.current, &before);
+        let postponed = events.iter().filter_map(|event| {
+            let mut current = of_claim.current.iter();
+            let shown = current.find(|shown| shown.event.reason == event.reason)?;
+            let since = now.duration_since(shown.at).unsigned_abs();
+            (shown.event != *event).then(|| REWORD.saturating_sub(since))
+        });
+        let postponed = postponed.min();
         if of_claim.current.is_empty() && of_claim.reported.is_empty() {
             emitted.remove(&claim.uid);
         }
+        postponed
     }
 
     /// Emits an event for something that has happened.

@@ -189,3 +189,24 @@ async fn events_that_cannot_be_written_delay_no_reconcile_and_are_bounded() {
     }
     assert_eq!(api.lines().len(), 2000, "each claim gets its event, once");
 }
+
+/// A claim that nothing else moves would not be looked at before the next resync.
+#[tokio::test]
+async fn an_event_whose_words_change_too_soon_has_its_time() {
+    let api = Api::default();
+    let (recorder, _tasks) = recorder(api.client(taken));
+    let other = Event::warning(event::STUCK, "the secret is missing");
+    assert_eq!(recorder.sync(&claim(), &[stuck()], at(1)), None);
+    let later = recorder.sync(&claim(), std::slice::from_ref(&other), at(11));
+    assert_eq!(later, Some(std::time::Duration::from_secs(50)));
+    assert_eq!(recorder.sync(&claim(), &[stuck()], at(12)), None);
+    let due = recorder.sync(&claim(), std::slice::from_ref(&other), at(61));
+    assert_eq!(due, None);
+    recorder.flush().await;
+    let asked = api.take();
+    let messages: Vec<&Value> = asked.iter().map(|asked| &asked.body["message"]).collect();
+    assert_eq!(
+        messages,
+        ["the image cannot be pulled", "the secret is missing"]
+    );
+}
