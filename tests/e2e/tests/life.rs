@@ -116,8 +116,11 @@ fn a_temporary_claim_that_is_torn_from_its_pod_is_recreated() {
     let path = CLAIMS.path(&case.namespace, &claim.temporary_name());
     let torn = json!({ "metadata": { "uid": uid_of(&temporary), "finalizers": null } });
     case.cluster.try_patch(&path, &torn).unwrap();
-    claim.wait_for_other_pod(&pod, "Running");
-    assert_ne!(uid_of(&claim.temporary().unwrap()), uid_of(&temporary));
+    case.cluster.wait_for("another temporary claim", || {
+        let found = claim.temporary()?;
+        (uid_of(&found) != uid_of(&temporary)).then_some(())
+    });
+    claim.wait_for_other_pod(&pod, "Succeeded");
     claim.assert_populated(&source, &disk());
     case.finish();
 }
