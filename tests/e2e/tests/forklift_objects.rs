@@ -98,7 +98,8 @@ fn what_forklift_reads_on_the_way_is_there() {
 fn a_cancel_in_the_middle_leaves_nothing_here_and_there() {
     let case = TestNamespace::new();
     let migration = Migration::new();
-    let source = migration.label(case.prepare(Kind::Ovirt, &disk()).slow(SLOW));
+    // A minute of it, which the cancellation ends.
+    let source = migration.label(case.prepare(Kind::Ovirt, &disk()).slow(1 << 20));
     case.apply(&source);
     let claim = migration
         .claim(&case, &source)
@@ -122,7 +123,7 @@ fn what_forklifts_controller_has_begun_is_adopted_and_finished() {
     let case = TestNamespace::new();
     let migration = Migration::new();
     let disk = disk();
-    let source = migration.label(case.prepare(Kind::Ovirt, &disk).slow(SLOW));
+    let source = migration.label(case.prepare(Kind::Ovirt, &disk).held());
     case.apply_secret(&source);
     // Without its resource the claim waits, as it does before our controller is there.
     let claim = migration.claim(&case, &source).create();
@@ -130,7 +131,7 @@ fn what_forklifts_controller_has_begun_is_adopted_and_finished() {
     let (temporary, pod) = forklift::begun(&source, &claim);
     case.create(CLAIMS, temporary);
     let first = uid_of(&case.create(PODS, pod));
-    source.engine_disk().wait_until_read(1);
+    source.wait_until_held();
     case.apply_resource(&source);
 
     case.cluster.wait_for("both are adopted", || {
@@ -138,6 +139,7 @@ fn what_forklifts_controller_has_begun_is_adopted_and_finished() {
             |object: Value| !object["metadata"]["labels"][label::POPULATED_CLAIM].is_null();
         (labelled(claim.temporary()?) && labelled(claim.pod()?)).then_some(())
     });
+    source.let_go();
     claim.assert_populated(&source, &disk);
     // It was the pod that Forklift's controller had made, and it read the disk once.
     assert_eq!(uid_of(&claim.pod().unwrap()), first);
