@@ -191,7 +191,7 @@ unknown-git = "deny"
 
     fn problems(tree: &str) -> Vec<String> {
         let tree = format!("a v1.0.0\tISC AND MIT\na feature \"b\"\n{tree}\n");
-        parse(LIST).unwrap().problems(&tree, "/work")
+        parse(LIST).unwrap().problems(&tree, "/src")
     }
 
     #[test]
@@ -252,20 +252,20 @@ unknown-git = "deny"
     fn a_licence_that_no_crate_needs_leaves_the_list() {
         let deny = parse(LIST).unwrap();
         assert_eq!(
-            deny.problems("a v1.0.0\tMIT\n", "/work"),
+            deny.problems("a v1.0.0\tMIT\n", "/src"),
             ["deny.toml: [licenses] allow: no crate needs ISC; remove it"]
         );
     }
 
     #[test]
     fn crates_come_from_here_or_from_the_registry() {
-        for fine in ["", " (proc-macro)", " (/work/crates/x)", " (/work)"] {
+        for fine in ["", " (proc-macro)", " (/src/crates/x)", " (/src)"] {
             assert_eq!(problems(&format!("x v1.0.0{fine}\tMIT")), [""; 0], "{fine}");
         }
         for bad in [
             "(https://example.org/x?rev=1#1)",
             "(registry `other`)",
-            "(/workshop/x)",
+            "(/srcs/x)",
             "(proc-macro) (https://example.org/x#1)",
         ] {
             let problems = problems(&format!("x v1.0.0 {bad}\tMIT"));
