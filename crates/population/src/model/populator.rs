@@ -100,7 +100,7 @@ pub enum InvalidSpec {
     )]
     ForeignSecret,
     /// The claim's name of the secret is none.
-    #[error("the claim's annotation {SECRET}: {0:?} is no name of a secret")]
+    #[error("the claim's annotation {SECRET}: {0:?} is no name of a secret; correct it")]
     SecretName(String),
     /// The API server did not fill in the metadata.
     #[error("the resource has no name, namespace or UID")]
