@@ -9,29 +9,10 @@
 
 mod common;
 
-use std::time::Duration;
-
-use common::{assert_kind, connector, plain, url};
-use http::{HeaderMap, Method};
-use net::{Allow, Egress, Error, Kind, Proxies, Repeat, Request, Rest, Settings};
+use common::{assert_kind, by_rest, connector, plain, url};
+use http::HeaderMap;
+use net::{Allow, Egress, Error, Kind, Proxies, Settings};
 use testkit::{Reply, Server};
-
-fn by_rest(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
-    let rest = Rest::new(settings)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let answer = runtime.block_on(rest.send(Request {
-        method: Method::GET,
-        url: url(to),
-        headers: HeaderMap::new(),
-        body: bytes::Bytes::new(),
-        timeout: Duration::from_mins(1),
-        retry: Repeat::Never,
-    }))?;
-    Ok(answer.body.to_vec())
-}
 
 /// Follows redirects as a reader of data does.
 fn by_connection(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {

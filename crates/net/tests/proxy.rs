@@ -14,12 +14,11 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
 };
 
-use common::{connect, pki, plain, read_head, texts, trusting, url};
-use http::{HeaderMap, Method};
-use net::{Error, Kind, Proxies, Repeat, Request, Rest, Settings};
+use common::{by_rest, connect, pki, plain, read_head, texts, trusting, url};
+use http::HeaderMap;
+use net::{Error, Kind, Proxies, Settings};
 use testkit::{Reply, Server, plain::assert_plain};
 
 /// A proxy for tunnels that answers with `status`, and after a 200 connects. Records what it was
@@ -52,23 +51,6 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
         let _ = copy(&mut from, &mut to);
         let _ = to.shutdown(Shutdown::Write);
     });
-}
-
-fn by_rest(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
-    let rest = Rest::new(settings)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let answer = runtime.block_on(rest.send(Request {
-        method: Method::GET,
-        url: url(to),
-        headers: HeaderMap::new(),
-        body: bytes::Bytes::new(),
-        timeout: Duration::from_mins(1),
-        retry: Repeat::Never,
-    }))?;
-    Ok(answer.body.to_vec())
 }
 
 fn by_connection(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {

@@ -16,8 +16,10 @@ use std::{
     time::Duration,
 };
 
+use http::{HeaderMap, Method};
 use net::{
-    Cancel, Clock, Connection, Connector, Egress, Error, Kind, Proxies, Settings, Timeouts, Trust,
+    Cancel, Clock, Connection, Connector, Egress, Error, Kind, Proxies, Repeat, Request, Rest,
+    Settings, Timeouts, Trust,
 };
 use testkit::pki::{Authority, Identity, LOCAL};
 use url::Url;
@@ -54,6 +56,24 @@ pub(crate) fn plain() -> Settings {
 
 pub(crate) fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
+}
+
+/// What a GET by the client of control calls brings.
+pub(crate) fn by_rest(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
+    let rest = Rest::new(settings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let answer = runtime.block_on(rest.send(Request {
+        method: Method::GET,
+        url: url(to),
+        headers: HeaderMap::new(),
+        body: bytes::Bytes::new(),
+        timeout: Duration::from_mins(1),
+        retry: Repeat::Never,
+    }))?;
+    Ok(answer.body.to_vec())
 }
 
 /// A connector on the machine's clock.
