@@ -302,3 +302,29 @@ fn only_the_movers_word_makes_an_end_with_0_a_success() {
     pod.ended.as_mut().unwrap().message.clear();
     assert_eq!(words(&case.plan()), rebound);
 }
+
+/// Who may write claims must not learn the names of other tenants' claims by naming their volumes.
+#[test]
+fn a_claim_of_another_namespace_is_not_named() {
+    let told = |namespace: &str| {
+        let mut case = succeeded();
+        case.volume().claim = Some(ClaimReference {
+            namespace: namespace.to_owned(),
+            name: "payroll".to_owned(),
+            uid: "another".into(),
+        });
+        let plan = case.plan();
+        let events = plan.events.into_iter().map(|event| event.message);
+        format!("{} {}", plan.status.message, events.collect::<String>())
+    };
+    let (own, foreign) = (told("vms"), told("tenants"));
+    assert!(own.contains("the claim payroll"), "{own}");
+    assert!(
+        foreign.contains("a claim of another namespace"),
+        "{foreign}"
+    );
+    assert!(
+        !foreign.contains("payroll") && !foreign.contains("tenants"),
+        "{foreign}"
+    );
+}
