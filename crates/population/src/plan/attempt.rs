@@ -223,8 +223,11 @@ fn with_pod(situation: &Situation<'_>, temporary: &TemporaryClaim, pod: &Pod) ->
         return leaving(pod).requeue_after(RECHECK);
     }
     match (pod.phase, other_disk) {
-        (PodPhase::Pending, _) => pending(situation, temporary, pod),
-        (PodPhase::Running | PodPhase::Succeeded, Some(disk)) => source_changed(pod, disk),
+        // Also of a pending one: the kubelet may report late that it runs.
+        (PodPhase::Pending | PodPhase::Running | PodPhase::Succeeded, Some(disk)) => {
+            source_changed(pod, disk)
+        }
+        (PodPhase::Pending, None) => pending(situation, temporary, pod),
         (PodPhase::Running, None) => Plan::wait(Reason::Copying, "copying"),
         // A pod that succeeded gets here when it does not report a complete copy.
         (PodPhase::Failed, _) | (PodPhase::Succeeded, None) => {
@@ -242,12 +245,12 @@ fn is_last_word(situation: &Situation<'_>, pod: &Pod) -> bool {
             .is_ok_and(|populator| !outdated::is_outdated(&situation.world.claim, populator, pod))
 }
 
-/// The resource was replaced while its disk was copied. The copy is of no use, and is never given
+/// The resource was replaced after the pod was created. Its copy is of no use, and is never given
 /// to the claim.
 fn source_changed(pod: &Pod, disk: &str) -> Plan {
     let message = format!(
-        "the resource now names the disk {disk}, and the pod copied {}; the pod is deleted, and the copy \
-         starts over",
+        "the resource now names the disk {disk}, and the pod was created for {}; the pod is deleted, \
+         and the copy starts over",
         objects::disk_argument(pod).unwrap_or("another one")
     );
     let mut plan = Plan::warn(name::SOURCE_CHANGED, Reason::Clearing, message);

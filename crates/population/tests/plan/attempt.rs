@@ -179,6 +179,14 @@ fn pods_that_do_not_start() {
             events: &[],
         },
         Row {
+            name: "the resource names another disk meanwhile",
+            base: pending,
+            change: replaced,
+            reason: Reason::Clearing,
+            actions: &["delete pod"],
+            events: &["PopulatorSourceChanged"],
+        },
+        Row {
             name: "the cluster attached the pod to a network of its own",
             base: pending,
             change: |case| case.pod().networks = Some("default/audit".to_owned()),
