@@ -3,13 +3,13 @@
 use std::{
     path::Path,
     process::{Command, Output},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use futures::AsyncReadExt;
-use http::Request;
+use http::{HeaderValue, Request};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use serde_json::{Value, json};
@@ -28,10 +28,12 @@ pub const NAMESPACE: &str = "volume-populators";
 /// Name of the controller's Deployment, account and Lease.
 pub const CONTROLLER: &str = "populator-controller";
 
-/// The cluster.
+/// The cluster, as an administrator or another user sees it.
 pub struct Cluster {
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     client: kube::Client,
+    /// Impersonated in every request; `None` is the administrator of the kubeconfig.
+    user: Option<&'static str>,
 }
 
 /// A request that the API server refused.
@@ -69,7 +71,20 @@ impl Cluster {
             .build()
             .unwrap();
         let client = runtime.block_on(async { kube::Client::try_default().await.unwrap() });
-        Self { runtime, client }
+        Self {
+            runtime: Arc::new(runtime),
+            client,
+            user: None,
+        }
+    }
+
+    /// The same cluster, where each request is another user's. Logs and watches stay the administrator's.
+    pub fn impersonate(&self, user: &'static str) -> Self {
+        Self {
+            runtime: Arc::clone(&self.runtime),
+            client: self.client.clone(),
+            user: Some(user),
+        }
     }
 
     /// Applies the manifests with the images of this test, and waits for the controller.
@@ -222,7 +237,13 @@ impl Cluster {
         content_type: &str,
         body: Option<&Value>,
     ) -> Result<Value, Refused> {
-        let request = request(method, path, content_type, body);
+        let mut request = request(method, path, content_type, body);
+        if let Some(user) = self.user {
+            let headers = request.headers_mut();
+            headers.insert("Impersonate-User", HeaderValue::from_static(user));
+            let group = HeaderValue::from_static("system:authenticated");
+            headers.insert("Impersonate-Group", group);
+        }
         match self.block_on(self.client.request::<Value>(request)) {
             Ok(answer) => Ok(answer),
             Err(kube::Error::Api(status)) => Err(Refused {

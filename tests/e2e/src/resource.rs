@@ -39,6 +39,18 @@ pub const PRIORITIES: Resource = Resource {
     kind: "PriorityClass",
     plural: "priorityclasses",
 };
+/// Who has which role in a namespace.
+pub const BINDINGS: Resource = Resource {
+    api: "rbac.authorization.k8s.io/v1",
+    kind: "RoleBinding",
+    plural: "rolebindings",
+};
+/// Questions about one's own rights.
+pub const ACCESS_REVIEWS: Resource = Resource {
+    api: "authorization.k8s.io/v1",
+    kind: "SelfSubjectAccessReview",
+    plural: "selfsubjectaccessreviews",
+};
 /// Deployments.
 pub const DEPLOYMENTS: Resource = Resource {
     api: "apps/v1",
@@ -85,6 +97,11 @@ const fn core(kind: &'static str, plural: &'static str) -> Resource {
 }
 
 impl Resource {
+    /// Whether users who may edit a namespace create such objects there: those that a claim needs, and pods that use it.
+    pub fn is_editors(&self) -> bool {
+        [CLAIMS, SECRETS, OVIRT, OPENSTACK, PODS].contains(self)
+    }
+
     /// Path of all objects in the namespace; of all in the cluster where it is empty.
     pub fn list(&self, namespace: &str) -> String {
         let root = if self.api == "v1" { "/api" } else { "/apis" };

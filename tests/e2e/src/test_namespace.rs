@@ -14,9 +14,12 @@ use testkit::Disk;
 use crate::{
     claim::{Claim, NewClaim},
     cluster::{Cluster, cluster, kubectl, name_of},
-    resource::{NAMESPACES, PODS, Resource, SECRETS, VOLUMES},
+    resource::{ACCESS_REVIEWS, BINDINGS, NAMESPACES, PODS, Resource, SECRETS, VOLUMES},
     source::{Kind, Remote, Source},
 };
+
+/// A user whose rights in the namespaces of tests are those of Kubernetes' role `edit`.
+const EDITOR: &str = "editor";
 
 /// A namespace of one test, where Pod Security enforces `restricted`. Deleted when dropped; [`Self::finish`] also
 /// proves that nothing is left.
@@ -26,17 +29,42 @@ pub struct TestNamespace {
     pub cluster: &'static Cluster,
     /// The namespace.
     pub namespace: String,
+    /// The cluster as the user sees it who creates, changes and deletes claims, their sources and pods.
+    editor: Option<Cluster>,
     folder: TempDir,
     names: AtomicU32,
 }
 
 impl TestNamespace {
-    /// A namespace with a name of its own on the cluster where our controller is deployed.
+    /// A namespace with a name of its own on the cluster where our controller is deployed. A user's part in it is done
+    /// by an editor of the namespace: no step of a population needs more rights.
     pub fn new() -> Self {
-        Self::on(cluster())
+        let mut case = Self::on(cluster());
+        let binding = json!({
+            "metadata": { "name": EDITOR },
+            "subjects": [{ "kind": "User", "name": EDITOR }],
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit" },
+        });
+        case.create(BINDINGS, binding);
+        let editor = case.cluster.impersonate(EDITOR);
+        // The API server learns of the binding, and of the roles that are aggregated, by watches.
+        for kind in Kind::ALL {
+            let Resource { api, kind, plural } = kind.resource();
+            let attributes = json!({
+                "namespace": case.namespace, "verb": "create", "group": api.split('/').next(), "resource": plural,
+            });
+            case.cluster
+                .wait_for(&format!("an editor may create a {kind}"), || {
+                    let review = json!({ "spec": { "resourceAttributes": attributes } });
+                    let review = editor.create(ACCESS_REVIEWS, "", review).unwrap();
+                    (review["status"]["allowed"] == true).then_some(())
+                });
+        }
+        case.editor = Some(editor);
+        case
     }
 
-    /// The same on a given cluster.
+    /// The same on a given cluster, where the administrator does all.
     pub fn on(cluster: &'static Cluster) -> Self {
         let test = std::thread::current().name().unwrap_or("case").to_owned();
         // The test's name without its modules, as far as a name of a namespace may go.
@@ -56,6 +84,7 @@ impl TestNamespace {
         Self {
             cluster,
             namespace,
+            editor: None,
             folder: suite::folder(),
             names: AtomicU32::new(0),
         }
@@ -163,22 +192,30 @@ impl TestNamespace {
         NewClaim::new(self, source.kind.resource().kind, &source.name)
     }
 
+    /// The cluster as its user sees it who has to do with such objects.
+    fn user_of(&self, resource: Resource) -> &Cluster {
+        let editor = self.editor.as_ref();
+        editor
+            .filter(|_| resource.is_editors())
+            .unwrap_or(self.cluster)
+    }
+
     /// Makes an object in this namespace.
     #[track_caller]
     pub fn create(&self, resource: Resource, object: Value) -> Value {
-        self.cluster
+        self.user_of(resource)
             .create(resource, &self.namespace, object)
             .unwrap()
     }
 
     /// An object of this namespace.
     pub fn get(&self, resource: Resource, name: &str) -> Option<Value> {
-        self.cluster.get(resource, &self.namespace, name)
+        self.user_of(resource).get(resource, &self.namespace, name)
     }
 
     /// All objects of this namespace.
     pub fn list(&self, resource: Resource) -> Vec<Value> {
-        self.cluster.list(resource, &self.namespace, "")
+        self.user_of(resource).list(resource, &self.namespace, "")
     }
 
     /// A volume that is made by hand for a claim of this name, with these fields of its spec in place of the usual ones. No disk
@@ -214,12 +251,14 @@ impl TestNamespace {
     /// A merge patch of an object of this namespace.
     #[track_caller]
     pub fn patch(&self, resource: Resource, name: &str, patch: &Value) -> Value {
-        self.cluster.patch(resource, &self.namespace, name, patch)
+        self.user_of(resource)
+            .patch(resource, &self.namespace, name, patch)
     }
 
     /// Deletes an object of this namespace; whether it was there.
     pub fn delete(&self, resource: Resource, name: &str) -> bool {
-        self.cluster.delete(resource, &self.namespace, name, None)
+        self.user_of(resource)
+            .delete(resource, &self.namespace, name, None)
     }
 
     /// What `kubectl` says in this namespace.
