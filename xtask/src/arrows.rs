@@ -13,7 +13,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("transfer", &["net", "backoff"]),
     ("mover", &["transfer", "net", "contract", "runtime"]),
     ("ovirt-populator", MOVERS),
-    ("openstack-populator", MOVERS),
+    (
+        "openstack-populator",
+        &["formats", "mover", "transfer", "net", "contract", "runtime"],
+    ),
     ("population", &["populator-api", "contract", "backoff"]),
     (
         "populator-controller",

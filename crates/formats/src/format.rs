@@ -4,9 +4,6 @@ use std::fmt;
 
 use crate::{Error, Kind, ReadAt, read_at::Input, vhd};
 
-/// How many of the first bytes tell what a file is.
-pub(crate) const HEAD: usize = 1024;
-
 /// A format of a disk image, or of the file around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -41,6 +38,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// How many of the first bytes tell what a file is.
+    pub const HEAD: usize = 1024;
+
     /// The format that `head`, the first 1024 bytes or all that there are, gives away.
     ///
     /// `None` is raw, or a fixed VHD, which its last bytes alone show: see [`Format::detect`].
@@ -79,6 +79,24 @@ impl Format {
         }
     }
 
+    /// Whether bytes that begin like this are never a disk as a machine sees it.
+    ///
+    /// A guest may encrypt a whole data disk, and may write an archive to a disk without a partition
+    /// table: LUKS and the compressed formats may be raw disks.
+    #[must_use]
+    pub const fn is_container(self) -> bool {
+        match self {
+            Self::Qcow2
+            | Self::Qed
+            | Self::Vmdk
+            | Self::Vhdx
+            | Self::Vhd
+            | Self::Vdi
+            | Self::Parallels => true,
+            Self::Raw | Self::Luks | Self::Gzip | Self::Xz | Self::Zstd | Self::Bzip2 => false,
+        }
+    }
+
     /// Whether a file of this format is a compressed file, which [`Unwrap`](crate::Unwrap) decodes.
     #[must_use]
     pub const fn is_wrapper(self) -> bool {
@@ -88,7 +106,7 @@ impl Format {
 
 /// The first bytes of the file, as many as tell its format.
 pub(crate) fn head(input: &mut Input<'_>) -> Result<Vec<u8>, Error> {
-    let length = usize::try_from(input.size()).map_or(HEAD, |size| size.min(HEAD));
+    let length = usize::try_from(input.size()).map_or(Format::HEAD, |size| size.min(Format::HEAD));
     let mut head = vec![0; length];
     input.read("head", 0, &mut head)?;
     Ok(head)
@@ -141,7 +159,7 @@ mod tests {
     #[test]
     fn each_signature_is_found_in_its_place_only() {
         for (at, magic, format) in SIGNATURES {
-            let mut head = vec![0; HEAD];
+            let mut head = vec![0; Format::HEAD];
             head[at..at + magic.len()].copy_from_slice(magic);
             assert_eq!(Format::of(&head), Some(format));
             assert_eq!(Format::of(&head[..at + magic.len() - 1]), None);

@@ -5,16 +5,13 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "zoo/qemu.rs"]
-#[allow(dead_code, reason = "the zoo uses the rest")]
-mod qemu;
-
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
 };
 
 use formats::{Image, ReadAt, ReadError};
+use testkit::qemu;
 
 struct OnDisk(File);
 

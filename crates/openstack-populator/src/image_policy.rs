@@ -1,14 +1,15 @@
-//! Whether an image's bytes may be written: by what its record says, and by how they begin.
+//! What becomes of an image's bytes: by what its record says, and by how they begin.
 
+use formats::Format;
 use transfer::{Error, Kind};
 
-use crate::{format::Format, glance::Image};
+use crate::glance::Image;
 
 /// What to do with bytes that are not a raw disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// Refuse them.
-    RawOnly,
+    /// Write the disk that they hold, and refuse those that hold none or cannot be read.
+    Convert,
     /// Write them as they are, and warn: what Forklift's own populator does without a word.
     Forklift,
     /// Write them as they are, as the user asked.
@@ -22,7 +23,7 @@ impl Policy {
     pub const fn of(verbatim: Option<bool>, started_by_controller: bool) -> Self {
         match (verbatim, started_by_controller) {
             (Some(true), _) => Self::Verbatim,
-            (Some(false), _) | (None, false) => Self::RawOnly,
+            (Some(false), _) | (None, false) => Self::Convert,
             (None, true) => Self::Forklift,
         }
     }
@@ -32,10 +33,17 @@ impl Policy {
     /// # Errors
     /// [`Kind::Unusable`], naming the format and the way out.
     pub fn judge_record(self, image: &Image) -> Result<Option<String>, Error> {
-        self.settle(objection_to_record(image))
+        self.settle(objection_to_record(image, self == Self::Convert))
     }
 
-    /// Judges an image by its first [`crate::format::HEAD`] bytes. The text is a warning to give.
+    /// Whether the image's disk is to be read out of its file: an image that its record calls by the
+    /// name of such a format.
+    #[must_use]
+    pub fn converts(self, image: &Image) -> bool {
+        self == Self::Convert && is_convertible(image) && objection_to_record(image, true).is_none()
+    }
+
+    /// Judges an image by its first [`Format::HEAD`] bytes. The text is a warning to give.
     ///
     /// # Errors
     /// [`Kind::Unusable`], naming the format and the way out.
@@ -61,10 +69,10 @@ impl Policy {
             return Ok(None);
         };
         match self {
-            Self::RawOnly => Err(Error::new(
+            Self::Convert => Err(Error::new(
                 Kind::Unusable,
                 format!(
-                    "{objection}; a volume needs a raw disk. Convert the image (openstack image create, qemu-img convert), or write its bytes as they are with --verbatim"
+                    "{objection}; its disk cannot be read. Convert the image (openstack image create, qemu-img convert), or write its bytes as they are with --verbatim"
                 ),
             )),
             Self::Forklift => Ok(Some(format!(
@@ -75,7 +83,16 @@ impl Policy {
     }
 }
 
-fn objection_to_record(image: &Image) -> Option<String> {
+/// The names that Glance has for formats whose disk can be read
+/// (<https://docs.openstack.org/glance/latest/user/formats.html>).
+const CONVERTIBLE: [&str; 5] = ["qcow2", "vmdk", "vdi", "vhd", "vhdx"];
+
+fn is_convertible(image: &Image) -> bool {
+    let format = image.disk_format.as_deref();
+    format.is_some_and(|format| CONVERTIBLE.contains(&format))
+}
+
+fn objection_to_record(image: &Image, converts: bool) -> Option<String> {
     if let Some(container) = image
         .container_format
         .as_deref()
@@ -90,6 +107,7 @@ fn objection_to_record(image: &Image) -> Option<String> {
     }
     match image.disk_format.as_deref() {
         Some("raw") => None,
+        Some(_) if converts && is_convertible(image) => None,
         Some(format) => Some(format!("the image's disk_format is {format}, not raw")),
         None => Some("the image states no disk_format".into()),
     }
@@ -112,12 +130,12 @@ mod tests {
     #[test]
     fn the_flag_decides_and_the_starter_otherwise() {
         for (verbatim, by_controller, policy) in [
-            (None, false, Policy::RawOnly),
+            (None, false, Policy::Convert),
             (None, true, Policy::Forklift),
             (Some(true), false, Policy::Verbatim),
             (Some(true), true, Policy::Verbatim),
-            (Some(false), false, Policy::RawOnly),
-            (Some(false), true, Policy::RawOnly),
+            (Some(false), false, Policy::Convert),
+            (Some(false), true, Policy::Convert),
         ] {
             assert_eq!(Policy::of(verbatim, by_controller), policy);
         }
@@ -165,7 +183,14 @@ mod tests {
         ] {
             let image = image(record);
             assert_eq!(Policy::Verbatim.judge_record(&image).unwrap(), None);
-            let refusal = Policy::RawOnly.judge_record(&image);
+            let refusal = Policy::Convert.judge_record(&image);
+            if objection == Some("disk_format is qcow2") {
+                assert!(Policy::Convert.converts(&image));
+                assert_eq!(refusal.unwrap(), None);
+                assert!(!Policy::Forklift.converts(&image) && !Policy::Verbatim.converts(&image));
+                continue;
+            }
+            assert!(!Policy::Convert.converts(&image));
             let warning = Policy::Forklift.judge_record(&image).unwrap();
             let Some(objection) = objection else {
                 assert_eq!((refusal.unwrap(), warning), (None, None), "{image:?}");
@@ -186,7 +211,7 @@ mod tests {
     fn a_raw_image_that_is_really_something_else() {
         let raw = image(json!({"disk_format": "raw"}));
         let qcow2 = b"QFI\xfb\0\0\0\x03";
-        let refusal = Policy::RawOnly.judge_head(&raw, qcow2).unwrap_err();
+        let refusal = Policy::Convert.judge_head(&raw, qcow2).unwrap_err();
         assert_eq!(refusal.kind(), Kind::Unusable);
         assert!(refusal.to_string().contains("qcow2"), "{refusal}");
         let warning = Policy::Forklift.judge_head(&raw, qcow2).unwrap().unwrap();
@@ -201,12 +226,12 @@ mod tests {
     #[test]
     fn what_a_guest_may_have_written_is_only_remarked() {
         let raw = image(json!({"disk_format": "raw"}));
-        let warning = Policy::RawOnly
+        let warning = Policy::Convert
             .judge_head(&raw, b"LUKS\xba\xbe\0\x02")
             .unwrap()
             .unwrap();
         assert!(warning.contains("luks"), "{warning}");
-        assert_eq!(Policy::RawOnly.judge_head(&raw, &[0; 1024]).unwrap(), None);
-        assert_eq!(Policy::RawOnly.judge_head(&raw, b"").unwrap(), None);
+        assert_eq!(Policy::Convert.judge_head(&raw, &[0; 1024]).unwrap(), None);
+        assert_eq!(Policy::Convert.judge_head(&raw, b"").unwrap(), None);
     }
 }

@@ -9,6 +9,7 @@ use contract::{
     Exit,
     args::{flag, secret},
 };
+use formats::Format;
 use mover::{Context, Done, Failure, Target, Verify};
 use net::Repeat;
 use transfer::{
@@ -19,7 +20,7 @@ use url::Url;
 
 use crate::{
     Policy,
-    format::HEAD,
+    disk_image::DiskImage,
     glance::{Glance, Hash, Image, ImageId, stated_hash},
     keystone::{Availability, Credentials, Keystone, ManyRegions, Session, auth_url},
 };
@@ -36,8 +37,9 @@ pub struct SourceArguments {
     #[arg(long = flag::IMAGE_ID, value_name = "UUID")]
     pub image_id: ImageId,
 
-    /// Write the image's bytes as they are, whatever their format; without it, an image that is not
-    /// raw is refused, except when a controller that does not pass this flag started the process
+    /// Write the image's bytes as they are, whatever their format; without it, the disk of a qcow2, vmdk,
+    /// vdi, vhd or vhdx image is written, and any other image that is not raw is refused, except when a
+    /// controller that does not pass this flag started the process
     #[arg(long = flag::VERBATIM, value_name = "true|false", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub verbatim: Option<bool>,
@@ -52,15 +54,28 @@ pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Don
     context.set_source(&identity)?;
     let plan = stoppable(&context, plan(&context, identity, &arguments)).await?;
     let target = context.open_target().await?;
-    plan.must_fit(&target)?;
-    let source = plan.probe(&context).await?;
+    let converts = plan.policy.converts(&plan.image);
+    if !converts {
+        must_fit(&target, plan.bytes)?;
+    }
+    let file = plan.probe(&context).await?;
+    let access = file.access();
+    let source: Arc<dyn Source> = if converts {
+        let disk = plan.open_image(&context, Arc::clone(&file)).await?;
+        must_fit(&target, disk.size())?;
+        disk
+    } else {
+        Arc::clone(&file) as _
+    };
     if context.check.is_some() {
-        plan.log_summary(&target, source.access());
+        plan.log_summary(&target, access);
         context.check_room(source.as_ref(), &target)?;
         return Ok(Done::Checked);
     }
 
-    plan.check_head(&context, Arc::clone(&source)).await?;
+    if !converts {
+        plan.check_head(&context, file).await?;
+    }
     let report = context
         .copy(source, plan.verification.clone(), &target)
         .await
@@ -132,7 +147,11 @@ async fn plan(
     );
     let policy = Policy::of(arguments.verbatim, context.started_by_controller);
     warn(policy.judge_record(&image)?);
-    let verification = verification(context.verify, &image)?;
+    let verification = if policy.converts(&image) {
+        of_converted(context.verify)?
+    } else {
+        verification(context.verify, &image)?
+    };
     let keystone_name = keystone.to_string();
     let session = Session::new(keystone, &token, tokio::runtime::Handle::current())?;
     Ok(Plan {
@@ -148,21 +167,6 @@ async fn plan(
 }
 
 impl Plan {
-    fn must_fit(&self, target: &Target) -> Result<(), Failure> {
-        if self.bytes <= target.capacity() {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Exit::TargetTooSmall,
-            format!(
-                "the image has {} bytes, but {} holds only {}",
-                self.bytes,
-                target.path().display(),
-                target.capacity()
-            ),
-        ))
-    }
-
     /// Asks for one byte: the first connection for data, and whether ranges are served.
     async fn probe(&self, context: &Context) -> Result<Arc<HttpSource>, Failure> {
         let connector = context.connector()?;
@@ -196,9 +200,51 @@ impl Plan {
         Ok(Arc::new(source))
     }
 
+    /// Reads the tables of an image that is not raw.
+    async fn open_image(
+        &self,
+        context: &Context,
+        file: Arc<HttpSource>,
+    ) -> Result<Arc<DiskImage>, Failure> {
+        let cancel = context.cancel.clone();
+        let disk = context
+            .retry("read the image's tables", move || {
+                DiskImage::open(Arc::clone(&file) as _, &cancel)
+            })
+            .await
+            .map_err(|error| self.glance.explain(&self.id, error))?;
+        let info = disk.info();
+        let named = self.image.disk_format.as_deref().unwrap_or("none");
+        if info.format == Format::Raw {
+            return Err(Error::new(
+                Kind::Unusable,
+                format!(
+                    "the image's disk_format is {named}, and its content is of no format that is known; upload it \
+                     again with the right one, or write its bytes as they are with --verbatim"
+                ),
+            )
+            .into());
+        }
+        if !is_named(info.format, named) {
+            tracing::warn!(
+                "the image's disk_format is {named}, and its content is {}, which is believed",
+                info.format
+            );
+        }
+        tracing::info!(
+            format = %info.format,
+            variant = info.variant,
+            disk_bytes = disk.virtual_size(),
+            data_bytes = disk.data(),
+            "the disk is read out of the image while it is downloaded"
+        );
+        Ok(Arc::new(disk))
+    }
+
     /// Reads the beginning before anything is written.
     async fn check_head(&self, context: &Context, source: Arc<HttpSource>) -> Result<(), Failure> {
-        let length = usize::try_from(self.bytes).map_or(HEAD, |bytes| bytes.min(HEAD));
+        let length =
+            usize::try_from(self.bytes).map_or(Format::HEAD, |bytes| bytes.min(Format::HEAD));
         if self.policy == Policy::Verbatim {
             return Ok(());
         }
@@ -253,6 +299,44 @@ impl Plan {
             tracing::info!("check: the target {path} is a device of {capacity} bytes");
         }
     }
+}
+
+/// Whether the target holds so many bytes.
+fn must_fit(target: &Target, bytes: u64) -> Result<(), Failure> {
+    if bytes <= target.capacity() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::TargetTooSmall,
+        format!(
+            "the image has {bytes} bytes, but {} holds only {}",
+            target.path().display(),
+            target.capacity()
+        ),
+    ))
+}
+
+/// Whether Glance's name of a disk format is the one of what the content is.
+fn is_named(format: Format, name: &str) -> bool {
+    format.to_string() == name
+}
+
+/// The hash that Glance states is the file's, of which the holes' tables and what no table names are not read.
+fn of_converted(verify: Verify) -> Result<Verification, Failure> {
+    match verify {
+        Verify::Off => {}
+        Verify::Auto => tracing::warn!(
+            "the hash that Glance states is of the image's file, and not of the disk in it: the copy is not verified against it"
+        ),
+        Verify::Full => {
+            return Err(Failure::new(
+                Exit::SourceUnusable,
+                "the hash that Glance states is of the image's file, and not of the disk in it, so that \
+                 --verify=full cannot be kept; use --verify=auto or off, or convert the image to raw",
+            ));
+        }
+    }
+    Ok(Verification::None)
 }
 
 /// The hash is what the data passes anyway, so `auto` and `full` are the same here, except that

@@ -4,15 +4,16 @@
 //! secret --> Credentials --POST--> Keystone --> token + catalog --> image endpoint
 //!                                                                        |
 //!              target <-- transfer::copy <-- HttpSource <-- file <-- image record
-//!                                               ^
-//!                                 Session: a new token after 401
+//!                                 ^             |  ^
+//!                                 +--DiskImage--+  Session: a new token after 401
+//!                              (an image that is not raw)
 //! ```
 //!
 //! Everything that decides (which request a secret makes, which endpoint fits, whether an image may
 //! be copied, which hash it must have) is a function without I/O. [`run`] does the asking.
 
 mod answer;
-pub mod format;
+pub mod disk_image;
 pub mod glance;
 mod image_policy;
 mod job;

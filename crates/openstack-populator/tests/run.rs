@@ -9,24 +9,19 @@
 
 mod support;
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use clap::Parser;
 use contract::Exit;
 use mover::{Arguments, Context, Done, Environment, Failure, Redactor, Stop, StopHandle};
-use net::{Cancel, Clock, SystemClock};
+use net::{Clock, SystemClock};
 use openstack_populator::SourceArguments;
 use serde_json::{Value, json};
-use support::{APPLICATION_CREDENTIAL, Cloud, IMAGE, PASSWORD, TOKEN, assert_discreet};
-use testkit::{Cut, Fault, Gate, Reply, Server, When};
+use support::{APPLICATION_CREDENTIAL, Cloud, IMAGE, Leap, PASSWORD, TOKEN, assert_discreet};
+use testkit::{
+    Cut, Fault, Gate, Reply, Server, When,
+    qemu::{self, Qemu},
+};
 use transfer::{Algorithm, Digest};
 
 #[derive(Debug, Parser)]
@@ -42,28 +37,6 @@ struct Run {
     folder: tempfile::TempDir,
     stop: Option<StopHandle>,
     clock: Arc<dyn Clock>,
-}
-
-/// A clock on which every wait of a thread that copies is over at once.
-#[derive(Debug, Default)]
-struct Leap(AtomicU64);
-
-impl Clock for Leap {
-    fn now(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::SeqCst))
-    }
-
-    fn wait(&self, period: Duration, cancel: &Cancel) -> bool {
-        let copies = std::thread::current()
-            .name()
-            .is_some_and(|name| name.starts_with("copy-"));
-        if !copies {
-            return cancel.wait(period);
-        }
-        let millis = u64::try_from(period.as_millis()).unwrap();
-        self.0.fetch_add(millis, Ordering::SeqCst);
-        cancel.is_cancelled()
-    }
 }
 
 impl Run {
@@ -295,6 +268,47 @@ async fn what_is_not_raw_is_refused_unless_somebody_wants_it() {
             result.unwrap();
             assert!(bytes.unwrap() == data, "{record} {flags:?}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_of_an_image_that_is_not_raw_arrives() {
+    let qemu = Qemu::new();
+    let disk = qemu::disk(1, 4 << 20, 200_000);
+    let raw = qemu.raw("disk.raw", &disk);
+    for (format, arguments, named) in [
+        ("qcow2", &["-c"][..], "qcow2"),
+        ("vmdk", &["-o", "subformat=streamOptimized"], "vmdk"),
+        ("qcow2", &[], "vdi"), // the content decides
+    ] {
+        let bytes = fs::read(qemu.convert(&raw, format, arguments)).unwrap();
+        let record = json!({"disk_format": named, "checksum": MD5});
+        let cloud = image(&record, &bytes);
+        for flags in [&[][..], &["--verbatim=false", "--verify=off"]] {
+            let (result, found) = run(&cloud, flags).await;
+            // The hash is the file's.
+            assert_eq!(result.unwrap(), Done::Copied { verified: None });
+            assert!(found.unwrap() == disk, "{format} {arguments:?}");
+        }
+        let (result, found) = run(&cloud, &["--check"]).await;
+        assert_eq!(result.unwrap(), Done::Checked);
+        assert_eq!(found, None);
+
+        let (result, found) = run(&cloud, &["--verify=full"]).await;
+        failure(result, Exit::SourceUnusable, &["--verify=full", "file"]);
+        assert_eq!(found, None);
+
+        let cut = image(&record, &bytes[..bytes.len() / 2]);
+        let (result, found) = run(&cut, &[]).await;
+        failure(result, Exit::SourceUnusable, &[format, "upload"]);
+        assert_eq!(found, None);
+
+        cloud
+            .glance
+            .fault(When::ranged().always(), Fault::IgnoreRange);
+        let (result, found) = run(&cloud, &[]).await;
+        failure(result, Exit::SourceUnusable, &["no ranges", "--verbatim"]);
+        assert_eq!(found, None);
     }
 }
 

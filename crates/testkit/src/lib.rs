@@ -23,6 +23,7 @@ pub mod pki;
 pub mod plain;
 pub mod process;
 pub mod proxy;
+pub mod qemu;
 pub mod server;
 pub mod tables;
 pub mod timers;
@@ -38,6 +39,7 @@ pub use image::Disk;
 pub use loopdev::LoopDevice;
 pub use process::{Command, Finished, Running};
 pub use proxy::Proxy;
+pub use qemu::Qemu;
 pub use server::{
     Body, ConnectionFault, Cut, Event, Fault, Object, Reply, Request, Server, ServerBuilder, When,
 };

@@ -11,7 +11,8 @@ use e2e::{
 };
 use populator_api::names::annotation;
 use serde_json::{Value, json};
-use testkit::Disk;
+use suite::Glance;
+use testkit::{Disk, Qemu};
 
 /// Data with holes, as disks are, and no multiple of a MiB.
 fn disk(seed: u64) -> Disk {
@@ -203,6 +204,25 @@ fn a_name_that_is_no_label_and_one_that_is_long_go_through() {
         let claim = case.claim(&source).named(name).create();
         claim.wait_until_bound();
         case.assert_content(&claim, &disk);
+    }
+    case.finish();
+}
+
+/// The disk in the image arrives, by Forklift's way as well: only a claim that asks for a conversion afterwards gets the file's bytes.
+#[test]
+fn the_disk_of_a_qcow2_image_is_populated() {
+    let case = TestNamespace::new();
+    let (qemu, disk) = (Qemu::new(), disk(5));
+    let raw = qemu.path("disk.raw");
+    disk.write_to(&raw);
+    let image = Glance::default().upload(&qemu.convert(&raw, "qcow2", &["-c"]), "qcow2");
+    let source = case
+        .prepare(Kind::Openstack, &disk)
+        .with_spec("imageId", &image.id);
+    case.apply(&source);
+    for mode in [Mode::Block, Mode::Filesystem] {
+        let claim = case.claim(&source).mode(mode).create();
+        claim.assert_populated(&source, &disk);
     }
     case.finish();
 }

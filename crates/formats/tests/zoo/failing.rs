@@ -4,7 +4,7 @@ use std::{error::Error as _, fmt, fs};
 
 use formats::{Error, Image, Kind, ReadAt, ReadError};
 
-use crate::qemu::{self, Qemu, commands};
+use testkit::qemu::{self, Qemu, commands};
 
 /// What a caller's own error is.
 #[derive(Debug, PartialEq, Eq)]

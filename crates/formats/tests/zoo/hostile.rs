@@ -10,10 +10,8 @@ use std::{
 use fastrand::Rng;
 use formats::{Content, Error, Format, Image};
 
-use crate::{
-    qemu::{self, Qemu, commands, disk},
-    read,
-};
+use crate::read;
+use testkit::qemu::{self, Qemu, commands, disk};
 
 const M: u64 = 1 << 20;
 /// Damaged copies of each image, of each kind of damage.

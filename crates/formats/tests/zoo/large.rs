@@ -4,7 +4,7 @@ use std::{fs::File, os::unix::fs::FileExt, path::Path};
 
 use formats::{Image, ReadAhead, ReadAt, ReadError};
 
-use crate::qemu::{self, Qemu};
+use testkit::qemu::{self, Qemu};
 
 const G: u64 = 1 << 30;
 

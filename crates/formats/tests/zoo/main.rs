@@ -10,7 +10,6 @@ mod failing;
 mod hostile;
 mod large;
 mod qcow2;
-mod qemu;
 mod read;
 mod vdi;
 mod vhd;

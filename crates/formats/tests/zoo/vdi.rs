@@ -4,10 +4,8 @@ use std::fs;
 
 use formats::{Format, Image, Kind};
 
-use crate::{
-    qemu::{self, Qemu, commands, disk},
-    read::assert_same,
-};
+use crate::read::assert_same;
+use testkit::qemu::{self, Qemu, commands, disk};
 
 const M: u64 = 1 << 20;
 

@@ -6,9 +6,9 @@ use formats::{Format, Image, Kind};
 
 use crate::{
     large::Counted,
-    qemu::{self, Qemu, commands, disk},
     read::{self, assert_same},
 };
+use testkit::qemu::{self, Qemu, commands, disk};
 
 const M: u64 = 1 << 20;
 

@@ -5,10 +5,8 @@ use std::{fs, io::Write, path::Path};
 use flate2::{Compression, write::ZlibEncoder};
 use formats::{Decoder, Format, Image, Kind};
 
-use crate::{
-    qemu::{self, Qemu, commands, disk},
-    read::{self, assert_same},
-};
+use crate::read::{self, assert_same};
+use testkit::qemu::{self, Qemu, commands, disk};
 
 const M: u64 = 1 << 20;
 const GRAIN: usize = 65536;

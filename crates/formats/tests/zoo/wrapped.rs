@@ -9,7 +9,7 @@ use std::{
 use fastrand::Rng;
 use formats::{Error, Format, Image, Kind, Limits, Unwrap};
 
-use crate::qemu::{Qemu, disk};
+use testkit::qemu::{Qemu, disk};
 
 /// The programs, how they pack, and what they make.
 const PROGRAMS: [(&str, &[&str], Format); 8] = [

@@ -1,4 +1,4 @@
-//! `qemu-img` and `qemu-io`.
+//! Disk images, made and read by `qemu-img` and `qemu-io` (Debian package `qemu-utils`).
 
 use std::{
     fmt::Write,
@@ -11,30 +11,33 @@ use fastrand::Rng;
 use tempfile::TempDir;
 
 /// A folder with images, removed at the end.
-pub(crate) struct Qemu {
+#[derive(Debug)]
+pub struct Qemu {
     folder: TempDir,
 }
 
 impl Qemu {
-    pub(crate) fn new() -> Self {
+    /// An empty folder.
+    pub fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    /// Path of a file in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A raw file of these bytes.
-    pub(crate) fn raw(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    pub fn raw(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, bytes).unwrap();
         path
     }
 
     /// `qemu-img create`; `options` are those of `-o`.
-    pub(crate) fn create(&self, format: &str, options: &str, size: u64) -> PathBuf {
+    pub fn create(&self, format: &str, options: &str, size: u64) -> PathBuf {
         let path = self.path("image");
         let _ = fs::remove_file(&path);
         let size = size.to_string();
@@ -49,7 +52,7 @@ impl Qemu {
     }
 
     /// `qemu-img convert` from raw; `args` come before the names.
-    pub(crate) fn convert(&self, raw: &Path, format: &str, args: &[&str]) -> PathBuf {
+    pub fn convert(&self, raw: &Path, format: &str, args: &[&str]) -> PathBuf {
         let path = self.path("image");
         let _ = fs::remove_file(&path);
         let mut all = vec!["convert", "-f", "raw", "-O", format];
@@ -60,7 +63,7 @@ impl Qemu {
     }
 
     /// What QEMU reads from the image, or what it says against it.
-    pub(crate) fn try_read(&self, format: &str, image: &Path) -> Result<Vec<u8>, String> {
+    pub fn try_read(&self, format: &str, image: &Path) -> Result<Vec<u8>, String> {
         let raw = self.path("as-qemu-reads-it.raw");
         let _ = fs::remove_file(&raw);
         let names = [image.to_str().unwrap(), raw.to_str().unwrap()];
@@ -72,13 +75,20 @@ impl Qemu {
         Ok(fs::read(raw).unwrap())
     }
 
-    pub(crate) fn read(&self, format: &str, image: &Path) -> Vec<u8> {
+    /// What QEMU reads from the image, which it must be able to.
+    pub fn read(&self, format: &str, image: &Path) -> Vec<u8> {
         self.try_read(format, image).unwrap()
     }
 }
 
+impl Default for Qemu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Runs `qemu-img`, which must succeed.
-pub(crate) fn img(args: &[&str]) {
+pub fn img(args: &[&str]) {
     let output = run("qemu-img", args);
     assert!(
         output.status.success(),
@@ -88,7 +98,7 @@ pub(crate) fn img(args: &[&str]) {
 }
 
 /// Runs commands of `qemu-io` on an image; those that an image does not allow change nothing.
-pub(crate) fn io(format: &str, image: &Path, commands: &[String]) {
+pub fn io(format: &str, image: &Path, commands: &[String]) {
     // Some hundreds of commands would be too many arguments for nothing: they go through in groups.
     for group in commands.chunks(100) {
         let mut args = vec!["-f", format];
@@ -101,7 +111,7 @@ pub(crate) fn io(format: &str, image: &Path, commands: &[String]) {
 }
 
 /// A seeded sequence of writes, zeroes, discards and compressed writes on a disk of `size` bytes, in units of 512 bytes.
-pub(crate) fn commands(seed: u64, count: usize, size: u64, cluster: u64) -> Vec<String> {
+pub fn commands(seed: u64, count: usize, size: u64, cluster: u64) -> Vec<String> {
     let mut rng = Rng::with_seed(seed);
     let sectors = size / 512;
     (0..count)
@@ -128,7 +138,7 @@ pub(crate) fn commands(seed: u64, count: usize, size: u64, cluster: u64) -> Vec<
 }
 
 /// A disk of `size` bytes: random, text and zeroes by turns, in runs of up to `run` bytes.
-pub(crate) fn disk(seed: u64, size: usize, run: usize) -> Vec<u8> {
+pub fn disk(seed: u64, size: usize, run: usize) -> Vec<u8> {
     let mut rng = Rng::with_seed(seed);
     let mut disk = Vec::with_capacity(size);
     while disk.len() < size {
