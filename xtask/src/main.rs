@@ -1,13 +1,15 @@
 //! Checks of the workspace that neither cargo nor clippy makes, and the files that are generated.
 //!
 //! `cargo run -p xtask -- check` prints every problem and fails when there is one; `-- crds` writes
-//! `manifests/crds`. Reading and writing the workspace happens here; every rule is a function from
-//! values to problems.
+//! `manifests/crds`, `-- notices` `THIRD-PARTY-NOTICES`. Reading and writing the workspace happens here and
+//! in `linked`; every rule is a function from values to problems.
 
 mod arrows;
 mod crds;
 mod deny;
 mod files;
+mod linked;
+mod notices;
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -28,10 +30,14 @@ fn main() -> anyhow::Result<ExitCode> {
     let problems = match arguments.as_slice() {
         [command] if command == "check" => check(&root)?,
         [command] if command == "crds" => {
-            write_crds(&root)?;
+            write(&root, &crds::generate()?)?;
             vec![]
         }
-        _ => bail!("usage: cargo run -p xtask -- check | crds"),
+        [command] if command == "notices" => {
+            write(&root, &[notices::generate(&linked::linked(&root)?)?])?;
+            vec![]
+        }
+        _ => bail!("usage: cargo run -p xtask -- check | crds | notices"),
     };
     for problem in &problems {
         writeln!(io::stderr(), "{problem}")?;
@@ -63,6 +69,8 @@ fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     problems.extend(files::missing_tests(&files));
     problems.extend(files::broken_links(&files, |path| root.join(path).exists()));
     problems.extend(crds::problems(&crds::generate()?, &files));
+    let notices = notices::generate(&linked::linked(root)?)?;
+    problems.extend(notices::problem(&notices, &files));
     Ok(problems)
 }
 
@@ -88,8 +96,8 @@ fn built(root: &Path) -> anyhow::Result<String> {
         .concat())
 }
 
-fn write_crds(root: &Path) -> anyhow::Result<()> {
-    for File { path, text } in crds::generate()? {
+fn write(root: &Path, files: &[File]) -> anyhow::Result<()> {
+    for File { path, text } in files {
         let path = root.join(path);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
