@@ -43,9 +43,9 @@ cluster: cluster-programs ## a real Kubernetes with the sources and our images i
 	tests/cluster/cluster services
 	tests/cluster/cluster images $(CARGO_TARGET_DIR)/debug
 
-images: packages ## the three images without a container engine, as tars that containerd imports (OUT=folder)
+images: packages ## the three images for this machine's architecture, as OCI archives (OUT=folder)
 	cargo build --locked --quiet --release $(PROGRAMS)
-	tests/cluster/images/build $(CARGO_TARGET_DIR)/release $(or $(OUT),$(POPULATORS_CACHE)/images)
+	FRESH=1 images/build $(or $(OUT),$(POPULATORS_CACHE)/images/release) $$(dpkg --print-architecture)=$(CARGO_TARGET_DIR)/release
 
 cluster-checks: cluster-programs ## facts about Kubernetes, the definitions, the manifests and the CSI driver that tests rely on; attacks
 	cargo build --locked --quiet $(PROGRAMS)

@@ -7,6 +7,8 @@ up() {
   render "$HERE/etc/containerd.toml" > "$STATE/etc/containerd.toml"
   render "$HERE/etc/kubelet.yaml" > "$STATE/etc/kubelet.yaml"
   render "$HERE/etc/cni.conflist" > "$STATE/etc/cni/10-test.conflist"
+  mkdir -p "$STATE/etc/registries/$REGISTRY"
+  render "$HERE/etc/hosts.toml" > "$STATE/etc/registries/$REGISTRY/hosts.toml"
   pki
   namespaces; runtime; control_plane; node; storage
   until_ok 300 "the default service account" "$BIN/kubectl" --kubeconfig "$STATE/kubeconf/admin.conf" get serviceaccount default
@@ -99,7 +101,7 @@ storage() {
     -o 'jsonpath={.spec.drivers[0].name}' | grep -q hostdisk"
 }
 
-images() { # pause, busybox, and two that are no movers: one does nothing, one takes all memory; from programs on this machine: there is no registry
+images() { # pause, busybox, and two that are no movers: one does nothing, one takes all memory; from programs on this machine
   mkdir -p "$STATE/img"
   # The last image of the list shows whether all were built from the present sources.
   local from stale=
@@ -134,11 +136,30 @@ images() { # pause, busybox, and two that are no movers: one does nothing, one t
 # Builds and imports this checkout's images, except those that have not changed since the last import.
 images_of_this_checkout() {
   local tar
-  "$HERE/images/build" "$1" "$CLUSTER_CACHE/images"
-  for tar in "$CLUSTER_CACHE"/images/*.tar; do
+  POPULATORS_CACHE=$POPULATORS_CACHE "$HERE/../../images/build" "$IMAGES" "$(dpkg --print-architecture)=$1"
+  for tar in "$IMAGES"/*.tar; do
     local mark; mark=$RUN/imported-$(basename "$tar")
     [ "$mark" -nt "$tar" ] || { image "$tar"; touch "$mark"; }
   done
+}
+
+# Starts a registry at the node's address, pushes this checkout's images to it, and prints for each its name there, with the
+# digest. The kubelet pulls from it as from any other: over TLS, and nothing that was imported has these names.
+registry() {
+  local name digest wanted
+  mkdir -p "$RUN/registry"
+  if [ ! -e "$RUN/registry/config.yml" ]; then
+    render "$HERE/etc/registry.yaml" > "$RUN/registry/config.yml"
+    start registry docker-registry serve "$RUN/registry/config.yml"
+    until_ok 100 "the registry" curl -sS --fail --cacert "$PKI/ca.crt" "https://$REGISTRY/v2/"
+  fi
+  while read -r name wanted; do
+    inside env SSL_CERT_FILE="$PKI/ca.crt" skopeo copy --insecure-policy --quiet --all "oci-archive:$IMAGES/$name.tar" \
+      "docker://$REGISTRY/populators/$name:test"
+    digest=$(inside env SSL_CERT_FILE="$PKI/ca.crt" skopeo inspect --raw "docker://$REGISTRY/populators/$name:test" | sha256sum)
+    [ "sha256:${digest%% *}" = "$wanted" ] || fail "$name has the digest ${digest%% *} in the registry, and $wanted in $IMAGES"
+    echo "$REGISTRY/populators/$name@$wanted"
+  done < "$IMAGES/digests"
 }
 
 image() { # imports an OCI image tar
