@@ -1,7 +1,8 @@
 //! Checks of the workspace that neither cargo nor clippy makes, and the files that are generated.
 //!
 //! `cargo run -p xtask -- check` prints every problem and fails when there is one; `-- crds` writes
-//! `manifests/crds`, `-- notices` `THIRD-PARTY-NOTICES`. Reading and writing the workspace happens here and
+//! `manifests/crds`, `-- notices` `THIRD-PARTY-NOTICES`; `-- version X.Y.Z YYYY-MM-DD` sets the version of a release,
+//! `-- changelog X.Y.Z` prints what is new in it. Reading and writing the workspace happens here and
 //! in `linked`; every rule is a function from values to problems.
 
 mod arrows;
@@ -10,6 +11,7 @@ mod deny;
 mod files;
 mod linked;
 mod notices;
+mod versions;
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -37,7 +39,18 @@ fn main() -> anyhow::Result<ExitCode> {
             write(&root, &[notices::generate(&linked::linked(&root)?)?])?;
             vec![]
         }
-        _ => bail!("usage: cargo run -p xtask -- check | crds | notices"),
+        [command, version, date] if command == "version" => {
+            write(&root, &versions::set(&read_files(&root)?, version, date)?)?;
+            vec![]
+        }
+        [command, version] if command == "changelog" => {
+            let files = read_files(&root)?;
+            writeln!(io::stdout(), "{}", versions::notes(&files, version)?)?;
+            vec![]
+        }
+        _ => bail!(
+            "usage: cargo run -p xtask -- check | crds | notices | version X.Y.Z YYYY-MM-DD | changelog X.Y.Z"
+        ),
     };
     for problem in &problems {
         writeln!(io::stderr(), "{problem}")?;
@@ -71,6 +84,7 @@ fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     problems.extend(crds::problems(&crds::generate()?, &files));
     let notices = notices::generate(&linked::linked(root)?)?;
     problems.extend(notices::problem(&notices, &files));
+    problems.extend(versions::problems(&files)?);
     Ok(problems)
 }
 
