@@ -47,6 +47,23 @@ images: packages ## the three images for this machine's architecture, as OCI arc
 	cargo build --locked --quiet --release $(PROGRAMS)
 	FRESH=1 images/build $(or $(OUT),$(POPULATORS_CACHE)/images/release) $$(dpkg --print-architecture)=$(CARGO_TARGET_DIR)/release
 
+TOOLS := $(POPULATORS_CACHE)/tools
+# Lists of what was linked go into the programs, where scanners find them.
+AUDITABLE := cargo-auditable@0.7.7
+.PHONY: version release
+version: ## set VERSION=x.y.z in all files that name it, and date its section of the changelog
+	cargo run --locked --quiet -p xtask -- version "$(VERSION)" $$(date -u +%F)
+
+release: packages ## all that is published of VERSION=x.y.z, as docs/releases.md says (OUT=folder PREFIX=registry KEY=file SOURCE=URL)
+	@git diff --quiet HEAD || { echo "there are changes that are not committed; a release is a commit" >&2; exit 1; }
+	@mkdir -p "$(RELEASE)"
+	cargo run --locked --quiet -p xtask -- changelog "$(VERSION)" > "$(RELEASE)/notes.md"
+	cargo install --quiet --locked --root $(TOOLS) $(AUDITABLE)
+	PATH="$(TOOLS)/bin:$$PATH" cargo auditable build --locked --quiet --release $(PROGRAMS)
+	FRESH=1 release/build "$(RELEASE)" $$(dpkg --print-architecture)=$(CARGO_TARGET_DIR)/release
+	@echo "$(RELEASE)"
+RELEASE = $(or $(OUT),$(POPULATORS_CACHE)/release/$(VERSION))
+
 cluster-checks: cluster-programs ## facts about Kubernetes, the definitions, the manifests and the CSI driver that tests rely on; attacks
 	cargo build --locked --quiet $(PROGRAMS)
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug $(LIMIT) 20m tests/cluster/run tests/cluster/checks/all

@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p xtask -- check` prints every problem and fails when there is one; `-- crds` writes
 //! `manifests/crds`, `-- notices` `THIRD-PARTY-NOTICES`; `-- version X.Y.Z YYYY-MM-DD` sets the version of a release,
-//! `-- changelog X.Y.Z` prints what is new in it. Reading and writing the workspace happens here and
+//! `-- changelog X.Y.Z` prints what is new in it, if the tree has it. Reading and writing the workspace happens here and
 //! in `linked`; every rule is a function from values to problems.
 
 mod arrows;

@@ -92,8 +92,13 @@ pub(crate) fn set(files: &[File], new: &str, date: &str) -> anyhow::Result<Vec<F
     Ok(changed)
 }
 
-/// What the changelog says of a version.
+/// What the changelog says of the version that the workspace has.
 pub(crate) fn notes<'a>(files: &'a [File], version: &str) -> anyhow::Result<&'a str> {
+    let here = of_workspace(text(files, "Cargo.toml")?)?;
+    ensure!(
+        here == version,
+        "Cargo.toml has the version {here}, not {version}; run: make version VERSION={version}"
+    );
     let heading = format!("\n## [{version}] - ");
     let Some((_, rest)) = text(files, CHANGELOG)?.split_once(&heading) else {
         bail!("{CHANGELOG}: has no section of {version}; run: make version VERSION={version}");
@@ -238,7 +243,7 @@ mod tests {
         );
         assert_eq!(texts[5], "  newTag: 0.0.1\n");
         assert_eq!(notes(&files, "1.2.30").unwrap(), "- new");
-        assert_eq!(notes(&files, "0.0.9").unwrap(), "- old");
+        assert!(notes(&files, "0.0.9").is_err(), "not this tree's");
     }
 
     #[test]

@@ -143,23 +143,25 @@ images_of_this_checkout() {
   done
 }
 
-# Starts a registry at the node's address, pushes this checkout's images to it, and prints for each its name there, with the
-# digest. The kubelet pulls from it as from any other: over TLS, and nothing that was imported has these names.
+# Starts a registry at the node's address, unless it runs, and prints its name. The kubelet pulls from it over TLS, as from others.
 registry() {
-  local name digest wanted
-  mkdir -p "$RUN/registry"
   if [ ! -e "$RUN/registry/config.yml" ]; then
+    mkdir -p "$RUN/registry"
     render "$HERE/etc/registry.yaml" > "$RUN/registry/config.yml"
     start registry docker-registry serve "$RUN/registry/config.yml"
     until_ok 100 "the registry" curl -sS --fail --cacert "$PKI/ca.crt" "https://$REGISTRY/v2/"
   fi
+  echo "$REGISTRY"
+}
+# Pushes the images that images/build made in a folder, and fails when the registry has another digest.
+push() { # folder prefix
+  local name wanted got
+  skopeo() { inside env SSL_CERT_FILE="$PKI/ca.crt" skopeo --insecure-policy "$@"; }
   while read -r name wanted; do
-    inside env SSL_CERT_FILE="$PKI/ca.crt" skopeo copy --insecure-policy --quiet --all "oci-archive:$IMAGES/$name.tar" \
-      "docker://$REGISTRY/populators/$name:test"
-    digest=$(inside env SSL_CERT_FILE="$PKI/ca.crt" skopeo inspect --raw "docker://$REGISTRY/populators/$name:test" | sha256sum)
-    [ "sha256:${digest%% *}" = "$wanted" ] || fail "$name has the digest ${digest%% *} in the registry, and $wanted in $IMAGES"
-    echo "$REGISTRY/populators/$name@$wanted"
-  done < "$IMAGES/digests"
+    skopeo copy --quiet --all "oci-archive:$1/$name.tar" "docker://$2/$name:pushed" < /dev/null
+    got=$(skopeo inspect --raw "docker://$2/$name:pushed" < /dev/null | sha256sum)
+    [ "sha256:${got%% *}" = "$wanted" ] || fail "$name has the digest ${got%% *} in the registry, and $wanted in $1"
+  done < "$1/digests"
 }
 
 image() { # imports an OCI image tar
