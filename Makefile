@@ -33,7 +33,7 @@ model: ## the controller's decisions against a model of a cluster, with larger b
 PROGRAMS := -p populator-controller -p ovirt-populator -p openstack-populator
 
 .PHONY: images cluster cluster-programs cluster-down cluster-checks e2e
-cluster-programs: packages # the servers, from Go modules: 25 minutes of CPU once, nothing afterwards
+cluster-programs: packages # the servers, from Go modules: 29 minutes of CPU once, nothing afterwards
 	@tests/cluster/cluster build
 
 cluster: cluster-programs ## a real Kubernetes with the sources and our images in namespaces of its own (tests/cluster)
@@ -59,6 +59,7 @@ release: packages ## all that is published of VERSION=x.y.z, as docs/releases.md
 	@mkdir -p "$(RELEASE)"
 	cargo run --locked --quiet -p xtask -- changelog "$(VERSION)" > "$(RELEASE)/notes.md"
 	cargo install --quiet --locked --root $(TOOLS) $(AUDITABLE)
+	tests/cluster/cluster build kubectl helm
 	PATH="$(TOOLS)/bin:$$PATH" cargo auditable build --locked --quiet --release $(PROGRAMS)
 	FRESH=1 release/build "$(RELEASE)" $$(dpkg --print-architecture)=$(CARGO_TARGET_DIR)/release
 	@echo "$(RELEASE)"

@@ -26,6 +26,13 @@ use files::File;
 /// Those that images/Containerfile is built for.
 const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
 
+/// How a file answers that is not there, is no text, or is a link to a folder.
+const NO_TEXT: [ErrorKind; 3] = [
+    ErrorKind::InvalidData,
+    ErrorKind::NotFound,
+    ErrorKind::IsADirectory,
+];
+
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -122,7 +129,7 @@ fn write(root: &Path, files: &[File]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The files that git knows or would add, apart from those that are no text or are deleted.
+/// The files that git knows or would add, apart from those that are no text or are deleted, and links to folders.
 fn read_files(root: &Path) -> anyhow::Result<Vec<File>> {
     let list = output(
         root,
@@ -136,8 +143,7 @@ fn read_files(root: &Path) -> anyhow::Result<Vec<File>> {
                 let path = path.to_owned();
                 files.push(File { path, text });
             }
-            Err(error) if [ErrorKind::InvalidData, ErrorKind::NotFound].contains(&error.kind()) => {
-            }
+            Err(error) if NO_TEXT.contains(&error.kind()) => {}
             Err(error) => return Err(error).with_context(|| format!("read {path}")),
         }
     }

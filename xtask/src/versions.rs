@@ -7,7 +7,7 @@ use crate::{files::File, notices::PROGRAMS};
 const CHANGELOG: &str = "CHANGELOG.md";
 const UNRELEASED: &str = "## [Unreleased]";
 /// Beginnings of the paths of files whose readers take an image's tag from them.
-const READ_BY_USERS: [&str; 4] = ["README.md", "chart/", "docs/", "manifests/"];
+const READ_BY_USERS: [&str; 4] = ["README.md", "chart/Chart.yaml", "docs/", "manifests/"];
 
 /// The version in the text of the workspace's `Cargo.toml`.
 pub(crate) fn of_workspace(manifest: &str) -> anyhow::Result<&str> {
