@@ -48,7 +48,7 @@ images: packages ## the three images for this machine's architecture, as OCI arc
 	FRESH=1 images/build $(or $(OUT),$(POPULATORS_CACHE)/images/release) $$(dpkg --print-architecture)=$(CARGO_TARGET_DIR)/release
 
 TOOLS := $(POPULATORS_CACHE)/tools
-# Lists of what was linked go into the programs, where scanners find them.
+# Puts a list of crates into each program, where scanners find it.
 AUDITABLE := cargo-auditable@0.7.7
 .PHONY: version release
 version: ## set VERSION=x.y.z in all files that name it, and date its section of the changelog
