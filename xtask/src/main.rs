@@ -1,13 +1,17 @@
 //! Checks of the workspace that neither cargo nor clippy makes, and the files that are generated.
 //!
 //! `cargo run -p xtask -- check` prints every problem and fails when there is one; `-- crds` writes
-//! `manifests/crds`. Reading and writing the workspace happens here; every rule is a function from
-//! values to problems.
+//! `manifests/crds`, `-- notices` `THIRD-PARTY-NOTICES`; `-- version X.Y.Z YYYY-MM-DD` sets the version of a release,
+//! `-- changelog X.Y.Z` prints what is new in it, if the tree has it. Reading and writing the workspace happens here and
+//! in `linked`; every rule is a function from values to problems.
 
 mod arrows;
 mod crds;
 mod deny;
 mod files;
+mod linked;
+mod notices;
+mod versions;
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -22,16 +26,38 @@ use files::File;
 /// Those that images/Containerfile is built for.
 const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
 
+/// How a file answers that is not there, is no text, or is a link to a folder.
+const NO_TEXT: [ErrorKind; 3] = [
+    ErrorKind::InvalidData,
+    ErrorKind::NotFound,
+    ErrorKind::IsADirectory,
+];
+
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let problems = match arguments.as_slice() {
         [command] if command == "check" => check(&root)?,
         [command] if command == "crds" => {
-            write_crds(&root)?;
+            write(&root, &crds::generate()?)?;
             vec![]
         }
-        _ => bail!("usage: cargo run -p xtask -- check | crds"),
+        [command] if command == "notices" => {
+            write(&root, &[notices::generate(&linked::linked(&root)?)?])?;
+            vec![]
+        }
+        [command, version, date] if command == "version" => {
+            write(&root, &versions::set(&read_files(&root)?, version, date)?)?;
+            vec![]
+        }
+        [command, version] if command == "changelog" => {
+            let files = read_files(&root)?;
+            writeln!(io::stdout(), "{}", versions::notes(&files, version)?)?;
+            vec![]
+        }
+        _ => bail!(
+            "usage: cargo run -p xtask -- check | crds | notices | version X.Y.Z YYYY-MM-DD | changelog X.Y.Z"
+        ),
     };
     for problem in &problems {
         writeln!(io::stderr(), "{problem}")?;
@@ -63,6 +89,9 @@ fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     problems.extend(files::missing_tests(&files));
     problems.extend(files::broken_links(&files, |path| root.join(path).exists()));
     problems.extend(crds::problems(&crds::generate()?, &files));
+    let notices = notices::generate(&linked::linked(root)?)?;
+    problems.extend(notices::problem(&notices, &files));
+    problems.extend(versions::problems(&files)?);
     Ok(problems)
 }
 
@@ -88,8 +117,8 @@ fn built(root: &Path) -> anyhow::Result<String> {
         .concat())
 }
 
-fn write_crds(root: &Path) -> anyhow::Result<()> {
-    for File { path, text } in crds::generate()? {
+fn write(root: &Path, files: &[File]) -> anyhow::Result<()> {
+    for File { path, text } in files {
         let path = root.join(path);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
@@ -100,7 +129,7 @@ fn write_crds(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The files that git knows or would add, apart from those that are no text or are deleted.
+/// The files that git knows or would add, apart from those that are no text or are deleted, and links to folders.
 fn read_files(root: &Path) -> anyhow::Result<Vec<File>> {
     let list = output(
         root,
@@ -114,8 +143,7 @@ fn read_files(root: &Path) -> anyhow::Result<Vec<File>> {
                 let path = path.to_owned();
                 files.push(File { path, text });
             }
-            Err(error) if [ErrorKind::InvalidData, ErrorKind::NotFound].contains(&error.kind()) => {
-            }
+            Err(error) if NO_TEXT.contains(&error.kind()) => {}
             Err(error) => return Err(error).with_context(|| format!("read {path}")),
         }
     }

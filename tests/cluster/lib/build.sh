@@ -1,12 +1,12 @@
 # Sourced by cluster: Debian packages, and the cluster's programs from Go modules.
 # shellcheck shell=bash
 KUBERNETES=v1.34.4
-PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd csi-provisioner hostdisk csi-sanity)
+PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd csi-provisioner hostdisk csi-sanity helm)
 
 packages() {
   local need=() name
   for name in containerd runc containernetworking-plugins iproute2 iptables conntrack socat ethtool gcc libc6-dev \
-    busybox-static e2fsprogs util-linux openssl jq curl python3; do
+    busybox-static e2fsprogs util-linux openssl jq curl python3 buildah skopeo docker-registry binutils minisign python3-yaml; do
     dpkg-query -W -f='${Status}' "$name" 2> /dev/null | grep -q 'ok installed' || need+=("$name")
   done
   [ ${#need[@]} -gt 0 ] || return 0
@@ -43,10 +43,11 @@ offered() {
   [ "$("$found" "${how[@]}" 2> /dev/null | head -n 1)" = "$wanted" ] && echo "$found"
 }
 
-build() {
-  local name missing=()
+build() { # [name]...: all, without names
+  local name missing=() names=("$@")
+  [ ${#names[@]} -gt 0 ] || names=("${PROGRAMS[@]}")
   if [ -n "${CLUSTER_BIN:-}" ]; then
-    for name in "${PROGRAMS[@]}"; do [ -x "$CLUSTER_BIN/$name" ] || missing+=("$name"); done
+    for name in "${names[@]}"; do [ -x "$CLUSTER_BIN/$name" ] || missing+=("$name"); done
     [ ${#missing[@]} = 0 ] || fail "CLUSTER_BIN=$CLUSTER_BIN lacks ${missing[*]}; put them there, or unset it to have them built"
     return 0
   fi
@@ -61,6 +62,7 @@ build() {
   # The name of a kept program has a hash of its sources, so that branches with different versions do not overwrite each other's.
   program() { # name folder package [source]...
     local key kept
+    [[ " ${names[*]} " == *" $1 "* ]] || return 0
     if kept=$(offered "$1"); then ln -sfn "$kept" "$BIN/$1"; return; fi
     key=$(cd "$HERE/programs/$2" && { cat go.sum "${@:4}"; echo "$version"; go env GOVERSION; } | sha256sum | cut -c1-16)
     kept=$CLUSTER_CACHE/programs/$1-$key
@@ -80,6 +82,7 @@ build() {
   program csi-provisioner csi github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
   program hostdisk csi ./hostdisk "$HERE"/programs/csi/hostdisk/*.go
   program csi-sanity csi github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
+  program helm helm helm.sh/helm/v4/cmd/helm
   flock -u 9
 }
 

@@ -7,6 +7,7 @@ STATE=$(realpath -m "${CLUSTER_STATE:-$CLUSTER_CACHE/state}")
 NODE=cluster-node NODE_IP=10.88.8.1 POD_NET=10.88.7.0/24 SVC_NET=10.96.0.0/16
 # Cgroups are shared with the machine: a kubelet kills unknown processes below its own, so each cluster has one of its own.
 CGROUP=populators-$(printf %s "$STATE" | sha256sum | cut -c1-8)
+REGISTRY=$NODE_IP:5000 IMAGES=$STATE/images
 PKI=$STATE/pki LOGS=$STATE/logs RUN=$STATE/run CONTAINERD_SOCKET=$STATE/run/containerd.sock
 
 say() { printf '%s\n' "$*"; }
@@ -43,5 +44,5 @@ until_ok() { # tries what program...: a tenth of a second between two tries
 }
 render() { # fills in a template of etc/
   sed -e "s#@STATE@#$STATE#g; s#@NODE@#$NODE#g; s#@NODE_IP@#$NODE_IP#g; s#@POD_NET@#$POD_NET#g" \
-    -e "s#@CG@#$CGROUP#g; s#@SOCK@#$CONTAINERD_SOCKET#g" "$1"
+    -e "s#@CG@#$CGROUP#g; s#@SOCK@#$CONTAINERD_SOCKET#g; s#@REGISTRY@#$REGISTRY#g" "$1"
 }

@@ -7,6 +7,8 @@ up() {
   render "$HERE/etc/containerd.toml" > "$STATE/etc/containerd.toml"
   render "$HERE/etc/kubelet.yaml" > "$STATE/etc/kubelet.yaml"
   render "$HERE/etc/cni.conflist" > "$STATE/etc/cni/10-test.conflist"
+  mkdir -p "$STATE/etc/registries/$REGISTRY"
+  render "$HERE/etc/hosts.toml" > "$STATE/etc/registries/$REGISTRY/hosts.toml"
   pki
   namespaces; runtime; control_plane; node; storage
   until_ok 300 "the default service account" "$BIN/kubectl" --kubeconfig "$STATE/kubeconf/admin.conf" get serviceaccount default
@@ -99,7 +101,7 @@ storage() {
     -o 'jsonpath={.spec.drivers[0].name}' | grep -q hostdisk"
 }
 
-images() { # pause, busybox, and two that are no movers: one does nothing, one takes all memory; from programs on this machine: there is no registry
+images() { # pause, busybox, and two that are no movers: one does nothing, one takes all memory; from programs on this machine
   mkdir -p "$STATE/img"
   # The last image of the list shows whether all were built from the present sources.
   local from stale=
@@ -134,11 +136,32 @@ images() { # pause, busybox, and two that are no movers: one does nothing, one t
 # Builds and imports this checkout's images, except those that have not changed since the last import.
 images_of_this_checkout() {
   local tar
-  "$HERE/images/build" "$1" "$CLUSTER_CACHE/images"
-  for tar in "$CLUSTER_CACHE"/images/*.tar; do
+  POPULATORS_CACHE=$POPULATORS_CACHE "$HERE/../../images/build" "$IMAGES" "$(dpkg --print-architecture)=$1"
+  for tar in "$IMAGES"/*.tar; do
     local mark; mark=$RUN/imported-$(basename "$tar")
     [ "$mark" -nt "$tar" ] || { image "$tar"; touch "$mark"; }
   done
+}
+
+# Starts a registry at the node's address, unless it runs, and prints its name. The kubelet pulls from it over TLS, as from others.
+registry() {
+  if [ ! -e "$RUN/registry/config.yml" ]; then
+    mkdir -p "$RUN/registry"
+    render "$HERE/etc/registry.yaml" > "$RUN/registry/config.yml"
+    start registry docker-registry serve "$RUN/registry/config.yml"
+    until_ok 100 "the registry" curl -sS --fail --cacert "$PKI/ca.crt" "https://$REGISTRY/v2/"
+  fi
+  echo "$REGISTRY"
+}
+# Pushes the images that images/build made in a folder, and fails when the registry has another digest.
+push() { # folder prefix
+  local name wanted got
+  skopeo() { inside env SSL_CERT_FILE="$PKI/ca.crt" skopeo --insecure-policy "$@"; }
+  while read -r name wanted; do
+    skopeo copy --quiet --all "oci-archive:$1/$name.tar" "docker://$2/$name:pushed" < /dev/null
+    got=$(skopeo inspect --raw "docker://$2/$name:pushed" < /dev/null | sha256sum)
+    [ "sha256:${got%% *}" = "$wanted" ] || fail "$name has the digest ${got%% *} in the registry, and $wanted in $1"
+  done < "$1/digests"
 }
 
 image() { # imports an OCI image tar

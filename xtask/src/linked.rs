@@ -1,0 +1,98 @@
+//! Reads which crates are linked into the programs, and their notices, from cargo and its registry.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::Context;
+use serde::Deserialize;
+
+use crate::{
+    PLATFORMS,
+    files::File,
+    notices::{Linked, PROGRAMS, may_be_notice},
+    output,
+};
+
+/// Folders of a crate that are not linked.
+const NOT_LINKED: [&str; 4] = ["benches", "examples", "fuzz", "tests"];
+
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    license: Option<String>,
+    authors: Vec<String>,
+    manifest_path: String,
+    /// None for a crate of ours.
+    source: Option<String>,
+}
+
+/// Foreign crates in any of [`PROGRAMS`], on any of [`PLATFORMS`]. Macros run in the compiler and leave nothing of themselves.
+pub(crate) fn linked(root: &Path) -> anyhow::Result<Vec<Linked>> {
+    let mut arguments = vec!["metadata", "--locked", "--format-version=1"];
+    let mut names = BTreeSet::new();
+    for platform in PLATFORMS {
+        arguments.extend(["--filter-platform", platform]);
+        let target = format!("--target={platform}");
+        let mut tree = vec![
+            "tree",
+            "--locked",
+            "--edges=normal,no-proc-macro",
+            "--prefix=none",
+            "--format={p}",
+            &target,
+        ];
+        tree.extend(PROGRAMS.iter().flat_map(|program| ["-p", program]));
+        // `name vX.Y.Z (folder) (*)`
+        names.extend(output(root, "cargo", &tree)?.lines().map(|line| {
+            let words: Vec<&str> = line.split(' ').take(2).collect();
+            words.join(" ")
+        }));
+    }
+    let metadata = output(root, "cargo", &arguments)?;
+    let metadata: Metadata = serde_json::from_str(&metadata).context("output of cargo metadata")?;
+    let packages = metadata.packages.into_iter().filter(|package| {
+        package.source.is_some()
+            && names.contains(&format!("{} v{}", package.name, package.version))
+    });
+    packages.map(read).collect()
+}
+
+fn read(package: Package) -> anyhow::Result<Linked> {
+    let folder = Path::new(&package.manifest_path)
+        .parent()
+        .with_context(|| format!("{}: has no folder", package.manifest_path))?;
+    let mut files = Vec::new();
+    collect(folder, "", &mut files)?;
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(Linked {
+        name: package.name,
+        version: package.version,
+        licence: package.license.unwrap_or_default(),
+        authors: package.authors,
+        files,
+    })
+}
+
+fn collect(folder: &Path, prefix: &str, files: &mut Vec<File>) -> anyhow::Result<()> {
+    let context = || format!("read {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = format!("{prefix}{name}");
+        let kind = entry.file_type().with_context(context)?;
+        if kind.is_dir() && !NOT_LINKED.contains(&name.as_str()) {
+            collect(&entry.path(), &format!("{path}/"), files)?;
+        } else if kind.is_file() && may_be_notice(&name) {
+            let bytes = fs::read(entry.path())
+                .with_context(|| format!("read {}", entry.path().display()))?;
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            files.push(File { path, text });
+        }
+    }
+    Ok(())
+}
