@@ -81,7 +81,7 @@ of it.
 {{- range $folder, $wanted := $folders -}}
 {{- if $wanted -}}
 {{- range (fromYaml ($root.Files.Get (printf "manifests/components/%s/kustomization.yaml" $folder))).patches -}}
-{{- if eq (dig "target" "kind" "" .) "ClusterRole" -}}
+{{- if and (eq (dig "target" "kind" "" .) "ClusterRole") (eq (dig "target" "name" "" .) $object.metadata.name) -}}
 {{- range fromYamlArray .patch -}}
 {{- if or (ne .op "add") (ne .path "/rules/-") -}}{{- fail (printf "the chart does not know the patch %s %s of %s" .op .path $folder) -}}{{- end -}}
 {{- $_ := set $object "rules" (append $object.rules .value) -}}
