@@ -314,7 +314,9 @@ impl Controller {
             done.extend(action.announcement());
         }
         for event in &done {
-            self.recorder.emit(claim, event, now);
+            if let Some(held) = self.recorder.emit(claim, event, now) {
+                outcome.requeue_within(held);
+            }
         }
         let Some(populator) = populator_ref(claim) else {
             return;
