@@ -23,7 +23,9 @@ use crate::{
     telemetry::{Standing, Telemetry},
 };
 
-/// Between two writes of one resource when only numbers have changed, and after failed writes.
+/// Between two writes of one resource when only numbers have changed, and after failed writes. A step of
+/// routine is written so long after it, with all that has followed by then: what takes less is written once,
+/// when it is done.
 const PACE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 /// A new resource without claims gets its status after this long: usually it is created before its
 /// claims, and is then written once.
@@ -116,6 +118,8 @@ impl ClaimStates {
         let mut has_failed = false;
         let now = Instant::now();
         let mut since = now;
+        let is_turn =
+            before.is_some_and(|before| is_end(before.status.reason)) || is_end(status.reason);
         let mut measured = None;
         let shown = before.and_then(|before| before.shown);
         if let Some(before) = before {
@@ -143,7 +147,7 @@ impl ClaimStates {
             since,
         };
         entry.claims.insert(state.claim.uid.clone(), state);
-        entry.due = Some(now);
+        entry.is_due_at(if is_turn { now } else { now + PACE.first });
         has_failed
     }
 
@@ -156,11 +160,17 @@ impl ClaimStates {
         let state = entry.claims.get_mut(claim_uid)?;
         if state.measured != measured {
             state.measured = measured;
-            // Numbers change every second and are paced; a change of state, in `set`, is due at
-            // once. The earlier of the two stays.
+            // Numbers change every second, and are paced. They do not hurry a step of routine that waits for
+            // what follows it.
+            let now = Instant::now();
             let pace = PACE.bound(entry.failures);
-            let next = entry.last.map_or_else(Instant::now, |last| last + pace);
-            entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
+            let next = entry.last.map_or(now, |last| last + pace);
+            let is_due = entry.due.is_some();
+            entry.is_due_at(if is_due {
+                next.max(now + PACE.first)
+            } else {
+                next
+            });
         }
         Some(populator.kind)
     }
@@ -169,7 +179,8 @@ impl ClaimStates {
     pub(super) fn remove(&self, claim_uid: &Uid) {
         for entry in self.lock().values_mut() {
             if entry.claims.remove(claim_uid).is_some() {
-                entry.due = Some(Instant::now());
+                // Usually the resource is deleted next.
+                entry.is_due_at(Instant::now() + PACE.first);
             }
         }
     }
@@ -294,7 +305,17 @@ impl ClaimStates {
     }
 }
 
+/// Whether a claim with this reason goes on by itself no more: people and programs wait for that.
+const fn is_end(reason: Reason) -> bool {
+    matches!(reason.class(), ReasonClass::Failed | ReasonClass::Done)
+}
+
 impl Entry {
+    /// The status is due at this time, unless it is before.
+    fn is_due_at(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
     /// Compares a version of the resource, once, with what its status should be.
     fn judge(&mut self, resource: &Populator, now: jiff::Timestamp) {
         let written = self.written_to(resource);
