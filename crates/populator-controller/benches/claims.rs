@@ -103,6 +103,7 @@ async fn run(claims: usize, options: &Options) {
         .await;
     let took = begun.elapsed();
     let (peak, end) = (memory(&controller, "VmHWM"), memory(&controller, "VmRSS"));
+    let own = memory(&controller, "RssAnon");
     controller.signal(Signal::TERM);
     tokio::task::spawn_blocking(move || controller.wait())
         .await
@@ -133,6 +134,7 @@ async fn run(claims: usize, options: &Options) {
     row("resident memory without claims, MiB", &mebibytes(idle));
     row("the same at its peak, MiB", &mebibytes(peak));
     row("the same at the end, MiB", &mebibytes(end));
+    row("of this without the program's file, MiB", &mebibytes(own));
     let writes = cluster.store.writes();
     row(
         "writes for each claim",

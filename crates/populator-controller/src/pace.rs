@@ -78,6 +78,7 @@ impl Pace {
 
     /// The object was created.
     pub(crate) fn created(&mut self, claim_uid: &Uid, kind: Created) {
+        self.created.retain(|_, at| at.elapsed() < PAUSE);
         self.created
             .insert((claim_uid.clone(), kind), Instant::now());
     }

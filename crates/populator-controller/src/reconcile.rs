@@ -323,10 +323,10 @@ impl Controller {
         };
         let reason = status.reason;
         let is_granted = world.grant != Grant::Missing;
-        if self
-            .status
-            .set(populator, claim.clone(), status, is_granted)
-        {
+        // Shared with the cache, which may show a later version of it: the status names it, no more.
+        let shared = self.observer.cache().claim(&claim.uid);
+        let shared = shared.unwrap_or_else(|| Arc::new(claim.clone()));
+        if self.status.set(populator, shared, status, is_granted) {
             self.telemetry.failed(reason);
             self.count_end(world, Ended::failure, now);
         }

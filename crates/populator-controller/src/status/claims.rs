@@ -53,12 +53,13 @@ struct ClaimState {
 
 /// The states of all claims.
 #[derive(Debug, Default)]
-pub(super) struct ClaimStates(Mutex<HashMap<PopulatorRef, Entry>>);
+pub(super) struct ClaimStates(Mutex<HashMap<PopulatorRef, Box<Entry>>>);
 
 /// One populator resource.
 #[derive(Debug, Default)]
 struct Entry {
-    claims: BTreeMap<Uid, ClaimState>,
+    /// Most have one, and a map keeps room for eleven.
+    claims: BTreeMap<Uid, Box<ClaimState>>,
     /// The status that was written last; the watches may show an older one.
     written: Option<Written>,
     /// UID and version of the resource that was compared with what its status should be.
@@ -72,7 +73,8 @@ struct Entry {
 /// A status that was written.
 #[derive(Debug)]
 pub(super) struct Written {
-    pub(super) status: PopulatorStatus,
+    /// Shared with the cache once that shows it.
+    pub(super) status: Arc<PopulatorStatus>,
     /// UID of the resource that it was written to.
     pub(super) uid: Uid,
     /// Version of the resource that has it; `None` if the API server did not say.
@@ -103,7 +105,7 @@ impl ClaimStates {
     pub(super) fn set(
         &self,
         populator: PopulatorRef,
-        claim: Claim,
+        claim: Arc<Claim>,
         status: Status,
         is_granted: bool,
         telemetry: &Telemetry,
@@ -139,14 +141,16 @@ impl ClaimStates {
             measured = before.measured.filter(|_| keeps);
         }
         let state = ClaimState {
-            claim: Arc::new(claim),
+            claim,
             status,
             is_granted,
             measured,
             shown,
             since,
         };
-        entry.claims.insert(state.claim.uid.clone(), state);
+        entry
+            .claims
+            .insert(state.claim.uid.clone(), Box::new(state));
         entry.is_due_at(if is_turn { now } else { now + PACE.first });
         has_failed
     }
@@ -300,7 +304,7 @@ impl ClaimStates {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PopulatorRef, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PopulatorRef, Box<Entry>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -318,6 +322,11 @@ impl Entry {
 
     /// Compares a version of the resource, once, with what its status should be.
     fn judge(&mut self, resource: &Populator, now: jiff::Timestamp) {
+        if let Some(written) = &mut self.written
+            && written.status == resource.status
+        {
+            written.status = Arc::clone(&resource.status);
+        }
         let written = self.written_to(resource);
         let is_ours = written.is_some_and(|written| !written.is_older_than(resource));
         let seen = Some((resource.uid.clone(), resource.version));
@@ -348,18 +357,18 @@ impl Entry {
     fn change(&self, resource: &Populator, now: jiff::Timestamp) -> Option<Change> {
         let previous = match self.written_to(resource) {
             // The watch is behind our own write.
-            Some(written) if !written.is_older_than(resource) => written.status.clone(),
+            Some(written) if !written.is_older_than(resource) => (*written.status).clone(),
             Some(written) => written.as_shown(&resource.status),
-            None => resource.status.clone(),
+            None => (*resource.status).clone(),
         };
         // A claim of another namespace without a grant must not write into this resource.
-        let granted = |state: &&ClaimState| state.is_granted;
+        let granted = |state: &&Box<ClaimState>| state.is_granted;
         // The numbers of a resource of that name that was deleted are not those of this one.
         let is_same = self
             .written
             .as_ref()
             .is_none_or(|written| written.uid == resource.uid);
-        let known: Vec<&ClaimState> = self.claims.values().filter(granted).collect();
+        let known: Vec<&Box<ClaimState>> = self.claims.values().filter(granted).collect();
         let served: Vec<Served<'_>> = known
             .iter()
             .map(|state| Served {
@@ -401,7 +410,7 @@ impl Written {
             // The rest is dropped by the definition, and is no change of another writer's.
             Some(Endpoint::Main) | None => PopulatorStatus {
                 progress: watched.progress.clone(),
-                ..self.status.clone()
+                ..(*self.status).clone()
             },
         }
     }

@@ -150,7 +150,8 @@ impl Fixture {
     }
 
     fn set(&self, reason: Reason) {
-        self.writer.set(source(), claim(), status(reason), true);
+        self.writer
+            .set(source(), Arc::new(claim()), status(reason), true);
     }
 
     /// Time passes, in which whatever is due is written.
@@ -332,7 +333,7 @@ async fn a_claim_without_a_grant_is_not_in_the_status() {
         Reason::ClaimUnsupported,
         Reason::Terminating,
     ] {
-        let (claim, status) = (stranger.clone(), status(reason));
+        let (claim, status) = (Arc::new(stranger.clone()), status(reason));
         fixture.writer.set(source(), claim, status, false);
         fixture.run(10).await;
     }
