@@ -362,13 +362,14 @@ impl Entry {
             None => (*resource.status).clone(),
         };
         // A claim of another namespace without a grant must not write into this resource.
-        let granted = |state: &&Box<ClaimState>| state.is_granted;
+        let all = self.claims.values().map(Box::as_ref);
+        let granted = |state: &&ClaimState| state.is_granted;
         // The numbers of a resource of that name that was deleted are not those of this one.
         let is_same = self
             .written
             .as_ref()
             .is_none_or(|written| written.uid == resource.uid);
-        let known: Vec<&Box<ClaimState>> = self.claims.values().filter(granted).collect();
+        let known: Vec<&ClaimState> = all.filter(granted).collect();
         let served: Vec<Served<'_>> = known
             .iter()
             .map(|state| Served {

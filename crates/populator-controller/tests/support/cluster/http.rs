@@ -68,8 +68,8 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 
 async fn answer(store: &Arc<Store>, moments: &Moments, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes());
-    let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
+    let body = body.collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let path = Path::parse(head.uri.path());
     let query = head.uri.query().unwrap_or_default();
     if query.contains("watch=true") {
@@ -140,22 +140,15 @@ fn written(method: &Method, path: &Path, body: &Value) -> Write {
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join("/");
-    let names = [&body["involvedObject"]["name"], &body["metadata"]["name"]];
-    let named = names
-        .into_iter()
-        .find_map(Value::as_str)
-        .unwrap_or_default();
+    let about = [&body["involvedObject"]["name"], &body["metadata"]["name"]];
+    let about = about.into_iter().find_map(Value::as_str);
     Write {
         what: [verb, &object]
             .into_iter()
             .chain(reason)
             .collect::<Vec<_>>()
             .join(" "),
-        name: if name.is_empty() {
-            named.to_owned()
-        } else {
-            name.clone()
-        },
+        name: about.filter(|_| name.is_empty()).unwrap_or(name).to_owned(),
     }
 }
 
@@ -167,11 +160,8 @@ fn write(
 ) -> Result<Value, Refusal> {
     match head.method {
         Method::POST => {
-            let mut key = path.key.clone();
-            key.name = body["metadata"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
+            let name = body["metadata"]["name"].as_str().unwrap_or_default();
+            let key = Key::new(&path.key.resource, &path.key.namespace, name);
             store.create(&key, body)
         }
         Method::DELETE => store.delete(&path.key, body["preconditions"]["uid"].as_str()),
@@ -183,9 +173,9 @@ fn write(
             store.change(&path.key, |object| {
                 let mut changed = object.clone();
                 if kind.starts_with(b"application/json-patch") {
-                    let patch: json_patch::Patch =
+                    let steps: json_patch::Patch =
                         serde_json::from_value(body).map_err(|_| (400, "BadRequest"))?;
-                    json_patch::patch(&mut changed, &patch).map_err(|_| (422, "Invalid"))?;
+                    json_patch::patch(&mut changed, &steps).map_err(|_| (422, "Invalid"))?;
                 } else {
                     let uid = &body["metadata"]["uid"];
                     if uid.is_string() && *uid != object["metadata"]["uid"] {
@@ -194,15 +184,12 @@ fn write(
                     json_patch::merge(&mut changed, &body);
                 }
                 // A subresource changes nothing but the status, and the resource all else.
-                let (of, from) = match path.subresource.as_str() {
-                    "status" => (object, changed),
-                    _ => {
-                        changed["status"] = object["status"].clone();
-                        *object = changed;
-                        return Ok(());
-                    }
-                };
-                of["status"] = from["status"].clone();
+                if path.subresource == "status" {
+                    object["status"] = changed["status"].take();
+                } else {
+                    changed["status"] = object["status"].take();
+                    *object = changed;
+                }
                 Ok(())
             })
         }

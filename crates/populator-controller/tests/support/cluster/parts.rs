@@ -224,7 +224,7 @@ fn start(store: &Store, key: &Key) {
     for status in [
         json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]}),
         json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
-               "containerStatuses": [container(json!({"running": {}}))]}),
+               "containerStatuses": [container(&json!({"running": {}}))]}),
     ] {
         let started = store.change(key, |pod| {
             pod["spec"]["nodeName"] = json!(NODE);
@@ -253,11 +253,11 @@ async fn end(store: Arc<Store>, moments: Arc<Moments>, pods: Pods, key: Key) {
     let _ = store.change(&key, |pod| {
         let ended =
             json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": report}});
-        pod["status"] = json!({"phase": "Succeeded", "containerStatuses": [container(ended)]});
+        pod["status"] = json!({"phase": "Succeeded", "containerStatuses": [container(&ended)]});
         Ok(())
     });
 }
 
-fn container(state: Value) -> Value {
+fn container(state: &Value) -> Value {
     json!({"name": names::CONTAINER, "ready": false, "restartCount": 0, "image": "i", "imageID": "i", "state": state})
 }

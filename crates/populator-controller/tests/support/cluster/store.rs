@@ -96,7 +96,7 @@ impl Store {
         metadata["creationTimestamp"] = json!(second());
         metadata["generation"] = json!(1);
         metadata["managedFields"] = fields;
-        self.store(&mut state, key, object, "ADDED")
+        Ok(self.store(&mut state, key, object, "ADDED"))
     }
 
     /// Changes an object. One that is being deleted and has no finalizer any more is gone after that.
@@ -120,7 +120,7 @@ impl Store {
         } else {
             "MODIFIED"
         };
-        self.store(&mut state, key, object, event)
+        Ok(self.store(&mut state, key, object, event))
     }
 
     /// Deletes an object, or marks one that has a finalizer.
@@ -227,13 +227,7 @@ impl Store {
         counts
     }
 
-    fn store(
-        &self,
-        state: &mut State,
-        key: &Key,
-        mut object: Value,
-        event: &str,
-    ) -> Result<Value, Refusal> {
+    fn store(&self, state: &mut State, key: &Key, mut object: Value, event: &str) -> Value {
         let version = state.log.len() + 1;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
         let line = json!({"type": event, "object": object}).to_string() + "\n";
@@ -248,7 +242,7 @@ impl Store {
             state.objects.insert(key.clone(), object.clone());
         }
         self.length.send_replace(version);
-        Ok(object)
+        object
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
