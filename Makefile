@@ -114,3 +114,7 @@ bench: packages ## cost of copies beside other clients: bench/out/table.md, char
 	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator -p floor
 	bench/peers/build $(CARGO_TARGET_DIR)/release
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release tests/services/run -- bench/run $(BENCH)
+
+.PHONY: bench-controller
+bench-controller: ## what 200 and 1,000 claims at once cost the controller, with stand-ins for all else (BENCH="50 --pod-seconds 0")
+	cargo bench --locked --quiet -p populator-controller --bench claims -- $(BENCH)

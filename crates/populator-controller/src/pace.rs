@@ -10,7 +10,7 @@ use population::{model::Uid, plan::Action};
 use tokio::time::Instant;
 
 /// Between two objects of one kind for one claim: if something deletes them as soon as they exist,
-/// this bounds the load on the API server.
+/// this bounds the load on the API server. The same between two deletions of one object.
 const PAUSE: Duration = Duration::from_secs(10);
 /// For this long after a quota has rejected a claim, its namespace is taken to be short of it.
 const SHORT: Duration = Duration::from_mins(10);
@@ -24,13 +24,36 @@ pub enum Created {
     Pod,
 }
 
-/// When each claim's objects were created last, which claims were counted, and which quotas are
-/// exhausted.
+/// When each claim's objects were created last, which were ended a moment ago, which claims were counted,
+/// and which quotas are exhausted.
 #[derive(Debug, Default)]
 pub struct Pace {
     created: HashMap<(Uid, Created), Instant>,
+    ended: HashMap<(Uid, Ending), Instant>,
     populated: HashSet<Uid>,
     short: HashMap<String, Instant>,
+}
+
+/// What is done to an object once, and holds for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Ending {
+    /// It is deleted.
+    Deletion,
+    /// Our finalizer is removed.
+    Release,
+}
+
+impl Ending {
+    /// The object that the action ends, by its UID, and how.
+    fn by(action: &Action) -> Option<(Uid, Self)> {
+        match action {
+            Action::DeletePod { uid, .. } | Action::DeleteTemporaryClaim { uid, .. } => {
+                Some((uid.clone(), Self::Deletion))
+            }
+            Action::ReleasePod { uid, .. } => Some((uid.clone(), Self::Release)),
+            _ => None,
+        }
+    }
 }
 
 impl Created {
@@ -55,8 +78,25 @@ impl Pace {
 
     /// The object was created.
     pub(crate) fn created(&mut self, claim_uid: &Uid, kind: Created) {
+        self.created.retain(|_, at| at.elapsed() < PAUSE);
         self.created
             .insert((claim_uid.clone(), kind), Instant::now());
+    }
+
+    /// What is left of the time in which the action is not sent again after its success. The watch that
+    /// triggers the next reconcile is not the one that shows what the action did.
+    pub(crate) fn left_of_ending(&self, action: &Action) -> Option<Duration> {
+        let last = self.ended.get(&Ending::by(action)?)?;
+        let left = PAUSE.saturating_sub(last.elapsed());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// The action was taken.
+    pub(crate) fn ended(&mut self, action: &Action) {
+        if let Some(ending) = Ending::by(action) {
+            self.ended.retain(|_, at| at.elapsed() < PAUSE);
+            self.ended.insert(ending, Instant::now());
+        }
     }
 
     /// The claim is populated; returns whether this is the first call for it. A late watch shows its

@@ -72,6 +72,14 @@ struct Outcome {
     failure: Option<Failure>,
 }
 
+impl Outcome {
+    /// The claim is reconciled again after this long at the latest.
+    fn requeue_within(&mut self, delay: Duration) {
+        let others = self.requeue_after.into_iter();
+        self.requeue_after = others.chain([delay]).min();
+    }
+}
+
 impl Controller {
     /// Counts the claims that hold a slot, before the first one is admitted: a restart must not
     /// admit more claims than there are slots.
@@ -260,9 +268,9 @@ impl Controller {
             Some(delay) => Some(delay.min(RESYNC)),
             None => claim.volume.is_none().then_some(RESYNC),
         };
-        let postponed = self.recorder.sync(claim, &plan.events, now);
-        let delays = [outcome.requeue_after, postponed];
-        outcome.requeue_after = delays.into_iter().flatten().min();
+        if let Some(postponed) = self.recorder.sync(claim, &plan.events, now) {
+            outcome.requeue_within(postponed);
+        }
         let mut status = plan.status;
         // Emitted after the actions: a slow event must not delay the deletion of a failed pod,
         // which Forklift takes for the end of the migration.
@@ -274,6 +282,11 @@ impl Controller {
             if let Some(left) = left {
                 outcome.requeue_after = Some(left);
                 break;
+            }
+            let left = self.pace().left_of_ending(action);
+            if let Some(left) = left {
+                outcome.requeue_within(left);
+                continue;
             }
             if let Err(failure) = self.writer.apply(action, claim).await {
                 if action.is_optional() && matches!(failure, Failure::Refused(_)) {
@@ -287,6 +300,7 @@ impl Controller {
             if let Some(kind) = created {
                 self.pace().created(&claim.uid, kind);
             }
+            self.pace().ended(action);
             match action {
                 Action::CreateTemporaryClaim(_) => self.slots().started(&claim.uid, now),
                 Action::DeleteTemporaryClaim {
@@ -300,17 +314,19 @@ impl Controller {
             done.extend(action.announcement());
         }
         for event in &done {
-            self.recorder.emit(claim, event, now);
+            if let Some(held) = self.recorder.emit(claim, event, now) {
+                outcome.requeue_within(held);
+            }
         }
         let Some(populator) = populator_ref(claim) else {
             return;
         };
         let reason = status.reason;
         let is_granted = world.grant != Grant::Missing;
-        if self
-            .status
-            .set(populator, claim.clone(), status, is_granted)
-        {
+        // Shared with the cache, which may show a later version of it: the status names it, no more.
+        let shared = self.observer.cache().claim(&claim.uid);
+        let shared = shared.unwrap_or_else(|| Arc::new(claim.clone()));
+        if self.status.set(populator, shared, status, is_granted) {
             self.telemetry.failed(reason);
             self.count_end(world, Ended::failure, now);
         }

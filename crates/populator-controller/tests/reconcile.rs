@@ -232,9 +232,8 @@ async fn temporary_claims_that_vanish_are_not_recreated_every_second() {
     assert_eq!(count(&asked, created), 3, "{asked:?}");
 }
 
-/// The watch shows the deleted temporary claim for some time.
-#[tokio::test(start_paused = true)]
-async fn a_success_is_counted_once() {
+/// A claim that is bound to what was filled for it, and is to be cleaned up.
+fn populated() -> Cache {
     let mut cache = begun();
     let mut target = claim("c");
     target["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
@@ -248,8 +247,15 @@ async fn a_success_is_counted_once() {
     moved["metadata"]["annotations"] = json!({"forklift.konveyor.io/populated-for": "c"});
     moved["spec"]["claimRef"] = json!({"namespace": "vms", "name": "disk-c", "uid": "c"});
     cache.volumes(apply(moved));
+    cache
+}
+
+/// The watch shows the deleted temporary claim for some time.
+#[tokio::test(start_paused = true)]
+async fn a_success_is_counted_once() {
+    let cache = populated();
     let (telemetry, registry) = Telemetry::new("test");
-    let asked = reconcile_with(telemetry, cache, &["c"], 2, |asked| {
+    let asked = reconcile_with(telemetry, cache, &["c"], 25, |asked| {
         (200, asked.body.clone())
     })
     .await;
@@ -260,6 +266,25 @@ async fn a_success_is_counted_once() {
     encode(&mut metrics, &registry).unwrap();
     let counted = "operation_seconds_count{result=\"success\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
+}
+
+/// The watch that triggers a reconcile is not the one that shows what the last reconcile has done.
+#[tokio::test(start_paused = true)]
+async fn what_was_ended_is_not_ended_again_because_a_watch_is_late() {
+    let mut cache = populated();
+    let mut pod = failed_pod();
+    pod["metadata"]["finalizers"] = json!([names::RESULT_FINALIZER]);
+    pod["status"]["phase"] = json!("Succeeded");
+    cache.pods(apply(pod));
+    let asked = reconcile(cache, 9, |asked| match &asked.line {
+        line if line.starts_with("PATCH ") => (200, failed_pod()),
+        _ => (200, asked.body.clone()),
+    })
+    .await;
+    let deletion = "DELETE /api/v1/namespaces/vms/persistentvolumeclaims/prime-c";
+    assert_eq!(count(&asked, deletion), 1, "{asked:?}");
+    let release = format!("PATCH {PODS}/{}", names::pod("c"));
+    assert_eq!(count(&asked, &release), 1, "{asked:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Events: what the owner of a claim learns from `kubectl describe`.
 
+use populator_api::names::event as name;
+
 use crate::text;
 
 /// The API server rejects events with a longer message, in bytes.
@@ -37,6 +39,13 @@ impl Event {
     #[must_use]
     pub fn warning(reason: &'static str, message: &str) -> Self {
         Self::new(EventType::Warning, reason, message)
+    }
+
+    /// Whether the event says no more than that a step of routine was taken. It need not be written when the
+    /// claim's next event follows soon, and is no warning: that one implies it.
+    #[must_use]
+    pub fn is_routine(&self) -> bool {
+        self.reason == name::CREATED
     }
 
     fn new(event_type: EventType, reason: &'static str, message: &str) -> Self {

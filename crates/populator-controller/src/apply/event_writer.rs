@@ -40,6 +40,7 @@ pub(super) enum Item {
 }
 
 /// An event to write.
+#[derive(Debug)]
 pub(super) struct Write {
     object: Object,
     times: i32,

@@ -1,5 +1,6 @@
 //! Which events on claims are due: each is emitted once for as long as it is true, and what happens
-//! again and again is emitted at a pace.
+//! again and again is emitted at a pace. A step of routine is held for a moment, in which the next event takes
+//! its place.
 //!
 //! They are written by a task of their own, [`EventWriter`], from a queue that has a bound: an API
 //! server that is slow to take events delays no reconcile, and a storm of them takes no memory.
@@ -29,6 +30,8 @@ const RENEW: Duration = Duration::from_mins(30);
 /// Shortest time between two events of one reason, where only the message changes (a queue
 /// position).
 const REWORD: Duration = Duration::from_mins(1);
+/// An event of routine waits so long for the next one. A short copy ends within it.
+const HOLD: Duration = Duration::from_secs(10);
 /// Events that wait to be written. At two requests of 10 ms each, a full queue is written within half
 /// a minute.
 const QUEUE: usize = 1000;
@@ -47,6 +50,21 @@ struct OfClaim {
     current: Vec<Emitted>,
     /// Those that were reported, one for each reason.
     reported: Vec<Emitted>,
+    /// The one of routine that waits for the next one.
+    held: Option<Held>,
+}
+
+/// An event of routine.
+#[derive(Debug)]
+struct Held {
+    write: Box<Write>,
+    at: Timestamp,
+}
+
+impl Held {
+    fn left(&self, now: Timestamp) -> Duration {
+        HOLD.saturating_sub(now.duration_since(self.at).unsigned_abs())
+    }
 }
 
 /// An event that was emitted.
@@ -55,6 +73,18 @@ struct Emitted {
     event: Event,
     at: Timestamp,
     times: i32,
+}
+
+impl OfClaim {
+    const fn is_empty(&self) -> bool {
+        self.current.is_empty() && self.reported.is_empty() && self.held.is_none()
+    }
+}
+
+impl Emitted {
+    fn warns(&self) -> bool {
+        self.event.event_type == EventType::Warning
+    }
 }
 
 impl Recorder {
@@ -71,11 +101,13 @@ impl Recorder {
     }
 
     /// Emits the events that are true now, unless they were emitted and have been true since. Returns
-    /// after what time an event is due whose words have changed too soon.
+    /// after what time an event is due that is held, or whose words have changed too soon.
     pub fn sync(&self, claim: &Claim, events: &[Event], now: Timestamp) -> Option<Duration> {
         let mut emitted = self.lock();
         let of_claim = emitted.entry(claim.uid.clone()).or_default();
         let (current, due) = sort(&of_claim.current, events, now);
+        let is_held = |held: &Held| !held.left(now).is_zero() && !due.iter().any(Emitted::warns);
+        self.let_go(&mut of_claim.held, is_held);
         let before = std::mem::replace(&mut of_claim.current, current);
         self.queue_all(claim, due, &mut of_claim.current, &before);
         let postponed = events.iter().filter_map(|event| {
@@ -84,24 +116,43 @@ impl Recorder {
             let since = now.duration_since(shown.at).unsigned_abs();
             (shown.event != *event).then(|| REWORD.saturating_sub(since))
         });
-        let postponed = postponed.min();
-        if of_claim.current.is_empty() && of_claim.reported.is_empty() {
+        let held = of_claim.held.as_ref().map(|held| held.left(now));
+        let next = postponed.chain(held).min();
+        if of_claim.is_empty() {
             emitted.remove(&claim.uid);
         }
-        postponed
+        next
     }
 
-    /// Emits an event for something that has happened.
-    pub fn emit(&self, claim: &Claim, event: &Event, now: Timestamp) {
+    /// Emits an event for something that has happened. One of routine is held: returns after what time
+    /// [`Self::sync`] emits it, if no other one that is no warning has taken its place.
+    pub fn emit(&self, claim: &Claim, event: &Event, now: Timestamp) -> Option<Duration> {
+        let mut emitted = self.lock();
+        let of_claim = emitted.entry(claim.uid.clone()).or_default();
+        if event.event_type == EventType::Warning {
+            self.let_go(&mut of_claim.held, |_| false);
+        }
+        of_claim.held = None;
+        if event.is_routine() {
+            log(claim, event);
+            let write = Box::new(Write::new(claim, event, 1, now));
+            of_claim.held = Some(Held { write, at: now });
+            return Some(HOLD);
+        }
+        if of_claim.is_empty() {
+            emitted.remove(&claim.uid);
+        }
         self.queue(claim, event, 1, now);
+        None
     }
 
     /// Emits an event for something that happens again and again, such as a refusal that is retried:
     /// at a pace, and not each time.
     pub fn report(&self, claim: &Claim, event: &Event, now: Timestamp) {
         let mut emitted = self.lock();
-        let reported = &mut emitted.entry(claim.uid.clone()).or_default().reported;
+        let OfClaim { reported, held, .. } = emitted.entry(claim.uid.clone()).or_default();
         let (current, due) = sort(reported, std::slice::from_ref(event), now);
+        self.let_go(held, |_| !due.iter().any(Emitted::warns));
         let before = std::mem::take(reported);
         let others = before.iter().filter(|earlier| {
             let age = now.duration_since(earlier.at).unsigned_abs();
@@ -116,13 +167,23 @@ impl Recorder {
         self.lock().remove(claim_uid);
     }
 
-    /// Waits until what was queued so far is written. It never ends without an [`EventWriter`] that
-    /// runs.
+    /// Queues what is held, and waits until what was queued so far is written. It never ends without an
+    /// [`EventWriter`] that runs.
     pub async fn flush(&self) {
+        for of_claim in self.lock().values_mut() {
+            self.let_go(&mut of_claim.held, |_| false);
+        }
         let (done, is_done) = oneshot::channel();
         // Without a writer there is nothing to wait for.
         if self.queue.send(Item::Flush(done)).await.is_ok() {
             let _ = is_done.await;
+        }
+    }
+
+    /// Queues what is held, unless it still is.
+    fn let_go(&self, held: &mut Option<Held>, is_held: impl Fn(&Held) -> bool) {
+        if let Some(held) = held.take_if(|held| !is_held(held)) {
+            self.send(held.write);
         }
     }
 
@@ -146,13 +207,18 @@ impl Recorder {
 
     /// Queues and logs an event; returns whether there was room. Nothing depends on an event.
     fn queue(&self, claim: &Claim, event: &Event, times: i32, now: Timestamp) -> bool {
-        let write = Write::new(claim, event, times, now);
-        match self.queue.try_send(Item::Write(Box::new(write))) {
+        let is_queued = self.send(Box::new(Write::new(claim, event, times, now)));
+        if is_queued {
+            log(claim, event);
+        }
+        is_queued
+    }
+
+    /// Returns whether there was room.
+    fn send(&self, write: Box<Write>) -> bool {
+        match self.queue.try_send(Item::Write(write)) {
             // Without a writer the process is ending.
-            Ok(()) | Err(TrySendError::Closed(_)) => {
-                log(claim, event);
-                true
-            }
+            Ok(()) | Err(TrySendError::Closed(_)) => true,
             Err(TrySendError::Full(_)) => {
                 self.telemetry.dropped_event();
                 false

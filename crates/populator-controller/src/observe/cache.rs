@@ -50,15 +50,16 @@ pub struct Populator {
     /// The spec, or why it cannot be read.
     pub spec: Result<PopulatorSpec, String>,
     /// The status that the API server holds.
-    pub status: PopulatorStatus,
+    pub status: Arc<PopulatorStatus>,
 }
 
 /// A claim in one or both of its roles: a target has a `dataSourceRef` to us, a temporary claim has
 /// the name of one.
 #[derive(Debug, Clone, PartialEq)]
 struct AnyClaim {
-    target: Option<Claim>,
-    temporary: Option<TemporaryClaim>,
+    /// Shared with what reports on the claim.
+    target: Option<Arc<Claim>>,
+    temporary: Option<Box<TemporaryClaim>>,
 }
 
 /// Which labels of nodes are kept. A node has hundreds of them, and volumes name a few.
@@ -114,9 +115,13 @@ impl Cache {
             let temporary =
                 claim_of_temporary(name).and_then(|_| TemporaryClaim::from_object(object));
             let is_ours = target.is_some() || temporary.is_some();
+            let any = || AnyClaim {
+                target: target.map(Arc::new),
+                temporary: temporary.map(Box::new),
+            };
             Some(Row {
                 key: (object.metadata.namespace.clone()?, name.to_owned()),
-                value: is_ours.then_some(AnyClaim { target, temporary }),
+                value: is_ours.then(any),
             })
         });
         let mut affected = HashSet::new();
@@ -258,7 +263,7 @@ impl Cache {
         let beside = |name: String| (claim.namespace.clone(), name);
         let uid = claim.uid.as_str();
         let temporary = self.claims.get(&beside(names::temporary_claim(uid)));
-        let temporary = temporary.and_then(|any| any.temporary.as_ref());
+        let temporary = temporary.and_then(|any| any.temporary.as_deref());
         let pod = self.pods.get(&beside(names::pod(uid)));
         let volume = temporary.and_then(|temporary| self.volumes.get(temporary.volume.as_deref()?));
         let named = [
@@ -304,14 +309,14 @@ impl Cache {
     #[must_use]
     pub fn world(&self, claim_uid: &Uid) -> Option<World> {
         let name = self.names.get(claim_uid)?;
-        let claim = self.claims.get(name)?.target.clone()?;
+        let claim = self.claims.get(name)?.target.as_deref()?.clone();
         let beside = |name: String| (claim.namespace.clone(), name);
         // Found by name and not by owner: an object of another owner under that name is part of the
         // world too, since it is in the way.
         let temporary = self
             .claims
             .get(&beside(names::temporary_claim(claim_uid.as_str())))
-            .and_then(|any| any.temporary.clone());
+            .and_then(|any| any.temporary.as_deref().cloned());
         let resource = populator_ref(&claim).and_then(|name| self.resource(&name));
         let class = claim
             .class
@@ -350,6 +355,13 @@ impl Cache {
             temporary,
             claim,
         })
+    }
+
+    /// The claim with this UID, shared.
+    #[must_use]
+    pub fn claim(&self, claim_uid: &Uid) -> Option<Arc<Claim>> {
+        let name = self.names.get(claim_uid)?;
+        self.claims.get(name)?.target.clone()
     }
 
     /// The populator resource with this name, if it exists.
@@ -423,7 +435,7 @@ impl Cache {
     }
 
     fn targets(&self) -> impl Iterator<Item = &Claim> {
-        self.claims.values().filter_map(|any| any.target.as_ref())
+        self.claims.values().filter_map(|any| any.target.as_deref())
     }
 
     fn unbound(&self) -> impl Iterator<Item = &Claim> {
@@ -479,6 +491,7 @@ fn read_resource(name: &PopulatorRef, object: &DynamicObject) -> Option<Populato
         // The next write replaces a status that cannot be read.
         status: status
             .and_then(|status| serde_json::from_value(status).ok())
+            .map(Arc::new)
             .unwrap_or_default(),
     })
 }

@@ -4,12 +4,13 @@ use std::{collections::HashMap, hash::Hash};
 
 use kube::runtime::watcher::Event;
 
-/// The values that a watch shows, by key. Objects of no interest take no memory.
+/// The values that a watch shows, by key. Objects of no interest take no memory, and neither does the room
+/// that a map keeps for more of them: it would be as large as the values.
 #[derive(Debug)]
 pub(super) struct Table<K, V> {
-    rows: HashMap<K, V>,
+    rows: HashMap<K, Box<V>>,
     /// The rows of a list that is not complete yet; it replaces the rows when it is.
-    incoming: HashMap<K, V>,
+    incoming: HashMap<K, Box<V>>,
 }
 
 /// A row that has changed.
@@ -58,7 +59,7 @@ impl<K: Hash + Eq + Clone, V: Clone + PartialEq> Table<K, V> {
                     value: Some(value),
                 }) = read(&object)
                 {
-                    self.incoming.insert(key, value);
+                    self.incoming.insert(key, Box::new(value));
                 }
                 Vec::new()
             }
@@ -80,24 +81,25 @@ impl<K: Hash + Eq + Clone, V: Clone + PartialEq> Table<K, V> {
         K: std::borrow::Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.rows.get(key)
+        self.rows.get(key).map(Box::as_ref)
     }
 
     /// All values, in no order.
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
-        self.rows.values()
+        self.rows.values().map(Box::as_ref)
     }
 
     /// All rows, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.rows.iter()
+        self.rows.iter().map(|(key, value)| (key, value.as_ref()))
     }
 
     fn set(&mut self, key: K, after: Option<V>) -> Option<Change<V>> {
         let before = match &after {
-            Some(value) => self.rows.insert(key, value.clone()),
+            Some(value) => self.rows.insert(key, Box::new(value.clone())),
             None => self.rows.remove(&key),
         };
+        let before = before.map(|before| *before);
         (before != after).then_some(Change { before, after })
     }
 
@@ -108,15 +110,15 @@ impl<K: Hash + Eq + Clone, V: Clone + PartialEq> Table<K, V> {
             .rows
             .iter()
             .filter_map(|(key, after)| {
-                let before = old.remove(key);
-                (before.as_ref() != Some(after)).then(|| Change {
+                let before = old.remove(key).map(|before| *before);
+                (before.as_ref() != Some(after.as_ref())).then(|| Change {
                     before,
-                    after: Some(after.clone()),
+                    after: Some(after.as_ref().clone()),
                 })
             })
             .collect();
         changes.extend(old.into_values().map(|before| Change {
-            before: Some(before),
+            before: Some(*before),
             after: None,
         }));
         changes

@@ -23,7 +23,9 @@ use crate::{
     telemetry::{Standing, Telemetry},
 };
 
-/// Between two writes of one resource when only numbers have changed, and after failed writes.
+/// Between two writes of one resource when only numbers have changed, and after failed writes. A step of
+/// routine is written so long after it, with all that has followed by then: what takes less is written once,
+/// when it is done.
 const PACE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 /// A new resource without claims gets its status after this long: usually it is created before its
 /// claims, and is then written once.
@@ -51,12 +53,13 @@ struct ClaimState {
 
 /// The states of all claims.
 #[derive(Debug, Default)]
-pub(super) struct ClaimStates(Mutex<HashMap<PopulatorRef, Entry>>);
+pub(super) struct ClaimStates(Mutex<HashMap<PopulatorRef, Box<Entry>>>);
 
 /// One populator resource.
 #[derive(Debug, Default)]
 struct Entry {
-    claims: BTreeMap<Uid, ClaimState>,
+    /// Most have one, and a map keeps room for eleven.
+    claims: BTreeMap<Uid, Box<ClaimState>>,
     /// The status that was written last; the watches may show an older one.
     written: Option<Written>,
     /// UID and version of the resource that was compared with what its status should be.
@@ -70,7 +73,8 @@ struct Entry {
 /// A status that was written.
 #[derive(Debug)]
 pub(super) struct Written {
-    pub(super) status: PopulatorStatus,
+    /// Shared with the cache once that shows it.
+    pub(super) status: Arc<PopulatorStatus>,
     /// UID of the resource that it was written to.
     pub(super) uid: Uid,
     /// Version of the resource that has it; `None` if the API server did not say.
@@ -101,7 +105,7 @@ impl ClaimStates {
     pub(super) fn set(
         &self,
         populator: PopulatorRef,
-        claim: Claim,
+        claim: Arc<Claim>,
         status: Status,
         is_granted: bool,
         telemetry: &Telemetry,
@@ -116,6 +120,8 @@ impl ClaimStates {
         let mut has_failed = false;
         let now = Instant::now();
         let mut since = now;
+        let is_turn =
+            before.is_some_and(|before| is_end(before.status.reason)) || is_end(status.reason);
         let mut measured = None;
         let shown = before.and_then(|before| before.shown);
         if let Some(before) = before {
@@ -135,15 +141,17 @@ impl ClaimStates {
             measured = before.measured.filter(|_| keeps);
         }
         let state = ClaimState {
-            claim: Arc::new(claim),
+            claim,
             status,
             is_granted,
             measured,
             shown,
             since,
         };
-        entry.claims.insert(state.claim.uid.clone(), state);
-        entry.due = Some(now);
+        entry
+            .claims
+            .insert(state.claim.uid.clone(), Box::new(state));
+        entry.is_due_at(if is_turn { now } else { now + PACE.first });
         has_failed
     }
 
@@ -156,11 +164,17 @@ impl ClaimStates {
         let state = entry.claims.get_mut(claim_uid)?;
         if state.measured != measured {
             state.measured = measured;
-            // Numbers change every second and are paced; a change of state, in `set`, is due at
-            // once. The earlier of the two stays.
+            // Numbers change every second, and are paced. They do not hurry a step of routine that waits for
+            // what follows it.
+            let now = Instant::now();
             let pace = PACE.bound(entry.failures);
-            let next = entry.last.map_or_else(Instant::now, |last| last + pace);
-            entry.due = Some(entry.due.map_or(next, |due| due.min(next)));
+            let next = entry.last.map_or(now, |last| last + pace);
+            let is_due = entry.due.is_some();
+            entry.is_due_at(if is_due {
+                next.max(now + PACE.first)
+            } else {
+                next
+            });
         }
         Some(populator.kind)
     }
@@ -169,7 +183,8 @@ impl ClaimStates {
     pub(super) fn remove(&self, claim_uid: &Uid) {
         for entry in self.lock().values_mut() {
             if entry.claims.remove(claim_uid).is_some() {
-                entry.due = Some(Instant::now());
+                // Usually the resource is deleted next.
+                entry.is_due_at(Instant::now() + PACE.first);
             }
         }
     }
@@ -289,14 +304,29 @@ impl ClaimStates {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PopulatorRef, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PopulatorRef, Box<Entry>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Whether a claim with this reason goes on by itself no more: people and programs wait for that.
+const fn is_end(reason: Reason) -> bool {
+    matches!(reason.class(), ReasonClass::Failed | ReasonClass::Done)
+}
+
 impl Entry {
+    /// The status is due at this time, unless it is before.
+    fn is_due_at(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
     /// Compares a version of the resource, once, with what its status should be.
     fn judge(&mut self, resource: &Populator, now: jiff::Timestamp) {
+        if let Some(written) = &mut self.written
+            && written.status == resource.status
+        {
+            written.status = Arc::clone(&resource.status);
+        }
         let written = self.written_to(resource);
         let is_ours = written.is_some_and(|written| !written.is_older_than(resource));
         let seen = Some((resource.uid.clone(), resource.version));
@@ -327,18 +357,19 @@ impl Entry {
     fn change(&self, resource: &Populator, now: jiff::Timestamp) -> Option<Change> {
         let previous = match self.written_to(resource) {
             // The watch is behind our own write.
-            Some(written) if !written.is_older_than(resource) => written.status.clone(),
+            Some(written) if !written.is_older_than(resource) => (*written.status).clone(),
             Some(written) => written.as_shown(&resource.status),
-            None => resource.status.clone(),
+            None => (*resource.status).clone(),
         };
         // A claim of another namespace without a grant must not write into this resource.
+        let all = self.claims.values().map(Box::as_ref);
         let granted = |state: &&ClaimState| state.is_granted;
         // The numbers of a resource of that name that was deleted are not those of this one.
         let is_same = self
             .written
             .as_ref()
             .is_none_or(|written| written.uid == resource.uid);
-        let known: Vec<&ClaimState> = self.claims.values().filter(granted).collect();
+        let known: Vec<&ClaimState> = all.filter(granted).collect();
         let served: Vec<Served<'_>> = known
             .iter()
             .map(|state| Served {
@@ -380,7 +411,7 @@ impl Written {
             // The rest is dropped by the definition, and is no change of another writer's.
             Some(Endpoint::Main) | None => PopulatorStatus {
                 progress: watched.progress.clone(),
-                ..self.status.clone()
+                ..(*self.status).clone()
             },
         }
     }

@@ -10,7 +10,7 @@ mod write;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -72,7 +72,7 @@ impl StatusWriter {
     pub fn set(
         &self,
         populator: PopulatorRef,
-        claim: Claim,
+        claim: Arc<Claim>,
         status: Status,
         is_granted: bool,
     ) -> bool {
@@ -142,13 +142,14 @@ impl StatusWriter {
         if let Ok(Sent::Taken { endpoint, version }) = sent {
             self.failing().remove(&name.kind);
             let written = |status| Written {
-                status,
+                status: Arc::new(status),
                 uid: resource.uid,
                 version,
                 endpoint,
             };
             for (claim, event) in self.claims.wrote(&name, change, written) {
-                recorder.emit(&claim, &event, Timestamp::now());
+                // Progress is no step of routine, and is not held.
+                let _ = recorder.emit(&claim, &event, Timestamp::now());
             }
             return;
         }

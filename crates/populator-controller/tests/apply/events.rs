@@ -112,7 +112,7 @@ async fn the_name_of_an_event_is_valid_whatever_the_name_of_the_claim() {
     for name in ["n".repeat(253), format!("{}-.-{}", "n".repeat(227), "m")] {
         let mut claim = claim();
         claim.name = name;
-        recorder.emit(&claim, &stuck(), at(1));
+        assert_eq!(recorder.emit(&claim, &stuck(), at(1)), None);
     }
     recorder.flush().await;
     for asked in api.take() {
@@ -209,4 +209,68 @@ async fn an_event_whose_words_change_too_soon_has_its_time() {
         messages,
         ["the image cannot be pulled", "the secret is missing"]
     );
+}
+
+fn created() -> Event {
+    Event::normal(event::CREATED, "created the pod")
+}
+
+/// The reasons of the events that were written.
+fn reasons(api: &Api) -> Vec<String> {
+    let asked = api.take().into_iter();
+    let reasons = asked.map(|asked| asked.body["reason"].as_str().unwrap().to_owned());
+    reasons.collect()
+}
+
+#[tokio::test]
+async fn a_step_of_routine_gives_way_to_the_next_event() {
+    let api = Api::default();
+    let (recorder, _tasks) = recorder(api.client(taken));
+    let finished = Event::normal(event::FINISHED, "populated");
+    let seconds = |seconds| Some(std::time::Duration::from_secs(seconds));
+    assert_eq!(recorder.emit(&claim(), &created(), at(1)), seconds(10));
+    assert_eq!(recorder.sync(&claim(), &[], at(6)), seconds(5));
+    assert_eq!(recorder.emit(&claim(), &finished, at(7)), None);
+    assert_eq!(recorder.sync(&claim(), &[], at(100)), None);
+    recorder.flush().await;
+    assert_eq!(reasons(&api), [event::FINISHED]);
+}
+
+#[tokio::test]
+async fn a_step_of_routine_that_nothing_follows_is_told_with_its_own_time() {
+    let api = Api::default();
+    let (recorder, _tasks) = recorder(api.client(taken));
+    assert!(recorder.emit(&claim(), &created(), at(1)).is_some());
+    assert_eq!(recorder.sync(&claim(), &[], at(11)), None);
+    recorder.flush().await;
+    let asked = api.take();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0].body["reason"], event::CREATED);
+    assert_eq!(asked[0].body["lastTimestamp"], "1970-01-01T00:00:01Z");
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_told_after_the_step_before_it() {
+    let api = Api::default();
+    let (recorder, _tasks) = recorder(api.client(taken));
+    let told: [fn(&Recorder); 3] = [
+        |recorder| assert_eq!(recorder.sync(&claim(), &[stuck()], at(2)), None),
+        |recorder| recorder.report(&claim(), &stuck(), at(2)),
+        |recorder| assert_eq!(recorder.emit(&claim(), &stuck(), at(2)), None),
+    ];
+    for tell in told {
+        assert!(recorder.emit(&claim(), &created(), at(1)).is_some());
+        tell(&recorder);
+        recorder.flush().await;
+        assert_eq!(reasons(&api), [event::CREATED, event::STUCK]);
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_ends_tells_what_it_holds() {
+    let api = Api::default();
+    let (recorder, _tasks) = recorder(api.client(taken));
+    assert!(recorder.emit(&claim(), &created(), at(1)).is_some());
+    recorder.flush().await;
+    assert_eq!(reasons(&api), [event::CREATED]);
 }

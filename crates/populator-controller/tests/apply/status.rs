@@ -150,7 +150,8 @@ impl Fixture {
     }
 
     fn set(&self, reason: Reason) {
-        self.writer.set(source(), claim(), status(reason), true);
+        self.writer
+            .set(source(), Arc::new(claim()), status(reason), true);
     }
 
     /// Time passes, in which whatever is due is written.
@@ -164,7 +165,7 @@ impl Fixture {
 async fn our_definition_gets_all_of_it_in_its_subresource() {
     let fixture = Fixture::ours(resource(None));
     fixture.set(Reason::Copying);
-    fixture.run(3).await;
+    fixture.run(7).await;
     let asked = fixture.api.take();
     assert_eq!(asked[1].line, format!("{MAIN}/status"));
     assert_eq!(asked[1].body["metadata"]["uid"], "r");
@@ -182,7 +183,7 @@ async fn forklifts_definition_gets_the_progress_on_the_resource() {
         _ => patched(asked),
     });
     fixture.set(Reason::Copying);
-    fixture.run(3).await;
+    fixture.run(7).await;
     assert_eq!(fixture.api.lines(), [DISCOVERY], "0 is there already");
     fixture.writer.measure(&"c".into(), measured(42));
     fixture.run(10).await;
@@ -221,7 +222,7 @@ async fn a_definition_that_is_replaced_is_noticed() {
     });
     fixture.set(Reason::Copying);
     fixture.writer.measure(&"c".into(), measured(10));
-    fixture.run(3).await;
+    fixture.run(7).await;
     assert_eq!(fixture.api.lines(), [DISCOVERY, MAIN]);
     ours.store(true, Ordering::Relaxed);
     fixture.writer.measure(&"c".into(), measured(20));
@@ -264,7 +265,7 @@ async fn what_forklifts_definition_did_not_keep_is_written_when_ours_replaces_it
 async fn numbers_are_not_written_by_the_second() {
     let fixture = Fixture::ours(resource(None));
     fixture.set(Reason::Copying);
-    fixture.run(2).await;
+    fixture.run(7).await;
     fixture.api.take();
     for percent in 1..=20 {
         fixture.writer.measure(&"c".into(), measured(percent));
@@ -272,6 +273,39 @@ async fn numbers_are_not_written_by_the_second() {
     }
     let writes = fixture.api.lines().len();
     assert!((3..=5).contains(&writes), "{writes} writes in 20 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_that_follow_each_other_soon_are_written_once() {
+    let fixture = Fixture::ours(resource(None));
+    let steps = [
+        Reason::Provisioning,
+        Reason::PodPending,
+        Reason::Copying,
+        Reason::Rebinding,
+    ];
+    for step in steps {
+        fixture.set(step);
+        fixture.writer.measure(&"c".into(), measured(50));
+        assert_eq!(fixture.written(1).await, [] as [Value; 0], "{step}");
+    }
+    // Forklift and people wait for this one.
+    fixture.set(Reason::Populated);
+    let written = fixture.written(2).await;
+    assert_eq!(written.len(), 1, "{written:?}");
+    assert_eq!(written[0]["claims"][0]["reason"], "Populated");
+    assert_eq!(fixture.written(60).await, [] as [Value; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_and_its_end_are_written_at_once() {
+    let fixture = Fixture::ours(resource(None));
+    for step in [Reason::CredentialsRefused, Reason::Provisioning] {
+        fixture.set(step);
+        let written = fixture.written(2).await;
+        assert_eq!(written.len(), 1, "{written:?}");
+        assert_eq!(written[0]["claims"][0]["reason"], step.to_string());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,7 +333,7 @@ async fn a_claim_without_a_grant_is_not_in_the_status() {
         Reason::ClaimUnsupported,
         Reason::Terminating,
     ] {
-        let (claim, status) = (stranger.clone(), status(reason));
+        let (claim, status) = (Arc::new(stranger.clone()), status(reason));
         fixture.writer.set(source(), claim, status, false);
         fixture.run(10).await;
     }
