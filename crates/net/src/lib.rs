@@ -20,6 +20,8 @@ mod redirect;
 mod rest;
 mod settings;
 mod tcp;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tls;
 
 pub use clock::{Cancel, Clock, SystemClock};
