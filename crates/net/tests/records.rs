@@ -393,9 +393,15 @@ fn what_follows_the_closing_alert_does_not_count() {
 
 #[test]
 fn a_request_is_not_sent_behind_content_that_was_not_asked_for_or_an_end() {
-    for (kind, content) in [(DATA, &b"content"[..]), (ALERT, &CLOSE)] {
+    let table: [(&[u8], u8, &[u8]); 3] = [
+        (b"x", DATA, b"content"),
+        (b"x", ALERT, &CLOSE),
+        // Of the same record.
+        (b"xy", ALERT, &[1, 90]),
+    ];
+    for (first, kind, content) in table {
         let (server, mut tls) = crafted(&World::new());
-        server.borrow_mut().record(DATA, b"x", 0);
+        server.borrow_mut().record(DATA, first, 0);
         server.borrow_mut().record(kind, content, 0);
         // Both are received at once.
         assert_eq!(tls.read(&mut [0], 1).unwrap(), 1);

@@ -238,6 +238,10 @@ impl<W: Wire> TlsStream<W> {
         else {
             return Ok(Step::Again);
         };
+        if !leftover.is_empty() {
+            // A reader takes it before the next step. It must not be mixed with what comes behind it.
+            return Ok(Step::Data(0));
+        }
         let received = incoming.get(*start..*end).unwrap_or_default();
         match records.open(received, out, leftover) {
             Ok(Opened::Record { length, count }) => {
