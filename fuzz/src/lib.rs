@@ -3,9 +3,13 @@
 //! Images are mostly empty and some formats begin behind a MiB, so that an input is no file but a list of what is in
 //! one: see [`Sparse`].
 
-use std::{collections::BTreeMap, io::Read};
+use std::{collections::BTreeMap, io::Read, sync::OnceLock};
 
 use formats::{Content, Decoder, Format, Image, Limits, ReadAt, ReadError, Unwrap};
+
+// What the tests of the record layer play, too.
+#[path = "../../crates/net/tests/memory/mod.rs"]
+mod memory;
 
 /// Extents that are looked at, and clusters that are unpacked.
 const EXTENTS: usize = 2000;
@@ -38,6 +42,10 @@ pub fn run(target: &str, input: &[u8]) {
             image(Format::Vhdx, &mut file);
         }
         "unwrap" => unwrap(input),
+        "records" => {
+            static WORLD: OnceLock<memory::World> = OnceLock::new();
+            memory::script::Script::decode(input).run(WORLD.get_or_init(memory::World::new));
+        }
         _ => panic!("no such target: {target}"),
     }
 }

@@ -3,7 +3,7 @@
 //! * [`Rest`]: a small asynchronous client for the control calls (engine, Keystone, Glance
 //!   metadata);
 //! * [`Connection`]: a blocking HTTP/1.1 connection for the data path, which decrypts into the
-//!   caller's buffer with one copy per byte.
+//!   caller's buffer.
 //!
 //! Both trust the same certificates, go through the same proxies, follow the same rule for redirects
 //! (credentials never travel to another origin), and keep to the same [`Egress`].
@@ -20,6 +20,8 @@ mod redirect;
 mod rest;
 mod settings;
 mod tcp;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tls;
 
 pub use clock::{Cancel, Clock, SystemClock};

@@ -64,12 +64,14 @@ fn a_stall_in_the_body() {
         let gate = Gate::new();
         fixture
             .server
-            .fault(When::any(), Fault::stall(300_000, &gate));
+            .fault(When::any(), Fault::stall(100_000, &gate));
         let mut connection = fixture.get();
         let mut buf = vec![0; 1 << 20];
         let (count, error) = thread::scope(|scope| {
             let reader = scope.spawn(|| connection.read(&mut buf).unwrap_err());
             fixture.server.wait_for_held(1);
+            // All that has come is taken up, so that the clock moves while nothing comes.
+            fixture.clock.wait_for_looks();
             fixture
                 .clock
                 .pass(Duration::from_secs(30), || reader.is_finished());

@@ -1,4 +1,5 @@
-//! The data path's HTTP/1.1 connection: blocking, kept alive, one copy per byte.
+//! The data path's HTTP/1.1 connection: blocking, kept alive; bodies are received into the caller's
+//! buffer.
 
 use std::{fmt, time::Duration};
 

@@ -40,7 +40,7 @@ impl Connector {
     /// [`crate::Kind::Settings`].
     pub fn new(settings: &Settings, clock: Arc<dyn Clock>, cancel: Cancel) -> Result<Self, Error> {
         Ok(Self {
-            tls: Arc::new(settings.trust.client_config()?),
+            tls: Arc::new(settings.trust.data_config()?),
             proxies: settings.proxies.clone(),
             egress: settings.egress.clone(),
             timeouts: settings.timeouts,

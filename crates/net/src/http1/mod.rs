@@ -1,4 +1,4 @@
-//! HTTP/1.1 of the data path: blocking, over TCP or TLS, with one copy per byte.
+//! HTTP/1.1 of the data path: blocking, over TCP or TLS. Bodies are received into the caller's buffer.
 
 mod body;
 mod connection;

@@ -318,7 +318,7 @@ mod tests {
                 socket.slice = HOUR.try_into().unwrap();
                 let transport = if secure {
                     let trust = Trust::from_pem(authority.pem().as_bytes()).unwrap();
-                    let config = Arc::new(trust.client_config().unwrap());
+                    let config = Arc::new(trust.data_config().unwrap());
                     let name = server.address().ip().into();
                     Transport::Tls(Box::new(TlsStream::connect(socket, config, name).unwrap()))
                 } else {

@@ -1,7 +1,8 @@
 //! TLS over a blocking socket, decrypted from one reused buffer.
 //!
 //! rustls' unbuffered connection leaves the received bytes with us: they are received in large
-//! pieces, and every record is copied once, from where rustls decrypted it to the caller's buffer.
+//! pieces. Behind the handshake our own record layer decrypts them into the caller's buffer; where it
+//! does not fit the connection, rustls goes on, and every record is copied.
 
 use std::sync::Arc;
 
@@ -12,7 +13,11 @@ use rustls::{
 };
 use rustls_pki_types::ServerName;
 
-use super::words::{broken_tls, handshake_error};
+use super::{
+    record::{Opened, Records},
+    wire::Wire,
+    words::{broken_tls, handshake_error},
+};
 use crate::{
     Error, Kind,
     tcp::{Socket, low_water},
@@ -23,9 +28,11 @@ const BUFFER: usize = 256 << 10;
 /// A record's header and its protection, generously (RFC 8446, 5.2).
 const RECORD_OVERHEAD: usize = 64;
 
-pub(crate) struct TlsStream {
-    socket: Socket,
-    tls: UnbufferedClientConnection,
+pub(crate) struct TlsStream<W = Socket> {
+    socket: W,
+    layer: Layer,
+    /// Whether [`Records`] are to take over. rustls does not give its keys away otherwise.
+    takes_over: bool,
     incoming: Vec<u8>,
     /// The bytes of `incoming` that are received and not yet processed.
     start: usize,
@@ -38,6 +45,12 @@ pub(crate) struct TlsStream {
     failed: Option<Error>,
     established: bool,
     closed: bool,
+}
+
+/// Who protects the records.
+enum Layer {
+    Rustls(Box<UnbufferedClientConnection>),
+    Records(Box<Records>),
 }
 
 /// The result of one step over the received bytes.
@@ -54,18 +67,20 @@ enum Step {
     Closed,
 }
 
-impl TlsStream {
-    /// Makes the TLS handshake.
+impl<W: Wire> TlsStream<W> {
+    /// Makes the TLS handshake. Our own record layer takes over where `config` lets the keys out.
     pub(crate) fn connect(
-        socket: Socket,
+        socket: W,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<Self, Error> {
+        let takes_over = config.enable_secret_extraction;
         let tls = UnbufferedClientConnection::new(config, name)
             .map_err(|error| handshake_error(socket.peer(), &error))?;
         let mut stream = Self {
             socket,
-            tls,
+            layer: Layer::Rustls(Box::new(tls)),
+            takes_over,
             incoming: vec![0; BUFFER],
             start: 0,
             end: 0,
@@ -83,7 +98,7 @@ impl TlsStream {
             {
                 Step::Wants(true) | Step::Data(_) => {
                     stream.established = true;
-                    return Ok(stream);
+                    return stream.with_own_records();
                 }
                 Step::Again | Step::Sent => {}
                 Step::Wants(false) => {
@@ -96,11 +111,36 @@ impl TlsStream {
         }
     }
 
-    pub(crate) const fn socket(&self) -> &Socket {
+    /// The same stream, with our record layer where it fits.
+    fn with_own_records(self) -> Result<Self, Error> {
+        let layer = match self.layer {
+            Layer::Rustls(tls) if self.takes_over && Records::fit(&tls) => {
+                let records = Records::take_over(*tls);
+                let records = records.map_err(|error| handshake_error(self.socket.peer(), &error));
+                Layer::Records(Box::new(records.map_err(|error| error.sent(false))?))
+            }
+            layer => layer,
+        };
+        Ok(Self { layer, ..self })
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) const fn has_own_records(&self) -> bool {
+        matches!(self.layer, Layer::Records(_))
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) const fn replace_keys_after(&mut self, sent: u64) {
+        if let Layer::Records(records) = &mut self.layer {
+            records.most_sent = sent;
+        }
+    }
+
+    pub(crate) const fn socket(&self) -> &W {
         &self.socket
     }
 
-    pub(crate) const fn socket_mut(&mut self) -> &mut Socket {
+    pub(crate) const fn socket_mut(&mut self) -> &mut W {
         &mut self.socket
     }
 
@@ -120,7 +160,10 @@ impl TlsStream {
                 return Ok(count);
             }
             match self.step(out.get_mut(count..).unwrap_or_default(), None) {
-                Ok(Step::Data(more)) => count += more,
+                Ok(Step::Data(more)) => {
+                    count += more;
+                    count += self.take_leftover(out.get_mut(count..).unwrap_or_default());
+                }
                 Ok(Step::Again | Step::Sent) => {}
                 Ok(Step::Closed) => self.closed = true,
                 Ok(Step::Wants(_)) if count > 0 => return Ok(count),
@@ -167,23 +210,93 @@ impl TlsStream {
         self.leftover_start < self.leftover.len() || self.failed.is_some() || self.closed
     }
 
-    /// Lets rustls process the received bytes up to its next state, and does what that state needs.
-    ///
-    /// The received bytes stay in `incoming`. rustls says in `discard` how many of them it is done
-    /// with; they must be gone before the next step, and not before the state was dealt with.
+    /// Processes received bytes up to where something is to be told, and sends `send` once nothing
+    /// received is left.
     fn step(&mut self, out: &mut [u8], send: Option<&[u8]>) -> Result<Step, Error> {
+        if self.leftover_start == self.leftover.len() {
+            self.leftover.clear();
+            self.leftover_start = 0;
+        }
+        match self.layer {
+            Layer::Rustls(_) => self.step_of_rustls(out, send),
+            Layer::Records(_) => self.step_of_records(out, send),
+        }
+    }
+
+    /// Opens one record.
+    fn step_of_records(&mut self, out: &mut [u8], send: Option<&[u8]>) -> Result<Step, Error> {
         let Self {
             socket,
-            tls,
+            layer: Layer::Records(records),
             incoming,
             start,
             end,
             outgoing,
             leftover,
-            leftover_start,
             ..
-        } = self;
-        let received = incoming.get_mut(*start..*end).unwrap_or_default();
+        } = self
+        else {
+            return Ok(Step::Again);
+        };
+        if !leftover.is_empty() {
+            // A reader takes it before the next step. It must not be mixed with what comes behind it.
+            return Ok(Step::Data(0));
+        }
+        let received = incoming.get(*start..*end).unwrap_or_default();
+        match records.open(received, out, leftover) {
+            Ok(Opened::Record { length, count }) => {
+                *start += length;
+                Ok(if count == 0 && leftover.is_empty() {
+                    Step::Again
+                } else {
+                    Step::Data(count)
+                })
+            }
+            Ok(Opened::Closed) => Ok(Step::Closed),
+            Ok(Opened::Part) => {
+                let Some(data) = send else {
+                    return Ok(Step::Wants(true));
+                };
+                let sealed = records.seal(data, outgoing);
+                sealed.map_err(|error| internal(socket.peer(), error))?;
+                socket.write_all(outgoing)?;
+                outgoing.clear();
+                Ok(Step::Sent)
+            }
+            Err(error) => {
+                records.seal_alert(&error, outgoing);
+                let _ = socket.write_all(outgoing);
+                outgoing.clear();
+                Err(broken_tls(socket.peer(), &error))
+            }
+        }
+    }
+
+    /// Lets rustls process the received bytes up to its next state, and does what that state needs.
+    ///
+    /// The received bytes stay in `incoming`. rustls says in `discard` how many of them it is done
+    /// with; they must be gone before the next step, and not before the state was dealt with.
+    fn step_of_rustls(&mut self, out: &mut [u8], send: Option<&[u8]>) -> Result<Step, Error> {
+        let Self {
+            socket,
+            layer: Layer::Rustls(tls),
+            takes_over,
+            incoming,
+            start,
+            end,
+            outgoing,
+            leftover,
+            ..
+        } = self
+        else {
+            return Ok(Step::Again);
+        };
+        let received = if *takes_over && Records::fit(tls) {
+            // What is behind the handshake is for the layer that takes over.
+            &mut []
+        } else {
+            incoming.get_mut(*start..*end).unwrap_or_default()
+        };
         let UnbufferedStatus { discard, state, .. } = tls.process_tls_records(received);
         let step = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -197,10 +310,6 @@ impl TlsStream {
                     let (now, later) = payload.split_at(payload.len().min(out.len() - count));
                     out[count..][..now.len()].copy_from_slice(now);
                     count += now.len();
-                    if *leftover_start == leftover.len() {
-                        leftover.clear();
-                        *leftover_start = 0;
-                    }
                     leftover.extend_from_slice(later);
                 }
                 Step::Data(count)
@@ -211,7 +320,7 @@ impl TlsStream {
                     append(outgoing, 0, |to| data.encode(to))
                 {
                     append(outgoing, size.required_size, |to| data.encode(to))
-                        .map_err(|error| internal(socket, error))?;
+                        .map_err(|error| internal(socket.peer(), error))?;
                 }
                 Step::Again
             }
@@ -232,7 +341,7 @@ impl TlsStream {
                         append(outgoing, room, |to| traffic.encrypt(data, to))
                     {
                         append(outgoing, size.required_size, |to| traffic.encrypt(data, to))
-                            .map_err(|error| internal(socket, error))?;
+                            .map_err(|error| internal(socket.peer(), error))?;
                     }
                     socket.write_all(outgoing)?;
                     outgoing.clear();
@@ -261,11 +370,14 @@ impl TlsStream {
 
     /// Sends the alert of a fatal error, as far as the peer still reads.
     fn send_alert(&mut self) {
+        let Layer::Rustls(tls) = &mut self.layer else {
+            return;
+        };
         // rustls must not be asked for more after a fatal error than what it has to send.
-        while self.tls.wants_write() {
+        while tls.wants_write() {
             let received = self.incoming.get_mut(self.start..self.end);
             let UnbufferedStatus { discard, state, .. } =
-                self.tls.process_tls_records(received.unwrap_or_default());
+                tls.process_tls_records(received.unwrap_or_default());
             let Ok(ConnectionState::EncodeTlsData(mut data)) = state else {
                 break;
             };
@@ -342,7 +454,7 @@ fn append<E>(
     written.map(|_| ())
 }
 
-fn internal(socket: &Socket, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let text = format!("{}: a TLS record cannot be made", socket.peer());
+fn internal(peer: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let text = format!("{peer}: a TLS record cannot be made");
     Error::with_source(Kind::Tls, text, error)
 }

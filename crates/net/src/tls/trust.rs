@@ -62,6 +62,13 @@ impl Trust {
             .with_no_client_auth())
     }
 
+    /// The same for the data path, whose record layer needs the keys.
+    pub(crate) fn data_config(&self) -> Result<ClientConfig, Error> {
+        let mut config = self.client_config()?;
+        config.enable_secret_extraction = true;
+        Ok(config)
+    }
+
     /// The check of a server's certificate. rustls's default check does for none of the three: it
     /// knows no roots of the system, and no certificate that is trusted without an authority.
     fn verifier(
