@@ -3,7 +3,7 @@
 //! rustls makes the handshake, derives all keys and keeps the session tickets. This layer takes over
 //! behind the handshake's last record, because rustls copies the content of each record twice, and
 //! allocates memory for it: here a record is decrypted from where it was received to where its
-//! content belongs. docs/adr/0012-own-record-layer.md says what that gains, and what it costs.
+//! content belongs. docs/adr/0013-own-record-layer.md says what that gains, and what it costs.
 
 mod key;
 
