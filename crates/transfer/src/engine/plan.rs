@@ -14,8 +14,6 @@ pub(super) const GRANULE: u64 = 4096;
 /// How the disk is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Longest range that is read with one request; a multiple of [`GRANULE`].
-    pub(super) data: u64,
     /// Longest range that is zeroed with one call; a multiple of [`GRANULE`]. A stop is noticed
     /// between two of them.
     pub(super) zero: u64,
@@ -31,6 +29,8 @@ pub(super) struct Limits {
 pub(super) struct Planner {
     size: u64,
     limits: Limits,
+    /// End of the last task.
+    position: u64,
     /// The source has been asked about everything below.
     asked: u64,
     /// End of the last extent in `known`, ever.
@@ -46,6 +46,7 @@ impl Planner {
         Self {
             size,
             limits,
+            position: 0,
             asked: 0,
             cut: 0,
             known: VecDeque::new(),
@@ -53,23 +54,35 @@ impl Planner {
         }
     }
 
-    /// The next task; `None` at the end of the disk. `ask` gives the extents of a range.
+    /// Where the next task begins.
+    pub(super) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next task; `None` at the end of the disk. Data is cut after `data` bytes, a multiple of
+    /// [`GRANULE`] or [`u64::MAX`]. `ask` gives the extents of a range.
     ///
     /// # Errors
     /// What `ask` fails with; the call can be repeated then. [`Kind::Protocol`] when its answer
     /// does not cover exactly the range.
     pub(super) fn next(
         &mut self,
+        data: u64,
         mut ask: impl FnMut(ByteRange) -> Result<Vec<Extent>, Error>,
     ) -> Result<Option<Extent>, Error> {
+        let zero = self.limits.zero;
+        let limit = |content| match content {
+            Content::Data => data,
+            Content::Zero => zero,
+        };
         // A run grows by what is known to follow, until it is long enough or something else
         // follows. Each turn changes `self` in one step, so that nothing is lost when `ask` fails
         // in between.
         loop {
             if let Some(run) = self.run
-                && run.range.len() >= self.limit(run.content)
+                && run.range.len() >= limit(run.content)
             {
-                return Ok(Some(self.emit(run, self.limit(run.content))));
+                return Ok(Some(self.emit(run, limit(run.content))));
             }
             // Asked as late as possible: the source's answer may cost time, and its map memory.
             if self.known.is_empty() && self.asked < self.size {
@@ -110,16 +123,10 @@ impl Planner {
         }
     }
 
-    const fn limit(&self, content: Content) -> u64 {
-        match content {
-            Content::Data => self.limits.data,
-            Content::Zero => self.limits.zero,
-        }
-    }
-
     /// Cuts a task of `length` bytes off the run.
     fn emit(&mut self, run: Extent, length: u64) -> Extent {
         let middle = run.range.start() + length;
+        self.position = middle;
         let rest = ByteRange::new(middle, run.range.end());
         self.run = (!rest.is_empty()).then_some(Extent {
             range: rest,
@@ -199,8 +206,8 @@ mod tests {
     use super::*;
 
     const K: u64 = 1024;
+    const DATA: u64 = 64 * K;
     const LIMITS: Limits = Limits {
-        data: 64 * K,
         zero: 256 * K,
         gap: 16 * K,
         window: 128 * K,
@@ -235,7 +242,10 @@ mod tests {
         let size = extents.last().map_or(0, |extent| extent.range.end());
         let mut planner = Planner::new(size, LIMITS);
         let mut tasks = Vec::new();
-        while let Some(task) = planner.next(|range| Ok(within(extents, range))).unwrap() {
+        while let Some(task) = planner
+            .next(DATA, |range| Ok(within(extents, range)))
+            .unwrap()
+        {
             tasks.push(task);
         }
         tasks
@@ -322,7 +332,7 @@ mod tests {
         let mut planner = Planner::new(1 << 30, LIMITS);
         let mut asked = Vec::new();
         for _ in 0..4 {
-            let task = planner.next(|range| {
+            let task = planner.next(DATA, |range| {
                 asked.push(range);
                 Ok(within(&disk, range))
             });
@@ -342,7 +352,7 @@ mod tests {
         let mut healthy = true;
         loop {
             healthy = !healthy;
-            let task = planner.next(|range| {
+            let task = planner.next(DATA, |range| {
                 if healthy {
                     return Ok(within(&disk, range));
                 }
@@ -370,7 +380,7 @@ mod tests {
             [extents(&[('D', 4 * K)]), extents(&[('D', 8 * K)])].concat(),
         ] {
             let mut planner = Planner::new(8 * K, LIMITS);
-            let error = planner.next(|_| Ok(lies.clone())).unwrap_err();
+            let error = planner.next(DATA, |_| Ok(lies.clone())).unwrap_err();
             assert_eq!(error.kind(), Kind::Protocol, "{lies:?}");
         }
     }
@@ -389,7 +399,7 @@ mod tests {
                 prop_assert!(!task.range.is_empty());
                 prop_assert!(task.range.end() % GRANULE == 0 || task.range.end() == end);
                 at = task.range.end();
-                let longest = if task.content == Content::Data { LIMITS.data } else { LIMITS.zero };
+                let longest = if task.content == Content::Data { DATA } else { LIMITS.zero };
                 prop_assert!(task.range.len() <= longest);
                 if task.content == Content::Zero {
                     let known = within(&disk, task.range);
