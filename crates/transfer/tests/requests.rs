@@ -172,6 +172,18 @@ fn a_gib_takes_no_more_requests_when_it_is_verified() {
     }
 }
 
+/// Workers hash the blocks that they read, in any order.
+#[test]
+fn a_block_hash_costs_neither_requests_nor_memory() {
+    let disk = Disk::new(256 * MIB);
+    run(&disk, &Nowhere, &options(4)).unwrap();
+    let plain = disk.requests();
+    let hashed = Disk::new(256 * MIB);
+    let options = verified(4, Algorithm::Blkhash);
+    let error = run(&hashed, &Nowhere, &options).unwrap_err();
+    assert_eq!((error.kind(), hashed.requests()), (Kind::Hash, plain));
+}
+
 #[test]
 fn an_ordered_gib_takes_one_request() {
     let disk = Disk {

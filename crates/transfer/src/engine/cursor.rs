@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    plan::{Limits, Planner},
+    plan::{Limits, Longest, Planner},
     pool::{BUFFER, Pool},
     retry_budget::cancelled,
     shared::Shared,
 };
-use crate::{ByteRange, Content, Error, Extent, extent::READ_ALONG};
+use crate::{ByteRange, Content, Error, Extent, digest::BLOCK, extent::READ_ALONG};
 
 /// Range of one request where bytes may arrive in any order: long enough that what a request costs does
 /// not count (a round trip, and a server that checks the token and its database again), and short
@@ -34,6 +34,8 @@ pub(super) enum Lengths {
     Whole,
     /// What is left, shared among the workers.
     Guided(NonZeroUsize),
+    /// The same, but all tasks of a block of the block hash are one worker's.
+    Blocks(NonZeroUsize),
     /// The pool, whose buffers come back in order.
     Paced,
 }
@@ -52,12 +54,13 @@ struct State {
     planner: Planner,
     /// Bytes of data that were not handed out yet, as far as the source knows.
     data: u64,
+    /// Tasks that will be handed out together with the next one.
+    tasks: Vec<Extent>,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(shared: &'a Shared<'a>, pool: &'a Pool, lengths: Lengths) -> Self {
         let limits = Limits {
-            zero: ZERO_TASK,
             gap: READ_ALONG,
             window: WINDOW,
         };
@@ -69,33 +72,61 @@ impl<'a> Cursor<'a> {
             state: Mutex::new(State {
                 planner: Planner::new(size, limits),
                 data: shared.source.data_bytes().unwrap_or(size),
+                tasks: Vec::new(),
             }),
         }
     }
 
-    /// The next task; `None` at the end of the disk. With a digest, it waits until that is near enough;
-    /// workers that come later wait at the lock, so that tasks are handed out in order of offset.
+    /// The next tasks, neighbours in order of offset; none at the end of the disk. With a digest, it
+    /// waits until that is near enough; workers that come later wait at the lock, so that tasks are
+    /// handed out in order of offset.
     ///
     /// # Errors
-    /// Those of [`crate::Source::extents`]; the same task can be asked for again.
-    pub(super) fn next(&self) -> Result<Option<Extent>, Error> {
+    /// Those of [`crate::Source::extents`]; the same tasks can be asked for again.
+    pub(super) fn next(&self) -> Result<Vec<Extent>, Error> {
         let mut state = self.lock();
         self.shared.check()?;
-        let length = match self.lengths {
-            Lengths::Whole => u64::MAX,
-            Lengths::Guided(workers) => guided(state.data, workers),
-            Lengths::Paced => self
-                .pool
-                .next_task(state.planner.position())
-                .ok_or_else(cancelled)?,
-        };
-        let task = state.planner.next(length, |range| self.extents(range))?;
-        if let Some(task) = task.filter(|task| task.content == Content::Data) {
-            state.data = state.data.saturating_sub(task.range.len());
-            // Before the next task is handed out, which may have to wait for this one.
-            self.pool.unanswered(task.range);
+        loop {
+            let longest = self.longest(&state)?;
+            let task = state.planner.next(longest, |range| self.extents(range))?;
+            let Some(task) = task else {
+                break;
+            };
+            if task.content == Content::Data {
+                state.data = state.data.saturating_sub(task.range.len());
+                // Before the next task is handed out, which may have to wait for this one.
+                self.pool.unanswered(task.range);
+            }
+            state.tasks.push(task);
+            let is_whole = !matches!(self.lengths, Lengths::Blocks(_))
+                || task.range.end().is_multiple_of(BLOCK);
+            if is_whole {
+                break;
+            }
         }
-        Ok(task)
+        Ok(std::mem::take(&mut state.tasks))
+    }
+
+    /// How long the next task may be.
+    fn longest(&self, state: &State) -> Result<Longest, Error> {
+        let (data, zero) = match self.lengths {
+            Lengths::Whole => (u64::MAX, ZERO_TASK),
+            Lengths::Guided(workers) => (guided(state.data, workers), ZERO_TASK),
+            Lengths::Blocks(workers) => {
+                let in_block = state.planner.position() % BLOCK;
+                if in_block == 0 {
+                    let data = guided(state.data, workers).next_multiple_of(BLOCK);
+                    (data, ZERO_TASK)
+                } else {
+                    (BLOCK - in_block, BLOCK - in_block)
+                }
+            }
+            Lengths::Paced => {
+                let data = self.pool.next_task(state.planner.position());
+                (data.ok_or_else(cancelled)?, ZERO_TASK)
+            }
+        };
+        Ok(Longest { data, zero })
     }
 
     /// An ordered source is read from start to end, whatever it knows of zeroes.

@@ -2,11 +2,12 @@
 //!
 //! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] reads
 //! the bytes of its own connection into buffers of the [`pool`], [`writes`] takes them to the target,
-//! [`sequence`] brings them back into order for the digest, whose [`pace`] decides how long tasks are,
+//! [`sequence`] brings them back into order for the digest ([`blocks`] needs no order), whose [`pace`] decides how long tasks are,
 //! [`retry_budget`] decides what follows an error, [`pass`] runs the threads of all that on what is
 //! [`shared`]. Meanwhile [`KeepAlive`] calls the server when nothing is read from it.
 
 mod activity;
+mod blocks;
 mod cursor;
 mod pace;
 mod pass;

@@ -12,6 +12,9 @@
 //! worker owns the frontier. It follows that the digest's memory is a window of the disk that moves with
 //! the slowest connection.
 //!
+//! The block hash is one of blocks in any order: several workers hash what they have read, and copy as without
+//! a digest.
+//!
 //! Whatever fails calls [`Threads::fail`], which stops the readers, the backoffs, the pool, the writers and
 //! the sequence; a thread that panics does the same while it unwinds.
 
@@ -22,6 +25,7 @@ use std::{
 };
 
 use super::{
+    blocks::HashedBlocks,
     cursor::{Cursor, Lengths},
     pool::Pool,
     retry_budget::cancelled,
@@ -30,7 +34,10 @@ use super::{
     worker::{Output, Worker},
     writes::Writes,
 };
-use crate::{Algorithm, Digest, Error, Kind, Phase, Verification, digest::Hasher};
+use crate::{
+    Algorithm, Digest, Error, Kind, Phase, Verification,
+    digest::{BlockDigests, Hasher},
+};
 
 /// Tries of [`crate::Source::checksum`]: each may cost the server a reading of the whole disk.
 const CHECKSUM_TRIES: u32 = 3;
@@ -82,21 +89,25 @@ fn run_with(
     algorithm: Option<Algorithm>,
 ) -> Result<Outcome, Error> {
     let is_alone = workers == NonZeroUsize::MIN;
-    let pool = match algorithm {
+    let by_workers = hashed_by_workers(workers, algorithm);
+    let in_order = algorithm.filter(|_| !by_workers);
+    let pool = match in_order {
         Some(_) if !is_alone => Pool::in_order(buffers, workers.get()),
         _ => Pool::new(buffers),
     };
-    let lengths = match algorithm {
+    let lengths = match in_order {
         _ if is_alone => Lengths::Whole,
         Some(_) => Lengths::Paced,
+        None if by_workers => Lengths::Blocks(workers),
         None => Lengths::Guided(workers),
     };
-    let writing = if is_alone || algorithm.is_some() {
+    let writing = if is_alone || in_order.is_some() {
         workers.get()
     } else {
         0
     };
-    let sequence = algorithm.map(|_| Sequence::default());
+    let digests = by_workers.then(BlockDigests::new);
+    let sequence = in_order.map(|_| Sequence::default());
     let queue = Writes::new();
     let cursor = Cursor::new(shared, &pool, lengths);
     let halt = || {
@@ -115,7 +126,7 @@ fn run_with(
     let outcome = thread::scope(|scope| {
         let hashing = sequence
             .as_ref()
-            .zip(algorithm)
+            .zip(in_order)
             .map(|(sequence, algorithm)| {
                 let pool = &pool;
                 threads.spawn(scope, "digest", move || {
@@ -129,8 +140,12 @@ fn run_with(
                 } else {
                     Output::Target(None)
                 };
+                let sequence = sequence.as_ref();
+                let blocks = digests
+                    .as_ref()
+                    .map(|digests| HashedBlocks::new(shared, digests));
                 let salt = index as u64;
-                let worker = Worker::new(shared, &cursor, &pool, sequence.as_ref(), output, salt);
+                let worker = Worker::new(shared, &cursor, &pool, sequence, output, blocks, salt);
                 threads.spawn(scope, &format!("copy-{index}"), move || worker.run())
             })
             .collect();
@@ -168,8 +183,18 @@ fn run_with(
     match failure {
         Some(error) => Err(error),
         None if shared.stop.is_cancelled() => Err(cancelled()),
-        None => Ok(outcome),
+        None => Ok(Outcome {
+            computed: digests
+                .and_then(|digests| digests.finish(shared.source.size()))
+                .or(outcome.computed),
+            ..outcome
+        }),
     }
+}
+
+/// Whether the digest is one of blocks, of which each worker of several hashes its own.
+fn hashed_by_workers(workers: NonZeroUsize, algorithm: Option<Algorithm>) -> bool {
+    algorithm == Some(Algorithm::Blkhash) && workers > NonZeroUsize::MIN
 }
 
 /// The threads of a pass: what ends one of them ends all.

@@ -14,14 +14,20 @@ pub(super) const GRANULE: u64 = 4096;
 /// How the disk is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Longest range that is zeroed with one call; a multiple of [`GRANULE`]. A stop is noticed
-    /// between two of them.
-    pub(super) zero: u64,
     /// Zero gaps shorter than this between data are read as data: one request more costs the server
     /// and the network more than these bytes.
     pub(super) gap: u64,
     /// How much of the disk the source is asked about at a time; a multiple of [`GRANULE`].
     pub(super) window: u64,
+}
+
+/// How long the next task may be: multiples of [`GRANULE`], or [`u64::MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Longest {
+    /// What is read with one request.
+    pub(super) data: u64,
+    /// What is zeroed with one call. A stop is noticed between two of them.
+    pub(super) zero: u64,
 }
 
 /// Walks a disk from its start to its end.
@@ -59,21 +65,19 @@ impl Planner {
         self.position
     }
 
-    /// The next task; `None` at the end of the disk. Data is cut after `data` bytes, a multiple of
-    /// [`GRANULE`] or [`u64::MAX`]. `ask` gives the extents of a range.
+    /// The next task; `None` at the end of the disk. `ask` gives the extents of a range.
     ///
     /// # Errors
     /// What `ask` fails with; the call can be repeated then. [`Kind::Protocol`] when its answer
     /// does not cover exactly the range.
     pub(super) fn next(
         &mut self,
-        data: u64,
+        longest: Longest,
         mut ask: impl FnMut(ByteRange) -> Result<Vec<Extent>, Error>,
     ) -> Result<Option<Extent>, Error> {
-        let zero = self.limits.zero;
         let limit = |content| match content {
-            Content::Data => data,
-            Content::Zero => zero,
+            Content::Data => longest.data,
+            Content::Zero => longest.zero,
         };
         // A run grows by what is known to follow, until it is long enough or something else
         // follows. Each turn changes `self` in one step, so that nothing is lost when `ask` fails
@@ -206,9 +210,11 @@ mod tests {
     use super::*;
 
     const K: u64 = 1024;
-    const DATA: u64 = 64 * K;
-    const LIMITS: Limits = Limits {
+    const LONGEST: Longest = Longest {
+        data: 64 * K,
         zero: 256 * K,
+    };
+    const LIMITS: Limits = Limits {
         gap: 16 * K,
         window: 128 * K,
     };
@@ -243,7 +249,7 @@ mod tests {
         let mut planner = Planner::new(size, LIMITS);
         let mut tasks = Vec::new();
         while let Some(task) = planner
-            .next(DATA, |range| Ok(within(extents, range)))
+            .next(LONGEST, |range| Ok(within(extents, range)))
             .unwrap()
         {
             tasks.push(task);
@@ -332,7 +338,7 @@ mod tests {
         let mut planner = Planner::new(1 << 30, LIMITS);
         let mut asked = Vec::new();
         for _ in 0..4 {
-            let task = planner.next(DATA, |range| {
+            let task = planner.next(LONGEST, |range| {
                 asked.push(range);
                 Ok(within(&disk, range))
             });
@@ -352,7 +358,7 @@ mod tests {
         let mut healthy = true;
         loop {
             healthy = !healthy;
-            let task = planner.next(DATA, |range| {
+            let task = planner.next(LONGEST, |range| {
                 if healthy {
                     return Ok(within(&disk, range));
                 }
@@ -380,7 +386,7 @@ mod tests {
             [extents(&[('D', 4 * K)]), extents(&[('D', 8 * K)])].concat(),
         ] {
             let mut planner = Planner::new(8 * K, LIMITS);
-            let error = planner.next(DATA, |_| Ok(lies.clone())).unwrap_err();
+            let error = planner.next(LONGEST, |_| Ok(lies.clone())).unwrap_err();
             assert_eq!(error.kind(), Kind::Protocol, "{lies:?}");
         }
     }
@@ -399,7 +405,7 @@ mod tests {
                 prop_assert!(!task.range.is_empty());
                 prop_assert!(task.range.end() % GRANULE == 0 || task.range.end() == end);
                 at = task.range.end();
-                let longest = if task.content == Content::Data { DATA } else { LIMITS.zero };
+                let longest = if task.content == Content::Data { LONGEST.data } else { LONGEST.zero };
                 prop_assert!(task.range.len() <= longest);
                 if task.content == Content::Zero {
                     let known = within(&disk, task.range);

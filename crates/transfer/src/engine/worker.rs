@@ -1,6 +1,7 @@
 //! One connection: takes a task, reads it, and hands what it has read on.
 
 use super::{
+    blocks::HashedBlocks,
     cursor::Cursor,
     pool::{Acquired, BUFFER, Lease, Pool, Purpose},
     retry_budget::{RetryBudget, cancelled},
@@ -21,6 +22,8 @@ pub(super) struct Worker<'s, 'a> {
     sequence: Option<&'s Sequence<'a>>,
     retries: RetryBudget<'a>,
     output: Output<'s, 'a>,
+    /// Where a block hash is computed by the workers, this one's part.
+    blocks: Option<HashedBlocks<'s, 'a>>,
     /// Kept from task to task, dropped after an error.
     reader: Option<Positioned<'a>>,
 }
@@ -76,6 +79,7 @@ impl<'s, 'a> Worker<'s, 'a> {
         pool: &'a Pool,
         sequence: Option<&'s Sequence<'a>>,
         output: Output<'s, 'a>,
+        blocks: Option<HashedBlocks<'s, 'a>>,
         index: u64,
     ) -> Self {
         Self {
@@ -85,6 +89,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             sequence,
             retries: shared.retry_budget(index),
             output,
+            blocks,
             reader: None,
         }
     }
@@ -93,23 +98,25 @@ impl<'s, 'a> Worker<'s, 'a> {
     pub(super) fn run(mut self) -> Result<(), Error> {
         loop {
             self.retries.start();
-            let task = loop {
+            let tasks = loop {
                 match self.cursor.next() {
-                    Ok(task) => break task,
+                    Ok(tasks) => break tasks,
                     Err(error) => self.retries.back_off(error)?,
                 }
             };
-            let Some(task) = task else {
+            if tasks.is_empty() {
                 return Ok(());
-            };
-            match task.content {
-                Content::Data => self.copy(task.range)?,
-                Content::Zero => self.zero(task.range)?,
+            }
+            for task in tasks {
+                match task.content {
+                    Content::Data => self.copy(task.range)?,
+                    Content::Zero => self.zero(task.range)?,
+                }
             }
         }
     }
 
-    fn zero(&self, range: ByteRange) -> Result<(), Error> {
+    fn zero(&mut self, range: ByteRange) -> Result<(), Error> {
         self.shared.check()?;
         if !self.shared.is_blank {
             // With one connection the target is written in order of offset.
@@ -123,6 +130,9 @@ impl<'s, 'a> Worker<'s, 'a> {
         if let Some(sequence) = self.sequence {
             sequence.put(range.start(), Segment::Zero(range.len()));
         }
+        if let Some(blocks) = &mut self.blocks {
+            blocks.zeroes(range)?;
+        }
         Ok(())
     }
 
@@ -134,6 +144,9 @@ impl<'s, 'a> Worker<'s, 'a> {
             match &mut self.output {
                 Output::Target(spare) => {
                     write(self.shared, filled.bytes(), filled.offset)?;
+                    if let Some(blocks) = &mut self.blocks {
+                        blocks.update(filled.bytes(), filled.offset);
+                    }
                     *spare = Some(filled.lease);
                 }
                 Output::Writers(writers) => writers.put(filled),
