@@ -6,8 +6,8 @@
 //! * The *frontier* is the offset that the digest waits for. Its *owner* is the worker whose task
 //!   contains it.
 //! * The owner gets every buffer that is free.
-//! * Any other worker gets one for an offset less than [`Pool::window`] beyond the frontier, as long
-//!   as [`RESERVE`] buffers are free beside it.
+//! * Any other worker gets one for an offset inside of a window beyond the frontier, as long as
+//!   [`RESERVE`] buffers are free beside it. The window is as long as all buffers but these.
 //!
 //! # Why the owner always gets one
 //! Buffers of the others never are more than `capacity - RESERVE`. What the owner got beyond that
@@ -176,7 +176,7 @@ impl Pool {
         }
     }
 
-    /// Tasks are handed out, and so lose their answers, in order of offset: a task of data has none.
+    /// A task of data has no answer: it was handed out just now, or its answer was lost.
     pub(super) fn unanswered(&self, task: ByteRange) {
         if let Some(order) = &mut self.lock().order {
             order.unanswered.insert(task.start());
