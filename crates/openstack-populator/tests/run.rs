@@ -209,10 +209,13 @@ async fn a_token_that_expires_mid_way_is_renewed_once() {
     for keys in [PASSWORD, TOKEN, APPLICATION_CREDENTIAL] {
         let cloud = Arc::new(image(&json!({"checksum": MD5}), &disk()));
         let gate = Gate::new();
-        // Probe and beginning pass; then one answer is held while the token expires.
+        // Probe and beginning pass; then one answer is held while the token expires, and another is
+        // needed.
+        let copy = || When::ranged().skip(2);
+        cloud.glance.fault(copy(), Fault::HoldHead(gate.clone()));
         cloud
             .glance
-            .fault(When::ranged().skip(2), Fault::HoldHead(gate.clone()));
+            .fault(copy(), Fault::cut(1_000_000, Cut::Reset));
         let mut run = Run::new();
         let (done, ()) = tokio::join!(run.go(&cloud, keys, &["--connections=1"]), async {
             let watched = Arc::clone(&cloud);
@@ -460,7 +463,9 @@ async fn a_router_whose_server_restarts_ends_no_copy() {
     ] {
         for (times, exit) in [(3, None), (4, Some(()))] {
             let cloud = image(&json!({"checksum": MD5}), &disk());
-            // Probe, beginning and the first range pass.
+            // Probe, beginning and a part of the disk pass.
+            let cut = Fault::cut(1_000_000, Cut::Reset);
+            cloud.glance.fault(When::ranged().skip(2), cut);
             let when = When::ranged().skip(3).times(times);
             cloud.glance.fault(when, Fault::Answer(answer.clone()));
             let mut run = Run {

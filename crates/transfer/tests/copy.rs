@@ -111,7 +111,8 @@ fn any_size_any_number_of_connections() {
             let sink = MemorySink::device(size).with_granule(4096);
             let report = run(&source, &sink, &options(connections)).unwrap();
             assert!(sink.content() == source.content(), "{size} {connections}");
-            assert!(report.buffer_bytes <= (connections as u64) * (MIB + 4096));
+            let bound = support::buffers(connections, false) * (MIB + 4096);
+            assert!(report.buffer_bytes <= bound);
         }
     }
 }
@@ -264,7 +265,7 @@ fn the_digest_needs_a_window_of_memory_whatever_the_size() {
     for connections in [1, 4, 8] {
         let options = verified(connections, Verification::Stated(digest.clone()));
         let report = run(&source, &MemorySink::file(), &options).unwrap();
-        let bound = 2 * (connections as u64 + 1) * (MIB + 4096);
+        let bound = support::buffers(connections, true) * (MIB + 4096);
         assert!(
             report.buffer_bytes <= bound,
             "{} > {bound}",
@@ -360,14 +361,10 @@ fn a_stop_ends_readers_that_hang() {
 fn one_worker_that_fails_stops_those_that_hang() {
     for verification in [Verification::None, Verification::Asked(Algorithm::Sha256)] {
         // In the first task of each of two workers.
-        let second = if verification == Verification::None {
-            9 << 20
-        } else {
-            3 << 20
-        };
-        let source = MemorySource::new(noise(32 << 20))
+        let picture = format!("{0}{1}{0}", "A".repeat(32), "-".repeat(32));
+        let source = MemorySource::picture(&picture, BLOCK)
             .with_fault(When::Byte(4096), 1, Trouble::Hang)
-            .with_fault(When::Byte(second), 1, Trouble::Error(Kind::Permission));
+            .with_fault(When::Byte(5 << 20), 1, Trouble::Error(Kind::Permission));
         let error = run(&source, &MemorySink::file(), &verified(2, verification)).unwrap_err();
         assert_eq!(error.kind(), Kind::Permission);
     }
@@ -422,7 +419,7 @@ impl Source for HangsAndPanics {
 
 #[test]
 fn a_panic_stops_threads_that_hang() {
-    let inner = MemorySource::new(noise(32 << 20)).with_fault(When::Request(0), 1, Trouble::Hang);
+    let inner = MemorySource::new(noise(40 << 20)).with_fault(When::Request(0), 1, Trouble::Hang);
     let source = HangsAndPanics(inner);
     let controls = controls(Arc::new(Still::default()));
     let cancel = controls.cancel.clone();

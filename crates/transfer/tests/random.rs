@@ -141,10 +141,8 @@ fn check(case: &Case) {
             assert!(case.verification < 3);
             assert!(sink.content()[..source.content().len()] == *source.content());
             assert_eq!(snapshot.done(), size);
-            let buffers = match case.verification {
-                0 => case.connections as u64,
-                _ => 2 * (case.connections as u64 + 1),
-            };
+            let connections = if case.ordered { 1 } else { case.connections };
+            let buffers = support::buffers(connections, case.verification > 0);
             assert!(report.buffer_bytes <= buffers * ((1 << 20) + 4096));
         }
         Err(error) => match error.kind() {

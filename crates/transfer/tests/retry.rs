@@ -25,6 +25,9 @@ use transfer::{
 
 const MIB: u64 = 1 << 20;
 
+/// A disk of blocks of 64 KiB that takes three requests.
+const THREE_RANGES: &str = "AB-----C-----D";
+
 fn begins(source: &MemorySource) -> Vec<ByteRange> {
     let range = |call: &SourceCall| match call {
         SourceCall::Begin(range) => Some(*range),
@@ -71,14 +74,14 @@ fn only_the_missing_part_is_asked_for_again_on_a_new_connection() {
 
 #[test]
 fn a_connection_serves_range_after_range() {
-    let source = MemorySource::new(noise(20 << 20));
+    let source = MemorySource::picture(THREE_RANGES, 65_536);
     run(&source, &MemorySink::file(), &options(1)).unwrap();
     assert_eq!((begins(&source).len(), readers(&source)), (3, 1));
 }
 
 #[test]
 fn a_kept_connection_that_died_meanwhile_is_replaced_without_a_pause() {
-    let source = MemorySource::new(noise(20 << 20)).with_fault(
+    let source = MemorySource::picture(THREE_RANGES, 65_536).with_fault(
         When::Request(1),
         1,
         Trouble::Error(Kind::Network),
@@ -318,10 +321,10 @@ fn a_source_that_gives_no_byte_at_all_is_an_outage() {
 fn an_unexpected_answer_of_a_source_that_gave_bytes_is_not_believed_at_once() {
     for kind in [Kind::Missing, Kind::Unusable, Kind::Protocol, Kind::Tls] {
         let doubtful = |times| {
-            let source = MemorySource::new(noise(20 << 20));
+            let source = MemorySource::picture(THREE_RANGES, 65_536);
             source
                 .with_fault(When::Request(1), 1, Trouble::Error(kind))
-                .with_fault(When::Byte(8 << 20), times, Trouble::Error(kind))
+                .with_fault(When::Byte(7 * 65_536), times, Trouble::Error(kind))
         };
         let clock = Arc::new(Leap::default());
         let controls = controls(clock.clone());

@@ -2,7 +2,7 @@
 
 use contract::Exit;
 use testkit::{
-    Disk, Fault, Gate, Reply, When,
+    Cut, Disk, Fault, Gate, Reply, When,
     fake::glance::{FILE, RECORD, TOKENS},
     process::Signal,
 };
@@ -14,7 +14,9 @@ fn a_token_that_ends_midway_is_renewed() {
     let fixture = start();
     let gate = Gate::new();
     let server = fixture.source.server();
-    server.fault(When::path(FILE).skip(2), Fault::stall(100, &gate));
+    let copy = || When::path(FILE).skip(2);
+    server.fault(copy(), Fault::stall(100, &gate));
+    server.fault(copy(), Fault::cut(100_000, Cut::Reset));
     let running = fixture.command().spawn();
     server.wait_for_held(1);
     fixture.source.expire_tokens();
@@ -154,7 +156,7 @@ fn an_image_that_is_not_raw() {
 fn sigterm_ends_a_copy_whose_answers_stall() {
     let fixture = start();
     let server = fixture.source.server();
-    server.fault(When::path(FILE).skip(3), Fault::stall(100, &Gate::new()));
+    server.fault(When::path(FILE).skip(2), Fault::stall(100, &Gate::new()));
     let running = fixture.command().spawn();
     server.wait_for_held(1);
     let asked = fixture.source.data_requests().len();

@@ -24,7 +24,7 @@ pub trait Source {
     /// Whether the source says where its zeroes are.
     const KNOWS_ZEROES: bool;
 
-    /// A disk of several requests and an odd size.
+    /// A disk of an odd size. Where the source knows zeroes, several requests read it.
     fn disk() -> Disk;
 
     /// Starts it.
@@ -66,7 +66,12 @@ impl Source for Engine {
     /// Data, zeroes between, and an end that is no multiple of 4096.
     fn disk() -> Disk {
         let size = 20 * MIB + 512;
-        let data = [0..9 * MIB, 12 * MIB..size];
+        let data = [
+            0..5 * MIB,
+            6 * MIB..9 * MIB,
+            12 * MIB..16 * MIB,
+            17 * MIB..size,
+        ];
         Disk::sparse(11, usize::try_from(size).unwrap(), &data)
     }
 

@@ -3,10 +3,10 @@
 use aws_lc_rs::digest as sha;
 use md5::Digest as _;
 
-use super::{Algorithm, Digest};
+use super::{Algorithm, Digest, blkhash::Blkhash};
 
 /// A page of zeroes, hashed over and over where the disk holds none.
-static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+pub(super) static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A running digest of one algorithm.
 pub(crate) enum Hasher {
@@ -44,15 +44,11 @@ impl Hasher {
 
     /// As [`Hasher::update`] with `count` zeroes.
     pub(crate) fn zeroes(&mut self, count: u64) {
+        if let Self::Blkhash(state) = self {
+            return state.zeroes(count);
+        }
         let mut left = count;
         while left > 0 {
-            if let Self::Blkhash(state) = self
-                && left >= Blkhash::BLOCK
-                && state.zero_block()
-            {
-                left -= Blkhash::BLOCK;
-                continue;
-            }
             let step = left.min(ZEROES.len() as u64);
             self.update(ZEROES.get(..usize_of(step)).unwrap_or(&ZEROES));
             left -= step;
@@ -64,84 +60,12 @@ impl Hasher {
             Self::Md5(state) => digest(Algorithm::Md5, &state.finalize()),
             Self::Sha(algorithm, state) => digest(algorithm, state.finish().as_ref()),
             Self::Blake2b(state) => digest(Algorithm::Blake2b, state.finalize().as_bytes()),
-            Self::Blkhash(state) => digest(Algorithm::Blkhash, state.finish().as_bytes()),
+            Self::Blkhash(state) => state.finish(),
         }
     }
 }
 
-/// ovirt-imageio's block hash: the image is cut into blocks, the last of which may be short; the
-/// result is the digest of the blocks' digests, one after the other.
-pub(crate) struct Blkhash {
-    outer: blake2b_simd::State,
-    block: blake2b_simd::State,
-    /// Bytes of the block under way.
-    filled: u64,
-    /// Digest of a whole block of zeroes, made when the first is met.
-    zero: Option<blake2b_simd::Hash>,
-}
-
-impl Blkhash {
-    /// Size of a block in bytes; the daemon is asked for the same.
-    const BLOCK: u64 = 4 << 20;
-
-    fn new() -> Self {
-        Self {
-            outer: Self::state(),
-            block: Self::state(),
-            filled: 0,
-            zero: None,
-        }
-    }
-
-    fn state() -> blake2b_simd::State {
-        blake2b_simd::Params::new().hash_length(32).to_state()
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        let mut bytes = bytes;
-        while !bytes.is_empty() {
-            let room = usize_of(Self::BLOCK - self.filled).min(bytes.len());
-            let (now, later) = bytes.split_at(room);
-            self.block.update(now);
-            self.filled += room as u64;
-            if self.filled == Self::BLOCK {
-                self.end_block();
-            }
-            bytes = later;
-        }
-    }
-
-    /// Adds a whole block of zeroes; false when a block is under way.
-    fn zero_block(&mut self) -> bool {
-        if self.filled != 0 {
-            return false;
-        }
-        let zero = *self.zero.get_or_insert_with(|| {
-            let mut state = Self::state();
-            for _ in 0..Self::BLOCK / ZEROES.len() as u64 {
-                state.update(&ZEROES);
-            }
-            state.finalize()
-        });
-        self.outer.update(zero.as_bytes());
-        true
-    }
-
-    fn end_block(&mut self) {
-        let block = std::mem::replace(&mut self.block, Self::state());
-        self.outer.update(block.finalize().as_bytes());
-        self.filled = 0;
-    }
-
-    fn finish(mut self) -> blake2b_simd::Hash {
-        if self.filled > 0 {
-            self.end_block();
-        }
-        self.outer.finalize()
-    }
-}
-
-fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+pub(super) fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('?');
     let hex = bytes
         .iter()
@@ -151,7 +75,7 @@ fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
 }
 
 /// A length that is known to be small.
-fn usize_of(length: u64) -> usize {
+pub(super) fn usize_of(length: u64) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
 
@@ -188,36 +112,6 @@ mod tests {
         ] {
             assert_eq!(Digest::of(algorithm, b"abc").hex, hex, "{algorithm}");
         }
-    }
-
-    fn blkhash_by_definition(image: &[u8]) -> String {
-        let hash = |bytes: &[u8]| {
-            blake2b_simd::Params::new()
-                .hash_length(32)
-                .hash(bytes)
-                .as_bytes()
-                .to_vec()
-        };
-        let digests: Vec<u8> = image.chunks(4 << 20).flat_map(hash).collect();
-        digest(Algorithm::Blkhash, &hash(&digests)).hex
-    }
-
-    #[test]
-    fn blkhash_is_the_digest_of_the_blocks_digests() {
-        let mut image = vec![0; (13 << 20) + 512];
-        image[5 << 20] = 1;
-        let expected = blkhash_by_definition(&image);
-        assert_eq!(Digest::of(Algorithm::Blkhash, &image).hex, expected);
-
-        let mut hasher = Hasher::new(Algorithm::Blkhash);
-        hasher.zeroes(5 << 20);
-        hasher.update(&[1]);
-        hasher.zeroes((8 << 20) + 511);
-        assert_eq!(hasher.finish().hex, expected);
-        assert_eq!(
-            Digest::of(Algorithm::Blkhash, &[]).hex,
-            blkhash_by_definition(&[])
-        );
     }
 
     #[test]

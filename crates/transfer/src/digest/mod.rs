@@ -1,9 +1,11 @@
-//! Digests over the whole disk, in order of offset.
+//! Digests over the whole disk: in order of offset, or of its blocks in any order.
 
+mod blkhash;
 mod hasher;
 
 use std::{fmt, str::FromStr};
 
+pub(crate) use blkhash::{BLOCK, BlockDigests, Blocks};
 pub(crate) use hasher::Hasher;
 
 use crate::{Error, Kind};

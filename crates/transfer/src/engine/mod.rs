@@ -1,13 +1,15 @@
 //! The copy itself.
 //!
-//! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] moves
-//! the bytes of its own connection through buffers of the [`pool`], [`sequence`] brings them back
-//! into order for the digest, [`retry_budget`] decides what follows an error, [`pass`] runs the
-//! threads of all that on what is [`shared`]. Meanwhile [`KeepAlive`] calls the server when nothing is
-//! read from it.
+//! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] reads
+//! the bytes of its own connection into buffers of the [`pool`], [`writes`] takes them to the target,
+//! [`sequence`] brings them back into order for the digest ([`blocks`] needs no order), whose [`pace`] decides how long tasks are,
+//! [`retry_budget`] decides what follows an error, [`pass`] runs the threads of all that on what is
+//! [`shared`]. Meanwhile [`KeepAlive`] calls the server when nothing is read from it.
 
 mod activity;
+mod blocks;
 mod cursor;
+mod pace;
 mod pass;
 mod plan;
 mod pool;
@@ -15,9 +17,10 @@ mod retry_budget;
 mod sequence;
 mod shared;
 mod worker;
+mod writes;
 mod zeroes;
 
-use std::{num::NonZeroUsize, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use net::{Cancel, Clock};
 
@@ -31,19 +34,6 @@ use crate::{
     Access, Algorithm, Digest, Error, Kind, Phase, Progress, RetryPolicy, Sink, Source, check_room,
     keep_alive::KeepAlive,
 };
-
-/// Longest range that is asked for with one request when no digest is computed, on a small and on
-/// a large disk: long enough that what a request costs does not count (a round trip, and a server
-/// that checks the token and its database again), short enough to keep all connections busy to the
-/// end.
-const PLAIN_TASKS: RangeInclusive<u64> = 8 << 20..=64 << 20;
-
-/// The same with a digest, which holds all tasks in work in memory.
-const HASHED_TASK: u64 = 2 << 20;
-
-/// Longest range that is zeroed with one call. Where zeroes have to be written, slow storage needs
-/// some seconds for it, and a stop waits for it.
-const ZERO_TASK: u64 = 64 << 20;
 
 /// What proves that the copy equals the source.
 #[derive(Debug, Clone, PartialEq, Eq)]

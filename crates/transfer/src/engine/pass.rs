@@ -1,15 +1,22 @@
 //! One pass over the disk: its threads, and how they end together.
 //!
-//! # Why nothing waits for ever
-//! Tasks are handed out in order of offset, by a [`Cursor`] that lets a worker go only with all the
-//! buffers reserved that its task will need. So a worker waits for memory only while it holds none.
-//! Buffers come back when they were written and, with a digest, hashed; the digest always waits for
-//! the lowest offset that is not hashed yet, which belongs to a task that was handed out, whose
-//! worker has its buffers and does not wait for another thread. It follows that the digest's memory
-//! is a window of the disk that moves with the slowest connection.
+//! # Three stages
+//! Workers read, writers write, and the digest hashes, each on threads of its own, so that a slow stage
+//! does not wait for another one. Where several connections copy without a digest, each worker writes what
+//! it has read: their reading and writing overlap anyway, and a buffer that changes hands costs more.
 //!
-//! Whatever fails calls [`Threads::fail`], which stops the readers, the backoffs, the pool and the
-//! sequence; a thread that panics does the same while it unwinds.
+//! # Why nothing waits for ever
+//! A worker waits for memory only while it holds none, and [`super::pool`] says why it gets some. A buffer
+//! that was filled goes through the writers, which wait for nothing but the target, to the digest; that
+//! waits for the lowest offset that is not hashed yet, which belongs to a task that was handed out, whose
+//! worker owns the frontier. It follows that the digest's memory is a window of the disk that moves with
+//! the slowest connection.
+//!
+//! The block hash is one of blocks in any order: several workers hash what they have read, and copy as without
+//! a digest.
+//!
+//! Whatever fails calls [`Threads::fail`], which stops the readers, the backoffs, the pool, the writers and
+//! the sequence; a thread that panics does the same while it unwinds.
 
 use std::{
     num::NonZeroUsize,
@@ -18,21 +25,30 @@ use std::{
 };
 
 use super::{
-    cursor::Cursor,
-    pool::{BUFFER, Pool},
+    blocks::HashedBlocks,
+    cursor::{Cursor, Lengths},
+    pool::Pool,
     retry_budget::cancelled,
     sequence::{Segment, Sequence},
     shared::Shared,
-    worker::Worker,
+    worker::{Output, Worker},
+    writes::Writes,
 };
-use crate::{Algorithm, Digest, Error, Kind, Phase, Verification, digest::Hasher};
+use crate::{
+    Algorithm, Digest, Error, Kind, Phase, Verification,
+    digest::{BlockDigests, Hasher},
+};
 
 /// Tries of [`crate::Source::checksum`]: each may cost the server a reading of the whole disk.
 const CHECKSUM_TRIES: u32 = 3;
 
-/// Buffers that a task with a digest needs.
-#[allow(clippy::cast_possible_truncation, reason = "two")]
-const HASHED_TASK_BUFFERS: usize = super::HASHED_TASK.div_ceil(BUFFER as u64) as usize;
+/// Buffers of one connection with writers: two are read into and written, the others make up for
+/// stages that take turns at being slow.
+const BUFFERS: usize = 4;
+
+/// Most buffers with a digest, unless there are so many connections that each could not have two: the
+/// window of the disk in which connections work at a time.
+const MOST_HASHED: usize = 16;
 
 /// Longest run of zeroes that is hashed between two checks of the stop flag.
 const ZERO_STEP: u64 = 64 << 20;
@@ -58,12 +74,46 @@ pub(super) fn run(shared: &Shared<'_>, workers: NonZeroUsize) -> Result<Outcome,
         Verification::Stated(digest) => Some(digest.algorithm),
         Verification::Asked(algorithm) => Some(*algorithm),
     };
-    let pool = Pool::new(buffers(workers, algorithm.is_some()));
-    let sequence = algorithm.map(|_| Sequence::default());
-    let cursor = Cursor::new(shared, &pool, algorithm.is_some(), workers);
+    run_with(
+        shared,
+        workers,
+        buffers(workers, algorithm.is_some()),
+        algorithm,
+    )
+}
+
+fn run_with(
+    shared: &Shared<'_>,
+    workers: NonZeroUsize,
+    buffers: usize,
+    algorithm: Option<Algorithm>,
+) -> Result<Outcome, Error> {
+    let is_alone = workers == NonZeroUsize::MIN;
+    let by_workers = hashed_by_workers(workers, algorithm);
+    let in_order = algorithm.filter(|_| !by_workers);
+    let pool = match in_order {
+        Some(_) if !is_alone => Pool::in_order(buffers, workers.get()),
+        _ => Pool::new(buffers),
+    };
+    let lengths = match in_order {
+        _ if is_alone => Lengths::Whole,
+        Some(_) => Lengths::Paced,
+        None if by_workers => Lengths::Blocks(workers),
+        None => Lengths::Guided(workers),
+    };
+    let writing = if is_alone || in_order.is_some() {
+        workers.get()
+    } else {
+        0
+    };
+    let digests = by_workers.then(BlockDigests::new);
+    let sequence = in_order.map(|_| Sequence::default());
+    let queue = Writes::new();
+    let cursor = Cursor::new(shared, &pool, lengths);
     let halt = || {
         shared.stop.cancel();
         pool.close();
+        queue.close();
         if let Some(sequence) = &sequence {
             sequence.close();
         }
@@ -76,17 +126,39 @@ pub(super) fn run(shared: &Shared<'_>, workers: NonZeroUsize) -> Result<Outcome,
     let outcome = thread::scope(|scope| {
         let hashing = sequence
             .as_ref()
-            .zip(algorithm)
+            .zip(in_order)
             .map(|(sequence, algorithm)| {
-                threads.spawn(scope, "digest", move || hash(shared, sequence, algorithm))
+                let pool = &pool;
+                threads.spawn(scope, "digest", move || {
+                    hash(shared, pool, sequence, algorithm)
+                })
             });
         let working: Vec<_> = (0..workers.get())
             .map(|index| {
-                let worker = Worker::new(shared, &cursor, &pool, sequence.as_ref(), index as u64);
+                let output = if writing > 0 {
+                    Output::Writers(queue.handle())
+                } else {
+                    Output::Target(None)
+                };
+                let sequence = sequence.as_ref();
+                let blocks = digests
+                    .as_ref()
+                    .map(|digests| HashedBlocks::new(shared, digests));
+                let salt = index as u64;
+                let worker = Worker::new(shared, &cursor, &pool, sequence, output, blocks, salt);
                 threads.spawn(scope, &format!("copy-{index}"), move || worker.run())
             })
             .collect();
-        for thread in working {
+        // After the workers, so that there are readers.
+        let writers: Vec<_> = (0..writing)
+            .map(|index| {
+                let (queue, sequence) = (&queue, sequence.as_ref());
+                threads.spawn(scope, &format!("write-{index}"), move || {
+                    queue.run(shared, sequence)
+                })
+            })
+            .collect();
+        for thread in working.into_iter().chain(writers) {
             threads.join(thread);
         }
         if algorithm.is_some() && !shared.stop.is_cancelled() {
@@ -111,8 +183,18 @@ pub(super) fn run(shared: &Shared<'_>, workers: NonZeroUsize) -> Result<Outcome,
     match failure {
         Some(error) => Err(error),
         None if shared.stop.is_cancelled() => Err(cancelled()),
-        None => Ok(outcome),
+        None => Ok(Outcome {
+            computed: digests
+                .and_then(|digests| digests.finish(shared.source.size()))
+                .or(outcome.computed),
+            ..outcome
+        }),
     }
+}
+
+/// Whether the digest is one of blocks, of which each worker of several hashes its own.
+fn hashed_by_workers(workers: NonZeroUsize, algorithm: Option<Algorithm>) -> bool {
+    algorithm == Some(Algorithm::Blkhash) && workers > NonZeroUsize::MIN
 }
 
 /// The threads of a pass: what ends one of them ends all.
@@ -191,20 +273,25 @@ impl Drop for HaltOnPanic<'_> {
 /// The digest thread.
 fn hash(
     shared: &Shared<'_>,
+    pool: &Pool,
     sequence: &Sequence<'_>,
     algorithm: Algorithm,
 ) -> Result<Digest, Error> {
-    let size = shared.source.size();
+    let (size, clock) = (shared.source.size(), &shared.controls.clock);
     let mut hasher = Hasher::new(algorithm);
-    let mut offset = 0;
+    let (mut offset, mut idle_since) = (0, None);
     while offset < size {
-        match sequence.take(offset) {
-            None => return Err(cancelled()),
-            Some(Segment::Data(lease, length)) => {
+        let segment = sequence.take(offset).ok_or_else(cancelled)?;
+        let begun = clock.now();
+        // The time before the first byte says nothing about the pace.
+        let waited = begun.saturating_sub(idle_since.unwrap_or(begun));
+        let from = offset;
+        match segment {
+            Segment::Data(lease, length) => {
                 hasher.update(lease.bytes().get(..length).unwrap_or_default());
                 offset += length as u64;
             }
-            Some(Segment::Zero(length)) => {
+            Segment::Zero(length) => {
                 let end = offset + length;
                 while offset < end {
                     shared.check()?;
@@ -214,6 +301,9 @@ fn hash(
                 }
             }
         }
+        let ended = clock.now();
+        pool.hashed(offset, offset - from, waited, ended.saturating_sub(begun));
+        idle_since = Some(ended);
     }
     Ok(hasher.finish())
 }
@@ -248,14 +338,14 @@ fn expected(shared: &Shared<'_>) -> Result<Option<Digest>, Error> {
     Ok(Some(Digest { algorithm, hex }))
 }
 
-/// How many buffers a pass may have. Without a digest, one for each worker; with one, each task in
-/// work has its own, and one more task may wait, so that a short delay of one connection does not
-/// hold the others.
+/// How many buffers a pass may have.
 fn buffers(workers: NonZeroUsize, hashing: bool) -> usize {
-    if hashing {
-        return (workers.get() + 1) * HASHED_TASK_BUFFERS;
+    let workers = workers.get();
+    match (workers, hashing) {
+        (1, _) => BUFFERS,
+        (_, false) => workers,
+        (_, true) => (BUFFERS * workers).min(MOST_HASHED).max(2 * (workers + 1)),
     }
-    workers.get()
 }
 
 /// Which of two errors is reported. Stopped threads know nothing; what the target says is not
@@ -285,3 +375,6 @@ const fn severity(kind: Kind) -> u8 {
         Kind::Internal => 3,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,11 +14,6 @@ pub(super) const GRANULE: u64 = 4096;
 /// How the disk is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Longest range that is read with one request; a multiple of [`GRANULE`].
-    pub(super) data: u64,
-    /// Longest range that is zeroed with one call; a multiple of [`GRANULE`]. A stop is noticed
-    /// between two of them.
-    pub(super) zero: u64,
     /// Zero gaps shorter than this between data are read as data: one request more costs the server
     /// and the network more than these bytes.
     pub(super) gap: u64,
@@ -26,11 +21,22 @@ pub(super) struct Limits {
     pub(super) window: u64,
 }
 
+/// How long the next task may be: multiples of [`GRANULE`], or [`u64::MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Longest {
+    /// What is read with one request.
+    pub(super) data: u64,
+    /// What is zeroed with one call. A stop is noticed between two of them.
+    pub(super) zero: u64,
+}
+
 /// Walks a disk from its start to its end.
 #[derive(Debug)]
 pub(super) struct Planner {
     size: u64,
     limits: Limits,
+    /// End of the last task.
+    position: u64,
     /// The source has been asked about everything below.
     asked: u64,
     /// End of the last extent in `known`, ever.
@@ -46,11 +52,17 @@ impl Planner {
         Self {
             size,
             limits,
+            position: 0,
             asked: 0,
             cut: 0,
             known: VecDeque::new(),
             run: None,
         }
+    }
+
+    /// Where the next task begins.
+    pub(super) const fn position(&self) -> u64 {
+        self.position
     }
 
     /// The next task; `None` at the end of the disk. `ask` gives the extents of a range.
@@ -60,16 +72,21 @@ impl Planner {
     /// does not cover exactly the range.
     pub(super) fn next(
         &mut self,
+        longest: Longest,
         mut ask: impl FnMut(ByteRange) -> Result<Vec<Extent>, Error>,
     ) -> Result<Option<Extent>, Error> {
+        let limit = |content| match content {
+            Content::Data => longest.data,
+            Content::Zero => longest.zero,
+        };
         // A run grows by what is known to follow, until it is long enough or something else
         // follows. Each turn changes `self` in one step, so that nothing is lost when `ask` fails
         // in between.
         loop {
             if let Some(run) = self.run
-                && run.range.len() >= self.limit(run.content)
+                && run.range.len() >= limit(run.content)
             {
-                return Ok(Some(self.emit(run, self.limit(run.content))));
+                return Ok(Some(self.emit(run, limit(run.content))));
             }
             // Asked as late as possible: the source's answer may cost time, and its map memory.
             if self.known.is_empty() && self.asked < self.size {
@@ -110,16 +127,10 @@ impl Planner {
         }
     }
 
-    const fn limit(&self, content: Content) -> u64 {
-        match content {
-            Content::Data => self.limits.data,
-            Content::Zero => self.limits.zero,
-        }
-    }
-
     /// Cuts a task of `length` bytes off the run.
     fn emit(&mut self, run: Extent, length: u64) -> Extent {
         let middle = run.range.start() + length;
+        self.position = middle;
         let rest = ByteRange::new(middle, run.range.end());
         self.run = (!rest.is_empty()).then_some(Extent {
             range: rest,
@@ -199,9 +210,11 @@ mod tests {
     use super::*;
 
     const K: u64 = 1024;
-    const LIMITS: Limits = Limits {
+    const LONGEST: Longest = Longest {
         data: 64 * K,
         zero: 256 * K,
+    };
+    const LIMITS: Limits = Limits {
         gap: 16 * K,
         window: 128 * K,
     };
@@ -235,7 +248,10 @@ mod tests {
         let size = extents.last().map_or(0, |extent| extent.range.end());
         let mut planner = Planner::new(size, LIMITS);
         let mut tasks = Vec::new();
-        while let Some(task) = planner.next(|range| Ok(within(extents, range))).unwrap() {
+        while let Some(task) = planner
+            .next(LONGEST, |range| Ok(within(extents, range)))
+            .unwrap()
+        {
             tasks.push(task);
         }
         tasks
@@ -322,7 +338,7 @@ mod tests {
         let mut planner = Planner::new(1 << 30, LIMITS);
         let mut asked = Vec::new();
         for _ in 0..4 {
-            let task = planner.next(|range| {
+            let task = planner.next(LONGEST, |range| {
                 asked.push(range);
                 Ok(within(&disk, range))
             });
@@ -342,7 +358,7 @@ mod tests {
         let mut healthy = true;
         loop {
             healthy = !healthy;
-            let task = planner.next(|range| {
+            let task = planner.next(LONGEST, |range| {
                 if healthy {
                     return Ok(within(&disk, range));
                 }
@@ -370,7 +386,7 @@ mod tests {
             [extents(&[('D', 4 * K)]), extents(&[('D', 8 * K)])].concat(),
         ] {
             let mut planner = Planner::new(8 * K, LIMITS);
-            let error = planner.next(|_| Ok(lies.clone())).unwrap_err();
+            let error = planner.next(LONGEST, |_| Ok(lies.clone())).unwrap_err();
             assert_eq!(error.kind(), Kind::Protocol, "{lies:?}");
         }
     }
@@ -389,7 +405,7 @@ mod tests {
                 prop_assert!(!task.range.is_empty());
                 prop_assert!(task.range.end() % GRANULE == 0 || task.range.end() == end);
                 at = task.range.end();
-                let longest = if task.content == Content::Data { LIMITS.data } else { LIMITS.zero };
+                let longest = if task.content == Content::Data { LONGEST.data } else { LONGEST.zero };
                 prop_assert!(task.range.len() <= longest);
                 if task.content == Content::Zero {
                     let known = within(&disk, task.range);

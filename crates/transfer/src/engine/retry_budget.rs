@@ -72,6 +72,15 @@ impl<'a> RetryBudget<'a> {
         self.has_progressed = false;
     }
 
+    /// Runs what waits for other threads. Its time does not count against the source.
+    pub(super) fn aside<T>(&mut self, wait: impl FnOnce() -> T) -> T {
+        let begun = self.controls.clock.now();
+        let result = wait();
+        let waited = self.controls.clock.now().saturating_sub(begun);
+        self.since = self.since.saturating_add(waited);
+        result
+    }
+
     /// The current try has given something: its failure does not count. Whether that was enough to go on
     /// for longer, the activity knows.
     pub(super) fn reset(&mut self) {

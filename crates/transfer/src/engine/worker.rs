@@ -1,12 +1,13 @@
-//! One connection: takes a task, reads it, writes it, hands it to the digest.
+//! One connection: takes a task, reads it, and hands what it has read on.
 
 use super::{
+    blocks::HashedBlocks,
     cursor::Cursor,
-    pool::{BUFFER, Lease, Pool},
+    pool::{Acquired, BUFFER, Lease, Pool, Purpose},
     retry_budget::{RetryBudget, cancelled},
     sequence::{Segment, Sequence},
     shared::Shared,
-    zeroes,
+    writes::{Filled, Handle, write},
 };
 use crate::{ByteRange, Content, Error, Kind, Reader};
 
@@ -16,14 +17,23 @@ const PROBE: usize = 64 << 10;
 /// One of the threads of a pass.
 pub(super) struct Worker<'s, 'a> {
     shared: &'a Shared<'a>,
-    cursor: &'s Cursor<'s>,
+    cursor: &'s Cursor<'a>,
     pool: &'a Pool,
     sequence: Option<&'s Sequence<'a>>,
     retries: RetryBudget<'a>,
+    output: Output<'s, 'a>,
+    /// Where a block hash is computed by the workers, this one's part.
+    blocks: Option<HashedBlocks<'s, 'a>>,
     /// Kept from task to task, dropped after an error.
     reader: Option<Positioned<'a>>,
-    /// Without a digest, the only buffer.
-    spare: Option<Lease<'a>>,
+}
+
+/// Where what was read goes.
+pub(super) enum Output<'s, 'a> {
+    /// To the target at once; the buffer is kept for the next bytes.
+    Target(Option<Lease<'a>>),
+    /// To the threads that write, so that reading goes on meanwhile.
+    Writers(Handle<'s, 'a>),
 }
 
 /// A reader, and what it has been asked for.
@@ -65,9 +75,11 @@ impl Failed {
 impl<'s, 'a> Worker<'s, 'a> {
     pub(super) fn new(
         shared: &'a Shared<'a>,
-        cursor: &'s Cursor<'s>,
+        cursor: &'s Cursor<'a>,
         pool: &'a Pool,
         sequence: Option<&'s Sequence<'a>>,
+        output: Output<'s, 'a>,
+        blocks: Option<HashedBlocks<'s, 'a>>,
         index: u64,
     ) -> Self {
         Self {
@@ -76,8 +88,9 @@ impl<'s, 'a> Worker<'s, 'a> {
             pool,
             sequence,
             retries: shared.retry_budget(index),
+            output,
+            blocks,
             reader: None,
-            spare: None,
         }
     }
 
@@ -85,85 +98,114 @@ impl<'s, 'a> Worker<'s, 'a> {
     pub(super) fn run(mut self) -> Result<(), Error> {
         loop {
             self.retries.start();
-            let task = loop {
+            let tasks = loop {
                 match self.cursor.next() {
-                    Ok(task) => break task,
+                    Ok(tasks) => break tasks,
                     Err(error) => self.retries.back_off(error)?,
                 }
             };
-            let Some(task) = task else {
+            if tasks.is_empty() {
                 return Ok(());
-            };
-            match task.content {
-                Content::Data => self.copy(task.range)?,
-                Content::Zero => self.zero(task.range)?,
+            }
+            for task in tasks {
+                match task.content {
+                    Content::Data => self.copy(task.range)?,
+                    Content::Zero => self.zero(task.range)?,
+                }
             }
         }
     }
 
-    fn zero(&self, range: ByteRange) -> Result<(), Error> {
+    fn zero(&mut self, range: ByteRange) -> Result<(), Error> {
         self.shared.check()?;
         if !self.shared.is_blank {
+            // With one connection the target is written in order of offset.
+            if let Output::Writers(writers) = &self.output {
+                writers.flush();
+            }
+            self.shared.check()?;
             self.shared.sink.zero(range)?;
         }
         self.shared.controls.progress.add_zero(range.len());
         if let Some(sequence) = self.sequence {
             sequence.put(range.start(), Segment::Zero(range.len()));
         }
+        if let Some(blocks) = &mut self.blocks {
+            blocks.zeroes(range)?;
+        }
         Ok(())
     }
 
-    fn copy(&mut self, range: ByteRange) -> Result<(), Error> {
-        let mut left = range;
+    fn copy(&mut self, task: ByteRange) -> Result<(), Error> {
+        let mut left = task;
         while !left.is_empty() {
-            let mut lease = self.buffer()?;
-            let buffer = lease.bytes_mut();
-            let length = usize::try_from(left.len()).map_or(BUFFER, |len| len.min(BUFFER));
-            let Some(bytes) = buffer.get_mut(..length) else {
-                return Err(Error::new(Kind::Internal, "a buffer is too short"));
-            };
-            self.read(bytes, left)?;
-            self.write(bytes, left.start())?;
-            self.shared.controls.progress.add_data(length as u64);
-            match self.sequence {
-                Some(sequence) => sequence.put(left.start(), Segment::Data(lease, length)),
-                None => self.spare = Some(lease),
+            let filled = self.read(task, left)?;
+            left = ByteRange::new(left.start() + filled.length as u64, left.end());
+            match &mut self.output {
+                Output::Target(spare) => {
+                    write(self.shared, filled.bytes(), filled.offset)?;
+                    if let Some(blocks) = &mut self.blocks {
+                        blocks.update(filled.bytes(), filled.offset);
+                    }
+                    *spare = Some(filled.lease);
+                }
+                Output::Writers(writers) => writers.put(filled),
             }
-            left = ByteRange::new(left.start() + length as u64, left.end());
         }
         Ok(())
     }
 
-    fn buffer(&mut self) -> Result<Lease<'a>, Error> {
-        if let Some(lease) = self.spare.take() {
-            return Ok(lease);
-        }
-        let is_reserved = self.sequence.is_some() && !self.shared.is_ordered;
-        if !is_reserved && !self.pool.reserve(1) {
-            return Err(cancelled());
-        }
-        Ok(self.pool.take())
-    }
-
-    /// Fills `buffer` with the first bytes of `left`, which is the rest of the task. What has
+    /// Fills a buffer with the first bytes of `left`, which is the rest of the task. What has
     /// arrived is kept; only the missing part is asked for again.
-    fn read(&mut self, buffer: &mut [u8], left: ByteRange) -> Result<(), Error> {
+    fn read(&mut self, task: ByteRange, left: ByteRange) -> Result<Filled<'a>, Error> {
+        let length = usize::try_from(left.len()).map_or(BUFFER, |len| len.min(BUFFER));
+        let (mut filled, mut cuts, mut has_given_up) = (0, Cuts::default(), false);
+        let mut lease = match &mut self.output {
+            Output::Target(spare) => spare.take(),
+            Output::Writers(_) => None,
+        };
         self.retries.start();
-        let (mut filled, mut cuts) = (0, Cuts::default());
-        while let Some(missing) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        loop {
             let wanted = ByteRange::new(left.start() + filled as u64, left.end());
+            // The request goes out before there is memory for its answer, so that bytes are on their way
+            // when there is. A task of one buffer has it first, and never holds an answer up.
+            if lease.is_none() && (has_given_up || task.len() <= BUFFER as u64) {
+                lease = self.buffer(task, left.start(), false)?;
+            }
+            let asked = self.ask(task, wanted);
+            if asked.is_ok() && lease.is_none() {
+                lease = self.buffer(task, left.start(), true)?;
+                if lease.is_none() {
+                    has_given_up = true;
+                    self.reader = None;
+                    self.pool.unanswered(task);
+                    continue;
+                }
+            }
+            let missing = lease.as_mut().map(|lease| {
+                lease
+                    .bytes_mut()
+                    .get_mut(filled..length)
+                    .unwrap_or_default()
+            });
+            let read = asked.and_then(|()| self.fill(missing.unwrap_or_default()));
+            let Err(failed) = read else {
+                self.retries.received(length - filled);
+                let Some(lease) = lease else {
+                    return Err(Error::new(Kind::Internal, "bytes without a buffer"));
+                };
+                return Ok(Filled {
+                    offset: left.start(),
+                    lease,
+                    length,
+                });
+            };
             let Failed {
                 arrived,
                 has_begun,
                 error,
-            } = match self.attempt(missing, wanted) {
-                Ok(()) => {
-                    self.retries.received(missing.len());
-                    return Ok(());
-                }
-                Err(failed) => failed,
-            };
-            if arrived > missing.len() {
+            } = failed;
+            if arrived > length - filled {
                 return Err(Error::with_source(
                     Kind::Internal,
                     "a reader claims more bytes than were asked for",
@@ -173,6 +215,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             self.retries.received(arrived);
             filled += arrived;
             let was_kept = self.reader.take().is_some_and(|reader| reader.is_kept);
+            self.pool.unanswered(task);
             // An ordered source has no ranges: what has been read cannot be continued.
             if self.shared.is_ordered {
                 return Err(error);
@@ -197,7 +240,7 @@ impl<'s, 'a> Worker<'s, 'a> {
                     wanted.start()
                 );
                 return Err(Error::with_source(Kind::Unusable, text, error));
-            } else if self.gives_others(missing, wanted.start()) {
+            } else if self.gives_others(lease.as_mut(), filled, wanted.start()) {
                 cuts.gives_others = true;
             } else {
                 // A server that answers and has no data at all: an outage of what it reads from.
@@ -205,12 +248,35 @@ impl<'s, 'a> Worker<'s, 'a> {
                 self.retries.back_off(error)?;
             }
         }
-        Ok(())
+    }
+
+    /// Waits for a buffer for the bytes from `offset` on; `None` when the worker has to give up the answer
+    /// that it holds. The wait does not count against the source.
+    fn buffer(
+        &mut self,
+        task: ByteRange,
+        offset: u64,
+        holds_answer: bool,
+    ) -> Result<Option<Lease<'a>>, Error> {
+        let purpose = Purpose {
+            task,
+            offset,
+            holds_answer,
+        };
+        let acquired = self.retries.aside(|| self.pool.acquire(purpose));
+        match acquired {
+            Acquired::Lease(lease) => Ok(Some(lease)),
+            Acquired::GiveUp => Ok(None),
+            Acquired::Closed => Err(cancelled()),
+        }
     }
 
     /// Whether the source gives bytes that lie elsewhere: those before `offset` or, where there are
-    /// none, the last of the disk. `scratch` gets them.
-    fn gives_others(&mut self, scratch: &mut [u8], offset: u64) -> bool {
+    /// none, the last of the disk. They go to the part of the buffer that is not filled yet.
+    fn gives_others(&mut self, lease: Option<&mut Lease<'a>>, filled: usize, offset: u64) -> bool {
+        let Some(scratch) = lease.and_then(|lease| lease.bytes_mut().get_mut(filled..)) else {
+            return false;
+        };
         let length = scratch.len().min(PROBE) as u64;
         let size = self.shared.source.size();
         let range = match offset {
@@ -219,13 +285,30 @@ impl<'s, 'a> Worker<'s, 'a> {
         };
         let length = usize::try_from(range.len()).unwrap_or_default();
         let scratch = scratch.get_mut(..length).unwrap_or_default();
-        let read = self.attempt(scratch, range);
+        let read = self.begin(range).and_then(|()| self.fill(scratch));
         self.reader = None;
         read.is_ok() && !range.is_empty()
     }
 
-    /// Asks for `wanted` unless it is already under way, and fills `buffer` with its first bytes.
-    fn attempt(&mut self, buffer: &mut [u8], wanted: ByteRange) -> Result<(), Failed> {
+    /// Asks for `wanted`, the rest of a task, unless it is already under way. Waits until its turn has
+    /// come.
+    fn ask(&mut self, task: ByteRange, wanted: ByteRange) -> Result<(), Failed> {
+        let is_under_way = self
+            .reader
+            .as_ref()
+            .is_some_and(|reader| reader.left == wanted);
+        if is_under_way {
+            return Ok(());
+        }
+        if !self.retries.aside(|| self.pool.ask(task)) {
+            return Err(Failed::before(cancelled()));
+        }
+        self.begin(wanted)?;
+        self.pool.answered(task);
+        Ok(())
+    }
+
+    fn begin(&mut self, wanted: ByteRange) -> Result<(), Failed> {
         let stop = &self.shared.stop;
         if stop.is_cancelled() {
             return Err(Failed::before(cancelled()));
@@ -238,10 +321,20 @@ impl<'s, 'a> Worker<'s, 'a> {
                 is_kept: false,
             }),
         };
-        if positioned.left != wanted {
-            positioned.reader.begin(wanted).map_err(Failed::before)?;
-            positioned.left = wanted;
+        positioned.reader.begin(wanted).map_err(Failed::before)?;
+        positioned.left = wanted;
+        Ok(())
+    }
+
+    /// Fills `buffer` with the next bytes of the answer.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), Failed> {
+        if self.shared.stop.is_cancelled() {
+            return Err(Failed::before(cancelled()));
         }
+        let Some(positioned) = &mut self.reader else {
+            let error = Error::new(Kind::Internal, "nothing was asked for");
+            return Err(Failed::before(error));
+        };
         positioned
             .reader
             .fill(buffer)
@@ -250,38 +343,9 @@ impl<'s, 'a> Worker<'s, 'a> {
                 has_begun: true,
                 error,
             })?;
-        let end = wanted.start() + buffer.len() as u64;
-        positioned.left = ByteRange::new(end, wanted.end());
+        let read = positioned.left.start() + buffer.len() as u64;
+        positioned.left = ByteRange::new(read, positioned.left.end());
         positioned.is_kept = positioned.left.is_empty();
         Ok(())
-    }
-
-    /// Writes what is not zero, and makes the rest read as zero.
-    fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        let shared = self.shared;
-        if !shared.options.detect_zeroes {
-            shared.check()?;
-            return shared.sink.write_at(bytes, offset);
-        }
-        let shortest = if shared.is_blank {
-            1
-        } else {
-            zeroes::DIRTY_RUN
-        };
-        zeroes::each_run(bytes, offset, shortest, |run, is_zero| {
-            shared.check()?;
-            let start = offset + run.start as u64;
-            if !is_zero {
-                return shared
-                    .sink
-                    .write_at(bytes.get(run).unwrap_or_default(), start);
-            }
-            if shared.is_blank {
-                return Ok(());
-            }
-            shared
-                .sink
-                .zero(ByteRange::new(start, start + run.len() as u64))
-        })
     }
 }

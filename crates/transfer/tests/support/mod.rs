@@ -166,6 +166,16 @@ pub(crate) fn options(connections: usize) -> Options {
     }
 }
 
+/// Most buffers of a copy with so many connections.
+pub(crate) fn buffers(connections: usize, hashing: bool) -> u64 {
+    let connections = connections as u64;
+    match (connections, hashing) {
+        (1, _) => 4,
+        (_, false) => connections,
+        (_, true) => (4 * connections).min(16).max(2 * (connections + 1)),
+    }
+}
+
 /// Controls with this clock.
 pub(crate) fn controls(clock: Arc<dyn Clock>) -> Controls {
     Controls {
