@@ -186,13 +186,13 @@ fn a_blob_that_is_corrupt() {
 
 #[test]
 fn a_token_that_expires_on_the_way() {
-    let (folder, disk) = (folder(), Disk::random(6, mib(56)));
+    let (folder, disk) = (folder(), Disk::random(6, mib(64)));
     let image = Glance::default().image(folder.path(), &disk);
     let target = folder.path().join("target");
-    // Tokens live for 10 s, and this takes 14 s; longer when another test reads slowly at the same
-    // time.
+    // Tokens live for 10 s, and this takes 16 s; longer when another test reads slowly at the same
+    // time. With two connections several ranges are asked for, the last ones after the token's life.
     let run = suite::mover::openstack_bare(&image.id, &variable("KEYSTONE_SHORT_URL"), &target)
-        .flag(flag::CONNECTIONS, "1")
+        .flag(flag::CONNECTIONS, "2")
         .env("username", "fork")
         .env("password", suite::glance::PASSWORD)
         .env("domainName", "Default")
@@ -208,14 +208,14 @@ fn a_token_that_expires_on_the_way() {
 
 #[test]
 fn a_token_that_expires_and_cannot_be_renewed() {
-    let (folder, disk) = (folder(), Disk::random(7, mib(56)));
+    let (folder, disk) = (folder(), Disk::random(7, mib(64)));
     let image = Glance::default().image(folder.path(), &disk);
     let target = folder.path().join("target");
     let keystone = variable("KEYSTONE_SHORT_URL");
     let token =
         suite::glance::token_at(&keystone, "fork", suite::glance::PASSWORD, Some("migrate"));
     let run = suite::mover::openstack_bare(&image.id, &keystone, &target)
-        .flag(flag::CONNECTIONS, "1")
+        .flag(flag::CONNECTIONS, "2")
         .env("authType", "token")
         .env("token", &token)
         .env("regionName", "RegionSlow")
