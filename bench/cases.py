@@ -2,7 +2,7 @@
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -17,7 +17,7 @@ OFF = "--verify=off"
 
 @dataclass(frozen=True)
 class Spec:
-    """`about` is for people. `disk` is dense, sparse or extents; `connections` are those of the peers that can
+    """`about` is for people. `disk` is dense, sparse, extents or a key of PACKED; `connections` are those of the peers that can
     have several; `options` are ours beside source and target, so without any we run as users do. `server` is which
     one of `cloud.Cloud` the image is read from, None for imageio."""
 
@@ -39,6 +39,10 @@ def default(about, target, server, peers=("curl-tee-sha512sum", "curl-sha512sum"
     return Spec(about, "dense", target, peers, (), 4, server)
 
 
+def qcow2(about, disk):
+    return Spec(about, disk, "file", ("curl-qemu-img",), ("--connections=4",), 4, "plain")
+
+
 def imageio(about, disk, target, verify=OFF, peers=("ovirt-img", "nbdcopy")):
     return Spec(about, disk, target, peers, (verify, "--connections=4"))
 
@@ -56,6 +60,9 @@ SPECS = {
     "https-ordered-default": default("a store without ranges, default options, into a file", "file", "ordered"),
     "https-uncached-4": default("default options, and a Glance that asks Keystone about the token of every request", "file",
                                 "uncached", ("curl-tee-sha512sum",)),
+    "qcow2-file": qcow2("the disk of a qcow2 image, random bytes, into a file", "qcow2"),
+    "qcow2-zlib-file": qcow2("the same with clusters that zlib has packed", "qcow2-zlib"),
+    "qcow2-zstd-file": qcow2("the same with clusters that Zstandard has packed", "qcow2-zstd"),
     "wan-4-20ms": default("default options, and a cloud that is 20 ms away", "file", "20ms", FAR),
     "wan-4-50ms": default("default options, and a cloud that is 50 ms away", "file", "50ms", FAR),
     "imageio-dense-file": imageio("a disk without holes, into a file", "dense", "file"),
@@ -67,6 +74,7 @@ SPECS = {
                                    "--verify=full", ("ovirt-img",)),
 }
 NAMES = list(SPECS)
+PACKED = {"qcow2": [], "qcow2-zlib": ["-c"], "qcow2-zstd": ["-c", "-o", "compression_type=zstd"]}
 
 
 @dataclass
@@ -103,7 +111,11 @@ def prepare(names, size, folder, stack: ExitStack):
     servers = {spec.server for spec in specs if spec.server}
     image_service = None
     if servers:
-        image_service = stack.enter_context(cloud.running(servers, disks["dense"][0], folder))
+        first = next(spec.disk for spec in specs if spec.server)
+        plain, _ = disks.get("dense", disks[first])
+        image_service = stack.enter_context(cloud.running(servers, plain, folder))
+        packed = {kind: cloud.upload(services.qcow2(disks[kind][0], PACKED[kind]), "qcow2")
+                  for kind in disks if kind in PACKED}
     daemon, engine_disks, exports = None, {}, {}
     for spec in specs:
         if spec.server is None and spec.disk not in engine_disks:
@@ -118,11 +130,14 @@ def prepare(names, size, folder, stack: ExitStack):
         target = devices[spec.disk] if spec.target == "block" else os.path.join(folder, "target.raw")
         if spec.server:
             at, counter = image_service.at[spec.server], image_service.counter
+            if spec.disk in PACKED:
+                at = replace(at, image=packed[spec.disk])
             made = {
                 clients.OURS: partial(clients.populate_image, at, target, *spec.options),
                 "curl": partial(clients.curl, at, target, whole, spec.connections),
                 "curl-tee-sha512sum": partial(clients.curl_tee_sha512sum, at, target),
                 "curl-sha512sum": partial(clients.curl_sha512sum, at),
+                "curl-qemu-img": partial(clients.curl_qemu_img, at, target, os.path.join(folder, "scratch.qcow2")),
                 "go": partial(clients.go, at, target, False),
                 "go-fsync": partial(clients.go, at, target, True),
                 "floor": partial(clients.floor, at, target, whole, spec.connections),
@@ -143,8 +158,11 @@ def prepare(names, size, folder, stack: ExitStack):
 def make_disk(kind, data, folder):
     """(path, size) of a file with so many bytes of data."""
     path = os.path.join(folder, f"{kind}.raw")
-    if kind == "dense":
+    if kind in ("dense", "qcow2"):
         services.dense_image(path, data)
+        return path, data
+    if kind in PACKED:
+        services.files_image(path, data)
         return path, data
     if kind == "sparse":
         services.sparse_image(path, 10 * data, data)

@@ -12,6 +12,7 @@ PEERS = {
     "curl-sha512sum": "curl | sha512sum, which stores nothing",
     "go": "io.Copy into the target, as Forklift's populators do; not durable at its end",
     "go-fsync": "the same and a sync",
+    "curl-qemu-img": "curl into a file, qemu-img convert from there into the target, then a sync",
     "floor": "TLS, receive, direct write, sync, and nothing else",
     "ovirt-img": "oVirt's own client with its defaults, then a sync",
     "nbdcopy": "from qemu-nbd itself, without HTTP and TLS, then a sync",
@@ -80,6 +81,14 @@ def curl_tee_sha512sum(at, target):
 def curl_sha512sum(at):
     """Stores nothing: less work than ours."""
     return Client("curl-sha512sum", [[Command(curl_argv(at)), Command(["sha512sum"])]], piped=True)
+
+
+def curl_qemu_img(at, target, scratch):
+    """Downloads the image, and converts it: needs room for both."""
+    return Client("curl-qemu-img", [
+        [Command(curl_argv(at), at=(scratch, 0))],
+        [Command(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", "-n" if target.startswith("/dev/") else "-q",
+                  scratch, target])], sync(target)], target)
 
 
 def go(at, target, fsync):

@@ -130,11 +130,11 @@ def seconds_to_first_byte(port):
     return time.monotonic() - begin
 
 
-def upload(path):
+def upload(path, disk_format="raw"):
     """The id of an image with the file's bytes."""
     url, secret = os.environ["GLANCE_URL"] + "/v2/images", token(**USER)
     _, image = call("POST", url, {
-        "name": "bench", "disk_format": "raw", "container_format": "bare"}, {"X-Auth-Token": secret})
+        "name": "bench", "disk_format": disk_format, "container_format": "bare"}, {"X-Auth-Token": secret})
     subprocess.run(
         ["curl", "-sS", "--fail", "-o", "/dev/null", "-T", path, "-H", f"X-Auth-Token: {secret}",
          "-H", "Content-Type: application/octet-stream", f"{url}/{image['id']}/file"], check=True)

@@ -135,6 +135,22 @@ def sparse_image(path, size, data):
     subprocess.run(["sync", path], check=True)
 
 
+def files_image(path, size):
+    """What packs as a system disk does: files of this machine, one behind the other."""
+    command = f"find /usr/lib -xdev -type f -print0 | sort -z | xargs -0 cat 2> /dev/null | head -c {size} > {path} || true"
+    subprocess.run(["bash", "-c", command], check=True)
+    with open(path, "r+b") as file:
+        file.truncate(size)
+    subprocess.run(["sync", path], check=True)
+
+
+def qcow2(raw, options):
+    """The path of a qcow2 image of the raw file's bytes."""
+    path = f"{raw}.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, raw, path], check=True)
+    return path
+
+
 def extents_image(path, data):
     """`data` random bytes in pieces of 64 KiB, followed by holes of 64 KiB and 256 KiB in turns; returns the size."""
     unit = 64 << 10
