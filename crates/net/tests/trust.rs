@@ -9,11 +9,11 @@
 
 mod common;
 
-use std::{io::Write, net::TcpListener, thread, time::Duration};
+use std::{io::Write, net::TcpListener, thread};
 
-use common::{answers, assert_kind, connect, connector, pki, read_head, texts, trusting, url};
-use http::{HeaderMap, Method};
-use net::{Error, Kind, Repeat, Request, Rest, Settings, Trust};
+use common::{answers, assert_kind, connect, connector, get, pki, read_head, texts, trusting, url};
+use http::HeaderMap;
+use net::{Error, Kind, Rest, Settings, Trust};
 use testkit::{
     ConnectionFault, Server,
     pki::{Authority, Identity, LOCAL, Mark},
@@ -21,20 +21,7 @@ use testkit::{
 };
 
 fn by_rest(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
-    let rest = Rest::new(settings).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let answer = runtime.block_on(rest.send(Request {
-        method: Method::GET,
-        url: url(to),
-        headers: HeaderMap::new(),
-        body: bytes::Bytes::new(),
-        timeout: Duration::from_mins(1),
-        retry: Repeat::Never,
-    }))?;
-    Ok(answer.body.to_vec())
+    get(&Rest::new(settings).unwrap(), to)
 }
 
 fn by_connection(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {

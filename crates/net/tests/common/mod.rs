@@ -58,9 +58,13 @@ pub(crate) fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
 }
 
-/// What a GET by the client of control calls brings.
+/// What a GET by a client of control calls with these settings brings.
 pub(crate) fn by_rest(settings: &Settings, to: &str) -> Result<Vec<u8>, Error> {
-    let rest = Rest::new(settings)?;
+    get(&Rest::new(settings)?, to)
+}
+
+/// What a GET by this client of control calls brings.
+pub(crate) fn get(rest: &Rest, to: &str) -> Result<Vec<u8>, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
