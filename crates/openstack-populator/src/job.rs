@@ -225,7 +225,7 @@ impl Plan {
             )
             .into());
         }
-        if !is_named(info.format, named) {
+        if info.format.to_string() != named {
             tracing::warn!(
                 "the image's disk_format is {named}, and its content is {}, which is believed",
                 info.format
@@ -316,12 +316,7 @@ fn must_fit(target: &Target, bytes: u64) -> Result<(), Failure> {
     ))
 }
 
-/// Whether Glance's name of a disk format is the one of what the content is.
-fn is_named(format: Format, name: &str) -> bool {
-    format.to_string() == name
-}
-
-/// The hash that Glance states is the file's, of which the holes' tables and what no table names are not read.
+/// The hash that Glance states is that of the whole file, and a copy of the disk does not read all of it.
 fn of_converted(verify: Verify) -> Result<Verification, Failure> {
     match verify {
         Verify::Off => {}

@@ -235,6 +235,21 @@ fn what_cannot_be_read_whole_is_refused_before_anything_is_written() {
     assert!(ordered.to_string().contains("ranges"), "{ordered}");
 }
 
+/// The source has no flag of its own for its map: without the one that it was opened with, this would never end.
+#[test]
+fn a_look_at_the_tables_ends_when_it_is_cancelled() {
+    let qemu = Qemu::new();
+    let raw = qemu.raw("disk.raw", &disk(2, 1 << 20, 100_000));
+    let file = file(&qemu.convert(&raw, "qcow2", &[]));
+    let cancel = Cancel::new();
+    let image = DiskImage::open(Arc::new(file.clone()), &cancel).unwrap();
+    let next = requests(&file).len() as u64;
+    let _ = file.with_fault(When::Request(next), 1, Trouble::Hang);
+    cancel.cancel();
+    let error = image.extents(ByteRange::new(0, image.size())).unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled, "{error}");
+}
+
 /// A packed cluster without a checksum: what its bytes unpack to is known only when they are read.
 #[test]
 fn a_damaged_cluster_ends_the_copy_with_its_place() {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// Zeroes between data that are shorter than this are read along with the data around them: a request
+/// Bytes that are not needed, between others that are, are read along when there are fewer than this: a request
 /// costs about as much as reading this much.
-pub(crate) const READ_ALONG: u64 = 256 << 10;
+pub const READ_ALONG: u64 = 256 << 10;
 
 /// A half-open range of bytes, `start..end`, never reversed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -27,7 +27,7 @@ pub mod source;
 pub use digest::{Algorithm, Digest};
 pub use engine::{Controls, Options, Report, Verification, copy};
 pub use error::{Error, Kind};
-pub use extent::{ByteRange, Content, Extent};
+pub use extent::{ByteRange, Content, Extent, READ_ALONG};
 pub use progress::{Phase, Progress, Retries, RetryReason, Snapshot};
 pub use rate::Rate;
 pub use retry::RetryPolicy;

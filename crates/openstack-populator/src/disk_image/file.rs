@@ -3,12 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use formats::{ReadAt, ReadError};
-use transfer::{ByteRange, Error, Reader};
+use transfer::{ByteRange, Error, READ_ALONG, Reader};
 
 use super::unusable;
-
-/// Bytes between two parts of the file that are read along rather than asked for by a request of their own.
-pub(super) const READ_ALONG: u64 = 256 << 10;
 
 /// One reader of the file, used in turns for tables and for data.
 #[derive(Clone)]
@@ -107,8 +104,7 @@ impl<'a> FileStream<'a> {
     ) -> Result<(), (usize, Error)> {
         self.seek(offset, buf.len(), run_end)
             .map_err(|error| (0, error))?;
-        let from = self.held.len() - usize::try_from(self.next - offset).unwrap_or(self.held.len());
-        let old = self.held.get(from..).unwrap_or_default();
+        let old = self.held.get(self.held_at(offset)..).unwrap_or_default();
         let old = old.get(..buf.len()).unwrap_or(old);
         let count = old.len();
         let (front, rest) = buf.split_at_mut(count);
@@ -117,15 +113,8 @@ impl<'a> FileStream<'a> {
             return Ok(());
         }
         self.held.clear();
-        let result = self.shared.lock().reader.fill(rest);
-        match result {
-            Ok(()) => self.next += rest.len() as u64,
-            Err((more, error)) => {
-                self.interrupt();
-                return Err((count + more, error));
-            }
-        }
-        Ok(())
+        self.receive(rest)
+            .map_err(|(more, error)| (count + more, error))
     }
 
     /// The bytes of a packed cluster. They are held, since the next one may begin before this one ends.
@@ -136,21 +125,33 @@ impl<'a> FileStream<'a> {
     ) -> Result<&[u8], Error> {
         let length = usize::try_from(range.len()).unwrap_or(usize::MAX);
         self.seek(range.start(), length, run_end)?;
-        let from =
-            self.held.len() - usize::try_from(self.next - range.start()).unwrap_or(self.held.len());
-        self.held.drain(..from);
-        let have = self.held.len();
+        let before = self.held_at(range.start());
+        let mut held = std::mem::take(&mut self.held);
+        held.drain(..before);
+        let have = held.len();
         if have < length {
-            self.held.resize(length, 0);
-            let rest = self.held.get_mut(have..).unwrap_or_default();
-            let result = self.shared.lock().reader.fill(rest);
-            if let Err((_, error)) = result {
-                self.interrupt();
-                return Err(error);
-            }
-            self.next = range.end();
+            held.resize(length, 0);
+            let rest = held.get_mut(have..).unwrap_or_default();
+            self.receive(rest).map_err(|(_, error)| error)?;
         }
+        self.held = held;
         Ok(self.held.get(..length).unwrap_or_default())
+    }
+
+    /// Where the byte at `offset` of the file is among those that are held, or would be.
+    fn held_at(&self, offset: u64) -> usize {
+        let back = usize::try_from(self.next - offset).unwrap_or(usize::MAX);
+        self.held.len().saturating_sub(back)
+    }
+
+    /// Takes the next bytes of the request. After an error there is none.
+    fn receive(&mut self, buf: &mut [u8]) -> Result<(), (usize, Error)> {
+        let received = self.shared.lock().reader.fill(buf);
+        match &received {
+            Ok(()) => self.next += buf.len() as u64,
+            Err(_) => self.interrupt(),
+        }
+        received
     }
 
     /// Goes to `offset`: backwards in what is held, forwards over a few bytes, or by a new request.
@@ -160,33 +161,20 @@ impl<'a> FileStream<'a> {
         length: usize,
         run_end: impl FnOnce() -> u64,
     ) -> Result<(), Error> {
-        let held_from = self.next - self.held.len() as u64;
-        let ends_within = offset + length as u64 <= self.end;
-        if offset >= held_from
-            && offset <= self.next
-            && (ends_within || offset + length as u64 <= self.next)
-        {
+        let held = self.next - self.held.len() as u64..=self.next;
+        let end = offset + length as u64;
+        if end <= self.end && held.contains(&offset) {
             return Ok(());
         }
-        let gap = offset
-            .checked_sub(self.next)
-            .filter(|gap| *gap <= READ_ALONG);
-        if let Some(gap) = gap.filter(|_| ends_within) {
-            self.held.clear();
-            self.held
-                .resize(usize::try_from(gap).unwrap_or_default(), 0);
-            let skipped = self.shared.lock().reader.fill(&mut self.held);
-            self.held.clear();
-            if let Err((_, error)) = skipped {
-                self.interrupt();
-                return Err(error);
-            }
-            self.next = offset;
-            return Ok(());
+        let mut held = std::mem::take(&mut self.held);
+        held.clear();
+        let gap = offset.checked_sub(self.next);
+        if let Some(gap) = gap.filter(|gap| *gap <= READ_ALONG && end <= self.end) {
+            held.resize(usize::try_from(gap).unwrap_or_default(), 0);
+            return self.receive(&mut held).map_err(|(_, error)| error);
         }
-        self.held.clear();
         (self.next, self.end) = (offset, offset);
-        let end = run_end().max(offset + length as u64);
+        let end = run_end().max(end);
         self.shared
             .lock()
             .reader

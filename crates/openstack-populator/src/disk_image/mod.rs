@@ -41,11 +41,14 @@ pub struct DiskImage {
     /// Bytes of the disk that the file holds.
     data: u64,
     known: Mutex<Vec<Extent>>,
+    /// Ends what looks the tables up for [`Source::extents`].
+    cancel: Cancel,
 }
 
 impl DiskImage {
     /// Reads headers and all tables of `file`, of which any range must be readable, and refuses what
-    /// cannot be read whole. Nothing is written anywhere before that.
+    /// cannot be read whole. Nothing is written anywhere before that. What is read for tables, also later, ends soon
+    /// after `cancel` is pulled.
     ///
     /// # Errors
     /// [`Kind::Unusable`] with what is wrong with the image and what to do, or why the file cannot be read.
@@ -70,6 +73,7 @@ impl DiskImage {
             image,
             data,
             known: Mutex::default(),
+            cancel: cancel.clone(),
         })
     }
 
@@ -105,7 +109,7 @@ impl DiskImage {
 
     /// Zeroes and data from `start` on, for the look-up that `start` lies in.
     fn describe(&self, start: u64) -> Result<Vec<Extent>, Error> {
-        let shared = Shared::new(self.file.reader(&Cancel::new())?);
+        let shared = Shared::new(self.file.reader(&self.cancel)?);
         let range = ByteRange::new(start, self.virtual_size().min(start + LOOK_UP));
         let found = self.look_up(&mut tables(&*self.file, &shared), range);
         let mut extents: Vec<Extent> = Vec::new();

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use formats::{Content, Decoder, Extent, ReadAhead};
 use net::Cancel;
-use transfer::{ByteRange, Error, Reader};
+use transfer::{ByteRange, Error, READ_ALONG, Reader};
 
 use super::{
     DiskImage, LOOK_UP,
-    file::{FileAt, FileStream, READ_ALONG, Shared},
+    file::{FileAt, FileStream, Shared},
     tables, unusable,
 };
 
