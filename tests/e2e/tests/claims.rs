@@ -208,7 +208,7 @@ fn a_name_that_is_no_label_and_one_that_is_long_go_through() {
     case.finish();
 }
 
-/// The disk in the image arrives, by Forklift's way as well: only a claim that asks for a conversion afterwards gets the file's bytes.
+/// The volume holds the disk that is in the image, and not the image.
 #[test]
 fn the_disk_of_a_qcow2_image_is_populated() {
     let case = TestNamespace::new();

@@ -15,7 +15,7 @@
 //! an owner that asks for the buffer at the frontier finds one, and one that asks for a later buffer
 //! waits for the digest alone, which has all bytes up to there.
 //!
-//! # Why servers with few slots hold nobody up
+//! # Why servers with few slots hold no worker up
 //! A server may answer fewer requests at a time than there are connections. If it answered a later
 //! task first, whose worker got no buffer, it would never answer the owner. So a worker sends its
 //! request only when the answers to all earlier tasks have begun, or when all of its own task fits
