@@ -93,7 +93,7 @@ storage() {
     --registration /var/lib/kubelet/plugins_registry/hostdisk-reg.sock
   until_ok 100 hostdisk test -S /var/lib/kubelet/plugins/hostdisk.sock
   start csi-provisioner "$BIN/csi-provisioner" --csi-address=/var/lib/kubelet/plugins/hostdisk.sock \
-    --kubeconfig="$STATE/kubeconf/admin.conf" --feature-gates=Topology=true --immediate-topology=true --strict-topology=true --v=2
+    --kubeconfig="$STATE/kubeconf/admin.conf" --feature-gates=Topology=true --immediate-topology=true --strict-topology=true --timeout=60s --v=2
   kubectl apply -f - < "$HERE/etc/storage.yaml" > /dev/null
   kubectl apply -f - < "$HERE/etc/definitions.yaml" > /dev/null
   kubectl apply -f - < "$HERE/etc/definitions.yaml" > /dev/null
