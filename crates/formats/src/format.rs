@@ -1,8 +1,6 @@
-//! What a file is, by its bytes.
+//! The formats, and the signatures by which they are known.
 
 use std::fmt;
-
-use crate::{Error, Kind, ReadAt, read_at::Input, vhd};
 
 /// A format of a disk image, or of the file around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,33 +50,6 @@ impl Format {
             .map(|(_, _, format)| *format)
     }
 
-    /// The format that the first and the last bytes of the file give away.
-    ///
-    /// # Errors
-    /// [`Kind::Ambiguous`] when the last bytes are a fixed VHD's and the first ones those of another image: one of two
-    /// programs would see another disk. [`Kind::Read`].
-    pub fn detect(file: &mut dyn ReadAt) -> Result<Self, Error> {
-        let mut input = Input {
-            file,
-            format: Self::Raw,
-        };
-        let head = head(&mut input)?;
-        let format = Self::of(&head);
-        let fixed_vhd = vhd::has_fixed_footer(&mut input)?;
-        match format {
-            Some(format) if fixed_vhd => Err(Error::new(
-                Kind::Ambiguous,
-                format,
-                "signature",
-                "there",
-                "but the last 512 bytes are the footer of a fixed vhd, so that two programs would see two disks",
-            )),
-            Some(format) => Ok(format),
-            None if fixed_vhd => Ok(Self::Vhd),
-            None => Ok(Self::Raw),
-        }
-    }
-
     /// Whether bytes that begin like this are never a disk as a machine sees it.
     ///
     /// A guest may encrypt a whole data disk, and may write an archive to a disk without a partition
@@ -102,14 +73,6 @@ impl Format {
     pub const fn is_wrapper(self) -> bool {
         matches!(self, Self::Gzip | Self::Xz | Self::Zstd | Self::Bzip2)
     }
-}
-
-/// The first bytes of the file, as many as tell its format.
-pub(crate) fn head(input: &mut Input<'_>) -> Result<Vec<u8>, Error> {
-    let length = usize::try_from(input.size()).map_or(Format::HEAD, |size| size.min(Format::HEAD));
-    let mut head = vec![0; length];
-    input.read("head", 0, &mut head)?;
-    Ok(head)
 }
 
 impl fmt::Display for Format {
@@ -164,14 +127,6 @@ mod tests {
             assert_eq!(Format::of(&head), Some(format));
             assert_eq!(Format::of(&head[..at + magic.len() - 1]), None);
             assert_eq!(Format::of(&head[1..]), None, "{format}");
-        }
-    }
-
-    #[test]
-    fn anything_else_is_raw() {
-        for bytes in [&[][..], &[0; 5], &[0; 5000], b"\xeb\x63\x90\x10"] {
-            let mut file = bytes;
-            assert_eq!(Format::detect(&mut file).unwrap(), Format::Raw);
         }
     }
 }

@@ -24,9 +24,11 @@
 
 mod bytes;
 mod decode;
+mod detect;
 mod error;
 mod format;
 mod image;
+mod info;
 mod map;
 mod qcow2;
 mod raw;
@@ -40,7 +42,8 @@ mod vmdk;
 pub use decode::Decoder;
 pub use error::{Error, Kind};
 pub use format::Format;
-pub use image::{Compression, Image, Info};
+pub use image::Image;
+pub use info::{Compression, Info};
 pub use map::{Content, Extent, Extents, FileOrder, Summary};
 pub use read_at::{ReadAhead, ReadAt, ReadError};
 pub use unwrap::{Limits, Unwrap};

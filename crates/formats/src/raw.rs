@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Format,
-    image::Info,
+    info::Info,
     map::{Layout, Pieces},
     read_at::{Input, Tables},
 };

@@ -138,6 +138,15 @@ impl Input<'_> {
         self.file.size()
     }
 
+    /// The first bytes of the file, as many as tell its format.
+    pub(crate) fn head(&mut self) -> Result<Vec<u8>, Error> {
+        let length =
+            usize::try_from(self.size()).map_or(Format::HEAD, |size| size.min(Format::HEAD));
+        let mut head = vec![0; length];
+        self.read("head", 0, &mut head)?;
+        Ok(head)
+    }
+
     /// Fills `buf` with the part of the file that is called `name`.
     pub(crate) fn read(
         &mut self,

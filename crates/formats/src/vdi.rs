@@ -6,7 +6,7 @@
 use crate::{
     Error, Format, Kind,
     bytes::Fields,
-    image::Info,
+    info::Info,
     map::{Layout, Pieces},
     read_at::{Input, Table, Tables},
 };

@@ -8,7 +8,7 @@
 use crate::{
     Error, Format, Kind,
     bytes::Fields,
-    image::Info,
+    info::Info,
     map::{Layout, Pieces},
     raw::Whole,
     read_at::{Input, Table, Tables},

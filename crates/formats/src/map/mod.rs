@@ -14,7 +14,7 @@ pub(crate) use pieces::{Piece, Pieces, Stored};
 
 use crate::{
     Error, Kind,
-    image::Info,
+    info::Info,
     read_at::{Input, ReadAt, Tables},
 };
 

@@ -9,7 +9,7 @@ mod tables;
 use header::Header;
 use tables::Clusters;
 
-use crate::{Compression, Error, image::Info, map::Layout, read_at::Input};
+use crate::{Compression, Error, info::Info, map::Layout, read_at::Input};
 
 /// Reads the header.
 pub(crate) fn open(input: &mut Input<'_>) -> Result<(Info, Box<dyn Layout>), Error> {

@@ -8,7 +8,7 @@ use metadata::Metadata;
 
 use crate::{
     Error, Format, Kind,
-    image::Info,
+    info::Info,
     map::{Layout, Pieces},
     read_at::{Input, Table, Tables},
 };

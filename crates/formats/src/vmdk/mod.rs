@@ -10,8 +10,7 @@ use header::Header;
 use tables::Grains;
 
 use crate::{
-    Compression, Error, Format, Kind, error::quoted, format, image::Info, map::Layout,
-    read_at::Input,
+    Compression, Error, Format, Kind, error::quoted, info::Info, map::Layout, read_at::Input,
 };
 
 /// Bytes of a sector, the unit of all offsets.
@@ -21,7 +20,7 @@ const SIGNATURE: &[u8; 4] = b"KDMV";
 
 /// Reads the header and the descriptor.
 pub(crate) fn open(input: &mut Input<'_>) -> Result<(Info, Box<dyn Layout>), Error> {
-    let head = format::head(input)?;
+    let head = input.head()?;
     if !head.starts_with(SIGNATURE) {
         return Err(other_file(input, &head));
     }
