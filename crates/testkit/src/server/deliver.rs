@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{Body, Cut, Event, Fault, Reply, Request, Shared, serve::Wire};
+use super::{Body, Cut, Event, Fault, Reply, Request, Shared, wire::Wire};
 
 const BLOCK: usize = 64 << 10;
 

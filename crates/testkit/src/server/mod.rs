@@ -16,6 +16,7 @@ mod port;
 mod reply;
 mod request;
 mod serve;
+mod wire;
 
 use std::{
     collections::HashMap,
