@@ -130,7 +130,7 @@ pub(crate) const fn advice(exit: Exit) -> &'static str {
         Exit::SourceMissing => "Check the id; the disk or image may have been removed.",
         Exit::SourceUnusable => "Bring the disk or image into a state that can be copied.",
         Exit::SourceProtocol => {
-            "Check what stands between here and the source (URL, proxy), and that nobody writes to it."
+            "Check what stands between here and the source (URL, proxy), and that nothing writes to it."
         }
         Exit::HashMismatch => {
             "The source's bytes or its stated hash are wrong; check the source before trying again."

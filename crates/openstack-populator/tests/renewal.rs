@@ -94,7 +94,7 @@ fn many_refused_readers_ask_once() {
         let second = rig.session.headers().unwrap();
         rig.session.renew(&second).unwrap();
         assert_eq!(rig.cloud.tokens_given(), 3);
-        // A straggler that was refused with the first token asks nobody.
+        // A straggler that was refused with the first token asks for no other.
         rig.session.renew(&first).unwrap();
         assert_eq!(rig.cloud.tokens_given(), 3);
     }

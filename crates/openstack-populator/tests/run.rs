@@ -388,7 +388,7 @@ async fn the_secret_chooses_the_endpoint() {
     assert_eq!(
         cloud.tokens_given(),
         2,
-        "what is malformed is told before anybody is asked"
+        "what is malformed is refused before any server is asked"
     );
 }
 

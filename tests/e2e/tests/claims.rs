@@ -26,7 +26,7 @@ enum Binding {
     Immediate,
     /// A pod uses the claim.
     Consumer,
-    /// Nobody does: the annotation asks.
+    /// No pod does: the annotation asks.
     Annotation(&'static str),
 }
 

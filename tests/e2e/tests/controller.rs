@@ -258,7 +258,7 @@ fn twenty_claims_under_a_limit_of_five() {
     assert_eq!(seen.made.len(), 20, "one pod each: {:?}", seen.made);
 
     // By age, in seconds as the API server gives it. Who has got its pod holds a place, and so do all that are older and have
-    // none yet, however long theirs take: nobody overtakes more than the four that are served beside it.
+    // none yet, however long theirs take: no claim is overtaken by more than the four that are served beside it.
     let created: BTreeMap<String, String> = claims
         .iter()
         .map(|claim| {

@@ -205,7 +205,7 @@ impl Socket {
     }
 }
 
-/// The low-water mark (`SO_RCVLOWAT`) of a receive: how many bytes it may wait for when `to_come`
+/// The low-water mark (low watermark, `SO_RCVLOWAT`) of a receive: how many bytes it may wait for when `to_come`
 /// bytes of content are certain to come, of which `received` at most have arrived. Encrypted bytes
 /// are never fewer than their content.
 pub(crate) fn low_water(to_come: u64, received: usize) -> u32 {

@@ -83,7 +83,7 @@ fn a_claim_that_cannot_start_in_time_has_failed() {
             events: failed_event,
         },
         Row {
-            name: "the same, and another attempt is requested: the time starts anew",
+            name: "the same, and another attempt is requested: the time starts over",
             base: || {
                 let mut case = failed(0, "");
                 case.pod().ended = None;
