@@ -1,7 +1,7 @@
 //! Checks of the workspace that neither cargo nor clippy makes, and the files that are generated.
 //!
 //! `cargo run -p xtask -- check` prints every problem and fails when there is one; `-- crds` writes
-//! `manifests/crds`, `-- notices` `THIRD-PARTY-NOTICES`; `-- version X.Y.Z YYYY-MM-DD` sets the version of a release,
+//! `manifests/crds` and `docs/reference.md`, `-- notices` `THIRD-PARTY-NOTICES`; `-- version X.Y.Z YYYY-MM-DD` sets the version of a release,
 //! `-- changelog X.Y.Z` prints what is new in it, if the tree has it. Reading and writing the workspace happens here and
 //! in `linked`; every rule is a function from values to problems.
 
@@ -11,6 +11,7 @@ mod deny;
 mod files;
 mod linked;
 mod notices;
+mod reference;
 mod versions;
 
 use std::{
@@ -40,6 +41,7 @@ fn main() -> anyhow::Result<ExitCode> {
         [command] if command == "check" => check(&root)?,
         [command] if command == "crds" => {
             write(&root, &crds::generate()?)?;
+            write(&root, &[reference::generate()?])?;
             vec![]
         }
         [command] if command == "notices" => {
@@ -89,6 +91,7 @@ fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     problems.extend(files::missing_tests(&files));
     problems.extend(files::broken_links(&files, |path| root.join(path).exists()));
     problems.extend(crds::problems(&crds::generate()?, &files));
+    problems.extend(crds::problems(&[reference::generate()?], &files));
     let notices = notices::generate(&linked::linked(root)?)?;
     problems.extend(notices::problem(&notices, &files));
     problems.extend(versions::problems(&files)?);
