@@ -32,6 +32,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $digests := .Values.images.digests -}}
 {{- $_ := set $settings "OVIRT_POPULATOR_IMAGE" (include "populators.image" (dict "root" . "name" "ovirt-populator" "digest" $digests.ovirt)) -}}
 {{- $_ := set $settings "OPENSTACK_POPULATOR_IMAGE" (include "populators.image" (dict "root" . "name" "openstack-populator" "digest" $digests.openstack)) -}}
+{{- range $name, $value := .Values.movers -}}
+{{- /* YAML reads on and off without quotes as truth values. */ -}}
+{{- if kindIs "bool" $value -}}{{- $value = ternary "on" "off" $value -}}{{- end -}}
+{{- $_ := set $settings (printf "POPULATOR_%s" (snakecase $name | upper)) (toString $value) -}}
+{{- end -}}
 {{- range $name, $value := .Values.settings -}}
 {{- $_ := set $settings $name (toString $value) -}}
 {{- end -}}

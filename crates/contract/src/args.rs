@@ -50,6 +50,10 @@ pub mod flag {
     pub const PATIENCE: &str = "patience";
     /// Longest time without a byte on one connection before it is replaced.
     pub const STALL_TIMEOUT: &str = "stall-timeout";
+    /// oVirt: longest time without a read before the engine ends the transfer.
+    pub const INACTIVITY_TIMEOUT: &str = "inactivity-timeout";
+    /// oVirt: longest wait for a disk that is locked.
+    pub const LOCKED_WAIT: &str = "locked-wait";
     /// Least rate of the source, such as `64KiB/5m`, or `off`.
     pub const MIN_RATE: &str = "min-rate";
     /// `text` or `json`.

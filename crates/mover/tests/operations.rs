@@ -44,8 +44,8 @@ fn every_flag_has_its_row_and_its_default() {
     const OF_ONE: [&str; 7] = [
         flag::ENGINE_URL,
         flag::DISK_ID,
-        "inactivity-timeout",
-        "locked-wait",
+        flag::INACTIVITY_TIMEOUT,
+        flag::LOCKED_WAIT,
         flag::ENDPOINT,
         flag::IMAGE_ID,
         flag::VERBATIM,

@@ -30,11 +30,11 @@ pub struct SourceArguments {
 
     /// The engine ends the transfer, and unlocks the disk, after this long without a read; an
     /// outage that is shorter costs nothing, one that is longer makes the copy start over
-    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = inactivity)]
+    #[arg(long = flag::INACTIVITY_TIMEOUT, value_name = "DURATION", default_value = "2m", value_parser = inactivity)]
     pub inactivity_timeout: Duration,
 
     /// Wait this long for a disk that is locked or an engine that is busy with it
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    #[arg(long = flag::LOCKED_WAIT, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     pub locked_wait: Duration,
 }
 

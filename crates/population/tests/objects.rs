@@ -5,7 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Time};
 use population::{
@@ -15,6 +15,7 @@ use population::{
         TemporaryClaim, Verdict,
     },
     objects,
+    settings::MoverFlag,
 };
 use populator_api::{OpenstackVolumePopulator, OvirtVolumePopulator, Reason};
 use serde_json::{Value, json};
@@ -164,6 +165,74 @@ fn an_image_that_is_converted_afterwards_is_written_as_it_is() {
     let pod = objects::pod(&claim, &openstack(), &temporary(&claim, None), &settings()).unwrap();
     let arguments = pod.spec.unwrap().containers[0].args.clone().unwrap();
     assert_eq!(arguments.last().unwrap(), "--verbatim=true");
+}
+
+#[test]
+fn the_movers_settings_become_arguments_and_the_claims_come_first() {
+    let mut settings = settings();
+    for (flag, value) in [
+        (MoverFlag::Connections, "8"),
+        (MoverFlag::LockedWait, "10m"),
+        (MoverFlag::Verify, "off"),
+    ] {
+        settings.mover.set(flag, value).unwrap();
+    }
+    let mut object = plain_claim();
+    object["metadata"]["annotations"] = json!({
+        "forklift.konveyor.io/mover-verify": "full",
+        "forklift.konveyor.io/mover-no-progress-timeout": "1h30m",
+    });
+    let claim = claim(object);
+    let temporary = temporary(&claim, None);
+    let pod = objects::pod(&claim, &openstack(), &temporary, &settings).unwrap();
+    let arguments = pod.spec.unwrap().containers[0].args.clone().unwrap();
+    // What only the other mover has is left out.
+    let expected = [
+        "--verbatim=false",
+        "--connections=8",
+        "--no-progress-timeout=5400s",
+        "--verify=full",
+    ];
+    assert_eq!(arguments[arguments.len() - 4..], expected);
+    let annotations = pod.metadata.annotations.unwrap();
+    assert_eq!(
+        annotations["forklift.konveyor.io/claim-settings"],
+        "no-progress-timeout=5400s,verify=full"
+    );
+}
+
+/// What a resource, a claim and the installation say reaches the arguments as the value of a flag of this list, which
+/// the admission policy holds the controller to.
+#[test]
+fn the_arguments_are_flags_of_the_list_that_the_policy_has() {
+    const POLICY: &str = include_str!("../../../manifests/components/admission-policy/pods.yaml");
+    let pattern = POLICY.split("matches('^--(").nth(1).unwrap();
+    let pattern = pattern.split(")=')").next().unwrap();
+    let listed: BTreeSet<&str> = pattern.split('|').collect();
+    let mut settings = settings();
+    for flag in MoverFlag::ALL {
+        let values = ["5m", "4", "on", "text", "info", "auto"];
+        let taken = values
+            .into_iter()
+            .any(|value| settings.mover.set(flag, value).is_ok());
+        assert!(taken, "{flag}");
+    }
+    let engine = ovirt(&json!({"engineUrl": "https://e", "engineSecretName": "s",
+                               "diskId": "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d"}))
+    .unwrap();
+    let mut passed = BTreeSet::new();
+    for (object, populator) in [(forklifts_claim(), engine), (plain_claim(), openstack())] {
+        let claim = claim(object);
+        let pod = objects::pod(&claim, &populator, &temporary(&claim, None), &settings).unwrap();
+        let container = pod.spec.unwrap().containers.remove(0);
+        assert_eq!(container.command, None);
+        for argument in container.args.unwrap() {
+            let flag = argument.strip_prefix("--").unwrap();
+            passed.insert(flag.split('=').next().unwrap().to_owned());
+        }
+    }
+    let passed: BTreeSet<&str> = passed.iter().map(String::as_str).collect();
+    assert_eq!(listed, passed);
 }
 
 #[test]

@@ -99,6 +99,11 @@ pub mod annotation {
     pub const SECRET: &str = "forklift.konveyor.io/secret";
     /// On a claim: Forklift converts afterwards and needs the image's bytes as they are.
     pub const REQUIRES_CONVERSION: &str = "forklift.konveyor.io/requires-conversion";
+    /// On a claim, followed by the name of a mover's flag (`mover-verify`): how its disk is copied, instead of
+    /// as the installation says.
+    pub const MOVER: &str = "forklift.konveyor.io/mover-";
+    /// On the pod: what the claim said by [`MOVER`] when the pod was created. Forklift's pods do not carry it.
+    pub const CLAIM_SETTINGS: &str = "forklift.konveyor.io/claim-settings";
     /// On a volume, at the rebind: `<namespace>/<name>` of the populator resource.
     pub const POPULATED_FROM: &str = "forklift.konveyor.io/populated-from";
     /// On a volume, at the rebind: UID of the claim that it was filled for.

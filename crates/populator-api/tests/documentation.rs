@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use populator_api::{Reason, ReasonClass};
 use testkit::tables::Table;
 
-const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+const CLAIMS: &str = include_str!("../../../docs/claims.md");
 const CONTROLLER: &str = include_str!("../../../docs/controller.md");
 const NAMES: &str = include_str!("../src/names.rs");
 const ALERTS: &str = include_str!("../../../manifests/components/monitoring/prometheus-rule.yaml");
@@ -31,7 +31,7 @@ fn constants(module: &str) -> Vec<&'static str> {
 
 #[test]
 fn every_reason_has_one_row_with_its_class() {
-    let table = Table::of(OPERATIONS, &["reason", "stands"]);
+    let table = Table::of(CLAIMS, &["reason", "stands"]);
     let reasons: Vec<String> = Reason::ALL.iter().map(ToString::to_string).collect();
     table.assert_names(reasons.iter().map(String::as_str));
     for reason in Reason::ALL {
@@ -54,7 +54,7 @@ fn every_reason_has_one_row_with_its_class() {
 fn every_event_has_one_row() {
     let events = constants("event");
     assert!(events.contains(&"PopulatorCreated") && events.contains(&"PopulatorNodeGone"));
-    Table::of(OPERATIONS, &["event", "type"]).assert_names(events);
+    Table::of(CLAIMS, &["event", "type"]).assert_names(events);
 }
 
 #[test]
@@ -67,6 +67,7 @@ fn every_annotation_of_a_claim_has_one_row() {
         key::SERVICE_ACCOUNT,
         key::SECRET,
         key::REQUIRES_CONVERSION,
+        key::MOVER,
         key::BETA_STORAGE_CLASS,
         key::RECREATIONS,
         key::LAST_FAILURE,

@@ -11,7 +11,7 @@ use std::{cell::RefCell, collections::BTreeSet, process::Command, time::Duration
 
 use population::{
     model::Kind,
-    settings::{Settings, variable},
+    settings::{MoverFlag, MoverSettings, Settings, variable},
 };
 use populator_api::Reason;
 use populator_controller::telemetry::{Ended, Standing, Telemetry};
@@ -23,6 +23,8 @@ const DEFINITIONS: [&str; 2] = [
     include_str!("../../../manifests/crds/forklift.konveyor.io_ovirtvolumepopulators.yaml"),
     include_str!("../../../manifests/crds/forklift.konveyor.io_openstackvolumepopulators.yaml"),
 ];
+const MOVERS: &str = include_str!("../../../docs/operations.md");
+const SCHEMA: &str = include_str!("../../../chart/values.schema.json");
 const SETTINGS: &str = include_str!("../../../manifests/base/settings.env");
 const ALERTS: &str = include_str!("../../../manifests/components/monitoring/prometheus-rule.yaml");
 
@@ -153,6 +155,44 @@ fn every_flag_is_documented() {
 }
 
 #[test]
+fn every_setting_of_the_movers_has_its_row() {
+    let table = Table::of(PAGE, &["mover setting", "allowed"]);
+    table.assert_names(MoverFlag::ALL.iter().map(|flag| flag.flag()));
+    let of_movers = Table::of(MOVERS, &["flag", "default"]);
+    let properties: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+    let properties = &properties["properties"]["movers"]["properties"];
+    assert_eq!(properties.as_object().unwrap().len(), MoverFlag::ALL.len());
+    for flag in MoverFlag::ALL {
+        let flags_row = format!("--{flag}");
+        assert_eq!(
+            table.cell(flag.flag(), "default"),
+            of_movers.cell(&flags_row, "default"),
+            "{flag}: the movers' own default"
+        );
+        // Every word that the row allows is allowed, and so is the default.
+        let words = |column| {
+            let cell = table.cell(flag.flag(), column);
+            cell.split('`').skip(1).step_by(2)
+        };
+        for word in words("allowed").chain(words("default")) {
+            let mut settings = MoverSettings::default();
+            assert_eq!(settings.set(flag, word), Ok(()), "{flag}: {word}");
+        }
+        let mut parts = flag.flag().split('-');
+        let first = parts.next().unwrap().to_owned();
+        let value = parts.fold(first, |name, part| {
+            name + &part[..1].to_uppercase() + &part[1..]
+        });
+        let property = &properties[&value];
+        assert!(!property.is_null(), "the chart has no value {value}");
+        if let Some(allowed) = property["enum"].as_array() {
+            let allowed = allowed.iter().filter_map(serde_json::Value::as_str);
+            assert!(allowed.eq(words("allowed")), "{flag}: {property}");
+        }
+    }
+}
+
+#[test]
 fn every_variable_of_the_environment_has_its_row() {
     let asked = RefCell::new(BTreeSet::new());
     let _ = Settings::from_environment(|name| {
@@ -186,7 +226,9 @@ fn the_settings_of_the_manifests_are_those_that_are_read_with_their_defaults() {
         defaults.max_in_flight_per_source
     );
     assert_eq!(settings.cpu, defaults.cpu);
-    assert_eq!(settings.memory, defaults.memory);
+    // What a mover needs; the default is Forklift's, for its Deployment.
+    let memory = [settings.memory.request, settings.memory.limit];
+    assert_eq!(memory, ["64Mi", "256Mi"]);
     for name in [
         variable::OVIRT_IMAGE,
         variable::OPENSTACK_IMAGE,

@@ -9,7 +9,7 @@ use e2e::{
     Kind, Mode, TestNamespace, mib,
     resource::{CLAIMS, PODS},
 };
-use populator_api::names::annotation;
+use populator_api::names::{annotation, event};
 use serde_json::{Value, json};
 use suite::Glance;
 use testkit::{Disk, Qemu};
@@ -85,6 +85,66 @@ populated! {
     openstack_filesystem: Openstack Filesystem Binding::Immediate;
     openstack_filesystem_with_a_consumer: Openstack Filesystem Binding::Consumer;
     openstack_filesystem_by_annotation: Openstack Filesystem Binding::Annotation(annotation::BIND_IMMEDIATELY);
+}
+
+#[test]
+fn a_claim_says_how_it_is_copied() {
+    for kind in Kind::ALL {
+        let case = TestNamespace::new();
+        let disk = disk(3);
+        let source = case.source(kind, &disk);
+        let setting = |name: &str| format!("{}{name}", annotation::MOVER);
+        let mut claim = case.claim(&source).class("immediate");
+        let mut expected = Vec::new();
+        for (name, value, argument) in [
+            ("connections", "2", "2"),
+            ("detect-zeroes", "off", "off"),
+            ("log-format", "json", "json"),
+            ("log-level", "debug", "debug"),
+            ("no-progress-timeout", "1h30m", "5400s"),
+            ("stall-timeout", "40s", "40s"),
+            ("verify", "full", "full"),
+        ] {
+            claim = claim.annotation(&setting(name), value);
+            expected.push(format!("--{name}={argument}"));
+        }
+        if kind == Kind::Ovirt {
+            for (name, value) in [("inactivity-timeout", "90s"), ("locked-wait", "60s")] {
+                claim = claim.annotation(&setting(name), value);
+                expected.push(format!("--{name}={value}"));
+            }
+        }
+        let claim = claim.create();
+        claim.assert_populated(&source, &disk);
+        let pod = claim.pod().unwrap();
+        let arguments = pod["spec"]["containers"][0]["args"].as_array().unwrap();
+        for argument in &expected {
+            assert!(
+                arguments.iter().any(|one| one == argument.as_str()),
+                "{arguments:?}"
+            );
+        }
+        case.finish();
+    }
+}
+
+#[test]
+fn a_setting_that_is_none_is_named_and_the_claim_goes_on_when_it_is_corrected() {
+    let case = TestNamespace::new();
+    let disk = disk(4);
+    let source = case.source(Kind::Openstack, &disk);
+    let name = format!("{}verify", annotation::MOVER);
+    let claim = case.claim(&source).class("immediate");
+    let claim = claim.annotation(&name, "ful").create();
+    claim.wait_for_event(
+        event::REFUSED,
+        "mover-verify: \"ful\" is not one of auto, full, off",
+    );
+    case.wait_for_reason(&source, "Failed", "ClaimUnsupported");
+    assert!(claim.pod().is_none());
+    claim.annotate(&name, "off");
+    claim.assert_populated(&source, &disk);
+    case.finish();
 }
 
 #[test]

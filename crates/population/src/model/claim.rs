@@ -13,7 +13,8 @@ use populator_api::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Quantity, Uid, annotation, created, label};
+use super::{Kind, Quantity, Uid, annotation, created, label};
+use crate::settings::{InvalidSetting, MoverSettings};
 
 /// A claim with a `dataSourceRef`.
 #[allow(
@@ -74,6 +75,8 @@ pub struct Claim {
     pub secret: Option<String>,
     /// Whether the image is copied without conversion, byte for byte.
     pub verbatim: bool,
+    /// How the mover copies, where the claim's annotations say so.
+    pub mover: Result<MoverSettings, InvalidSetting>,
     /// The attempts that have failed so far.
     pub attempts: Attempts,
     /// The retry annotation: a new value requests another attempt after a permanent failure.
@@ -242,6 +245,10 @@ impl Claim {
             service_account: annotation(metadata, key::SERVICE_ACCOUNT).map(super::name),
             secret: annotation(metadata, key::SECRET).map(super::name),
             verbatim: annotation(metadata, key::REQUIRES_CONVERSION) == Some("true"),
+            mover: MoverSettings::of_claim(
+                metadata.annotations.iter().flatten(),
+                Kind::from_name(&reference.kind),
+            ),
             attempts: Attempts {
                 recreations: annotation(metadata, key::RECREATIONS)
                     .and_then(|value| value.parse().ok())

@@ -46,6 +46,8 @@ pub struct Pod {
     pub temporary_claim: Option<Uid>,
     /// Value of the claim's retry annotation when it was created.
     pub retry: Option<String>,
+    /// What the claim said about how the mover copies when the pod was created.
+    pub claim_settings: Option<String>,
     /// Arguments of the mover's container.
     pub arguments: Vec<String>,
     /// Secondary networks, as the annotation lists them.
@@ -155,6 +157,7 @@ impl Pod {
             },
             temporary_claim: annotation(metadata, key::TEMPORARY_CLAIM).map(Uid::from),
             retry: annotation(metadata, key::RETRY).map(str::to_owned),
+            claim_settings: annotation(metadata, key::CLAIM_SETTINGS).map(str::to_owned),
             arguments: arguments(mover),
             networks: annotation(metadata, key::NETWORKS).map(str::to_owned),
             transfer_network: annotation(metadata, key::TRANSFER_NETWORK).map(str::to_owned),

@@ -20,6 +20,7 @@ use super::{digest::digest, owned_by};
 use crate::{
     Settings,
     model::{self, Claim, DiskLocation, PopulatorSpec, TemporaryClaim, VolumeMode},
+    settings::MoverSettings,
 };
 
 /// Directory in which each key of the secret is a file.
@@ -70,11 +71,17 @@ pub fn pod(
 /// how it is written. When it changes, another attempt is justified after a permanent failure.
 #[must_use]
 pub fn origin(claim: &Claim, populator: &PopulatorSpec) -> String {
-    digest(&(
+    let always = (
         disk_arguments(&populator.location),
         network_annotation(populator),
         claim.verbatim,
-    ))
+    );
+    let told = claim.mover.as_ref().ok();
+    match told.and_then(MoverSettings::to_annotation) {
+        // As earlier releases have stored it.
+        None => digest(&always),
+        Some(told) => digest(&(always, told)),
+    }
 }
 
 /// The disk or image that the pod's arguments name.
@@ -207,7 +214,10 @@ fn annotations(
         .into_iter()
         .filter_map(|name| Some((name, network.clone()?)));
     let retry = claim.retry.clone().map(|retry| (key::RETRY, retry));
-    let all = always.into_iter().chain(networks).chain(retry);
+    let told = claim.mover.as_ref().ok();
+    let told = told.and_then(MoverSettings::to_annotation);
+    let told = told.map(|told| (key::CLAIM_SETTINGS, told));
+    let all = always.into_iter().chain(networks).chain(retry).chain(told);
     all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
@@ -245,7 +255,7 @@ fn container(
         name: names::CONTAINER.to_owned(),
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
-        args: Some(arguments(claim, populator)),
+        args: Some(arguments(claim, populator, settings)),
         env: Some(environment.collect()).filter(|list: &Vec<_>| !list.is_empty()),
         ports: Some(vec![ContainerPort {
             name: Some(names::METRICS_PORT.to_owned()),
@@ -281,7 +291,9 @@ fn quantities(cpu: &str, memory: &str) -> BTreeMap<String, Quantity> {
         .into()
 }
 
-fn arguments(claim: &Claim, populator: &PopulatorSpec) -> Vec<String> {
+/// Each flag is one of [`contract::args::flag`], and what the installation and the claim say about the mover has
+/// passed [`MoverSettings`].
+fn arguments(claim: &Claim, populator: &PopulatorSpec, settings: &Settings) -> Vec<String> {
     let target = match claim.mode {
         VolumeMode::Block => args::BLOCK_TARGET,
         VolumeMode::Filesystem => args::FILESYSTEM_TARGET,
@@ -295,11 +307,13 @@ fn arguments(claim: &Claim, populator: &PopulatorSpec) -> Vec<String> {
         (flag::OWNER_UID, claim.uid.as_str()),
         (flag::SECRET_DIR, SECRET_FOLDER),
     ];
+    let mover = settings.mover.overridden_by(claim.mover.as_ref().ok());
     let all = before
         .into_iter()
         .chain(disk_arguments(&populator.location))
         .chain(after)
-        .chain(verbatim_argument(claim, &populator.location));
+        .chain(verbatim_argument(claim, &populator.location))
+        .chain(mover.arguments(populator.location.kind()));
     // The kubelet would put a variable's value in the place of `$(NAME)`, and the environment may hold
     // the password of a proxy.
     all.map(|(flag, value)| format!("--{flag}={}", value.replace('$', "$$")))

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Settings,
-    model::{Binding, Claim, Grant, Kind, Lookup, StorageClass},
+    model::{Binding, Claim, Grant, Kind, Lookup, PodPhase, StorageClass},
     objects,
 };
 
@@ -67,6 +67,15 @@ pub(super) fn refusal(situation: &Situation<'_>) -> Option<Plan> {
                 key::SERVICE_ACCOUNT
             ),
         );
+    }
+    // A copy that has started goes on as it was started.
+    let has_started = world
+        .own_pod()
+        .is_some_and(|pod| pod.phase != PodPhase::Pending);
+    if let Err(why) = &claim.mover
+        && !has_started
+    {
+        return refuse(Reason::ClaimUnsupported, why.to_string());
     }
     if claim.has_selector {
         return refuse(

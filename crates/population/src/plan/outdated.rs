@@ -37,6 +37,7 @@ pub(super) fn is_outdated(claim: &Claim, populator: &PopulatorSpec, pod: &Pod) -
         .any(|(flag, value)| pod.argument(flag) != Some(value))
         || !is_attached(populator, pod)
         || is_converted_otherwise(claim, populator, pod)
+        || is_configured_otherwise(claim, pod)
         || (claim.retry.is_some() && claim.retry != pod.retry)
 }
 
@@ -62,4 +63,11 @@ fn is_attached(populator: &PopulatorSpec, pod: &Pod) -> bool {
 fn is_converted_otherwise(claim: &Claim, populator: &PopulatorSpec, pod: &Pod) -> bool {
     objects::verbatim_argument(claim, &populator.location)
         .is_some_and(|(flag, wanted)| pod.argument(flag).is_some_and(|value| value != wanted))
+}
+
+/// Whether the claim now says otherwise how the mover copies. What the installation says does not count: each of
+/// its changes would repeat the attempts of all claims that have failed.
+fn is_configured_otherwise(claim: &Claim, pod: &Pod) -> bool {
+    let told = claim.mover.as_ref();
+    told.is_ok_and(|told| told.to_annotation() != pod.claim_settings)
 }

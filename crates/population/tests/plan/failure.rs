@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use population::{
     model::{Attempts, LastFailure, Lookup},
     plan::{Action, FailureClass},
+    settings::MoverFlag,
 };
 use populator_api::{Reason, ReasonClass};
 
@@ -312,6 +313,40 @@ fn a_new_try_can_be_asked_for() {
             },
             reason: Reason::Retrying,
             actions: again,
+            events: &[],
+        },
+        Row {
+            name: "by another setting of the claim's mover",
+            base: || failed_with(Exit::SourceBusy),
+            change: |case| {
+                case.world.claim.attempts.recreations = 3;
+                case.claims(MoverFlag::LockedWait, "1h");
+            },
+            reason: Reason::Retrying,
+            actions: again,
+            events: &[],
+        },
+        Row {
+            name: "not by one of the installation's",
+            base: || failed_with(Exit::Credentials),
+            change: |case| {
+                let mover = &mut case.settings.mover;
+                mover.set(MoverFlag::Verify, "full").unwrap();
+            },
+            reason: Reason::CredentialsRefused,
+            actions: &["verdict", "release pod"],
+            events: &["PopulatorFailed"],
+        },
+        Row {
+            name: "after its pod is gone, by another setting of the claim's mover",
+            base: || {
+                let mut case = refused();
+                case.world.pod = None;
+                case
+            },
+            change: |case| case.claims(MoverFlag::LockedWait, "1h"),
+            reason: Reason::Retrying,
+            actions: &["forget"],
             events: &[],
         },
         Row {

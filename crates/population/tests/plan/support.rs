@@ -13,6 +13,7 @@ use population::{
     },
     objects,
     plan::{Action, DeleteReason},
+    settings::{MoverFlag, MoverSettings},
 };
 use populator_api::{Reason, names};
 
@@ -72,6 +73,12 @@ impl PlanCase {
 
     pub(crate) fn try_plan(&self) -> Option<Plan> {
         population::plan(&self.world, &self.settings, self.now)
+    }
+
+    /// The claim sets a flag of its mover.
+    pub(crate) fn claims(&mut self, flag: MoverFlag, value: &str) {
+        let settings = self.world.claim.mover.as_mut().expect("valid settings");
+        settings.set(flag, value).expect("a valid value");
     }
 
     pub(crate) fn pod(&mut self) -> &mut Pod {
@@ -381,6 +388,7 @@ pub(crate) fn claim() -> Claim {
         service_account: None,
         secret: None,
         verbatim: false,
+        mover: Ok(MoverSettings::default()),
         attempts: Attempts::default(),
         retry: None,
     }

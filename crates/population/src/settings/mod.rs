@@ -1,5 +1,11 @@
 //! What the installation decides: images, resources, limits.
 
+mod mover;
+#[cfg(test)]
+mod tests;
+
+pub use mover::{InvalidSetting, MoverFlag, MoverSettings};
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -62,6 +68,8 @@ pub struct Settings {
     pub memory: ContainerResources,
     /// Variables for the pods: proxies, and what the movers read beside their flags.
     pub environment: BTreeMap<String, String>,
+    /// How the movers copy, unless the claim says otherwise.
+    pub mover: MoverSettings,
     /// Limit on the claims that are served at a time.
     pub max_in_flight: usize,
     /// The same limit for the claims of one engine or identity service.
@@ -126,6 +134,7 @@ impl Default for Settings {
             cpu: ContainerResources::new("100m", "1000m"),
             memory: ContainerResources::new("512Mi", "1Gi"),
             environment: BTreeMap::new(),
+            mover: MoverSettings::default(),
             max_in_flight: 20,
             // What an engine's hosts and a Glance serve at full speed; the rest would only share
             // it.
@@ -239,6 +248,14 @@ impl Settings {
                 settings.environment.insert(name.to_owned(), value);
             }
         }
+        for flag in MoverFlag::ALL {
+            let Some(value) = name_of(flag.variable()) else {
+                continue;
+            };
+            if let Err(why) = settings.mover.set(flag, &value) {
+                warnings.push(format!("{}={value:?} is ignored: {why}", flag.variable()));
+            }
+        }
         (settings, warnings)
     }
 
@@ -335,195 +352,27 @@ impl std::str::FromStr for KeepPods {
     }
 }
 
-/// A duration as a whole number with a unit: `90s`, `30m`, `12h`, `7d`; `0` needs none.
+/// A duration in whole numbers with units, the longest first: `90s`, `1h30m`, `7d`; `0` needs none.
 ///
 /// # Errors
 /// What the text should look like.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let unit = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit);
-    let seconds = match (unit, number) {
-        ("s", _) | ("", "0") => Some(1),
-        ("m", _) => Some(60),
-        ("h", _) => Some(3600),
-        ("d", _) => Some(86_400),
-        _ => None,
-    };
-    let number = number.parse::<u64>().ok();
-    number
-        .zip(seconds)
-        .and_then(|(number, seconds)| number.checked_mul(seconds))
-        .map(Duration::from_secs)
-        .ok_or_else(|| "give a duration such as 90s, 30m, 12h or 7d".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
-        Settings::from_environment(|name| {
-            let found = variables.iter().find(|(known, _)| *known == name)?;
-            Some(found.1.to_owned())
-        })
+    const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
+    let wrong = || "give a duration such as 90s, 30m, 12h or 7d".to_owned();
+    if text == "0" {
+        return Ok(Duration::ZERO);
     }
-
-    #[test]
-    fn a_kind_is_served_when_its_image_is_set_and_not_empty() {
-        let (settings, warnings) = read(&[
-            (variable::OVIRT_IMAGE, "registry.example.org/ovirt:1"),
-            (variable::OPENSTACK_IMAGE, " "),
-        ]);
-        assert_eq!(settings.images.keys().collect::<Vec<_>>(), [&Kind::Ovirt]);
-        assert_eq!(
-            warnings,
-            ["OPENSTACK_POPULATOR_IMAGE is not set: OpenstackVolumePopulator is not served"]
-        );
+    let mut seconds = Some(0_u64);
+    let mut units = UNITS.iter();
+    for part in text.split_inclusive(|c: char| !c.is_ascii_digit()) {
+        let unit = part.chars().next_back().ok_or_else(wrong)?;
+        let number = part.strip_suffix(unit).unwrap_or_default();
+        let (_, length) = units.find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        seconds = seconds
+            .zip(number.checked_mul(*length))
+            .and_then(|(sum, more)| sum.checked_add(more));
     }
-
-    #[test]
-    fn forklifts_values_are_taken() {
-        let (settings, warnings) = read(&[
-            (variable::OVIRT_IMAGE, "a"),
-            (variable::OPENSTACK_IMAGE, "b"),
-            (variable::MAX_IN_FLIGHT, "7"),
-            (variable::CPU_LIMIT, "2"),
-            (variable::CPU_REQUEST, "250m"),
-            (variable::MEMORY_LIMIT, "2Gi"),
-            (variable::MEMORY_REQUEST, "1G"),
-            ("no_proxy", ".cluster.local"),
-        ]);
-        assert!(warnings.is_empty(), "{warnings:?}");
-        assert_eq!(settings.max_in_flight, 7);
-        assert_eq!(settings.cpu, ContainerResources::new("250m", "2"));
-        assert_eq!(settings.memory, ContainerResources::new("1G", "2Gi"));
-        assert_eq!(settings.environment["no_proxy"], ".cluster.local");
-    }
-
-    #[test]
-    fn a_proxy_with_a_password_is_not_shown_in_pods() {
-        let (settings, warnings) = read(&[
-            ("HTTPS_PROXY", "http://user:secret-word@proxy:3128"),
-            ("http_proxy", "http://proxy:3128"),
-        ]);
-        let kept: Vec<&String> = settings.environment.keys().collect();
-        assert_eq!(kept, ["http_proxy"]);
-        let about: Vec<_> = warnings
-            .iter()
-            .filter(|one| one.contains("HTTPS_PROXY"))
-            .collect();
-        assert_eq!(about.len(), 1, "{warnings:?}");
-        assert!(!warnings.concat().contains("secret-word"), "{warnings:?}");
-    }
-
-    #[test]
-    fn service_accounts_are_a_list() {
-        let accounts = |text| {
-            read(&[(variable::SERVICE_ACCOUNTS, text)])
-                .0
-                .service_accounts
-        };
-        assert_eq!(read(&[]).0.service_accounts, None);
-        assert_eq!(accounts(""), Some(BTreeSet::new()));
-        let two = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
-        assert_eq!(accounts(" a, b ,"), Some(two));
-    }
-
-    #[test]
-    fn one_limit_bounds_all_unless_a_narrow_one_is_set() {
-        let total = (variable::MAX_IN_FLIGHT, "40");
-        let per_source = (variable::MAX_IN_FLIGHT_PER_SOURCE, "5");
-        let per_namespace = (variable::MAX_IN_FLIGHT_PER_NAMESPACE, "7");
-        for (variables, expected) in [
-            (&[][..], (20, 10, 15)),
-            (&[total], (40, 40, 40)),
-            (&[per_source], (20, 5, 15)),
-            (&[total, per_source], (40, 5, 40)),
-            (&[total, per_namespace], (40, 40, 7)),
-        ] {
-            let (settings, _) = read(variables);
-            let limits = (
-                settings.max_in_flight,
-                settings.max_in_flight_per_source,
-                settings.max_in_flight_per_namespace,
-            );
-            assert_eq!(limits, expected, "{variables:?}");
-        }
-    }
-
-    #[test]
-    fn durations_have_units() {
-        for (text, seconds) in [
-            ("0", Some(0)),
-            ("90s", Some(90)),
-            ("5m", Some(300)),
-            ("12h", Some(43_200)),
-            ("7d", Some(604_800)),
-            ("5", None),
-            ("", None),
-            ("m", None),
-            ("1h30m", None),
-            ("-1s", None),
-            ("99999999999999999999s", None),
-            ("9999999999999999999d", None),
-        ] {
-            let expected = seconds.map(Duration::from_secs);
-            assert_eq!(duration(text).ok(), expected, "{text}");
-        }
-        assert_eq!("forever".parse(), Ok(KeepPods::Forever));
-        assert_eq!("failed".parse(), Ok(KeepPods::Failed));
-        let hour = Duration::from_hours(1);
-        assert_eq!("1h".parse(), Ok(KeepPods::For(hour)));
-        assert!("always".parse::<KeepPods>().is_err());
-    }
-
-    #[test]
-    fn nonsense_falls_back_with_a_warning_each() {
-        for (name, value) in [
-            (variable::MAX_IN_FLIGHT, "0"),
-            (variable::MAX_IN_FLIGHT, "-1"),
-            (variable::MAX_IN_FLIGHT, "many"),
-            (variable::MAX_IN_FLIGHT, ""),
-            (variable::MAX_IN_FLIGHT_PER_SOURCE, "0"),
-            (variable::START_DEADLINE, "soon"),
-            (variable::CPU_LIMIT, ""),
-            (variable::MEMORY_REQUEST, " "),
-            (variable::CPU_LIMIT, "0"),
-            (variable::CPU_LIMIT, "50m"),
-            (variable::CPU_REQUEST, "2"),
-            (variable::MEMORY_LIMIT, "512"),
-            (variable::MEMORY_LIMIT, "1 GB"),
-            (variable::MEMORY_REQUEST, "4Gi"),
-        ] {
-            let images = [
-                (variable::OVIRT_IMAGE, "a"),
-                (variable::OPENSTACK_IMAGE, "b"),
-            ];
-            let (settings, warnings) = read(&[images[0], images[1], (name, value)]);
-            assert_eq!(warnings.len(), 1, "{name}={value}: {warnings:?}");
-            assert!(warnings[0].contains(name), "{warnings:?}");
-            let (expected, _) = read(&images);
-            assert_eq!(settings, expected, "{name}={value}");
-        }
-    }
-
-    #[test]
-    fn a_kind_that_is_not_served_is_reported() {
-        let (_, warnings) = read(&[
-            (variable::OVIRT_IMAGE, "a"),
-            (variable::OPENSTACK_IMAGE, "b"),
-            (variable::XCOPY_IMAGE, "c"),
-        ]);
-        assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].contains("does not serve VSphereXcopyVolumePopulator"));
-    }
-
-    #[test]
-    fn pauses_double_up_to_the_longest() {
-        let backoff = Settings::default().retry.backoff;
-        let pauses = [0, 1, 2, 3, 6, u32::MAX].map(|failures| backoff.bound(failures).as_secs());
-        assert_eq!(pauses, [10, 10, 20, 40, 300, 300]);
-    }
+    let seconds = seconds.filter(|_| !text.is_empty()).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
 }
