@@ -69,16 +69,21 @@ impl Cancel {
     #[must_use]
     pub fn child(&self) -> Self {
         let child = Self::new();
+        self.adopt(&child);
+        child
+    }
+
+    /// Pulls `child` together with this flag from now on: for what is handed on from one caller to
+    /// another while it is under way.
+    pub fn adopt(&self, child: &Self) {
         let mut state = self.0.lock();
         if state.cancelled {
             drop(state);
             child.cancel();
-            return child;
+            return;
         }
         state.children.retain(|other| other.strong_count() > 0);
         state.children.push(Arc::downgrade(&child.0));
-        drop(state);
-        child
     }
 
     /// Pulls the flag. Never blocks for long; pulling twice is the same as once.
@@ -140,6 +145,22 @@ mod tests {
         assert!(kept.is_cancelled());
         assert!(grandchild.wait(Duration::MAX));
         assert!(parent.child().is_cancelled());
+    }
+
+    #[test]
+    fn a_flag_that_is_adopted_is_pulled_with_both_parents() {
+        for second in [false, true] {
+            let parents = [Cancel::new(), Cancel::new()];
+            let child = parents[0].child();
+            parents[1].adopt(&child);
+            parents[usize::from(second)].cancel();
+            assert!(child.is_cancelled());
+            assert!(!parents[usize::from(!second)].is_cancelled());
+        }
+        let (late, pulled) = (Cancel::new(), Cancel::new());
+        pulled.cancel();
+        pulled.adopt(&late);
+        assert!(late.is_cancelled());
     }
 
     #[test]

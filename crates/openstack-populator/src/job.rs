@@ -13,7 +13,7 @@ use formats::Format;
 use mover::{Context, Done, Failure, Target, Verify};
 use net::Repeat;
 use transfer::{
-    Access, ByteRange, Error, Kind, Source, Verification,
+    Access, Error, Kind, Source, Verification,
     source::{Authorization, Changes, HttpSource},
 };
 use url::Url;
@@ -167,7 +167,8 @@ async fn plan(
 }
 
 impl Plan {
-    /// Asks for one byte: the first connection for data, and whether ranges are served.
+    /// Asks for what the copy reads first: the first connection for data, and whether ranges are served. A
+    /// check, and an image whose tables are read first, ask for one byte.
     async fn probe(&self, context: &Context) -> Result<Arc<HttpSource>, Failure> {
         let connector = context.connector()?;
         let url = self.glance.data_url(&self.id);
@@ -178,15 +179,30 @@ impl Plan {
             Verification::Stated(_) => Changes::Verified,
             Verification::None | Verification::Asked(_) => Changes::Refused,
         };
+        let is_copied_as_it_is = context.check.is_none() && !self.policy.converts(&self.image);
+        let first = transfer::first_range(bytes, &context.options(self.verification.clone()));
         let source = context
             .retry("open the image's data", move || {
-                HttpSource::probe(
-                    connector.clone(),
-                    url.clone(),
-                    Arc::clone(&authorization),
+                let (connector, url) = (connector.clone(), url.clone());
+                let authorization = Arc::clone(&authorization);
+                if !is_copied_as_it_is {
+                    return HttpSource::probe(
+                        connector,
+                        url,
+                        authorization,
+                        bytes,
+                        connections,
+                        changes,
+                    );
+                }
+                HttpSource::open(
+                    connector,
+                    url,
+                    authorization,
                     bytes,
                     connections,
                     changes,
+                    first,
                 )
             })
             .await
@@ -248,15 +264,8 @@ impl Plan {
         if self.policy == Policy::Verbatim {
             return Ok(());
         }
-        let cancel = context.cancel.clone();
         let head = context
-            .retry("read the image's beginning", move || {
-                let mut head = vec![0; length];
-                let mut reader = source.reader(&cancel)?;
-                reader.begin(ByteRange::new(0, length as u64))?;
-                reader.fill(&mut head).map_err(|(_, error)| error)?;
-                Ok(head)
-            })
+            .retry("read the image's beginning", move || source.head(length))
             .await
             .map_err(|error| self.glance.explain(&self.id, error))?;
         warn(self.policy.judge_head(&self.image, &head)?);

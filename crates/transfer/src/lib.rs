@@ -25,7 +25,7 @@ pub mod sink;
 pub mod source;
 
 pub use digest::{Algorithm, Digest};
-pub use engine::{Controls, Options, Report, Verification, copy};
+pub use engine::{Controls, Options, Report, Verification, copy, first_range};
 pub use error::{Error, Kind};
 pub use extent::{ByteRange, Content, Extent, READ_ALONG};
 pub use progress::{Phase, Progress, Retries, RetryReason, Snapshot};

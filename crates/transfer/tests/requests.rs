@@ -19,7 +19,7 @@ use net::Cancel;
 use support::{buffers, options, run};
 use transfer::{
     Access, Algorithm, ByteRange, Content, Error, Extent, Kind, Options, Reader, Sink, Source,
-    Verification,
+    Verification, first_range,
 };
 
 const MIB: u64 = 1 << 20;
@@ -32,6 +32,8 @@ struct Disk {
     pieces: Option<(u64, u64)>,
     access: Access,
     requests: AtomicU64,
+    /// End of the range that begins at the first byte.
+    first: AtomicU64,
 }
 
 impl Disk {
@@ -43,6 +45,7 @@ impl Disk {
                 connections: NonZeroUsize::MAX,
             },
             requests: AtomicU64::new(0),
+            first: AtomicU64::new(0),
         }
     }
 
@@ -96,8 +99,11 @@ impl Source for Disk {
 struct Made<'a>(&'a Disk);
 
 impl Reader for Made<'_> {
-    fn begin(&mut self, _range: ByteRange) -> Result<(), Error> {
+    fn begin(&mut self, range: ByteRange) -> Result<(), Error> {
         self.0.requests.fetch_add(1, Ordering::Relaxed);
+        if range.start() == 0 {
+            self.0.first.store(range.end(), Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -182,6 +188,26 @@ fn a_block_hash_costs_neither_requests_nor_memory() {
     let options = verified(4, Algorithm::Blkhash);
     let error = run(&hashed, &Nowhere, &options).unwrap_err();
     assert_eq!((error.kind(), hashed.requests()), (Kind::Hash, plain));
+}
+
+/// So that a source may ask for it before the copy.
+#[test]
+fn the_first_request_of_a_copy_is_known_before() {
+    for size in [1, 40 * MIB, 200 * MIB + 1] {
+        for connections in [1, 2, 4, 9] {
+            for options in [
+                options(connections),
+                verified(connections, Algorithm::Sha256),
+                verified(connections, Algorithm::Blkhash),
+            ] {
+                let disk = Disk::new(size);
+                // A verified copy ends with a digest that is not the one of the source.
+                drop(run(&disk, &Nowhere, &options));
+                let first = disk.first.load(Ordering::Relaxed);
+                assert_eq!(first, first_range(size, &options), "{size} {options:?}");
+            }
+        }
+    }
 }
 
 #[test]

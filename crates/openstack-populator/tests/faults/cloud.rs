@@ -14,8 +14,8 @@ fn a_token_that_ends_midway_is_renewed() {
     let fixture = start();
     let gate = Gate::new();
     let server = fixture.source.server();
-    let copy = || When::path(FILE).skip(2);
-    server.fault(copy(), Fault::stall(100, &gate));
+    let copy = || When::path(FILE);
+    server.fault(copy(), Fault::stall(2000, &gate));
     server.fault(copy(), Fault::cut(100_000, Cut::Reset));
     let running = fixture.command().spawn();
     server.wait_for_held(1);
@@ -29,7 +29,8 @@ fn a_token_that_ends_midway_is_renewed() {
 fn a_token_that_cannot_be_renewed() {
     let fixture = start();
     let server = fixture.source.server();
-    server.fault(When::path(FILE).skip(2).always(), Fault::status(401));
+    server.fault(When::path(FILE), Fault::cut(100_000, Cut::Reset));
+    server.fault(When::path(FILE).skip(1).always(), Fault::status(401));
     server.fault(When::path(TOKENS).skip(1).always(), Fault::status(401));
     fixture.fails(Exit::Credentials, &[]);
 }
@@ -156,7 +157,7 @@ fn an_image_that_is_not_raw() {
 fn sigterm_ends_a_copy_whose_answers_stall() {
     let fixture = start();
     let server = fixture.source.server();
-    server.fault(When::path(FILE).skip(2), Fault::stall(100, &Gate::new()));
+    server.fault(When::path(FILE), Fault::stall(2000, &Gate::new()));
     let running = fixture.command().spawn();
     server.wait_for_held(1);
     let asked = fixture.source.data_requests().len();

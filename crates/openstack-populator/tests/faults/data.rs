@@ -21,6 +21,25 @@ fn a_server_without_ranges_is_read_as_one_stream() {
     let server = fixture.source.server();
     server.fault(When::path(FILE).always(), Fault::IgnoreRange);
     assert!(fixture.copies().verified.is_some());
+    // What shows that there are no ranges is the image itself.
+    assert_eq!(fixture.source.data_requests().len(), 1);
+}
+
+#[test]
+fn a_store_that_refuses_ranges_is_asked_for_the_image_once() {
+    let fixture = start();
+    fixture
+        .source
+        .server()
+        .fault(request(0), Fault::status(400));
+    assert!(fixture.copies().verified.is_some());
+    let ranges: Vec<_> = fixture
+        .source
+        .data_requests()
+        .iter()
+        .map(|request| request.header("range").is_some())
+        .collect();
+    assert_eq!(ranges, [true, false]);
 }
 
 #[test]
@@ -36,10 +55,11 @@ fn a_stream_that_is_cut_starts_over() {
 fn a_busy_server_is_given_time() {
     let fixture = start();
     let server = fixture.source.server();
-    server.fault(request(0), Fault::retry_after(429, 1));
-    server.fault(request(1), Fault::retry_after(503, 0));
-    server.fault(request(2), Fault::status(500));
-    assert_eq!(fixture.copies().retries, 3);
+    server.fault(request(0), Fault::cut(100_000, Cut::Orderly));
+    server.fault(request(1), Fault::retry_after(429, 1));
+    server.fault(request(2), Fault::retry_after(503, 0));
+    server.fault(request(3), Fault::status(500));
+    assert_eq!(fixture.copies().retries, 4);
 }
 
 #[test]

@@ -53,13 +53,13 @@ fn give_some_bytes<S: Source>(server: &Server) {
 pub fn a_cut_body_is_continued_where_it_ended<S: Source>(start: fn() -> Fixture<S>) {
     let fixture = start();
     let server = fixture.source.data();
-    server.fault(S::request(0), Fault::cut(1000, Cut::Fin));
+    server.fault(S::request(0), Fault::cut(2000, Cut::Fin));
     server.fault(S::request(1), Fault::cut(513, Cut::Orderly));
     server.fault(S::request(2), Fault::cut(3_000_000, Cut::Fin));
     server.fault(S::request(3), Fault::cut(0, Cut::Fin));
     assert_eq!(fixture.copies().retries, 4);
     let ranges = fixture.ranges();
-    assert_eq!((ranges[0].0, ranges[1].0, ranges[2].0), (0, 1000, 1513));
+    assert_eq!((ranges[0].0, ranges[1].0, ranges[2].0), (0, 2000, 2513));
     assert_eq!(ranges[4], ranges[3]);
 }
 
@@ -173,7 +173,9 @@ pub fn data_is_read_on_as_many_connections_as_are_asked_for<S: Source>(start: fn
     let fixture = start().with_disk(Disk::random(13, 100 << 20));
     let server = fixture.source.data();
     let gate = Gate::new();
-    server.fault(S::request(0).always(), Fault::HoldHead(gate.clone()));
+    // A head tells that there are ranges.
+    server.fault(S::request(0), Fault::stall(2000, &gate));
+    server.fault(S::request(1).always(), Fault::HoldHead(gate.clone()));
     let command = fixture.command_to(&fixture.target());
     let command = command.flag("connections", "4").flag("verify", "off");
     let running = command.spawn();

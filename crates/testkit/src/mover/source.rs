@@ -116,8 +116,7 @@ impl Source for Glance {
     const SECRETS: &'static [&'static str] = &[glance::PASSWORD, glance::TOKEN_PREFIX];
     const LOGIN: &'static str = glance::TOKENS;
     const RECORD: &'static str = glance::RECORD;
-    /// The probe, and the read of the head.
-    const BEFORE: usize = 2;
+    const BEFORE: usize = 0;
     const KNOWS_ZEROES: bool = false;
 
     fn disk() -> Disk {

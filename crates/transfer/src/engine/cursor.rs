@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    pace::FIRST,
     plan::{Limits, Longest, Planner},
     pool::{BUFFER, Pool},
     retry_budget::cancelled,
@@ -38,6 +39,18 @@ pub(super) enum Lengths {
     Blocks(NonZeroUsize),
     /// The pool, whose buffers come back in order.
     Paced,
+}
+
+impl Lengths {
+    /// Length of the first range of data on a disk of `size` bytes.
+    pub(super) fn first(self, size: u64) -> u64 {
+        match self {
+            Self::Whole => size,
+            Self::Guided(workers) => guided(size, workers),
+            Self::Blocks(workers) => guided(size, workers).next_multiple_of(BLOCK),
+            Self::Paced => FIRST,
+        }
+    }
 }
 
 /// The workers' common position on the disk.

@@ -100,6 +100,13 @@ pub struct Report {
     pub buffer_bytes: u64,
 }
 
+/// How many bytes the first request of a copy asks for, of a source of `size` bytes that has ranges and
+/// knows nothing of zeroes: a source that has asked for them already saves a request.
+#[must_use]
+pub fn first_range(size: u64, options: &Options) -> u64 {
+    pass::first_range(size, options).min(size)
+}
+
 /// Copies all of `source` to `sink`, verifies it as the options say, and syncs the sink.
 ///
 /// [`Phase::Done`] is reached only when all of that has succeeded. The sink may be copied

@@ -11,7 +11,7 @@ use super::pool::BUFFER;
 
 /// The first task, before anything is known: a fifth of a second on a fast network, and not for
 /// long alone on a slow one.
-const FIRST: u64 = 32 << 20;
+pub(super) const FIRST: u64 = 32 << 20;
 
 /// Longest task: one request for 256 MiB costs the server little, and when its connection breaks only
 /// the missing part is asked for again.

@@ -35,7 +35,7 @@ use super::{
     writes::Writes,
 };
 use crate::{
-    Algorithm, Digest, Error, Kind, Phase, Verification,
+    Algorithm, Digest, Error, Kind, Options, Phase, Verification,
     digest::{BlockDigests, Hasher},
 };
 
@@ -69,11 +69,7 @@ pub(super) struct Outcome {
 /// # Errors
 /// The most telling one; all threads have ended by then.
 pub(super) fn run(shared: &Shared<'_>, workers: NonZeroUsize) -> Result<Outcome, Error> {
-    let algorithm = match &shared.options.verification {
-        Verification::None => None,
-        Verification::Stated(digest) => Some(digest.algorithm),
-        Verification::Asked(algorithm) => Some(*algorithm),
-    };
+    let algorithm = algorithm(shared.options);
     run_with(
         shared,
         workers,
@@ -95,12 +91,7 @@ fn run_with(
         Some(_) if !is_alone => Pool::in_order(buffers, workers.get()),
         _ => Pool::new(buffers),
     };
-    let lengths = match in_order {
-        _ if is_alone => Lengths::Whole,
-        Some(_) => Lengths::Paced,
-        None if by_workers => Lengths::Blocks(workers),
-        None => Lengths::Guided(workers),
-    };
+    let lengths = lengths(workers, algorithm);
     let writing = if is_alone || in_order.is_some() {
         workers.get()
     } else {
@@ -189,6 +180,29 @@ fn run_with(
                 .or(outcome.computed),
             ..outcome
         }),
+    }
+}
+
+/// What decides the length of ranges.
+fn lengths(workers: NonZeroUsize, algorithm: Option<Algorithm>) -> Lengths {
+    match algorithm {
+        _ if workers == NonZeroUsize::MIN => Lengths::Whole,
+        Some(_) if hashed_by_workers(workers, algorithm) => Lengths::Blocks(workers),
+        Some(_) => Lengths::Paced,
+        None => Lengths::Guided(workers),
+    }
+}
+
+/// Length of the first range of data.
+pub(super) fn first_range(size: u64, options: &Options) -> u64 {
+    lengths(options.connections, algorithm(options)).first(size)
+}
+
+const fn algorithm(options: &Options) -> Option<Algorithm> {
+    match &options.verification {
+        Verification::None => None,
+        Verification::Stated(digest) => Some(digest.algorithm),
+        Verification::Asked(algorithm) => Some(*algorithm),
     }
 }
 

@@ -1,6 +1,9 @@
 //! An object behind HTTP(S) with ranges, or without them.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use http::HeaderMap;
 use net::Cancel;
@@ -9,7 +12,7 @@ use url::Url;
 use super::{
     Access, Reader, Source,
     object::{Dialect, HttpObject},
-    reader::{self, OrderedReader, RangedReader},
+    reader::{First, Opened, OrderedReader, RangedReader},
 };
 use crate::{Error, Kind};
 
@@ -69,12 +72,16 @@ pub struct HttpSource {
     object: HttpObject,
     size: u64,
     access: Access,
+    /// What the probe has asked for, until a reader goes on with it.
+    first: First,
+    /// Length of the range that the first request of a copy asks for.
+    first_range: u64,
 }
 
 impl HttpSource {
-    /// Probes the object with a one-byte range: 206 with the right `Content-Range` and total means
-    /// ranged access by up to `connections` readers; 200 means one ordered stream, whose body is
-    /// not read now. So does 400 (Glance, when the image's store has no ranges) or 501, if the
+    /// Probes the object with a one-byte range, whose answer is not used further: 206 with the right
+    /// `Content-Range` and total means ranged access by up to `connections` readers; 200 means one
+    /// ordered stream, whose body is not read now. So does 400 (Glance, when the image's store has no ranges) or 501, if the
     /// same request without a range gives 200.
     ///
     /// `expected_size` is what the metadata said, in bytes; a server that states another is an
@@ -91,10 +98,41 @@ impl HttpSource {
         connections: NonZeroUsize,
         changes: Changes,
     ) -> Result<Self, Error> {
+        let source = Self::open(
+            connector,
+            url,
+            authorization,
+            expected_size,
+            connections,
+            changes,
+            1,
+        )?;
+        let opened = source.take_first();
+        if let Some(mut opened) = opened.filter(Opened::is_ranged) {
+            opened.peek(&source.object, 1)?;
+        }
+        Ok(source)
+    }
+
+    /// As [`Self::probe`], with a range of `first_range` bytes ([`crate::first_range`]). The reader that asks
+    /// for the same range, or for the whole of an object without ranges, goes on with the answer, so that no
+    /// server is asked twice for the beginning. The answer waits meanwhile: the copy has to start soon. If
+    /// the server ends it, the reader has the bytes that came and an error, as in the middle of any answer.
+    ///
+    /// # Errors
+    /// Those of [`Self::probe`].
+    pub fn open(
+        connector: net::Connector,
+        url: Url,
+        authorization: Arc<dyn Authorization>,
+        expected_size: u64,
+        connections: NonZeroUsize,
+        changes: Changes,
+        first_range: u64,
+    ) -> Result<Self, Error> {
         let object = HttpObject::new(connector, url, Dialect::Http, authorization, changes);
-        let mut session = object.session();
-        let is_ranged = reader::probe(&mut session, expected_size)?;
-        drop(session);
+        let opened = Opened::new(&object, expected_size, first_range)?;
+        let is_ranged = opened.is_ranged();
         tracing::debug!(origin = object.origin(), is_ranged, "probed the object");
         Ok(Self {
             object,
@@ -104,7 +142,31 @@ impl HttpSource {
             } else {
                 Access::Ordered
             },
+            first: Mutex::new(Some(opened)),
+            first_range,
         })
+    }
+
+    /// The first `length` bytes, at most as many as the first range has. The copy gets them from the
+    /// same answer.
+    ///
+    /// # Errors
+    /// Those of a read. The next call asks the server again.
+    pub fn head(&self, length: usize) -> Result<Vec<u8>, Error> {
+        let mut opened = match self.take_first() {
+            Some(opened) => opened,
+            None => Opened::new(&self.object, self.size, self.first_range)?,
+        };
+        let bytes = opened.peek(&self.object, length)?;
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        Ok(bytes)
+    }
+
+    fn take_first(&self) -> Option<Opened> {
+        self.first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -120,8 +182,10 @@ impl Source for HttpSource {
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
         let session = self.object.session().with_cancel(cancel);
         Ok(match self.access {
-            Access::Ranged { .. } => Box::new(RangedReader::new(session, self.size)),
-            Access::Ordered => Box::new(OrderedReader::new(session, self.size)),
+            Access::Ranged { .. } => {
+                Box::new(RangedReader::new(session, self.size).with_first(&self.first))
+            }
+            Access::Ordered => Box::new(OrderedReader::new(session, self.size, &self.first)),
         })
     }
 }

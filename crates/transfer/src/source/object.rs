@@ -74,6 +74,11 @@ impl HttpObject {
         }
     }
 
+    /// A flag for what is begun before it has a reader: pulled with the connector's.
+    pub(super) fn flag(&self) -> Cancel {
+        self.connector.cancel().child()
+    }
+
     /// What may be shown of the URL: the path or the query may be a secret.
     pub(super) fn origin(&self) -> String {
         self.url.origin().ascii_serialization()
@@ -144,11 +149,14 @@ impl fmt::Debug for HttpObject {
     }
 }
 
+/// A connection, and the URL that it was made for.
+pub(super) type Connected = (Connection, Url);
+
 /// Requests for one object, one after another, on one connection for as long as it lasts.
 pub(super) struct HttpSession<'a> {
     object: &'a HttpObject,
     connector: Connector,
-    connection: Option<(Connection, Url)>,
+    connection: Option<Connected>,
     stall: Option<Duration>,
 }
 
@@ -166,6 +174,21 @@ impl<'a> HttpSession<'a> {
             connection.set_stall(stall);
         }
         self
+    }
+
+    /// Goes on with a connection that another session has left, on which bytes are under way.
+    pub(super) fn go_on(&mut self, connection: Option<Connected>) {
+        self.connection = connection;
+    }
+
+    /// What ends its blocking calls.
+    pub(super) const fn cancel(&self) -> &Cancel {
+        self.connector.cancel()
+    }
+
+    /// Leaves the connection to another session.
+    pub(super) fn leave(self) -> Option<Connected> {
+        self.connection
     }
 
     pub(super) const fn object(&self) -> &'a HttpObject {

@@ -1,12 +1,17 @@
 //! Readers of an HTTP object: range by range, or as one stream.
 
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use net::ResponseHead;
+use net::{Cancel, ResponseHead};
 
 use super::{
     Reader,
     answer::{check_partial, check_whole},
-    object::HttpSession,
+    object::{Connected, HttpObject, HttpSession},
 };
 use crate::{ByteRange, Error, Kind};
 
@@ -16,6 +21,7 @@ pub(super) struct RangedReader<'a> {
     session: HttpSession<'a>,
     size: u64,
     unread: Unread,
+    first: Option<&'a First>,
 }
 
 impl<'a> RangedReader<'a> {
@@ -24,6 +30,15 @@ impl<'a> RangedReader<'a> {
             session,
             size,
             unread: Unread::NOTHING,
+            first: None,
+        }
+    }
+
+    /// The same, which goes on with the first answer if that is to its first range.
+    pub(super) fn with_first(self, first: &'a First) -> Self {
+        Self {
+            first: Some(first),
+            ..self
         }
     }
 }
@@ -39,6 +54,10 @@ impl Reader for RangedReader<'_> {
             ));
         }
         if range.is_empty() {
+            return Ok(());
+        }
+        if let Some(unread) = resume(self.first, &mut self.session, range) {
+            self.unread = unread;
             return Ok(());
         }
         let head = self.session.get(&range_header(range))?;
@@ -59,19 +78,26 @@ pub(super) struct OrderedReader<'a> {
     size: u64,
     /// What is left of the whole stream, whatever part of it was asked for.
     unread: Unread,
+    first: &'a First,
 }
 
 impl<'a> OrderedReader<'a> {
-    pub(super) const fn new(session: HttpSession<'a>, size: u64) -> Self {
+    pub(super) const fn new(session: HttpSession<'a>, size: u64, first: &'a First) -> Self {
         Self {
             session,
             size,
             unread: Unread::NOTHING,
+            first,
         }
     }
 
     fn start(&mut self) -> Result<(), Error> {
         self.session.close();
+        let whole = ByteRange::new(0, self.size);
+        if let Some(unread) = resume(Some(self.first), &mut self.session, whole) {
+            self.unread = unread;
+            return Ok(());
+        }
         let head = self.session.get(&HeaderMap::new())?;
         self.unread = accept_whole(&self.session, &head, self.size)
             .inspect_err(|_| self.session.give_up())?;
@@ -106,6 +132,8 @@ impl Reader for OrderedReader<'_> {
 #[derive(Debug)]
 struct Unread {
     range: ByteRange,
+    /// The first bytes of `range`, where they were read already.
+    again: Vec<u8>,
     /// The answer states no length, so that its end has to be read.
     must_see_end: bool,
     /// No byte has come yet.
@@ -115,12 +143,42 @@ struct Unread {
 impl Unread {
     const NOTHING: Self = Self {
         range: ByteRange::new(0, 0),
+        again: Vec::new(),
         must_see_end: false,
         is_untouched: true,
     };
 
     /// Fills all of `buf`, and checks at the end of the range that the body ends there.
     fn fill(
+        &mut self,
+        session: &mut HttpSession<'_>,
+        buf: &mut [u8],
+    ) -> Result<(), (usize, Error)> {
+        let given = self.again.len().min(buf.len());
+        let (front, rest) = buf.split_at_mut(given);
+        for (to, from) in front.iter_mut().zip(self.again.drain(..given)) {
+            *to = from;
+        }
+        let at = self.range.start() + given as u64;
+        self.range = ByteRange::new(at, self.range.end());
+        self.receive(session, rest)
+            .map_err(|(count, error)| (given + count, error))
+    }
+
+    /// Reads the first bytes, which [`Self::fill`] gives again.
+    fn peek(&mut self, session: &mut HttpSession<'_>, length: usize) -> Result<Vec<u8>, Error> {
+        let (range, missing) = (self.range, length.saturating_sub(self.again.len()));
+        let mut bytes = vec![0; missing];
+        let read = ByteRange::new(range.start() + self.again.len() as u64, range.end());
+        self.range = read;
+        self.receive(session, &mut bytes)
+            .map_err(|(_, error)| error)?;
+        self.range = range;
+        self.again.extend(bytes);
+        Ok(self.again.get(..length).unwrap_or_default().to_vec())
+    }
+
+    fn receive(
         &mut self,
         session: &mut HttpSession<'_>,
         buf: &mut [u8],
@@ -179,6 +237,7 @@ fn accept_partial(
     object.check_identity(&head.headers)?;
     Ok(Unread {
         range,
+        again: Vec::new(),
         must_see_end: head.content_length.is_none(),
         is_untouched: true,
     })
@@ -199,6 +258,7 @@ fn accept_whole(
     object.check_identity(&head.headers)?;
     Ok(Unread {
         range: ByteRange::new(0, size),
+        again: Vec::new(),
         must_see_end: head.content_length.is_none(),
         is_untouched: true,
     })
@@ -225,24 +285,93 @@ fn expect_end(session: &mut HttpSession<'_>) -> Result<(), Error> {
     }
 }
 
-/// Probes an object of `size` bytes with a range of one byte. True when the server has ranges.
-pub(super) fn probe(session: &mut HttpSession<'_>, size: u64) -> Result<bool, Error> {
-    let range = ByteRange::new(0, 1);
-    let mut head = session.get(&range_header(range))?;
-    // Glance answers 400 where the image lies in a store without ranges
-    // (`StoreRandomGetNotSupported`); without a range it may still be read.
-    if matches!(head.status.as_u16(), 400 | 501) {
-        session.close();
-        head = session.get(&HeaderMap::new())?;
+/// The answer that showed how an object can be read, until a reader goes on with it.
+pub(super) type First = Mutex<Option<Opened>>;
+
+/// An answer that has begun, without a reader.
+pub(super) struct Opened {
+    connection: Option<Connected>,
+    /// Pulled together with the flag of whoever goes on with it.
+    flag: Cancel,
+    /// What was asked for: a range, or the whole.
+    asked: ByteRange,
+    unread: Unread,
+    is_ranged: bool,
+}
+
+impl Opened {
+    /// Asks an object of `size` bytes for its first `first` ones; it may answer with all.
+    pub(super) fn new(object: &HttpObject, size: u64, first: u64) -> Result<Self, Error> {
+        let flag = object.flag();
+        let mut session = object.session().with_cancel(&flag);
+        let range = ByteRange::new(0, first.min(size).max(1));
+        let mut head = session.get(&range_header(range))?;
+        // Glance answers 400 where the image lies in a store without ranges
+        // (`StoreRandomGetNotSupported`); without a range it may still be read.
+        if matches!(head.status.as_u16(), 400 | 501) {
+            session.close();
+            head = session.get(&HeaderMap::new())?;
+        }
+        let is_ranged = head.status != StatusCode::OK;
+        let accepted = if is_ranged {
+            accept_partial(&session, &head, range, size)
+        } else {
+            accept_whole(&session, &head, size)
+        };
+        let unread = accepted.inspect_err(|_| session.give_up())?;
+        Ok(Self {
+            connection: session.leave(),
+            flag,
+            asked: unread.range,
+            unread,
+            is_ranged,
+        })
     }
-    if head.status == StatusCode::OK {
-        accept_whole(session, &head, size)?;
-        session.close();
-        return Ok(false);
+
+    /// Whether the server has ranges.
+    pub(super) const fn is_ranged(&self) -> bool {
+        self.is_ranged
     }
-    let mut unread = accept_partial(session, &head, range, size)?;
-    unread.fill(session, &mut [0]).map_err(|(_, error)| error)?;
-    Ok(true)
+
+    /// Reads the first bytes, which the reader that goes on will give again. After an error the answer
+    /// is of no more use.
+    pub(super) fn peek(&mut self, object: &HttpObject, length: usize) -> Result<Vec<u8>, Error> {
+        let mut session = object.session().with_cancel(&self.flag);
+        session.go_on(self.connection.take());
+        let bytes = self.unread.peek(&mut session, length)?;
+        self.connection = session.leave();
+        Ok(bytes)
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("asked", &self.asked)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Goes on with the first answer if that is to a request for `wanted`. Nothing else begins at the first
+/// byte, so one to another request is given up.
+fn resume(
+    first: Option<&First>,
+    session: &mut HttpSession<'_>,
+    wanted: ByteRange,
+) -> Option<Unread> {
+    if wanted.start() > 0 {
+        return None;
+    }
+    let opened = first?
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()?;
+    if opened.asked != wanted {
+        return None;
+    }
+    session.cancel().adopt(&opened.flag);
+    session.go_on(opened.connection);
+    Some(opened.unread)
 }
 
 /// Reads the first byte of an object, whatever it is.

@@ -15,6 +15,7 @@ mod clocks;
 mod contract;
 mod contracts;
 mod file;
+mod first;
 mod http;
 mod imageio;
 mod redirects;
