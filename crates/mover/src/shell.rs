@@ -22,7 +22,7 @@ use tokio::{
 use transfer::{Digest, Phase};
 
 use crate::{
-    Arguments, Context, Environment, Failure, Stop, StopHandle, duration,
+    Arguments, Context, Environment, Failure, Given, Secrets, Stop, StopHandle, duration,
     failure::advice,
     metrics::{self, Shown},
     report,
@@ -65,14 +65,16 @@ pub enum Done {
 ///
 /// A signal pulls the job's [`crate::Stop`]; the job then has 20 s to release the source. The log
 /// reports what it returns, and the exit code is the signal's unless the job still succeeds. After
-/// 25 s the process ends anyway.
-pub fn run<J, F>(
+/// 25 s the process ends anyway. `secrets` finds the keys of the secret, and may ask for one on a terminal.
+pub fn run<S, J, F>(
     program: &Program,
     environment: &Environment,
     arguments: &Arguments,
+    secrets: S,
     job: J,
 ) -> ExitCode
 where
+    S: FnOnce(&Arguments, &Environment) -> Result<Secrets, Failure>,
     J: FnOnce(Context) -> F + Send + 'static,
     F: Future<Output = Result<Done, Failure>> + Send + 'static,
 {
@@ -92,7 +94,7 @@ where
     };
     let exit = match runtime::executor::build() {
         Ok(executor) => {
-            let exit = executor.block_on(run.live(environment, job));
+            let exit = executor.block_on(run.live(environment, secrets, job));
             // Dropping would wait for a blocked thread.
             executor.shutdown_timeout(Duration::from_millis(100));
             exit
@@ -125,8 +127,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn live<J, F>(&self, environment: &Environment, job: J) -> Exit
+    async fn live<S, J, F>(&self, environment: &Environment, secrets: S, job: J) -> Exit
     where
+        S: FnOnce(&Arguments, &Environment) -> Result<Secrets, Failure>,
         J: FnOnce(Context) -> F + Send + 'static,
         F: Future<Output = Result<Done, Failure>> + Send + 'static,
     {
@@ -136,7 +139,11 @@ impl Run<'_> {
             Err(failure) => return self.report(Err(failure)),
         };
         let (handle, stop) = Stop::new();
-        let result = match self.context(environment, stop) {
+        let given = secrets(self.arguments, environment).map(|secrets| Given {
+            environment,
+            secrets,
+        });
+        let result = match given.and_then(|given| self.context(given, stop)) {
             Ok(context) => {
                 let mut jobs = JoinSet::new();
                 jobs.spawn(async move { job(context).await });
@@ -227,10 +234,10 @@ impl Run<'_> {
         }
     }
 
-    fn context(&self, environment: &Environment, stop: Stop) -> Result<Context, Failure> {
+    fn context(&self, given: Given<'_>, stop: Stop) -> Result<Context, Failure> {
         Context::new(
             format!("{}/{}", self.program.name, self.program.version),
-            environment,
+            given,
             self.arguments,
             Arc::new(SystemClock::default()),
             stop,
