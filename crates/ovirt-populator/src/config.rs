@@ -135,7 +135,7 @@ impl Section {
         };
         map.values_mut()
             .flat_map(|section| section.values_mut())
-            .for_each(|value| value.zeroize());
+            .for_each(Zeroize::zeroize);
         result.map(|()| Self(options))
     }
 

@@ -24,7 +24,7 @@ pub struct SourceArguments {
     #[arg(long = flag::ENGINE_URL, value_name = "URL")]
     pub engine_url: Option<String>,
 
-    /// Take engine_url, username, password, cafile and secure from this section of ovirt-img.conf
+    /// Log in as this section of ovirt-img.conf says
     #[arg(long = flag::CONFIG, value_name = "SECTION", conflicts_with = "secret_dir")]
     pub config: Option<String>,
 

@@ -127,7 +127,7 @@ pub(super) struct Cloud {
 
 impl Cloud {
     /// The cloud that the variables `OS_*` describe, if they say where it is or who logs in.
-    pub(super) fn of_variables(environment: &Environment) -> Result<Option<Self>, Failure> {
+    pub(super) fn of_variables(environment: &Environment) -> Option<Self> {
         const DECISIVE: [&str; 5] = [
             "auth_url",
             "username",
@@ -143,7 +143,7 @@ impl Cloud {
             }
         }
         let is_one = DECISIVE.iter().any(|word| cloud.words.contains_key(*word));
-        Ok(is_one.then_some(cloud))
+        is_one.then_some(cloud)
     }
 
     /// Adds the words of another one, which win.

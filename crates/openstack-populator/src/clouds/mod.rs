@@ -70,7 +70,7 @@ pub fn secrets(
     } else if let Some(name) = environment.get("OS_CLOUD") {
         of_files(name, &own, environment)?
     } else {
-        match Cloud::of_variables(environment)? {
+        match Cloud::of_variables(environment) {
             Some(cloud) => beside(cloud.keys("variables OS_*", Some(environment))?, &own),
             None => own,
         }
