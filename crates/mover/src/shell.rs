@@ -12,13 +12,14 @@ use contract::{Exit, Termination};
 use net::SystemClock;
 use runtime::{
     Endpoint, Linger, Redactor, Signal, Signals, Tasks, Transport,
-    logging::{self, Format},
+    logging::{self, Format, Status},
 };
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
     time::{self, Instant},
 };
+use tracing::Level;
 use transfer::{Digest, Phase};
 
 use crate::{
@@ -80,7 +81,8 @@ where
 {
     let protected = runtime::protect_memory();
     let redactor = Redactor::new();
-    start_logging(program, arguments, &redactor);
+    let status = status(arguments, environment);
+    start_logging(program, arguments, &redactor, &status);
     if let Err(error) = protected {
         tracing::warn!("the process's memory cannot be kept from others: {error}");
     }
@@ -89,6 +91,7 @@ where
         program,
         arguments,
         redactor,
+        status,
         start: Instant::now(),
         shown: Arc::default(),
     };
@@ -122,6 +125,7 @@ struct Run<'a> {
     program: &'a Program,
     arguments: &'a Arguments,
     redactor: Redactor,
+    status: Status,
     start: Instant,
     shown: Arc<Shown>,
 }
@@ -180,7 +184,11 @@ impl Run<'_> {
         });
         tasks.spawn(
             "report",
-            report::run(Arc::clone(&self.shown), self.arguments.log_format()),
+            report::run(
+                Arc::clone(&self.shown),
+                self.arguments.log_format(),
+                self.status.clone(),
+            ),
         );
         let mut beside = Beside {
             signals,
@@ -248,6 +256,7 @@ impl Run<'_> {
 
     /// Reports how it ended, in the log and in the termination message.
     fn report(&self, result: Result<Done, Failure>) -> Exit {
+        self.status.end();
         let elapsed = self.start.elapsed();
         let snapshot = self.shown.progress.snapshot();
         let mut termination = match result {
@@ -400,7 +409,20 @@ const fn exit_of(signal: Signal) -> Exit {
     }
 }
 
-fn start_logging(program: &Program, arguments: &Arguments, redactor: &Redactor) {
+/// Where progress is shown in place: on a terminal, where a person reads what it would be logged as.
+fn status(arguments: &Arguments, environment: &Environment) -> Status {
+    let is_for_people = arguments.log_format() == Format::Text
+        && arguments.log_level() >= Level::INFO
+        && !arguments.started_by_controller()
+        && environment.get("TERM") != Some("dumb");
+    if is_for_people {
+        Status::on_terminal()
+    } else {
+        Status::default()
+    }
+}
+
+fn start_logging(program: &Program, arguments: &Arguments, redactor: &Redactor, status: &Status) {
     let program_crate = program.name.replace('-', "_");
     let mut own = OWN_CRATES.to_vec();
     own.push(&program_crate);
@@ -409,7 +431,7 @@ fn start_logging(program: &Program, arguments: &Arguments, redactor: &Redactor) 
         level: arguments.log_level(),
         own: &own,
     };
-    logging::init_redacted(&settings, redactor);
+    logging::init_redacted(&settings, redactor, status);
 }
 
 #[cfg(test)]

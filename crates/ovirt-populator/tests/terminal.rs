@@ -1,4 +1,4 @@
-//! The built binary on a terminal: the question for a password.
+//! The built binary on a terminal: the question for a password, and the line that shows the progress.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,7 +21,7 @@ use rustix::{
     termios::{LocalModes, tcgetattr},
 };
 use testkit::{
-    Disk,
+    Disk, Fault, Gate, When,
     fake::{
         Engine,
         engine::{DISK, PASSWORD},
@@ -137,4 +137,30 @@ fn a_controllers_pod_is_asked_nothing() {
     let code = terminal.end().code();
     assert_eq!(code, Some(Exit::Configuration.code().into()));
     assert!(!terminal.shown.contains("Password"), "{}", terminal.shown);
+}
+
+#[test]
+fn progress_is_one_line_that_makes_way_for_the_log() {
+    let disk = Disk::random(1, 3 << 20);
+    let engine = Engine::start(&disk, None);
+    let gate = Gate::new();
+    let stall = Fault::stall(1000, &gate);
+    engine.data().fault(When::ranged().always(), stall);
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("--volume-path={}", folder.path().join("disk.img").display());
+    let mut terminal = Terminal::start(&engine, &[&path]);
+    terminal.wait_for("Password for oVirt: ");
+    terminal.types(&format!("{PASSWORD}\n"));
+    terminal.wait_for("\r\u{1b}[Kcopying 0.0 % of 3.0 MiB: 0 B data, 0 B zero, 0 B/s");
+    gate.open();
+    terminal.wait_for("copied ");
+    assert!(terminal.end().success(), "{}", terminal.shown);
+    // Each log line begins at the left edge, and nothing is left of the progress when it ends.
+    let (_, end) = terminal.shown.rsplit_once("\r\u{1b}[K").unwrap();
+    assert!(end.contains(" INFO copied 3.0 MiB"), "{}", terminal.shown);
+    assert!(!end.contains('%'), "{}", terminal.shown);
+    for line in terminal.shown.lines() {
+        let progress = line.rsplit('\r').next().unwrap_or_default();
+        assert!(!progress.contains(" INFO copying"), "{line}");
+    }
 }
