@@ -49,6 +49,10 @@ pub fn init(settings: &Settings<'_>) -> bool {
 }
 
 /// Like [`init`]; the secrets that `redactor` knows, or learns later, are masked, and lines are written above `status`.
+#[allow(
+    clippy::must_use_candidate,
+    reason = "a program that calls it once need not ask whether it was the first"
+)]
 pub fn init_redacted(settings: &Settings<'_>, redactor: &Redactor, status: &Status) -> bool {
     let subscriber = subscriber(settings, redactor, status.clone());
     if tracing::subscriber::set_global_default(subscriber).is_err() {
