@@ -28,6 +28,10 @@ pub mod flag {
 
     /// Folder with one file per secret key (a mounted secret); preferred over the environment.
     pub const SECRET_DIR: &str = "secret-dir";
+    /// OpenStack: name of a cloud of `clouds.yaml`.
+    pub const OS_CLOUD: &str = "os-cloud";
+    /// oVirt: name of a section of `ovirt-img.conf`.
+    pub const CONFIG: &str = "config";
     /// An https server may lead to plain http.
     pub const ALLOW_PLAIN_HTTP: &str = "allow-plain-http";
     /// A server may lead to loopback, link-local and metadata addresses.
@@ -98,12 +102,17 @@ pub mod secret {
     pub const CA_CRT: &str = "ca.crt";
     /// `true`, `1`, `false`, `0` in any case; empty or absent means false.
     pub const INSECURE_SKIP_VERIFY: &str = "insecureSkipVerify";
-    /// oVirt: the engine's URL; used when no flag gives one.
+    /// The engine's, or the identity service's, URL; used when no flag gives one.
     pub const URL: &str = "url";
 
     /// The proxy for the source, `http://[USER:PASSWORD@]HOST[:PORT]`. It wins over the variables of the
     /// environment, which pods show to everyone who may read them.
     pub const PROXY: &str = "proxy";
+
+    /// OpenStack: a whole `clouds.yaml`, as cluster-api-provider-openstack has it in its secrets.
+    pub const CLOUDS_YAML: &str = "clouds.yaml";
+    /// OpenStack: name of the cloud in [`CLOUDS_YAML`].
+    pub const CLOUD: &str = "cloud";
 
     /// OpenStack: region of the catalog.
     pub const REGION_NAME: &str = "regionName";
@@ -157,7 +166,7 @@ pub mod secret {
     ];
 
     /// Every key that a mover reads; whatever else a secret holds is left alone.
-    pub const ALL: [&str; 26] = [
+    pub const ALL: [&str; 28] = [
         USER,
         PASSWORD,
         CACERT,
@@ -165,6 +174,8 @@ pub mod secret {
         INSECURE_SKIP_VERIFY,
         URL,
         PROXY,
+        CLOUDS_YAML,
+        CLOUD,
         REGION_NAME,
         AUTH_TYPE,
         USERNAME,

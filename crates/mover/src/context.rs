@@ -55,24 +55,36 @@ pub struct Context {
     allow: net::Allow,
 }
 
+/// What the user gave beside arguments.
+#[derive(Debug)]
+pub struct Given<'a> {
+    /// The environment, for proxies.
+    pub environment: &'a Environment,
+    /// The keys of the secret.
+    pub secrets: Secrets,
+}
+
 impl Context {
-    /// A context from arguments and environment; for tests, since [`crate::run`] makes the real
+    /// A context from arguments and what was given with them; for tests, since [`crate::run`] makes the real
     /// one.
     ///
     /// # Errors
     /// [`Exit::Configuration`] when secrets cannot be used.
     pub fn new(
         user_agent: impl Into<String>,
-        environment: &Environment,
+        given: Given<'_>,
         arguments: &Arguments,
         clock: Arc<dyn Clock>,
         stop: Stop,
         progress: Arc<Progress>,
         redactor: Redactor,
     ) -> Result<Self, Failure> {
+        let Given {
+            environment,
+            secrets,
+        } = given;
         environment.redact(&redactor);
         let folder = arguments.credentials.secret_dir.as_deref();
-        let secrets = Secrets::load(folder, environment)?;
         // A pod has no other users, whatever the modes are.
         if !arguments.started_by_controller()
             && let Some(file) = folder.and_then(Secrets::open_to_others)

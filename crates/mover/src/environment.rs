@@ -34,6 +34,15 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
+    /// The variables whose names begin so, without those that are empty.
+    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let all = self
+            .0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        all.filter(move |(name, value)| name.starts_with(prefix) && !value.is_empty())
+    }
+
     /// Makes known to `redactor` what logs in to the proxies: the password, and user and password together.
     pub(crate) fn redact(&self, redactor: &Redactor) {
         // Those of `no_proxy` are mistakes, which a warning names.

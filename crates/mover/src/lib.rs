@@ -9,11 +9,12 @@
 //!         Ok(cli) => cli,
 //!         Err(code) => return code,
 //!     };
-//!     mover::run(&PROGRAM, &environment, cli.mover, |context| copy(context, cli.source))
+//!     mover::run(&PROGRAM, &environment, &cli.mover, keys, |context| copy(context, cli.source))
 //! }
 //! ```
 //!
-//! The job gets a [`Context`], prepares a source, and moves it with [`Context::copy`]. It ends with
+//! `keys` finds the keys of the secret: [`Secrets::of`], or that and the files that people keep for other clients of
+//! the same source. The job gets a [`Context`], prepares a source, and moves it with [`Context::copy`]. It ends with
 //! [`Done`] or with a [`Failure`], whose [`contract::Exit`] becomes the exit code.
 
 mod args;
@@ -21,7 +22,9 @@ mod context;
 mod duration;
 mod environment;
 mod failure;
+mod files;
 mod metrics;
+mod prompt;
 mod rate;
 mod report;
 mod retry;
@@ -30,10 +33,11 @@ mod shell;
 mod target;
 
 pub use args::{Arguments, Check, MetricsAddress, Switch, Verify, parse};
-pub use context::{Context, Stop, StopHandle};
+pub use context::{Context, Given, Stop, StopHandle};
 pub use duration::parse as parse_duration;
 pub use environment::Environment;
 pub use failure::{ExitOf, Failure};
+pub use files::read_secret;
 pub use retry::PollBackoff;
 pub use runtime::Redactor;
 pub use secrets::Secrets;

@@ -1,11 +1,11 @@
-//! Progress as log lines, at a pace that people can read.
+//! Progress as log lines, at a pace that people can read; on a terminal as one line that changes.
 
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use runtime::logging::Format;
+use runtime::logging::{Format, Status};
 use tokio::time::{self, Instant, MissedTickBehavior};
 use transfer::{Phase, Rate, Snapshot};
 
@@ -22,8 +22,8 @@ const SLOW_PACE: Duration = Duration::from_secs(30);
 /// The rate is an average over this time.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Logs the progress for ever.
-pub(crate) async fn run(shown: Arc<Shown>, format: Format) {
+/// Logs the progress for ever, or shows it as the `status`.
+pub(crate) async fn run(shown: Arc<Shown>, format: Format, status: Status) {
     let start = Instant::now();
     let mut reporter = Reporter::default();
     let mut ticks = time::interval(TICK);
@@ -31,9 +31,15 @@ pub(crate) async fn run(shown: Arc<Shown>, format: Format) {
     loop {
         ticks.tick().await;
         let snapshot = shown.progress.snapshot();
-        let line = reporter.tick(start.elapsed(), &snapshot, shown.percent(&snapshot));
+        let percent = shown.percent(&snapshot);
+        let line = reporter.tick(start.elapsed(), &snapshot, percent);
         shown.rate.store(reporter.rate(), Ordering::Relaxed);
-        if let Some(line) = line {
+        if status.is_on() {
+            // Before the size is known there may be a question on the terminal.
+            if snapshot.total > 0 {
+                status.show(&reporter.line(&snapshot, percent).text());
+            }
+        } else if let Some(line) = line {
             line.log(format);
         }
     }
@@ -88,12 +94,16 @@ impl Reporter {
             phase: snapshot.phase,
             percent,
         });
-        Some(Line {
+        Some(self.line(snapshot, percent))
+    }
+
+    fn line(&self, snapshot: &Snapshot, percent: f64) -> Line {
+        Line {
             snapshot: *snapshot,
             percent,
             rate: self.rate(),
             left: self.rate.eta(snapshot),
-        })
+        }
     }
 
     /// Bytes per second that came into place over the last seconds.
@@ -325,7 +335,11 @@ mod tests {
         let guard = tracing::subscriber::set_default(subscriber);
         let shown = Arc::new(Shown::default());
         shown.progress.retried(transfer::RetryReason::Busy);
-        let _ = time::timeout(Duration::from_secs(3), run(shown, format)).await;
+        let _ = time::timeout(
+            Duration::from_secs(3),
+            run(shown, format, Status::default()),
+        )
+        .await;
         drop(guard);
         let bytes = log.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()

@@ -12,7 +12,9 @@ use net::Trust;
 use runtime::Redactor;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
-use crate::{Environment, Failure, environment::redact_login};
+use crate::{
+    Arguments, Environment, Failure, environment::redact_login, files::read_bounded, prompt,
+};
 
 /// The keys of [`contract::args::secret`] that were given. Never shows a value.
 #[derive(Clone, Default)]
@@ -22,8 +24,13 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Kubernetes allows a secret of 1 MiB in all.
-    const MAX_VALUE: u64 = 1 << 20;
+    /// The keys of the folder that the arguments name, otherwise those of the environment ([`Secrets::load`]).
+    ///
+    /// # Errors
+    /// As [`Secrets::load`].
+    pub fn of(arguments: &Arguments, environment: &Environment) -> Result<Self, Failure> {
+        Self::load(arguments.credentials.secret_dir.as_deref(), environment)
+    }
 
     /// Reads the folder if there is one, otherwise the environment; never a mixture of both.
     ///
@@ -38,6 +45,50 @@ impl Secrets {
             Some(folder) => Self::from_folder(folder),
             None => Ok(Self::from_environment(environment)),
         }
+    }
+
+    /// Keys that were found elsewhere than in a secret; `origin` completes "is missing (...)". Empty values count
+    /// as absent.
+    pub fn from_keys(
+        origin: impl Into<String>,
+        keys: impl IntoIterator<Item = (&'static str, SecretString)>,
+    ) -> Self {
+        let given = |(_, value): &(_, SecretString)| !value.expose_secret().is_empty();
+        Self {
+            values: keys.into_iter().filter(given).collect(),
+            origin: origin.into(),
+        }
+    }
+
+    /// Takes from `other` the keys among `keys` that are absent here.
+    pub fn fill(&mut self, other: &Self, keys: &[&'static str]) {
+        for key in keys {
+            if let Some(value) = other.values.get(key) {
+                self.values.entry(key).or_insert_with(|| value.clone());
+            }
+        }
+    }
+
+    /// Asks a person for a key that is missing, on the terminal of the process; without a terminal the key stays
+    /// missing. `question` is shown as it is.
+    ///
+    /// # Errors
+    /// [`Exit::Interrupted`] when the person ends the program; [`Exit::Configuration`] when the terminal fails.
+    pub fn ask(&mut self, key: &'static str, question: &str) -> Result<(), Failure> {
+        if self.values.contains_key(key) {
+            return Ok(());
+        }
+        let answer = prompt::ask(question)?;
+        if let Some(answer) = answer.filter(|answer| !answer.expose_secret().is_empty()) {
+            self.values.insert(key, answer);
+        }
+        Ok(())
+    }
+
+    /// Where the keys come from, for messages.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// Makes the values known to `redactor`, except those that are no secret and that messages name.
@@ -171,7 +222,7 @@ impl Secrets {
         let mut values = BTreeMap::new();
         for key in secret::ALL {
             let path = folder.join(key);
-            let bytes = match read_bounded(&path, Self::MAX_VALUE) {
+            let bytes = match read_bounded(&path) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
@@ -218,21 +269,6 @@ impl fmt::Debug for Secrets {
             .field("keys", &self.values.keys().collect::<Vec<_>>())
             .finish()
     }
-}
-
-/// The bytes of a file, which are wiped when they are dropped.
-fn read_bounded(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    use io::Read;
-    /// So much more than the file has that reading its end needs no larger buffer, which would leave a copy.
-    const SPARE: usize = 64;
-    let file = fs::File::open(path)?;
-    let size = usize::try_from(file.metadata()?.len().min(limit)).unwrap_or_default();
-    let mut bytes = Zeroizing::new(Vec::with_capacity(size + SPARE));
-    file.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::Error::other(format!("larger than {limit} bytes")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

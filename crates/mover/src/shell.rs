@@ -12,17 +12,18 @@ use contract::{Exit, Termination};
 use net::SystemClock;
 use runtime::{
     Endpoint, Linger, Redactor, Signal, Signals, Tasks, Transport,
-    logging::{self, Format},
+    logging::{self, Format, Status},
 };
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
     time::{self, Instant},
 };
+use tracing::Level;
 use transfer::{Digest, Phase};
 
 use crate::{
-    Arguments, Context, Environment, Failure, Stop, StopHandle, duration,
+    Arguments, Context, Environment, Failure, Given, Secrets, Stop, StopHandle, duration,
     failure::advice,
     metrics::{self, Shown},
     report,
@@ -65,20 +66,23 @@ pub enum Done {
 ///
 /// A signal pulls the job's [`crate::Stop`]; the job then has 20 s to release the source. The log
 /// reports what it returns, and the exit code is the signal's unless the job still succeeds. After
-/// 25 s the process ends anyway.
-pub fn run<J, F>(
+/// 25 s the process ends anyway. `secrets` finds the keys of the secret, and may ask for one on a terminal.
+pub fn run<S, J, F>(
     program: &Program,
     environment: &Environment,
     arguments: &Arguments,
+    secrets: S,
     job: J,
 ) -> ExitCode
 where
+    S: FnOnce(&Arguments, &Environment) -> Result<Secrets, Failure>,
     J: FnOnce(Context) -> F + Send + 'static,
     F: Future<Output = Result<Done, Failure>> + Send + 'static,
 {
     let protected = runtime::protect_memory();
     let redactor = Redactor::new();
-    start_logging(program, arguments, &redactor);
+    let status = status(arguments, environment);
+    start_logging(program, arguments, &redactor, &status);
     if let Err(error) = protected {
         tracing::warn!("the process's memory cannot be kept from others: {error}");
     }
@@ -87,12 +91,13 @@ where
         program,
         arguments,
         redactor,
+        status,
         start: Instant::now(),
         shown: Arc::default(),
     };
     let exit = match runtime::executor::build() {
         Ok(executor) => {
-            let exit = executor.block_on(run.live(environment, job));
+            let exit = executor.block_on(run.live(environment, secrets, job));
             // Dropping would wait for a blocked thread.
             executor.shutdown_timeout(Duration::from_millis(100));
             exit
@@ -120,13 +125,15 @@ struct Run<'a> {
     program: &'a Program,
     arguments: &'a Arguments,
     redactor: Redactor,
+    status: Status,
     start: Instant,
     shown: Arc<Shown>,
 }
 
 impl Run<'_> {
-    async fn live<J, F>(&self, environment: &Environment, job: J) -> Exit
+    async fn live<S, J, F>(&self, environment: &Environment, secrets: S, job: J) -> Exit
     where
+        S: FnOnce(&Arguments, &Environment) -> Result<Secrets, Failure>,
         J: FnOnce(Context) -> F + Send + 'static,
         F: Future<Output = Result<Done, Failure>> + Send + 'static,
     {
@@ -136,7 +143,11 @@ impl Run<'_> {
             Err(failure) => return self.report(Err(failure)),
         };
         let (handle, stop) = Stop::new();
-        let result = match self.context(environment, stop) {
+        let given = secrets(self.arguments, environment).map(|secrets| Given {
+            environment,
+            secrets,
+        });
+        let result = match given.and_then(|given| self.context(given, stop)) {
             Ok(context) => {
                 let mut jobs = JoinSet::new();
                 jobs.spawn(async move { job(context).await });
@@ -173,7 +184,11 @@ impl Run<'_> {
         });
         tasks.spawn(
             "report",
-            report::run(Arc::clone(&self.shown), self.arguments.log_format()),
+            report::run(
+                Arc::clone(&self.shown),
+                self.arguments.log_format(),
+                self.status.clone(),
+            ),
         );
         let mut beside = Beside {
             signals,
@@ -227,10 +242,10 @@ impl Run<'_> {
         }
     }
 
-    fn context(&self, environment: &Environment, stop: Stop) -> Result<Context, Failure> {
+    fn context(&self, given: Given<'_>, stop: Stop) -> Result<Context, Failure> {
         Context::new(
             format!("{}/{}", self.program.name, self.program.version),
-            environment,
+            given,
             self.arguments,
             Arc::new(SystemClock::default()),
             stop,
@@ -241,6 +256,7 @@ impl Run<'_> {
 
     /// Reports how it ended, in the log and in the termination message.
     fn report(&self, result: Result<Done, Failure>) -> Exit {
+        self.status.end();
         let elapsed = self.start.elapsed();
         let snapshot = self.shown.progress.snapshot();
         let mut termination = match result {
@@ -393,7 +409,20 @@ const fn exit_of(signal: Signal) -> Exit {
     }
 }
 
-fn start_logging(program: &Program, arguments: &Arguments, redactor: &Redactor) {
+/// Where progress is shown in place: on a terminal, where a person reads what it would be logged as.
+fn status(arguments: &Arguments, environment: &Environment) -> Status {
+    let is_for_people = arguments.log_format() == Format::Text
+        && arguments.log_level() >= Level::INFO
+        && !arguments.started_by_controller()
+        && environment.get("TERM") != Some("dumb");
+    if is_for_people {
+        Status::on_terminal()
+    } else {
+        Status::default()
+    }
+}
+
+fn start_logging(program: &Program, arguments: &Arguments, redactor: &Redactor, status: &Status) {
     let program_crate = program.name.replace('-', "_");
     let mut own = OWN_CRATES.to_vec();
     own.push(&program_crate);
@@ -402,7 +431,7 @@ fn start_logging(program: &Program, arguments: &Arguments, redactor: &Redactor) 
         level: arguments.log_level(),
         own: &own,
     };
-    logging::init_redacted(&settings, redactor);
+    logging::init_redacted(&settings, redactor, status);
 }
 
 #[cfg(test)]

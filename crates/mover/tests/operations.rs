@@ -41,7 +41,9 @@ fn every_exit_code_has_its_row() {
 #[test]
 fn every_flag_has_its_row_and_its_default() {
     /// Flags of one mover, which the other one does not have.
-    const OF_ONE: [&str; 7] = [
+    const OF_ONE: [&str; 9] = [
+        flag::CONFIG,
+        flag::OS_CLOUD,
         flag::ENGINE_URL,
         flag::DISK_ID,
         flag::INACTIVITY_TIMEOUT,

@@ -20,7 +20,7 @@ use std::{
 
 use clap::Parser;
 use libtest_mimic::Trial;
-use mover::{Arguments, Context, Done, Environment, Failure, Program, Target};
+use mover::{Arguments, Context, Done, Environment, Failure, Program, Secrets, Target};
 use rustix::process::{Pid, Resource, Signal, dumpable_behavior, getrlimit, kill_process};
 use tempfile::TempDir;
 use transfer::{
@@ -92,7 +92,7 @@ fn child() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    mover::run(&PROGRAM, &environment, &cli.mover, |context| {
+    mover::run(&PROGRAM, &environment, &cli.mover, Secrets::of, |context| {
         job(context, cli.job)
     })
 }

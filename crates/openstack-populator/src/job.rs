@@ -10,7 +10,7 @@ use contract::{
     args::{flag, secret},
 };
 use formats::Format;
-use mover::{Context, Done, Failure, Target, Verify};
+use mover::{Context, Done, Failure, Secrets, Target, Verify};
 use net::Repeat;
 use transfer::{
     Access, Error, Kind, Source, Verification,
@@ -29,9 +29,13 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Source")]
 pub struct SourceArguments {
-    /// Identity (Keystone) URL, with or without /v3
+    /// Identity (Keystone) URL, with or without /v3; without it, the one of the credentials
     #[arg(long = flag::ENDPOINT, value_name = "URL")]
-    pub endpoint: String,
+    pub endpoint: Option<String>,
+
+    /// Log in as this cloud of clouds.yaml says
+    #[arg(long = flag::OS_CLOUD, value_name = "NAME")]
+    pub os_cloud: Option<String>,
 
     /// UUID of the Glance image
     #[arg(long = flag::IMAGE_ID, value_name = "UUID")]
@@ -50,7 +54,7 @@ pub struct SourceArguments {
 /// # Errors
 /// One per kind of [`Exit`] that names the source or the target.
 pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Done, Failure> {
-    let identity = auth_url(&arguments.endpoint)?;
+    let identity = identity_url(&arguments, &context.secrets)?;
     context.set_source(&identity)?;
     let plan = stoppable(&context, plan(&context, identity, &arguments)).await?;
     let target = context.open_target().await?;
@@ -86,6 +90,30 @@ pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Don
     })
 }
 
+/// The identity URL of the flag, or the one of the credentials.
+fn identity_url(arguments: &SourceArguments, secrets: &Secrets) -> Result<Url, Failure> {
+    let given = arguments.endpoint.as_deref();
+    if let Some(url) = given.filter(|url| !url.trim().is_empty()) {
+        return Ok(auth_url("--endpoint", url)?);
+    }
+    let url = secrets.text(secret::URL).ok_or_else(|| {
+        Failure::new(
+            Exit::Configuration,
+            format!(
+                "there is no identity service to ask: give --{}, a cloud with an auth_url (--{}), or the secret key {} ({})",
+                flag::ENDPOINT,
+                flag::OS_CLOUD,
+                secret::URL,
+                secrets.origin()
+            ),
+        )
+    })?;
+    Ok(auth_url(
+        &format!("the identity URL of {},", secrets.origin()),
+        url,
+    )?)
+}
+
 /// What is known before the first byte.
 #[derive(Debug)]
 struct Plan {
@@ -105,7 +133,8 @@ async fn plan(
     arguments: &SourceArguments,
 ) -> Result<Plan, Failure> {
     let secrets = &context.secrets;
-    let credentials = Credentials::from_keys(|key| secrets.get(key))?;
+    let credentials = Credentials::from_keys(|key| secrets.get(key))
+        .map_err(|error| Failure::from(error).context(secrets.origin()))?;
     let availability: Availability = secrets.text(secret::AVAILABILITY).unwrap_or("").parse()?;
     let region = secrets.text(secret::REGION_NAME).map(str::trim);
     let retry = Repeat::Idempotent(context.no_progress_timeout);

@@ -1,7 +1,9 @@
 //! Copies the data of a Glance image into a block device or a file.
 //!
 //! ```text
-//! secret --> Credentials --POST--> Keystone --> token + catalog --> image endpoint
+//! secret, clouds.yaml, OS_*
+//!    |
+//!    +-----> Credentials --POST--> Keystone --> token + catalog --> image endpoint
 //!                                                                        |
 //!              target <-- transfer::copy <-- HttpSource <-- file <-- image record
 //!                                 ^             |  ^
@@ -13,6 +15,7 @@
 //! be copied, which hash it must have) is a function without I/O. [`run`] does the asking.
 
 mod answer;
+mod clouds;
 pub mod disk_image;
 pub mod glance;
 mod image_policy;
@@ -20,5 +23,6 @@ mod job;
 pub mod keystone;
 mod path;
 
+pub use clouds::secrets;
 pub use image_policy::Policy;
 pub use job::{SourceArguments, run};

@@ -24,8 +24,7 @@ struct Cli {
 
 const EXAMPLE: &str = "\
 Example:
-  export username=demo password=... userDomainName=Default projectName=demo projectDomainName=Default
-  openstack-populator --endpoint=https://keystone:5000/v3 \\
+  openstack-populator --os-cloud=NAME \\
       --image-id=b815a36a-feef-49e0-85c6-ef61bc83c15f --volume-path=/var/tmp/disk.img";
 
 fn main() -> ExitCode {
@@ -34,7 +33,14 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    mover::run(&PROGRAM, &environment, &cli.mover, |context| {
-        openstack_populator::run(context, cli.source)
-    })
+    let cloud = cli.source.os_cloud.clone();
+    mover::run(
+        &PROGRAM,
+        &environment,
+        &cli.mover,
+        |arguments, environment| {
+            openstack_populator::secrets(cloud.as_deref(), arguments, environment)
+        },
+        |context| openstack_populator::run(context, cli.source),
+    )
 }

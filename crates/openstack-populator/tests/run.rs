@@ -13,7 +13,9 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use clap::Parser;
 use contract::Exit;
-use mover::{Arguments, Context, Done, Environment, Failure, Redactor, Stop, StopHandle};
+use mover::{
+    Arguments, Context, Done, Environment, Failure, Given, Redactor, Secrets, Stop, StopHandle,
+};
 use net::{Clock, SystemClock};
 use openstack_populator::SourceArguments;
 use serde_json::{Value, json};
@@ -68,7 +70,10 @@ impl Run {
         self.stop = Some(handle);
         let context = Context::new(
             "test/0",
-            &environment,
+            Given {
+                secrets: Secrets::of(&cli.mover, &environment).unwrap(),
+                environment: &environment,
+            },
             &cli.mover,
             Arc::clone(&self.clock),
             stop,

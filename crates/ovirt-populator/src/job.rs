@@ -24,6 +24,10 @@ pub struct SourceArguments {
     #[arg(long = flag::ENGINE_URL, value_name = "URL")]
     pub engine_url: Option<String>,
 
+    /// Log in as this section of ovirt-img.conf says
+    #[arg(long = flag::CONFIG, value_name = "SECTION", conflicts_with = "secret_dir")]
+    pub config: Option<String>,
+
     /// UUID of the disk
     #[arg(long = flag::DISK_ID, value_name = "UUID")]
     pub disk_id: DiskId,
@@ -101,8 +105,9 @@ fn client(context: &mut Context, arguments: &SourceArguments) -> Result<Client, 
             Failure::new(
                 Exit::Configuration,
                 format!(
-                    "there is no engine to ask: give --{} or the secret key {}",
+                    "there is no engine to ask: give --{}, --{} with a section that has engine_url, or the secret key {}",
                     flag::ENGINE_URL,
+                    flag::CONFIG,
                     secret::URL
                 ),
             )

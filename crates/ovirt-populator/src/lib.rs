@@ -6,8 +6,10 @@
 //!                 engine (REST)      transfer (data path)
 //! ```
 
+mod config;
 pub mod engine;
 mod job;
 pub mod session;
 
+pub use config::secrets;
 pub use job::{SourceArguments, run};

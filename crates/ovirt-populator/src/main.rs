@@ -34,7 +34,14 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    mover::run(&PROGRAM, &environment, &cli.mover, |context| {
-        ovirt_populator::run(context, cli.source)
-    })
+    let section = cli.source.config.clone();
+    mover::run(
+        &PROGRAM,
+        &environment,
+        &cli.mover,
+        |arguments, environment| {
+            ovirt_populator::secrets(section.as_deref(), arguments, environment)
+        },
+        |context| ovirt_populator::run(context, cli.source),
+    )
 }

@@ -17,7 +17,9 @@ use std::{
 
 use clap::Parser;
 use contract::Exit;
-use mover::{Arguments, Context, Done, Environment, Failure, Redactor, Stop, StopHandle};
+use mover::{
+    Arguments, Context, Done, Environment, Failure, Given, Redactor, Secrets, Stop, StopHandle,
+};
 use net::{Cancel, Clock, SystemClock};
 use ovirt_populator::{SourceArguments, run};
 use tempfile::TempDir;
@@ -120,7 +122,10 @@ impl Run {
             .collect();
         let context = Context::new(
             "test/1",
-            &environment,
+            Given {
+                secrets: Secrets::of(&cli.mover, &environment)?,
+                environment: &environment,
+            },
             &cli.mover,
             Arc::clone(&self.clock),
             self.stop.clone(),

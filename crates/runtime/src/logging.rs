@@ -1,8 +1,9 @@
 //! Log lines on standard error: for people, or as JSON.
 
 mod line;
+mod status;
 
-use std::{io, panic};
+use std::panic;
 
 use tracing::{Level, Subscriber};
 use tracing_subscriber::{
@@ -14,6 +15,7 @@ use tracing_subscriber::{
 
 use crate::Redactor;
 use line::Line;
+pub use status::Status;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -43,12 +45,16 @@ pub struct Settings<'a> {
     reason = "a program that calls it once need not ask whether it was the first"
 )]
 pub fn init(settings: &Settings<'_>) -> bool {
-    init_redacted(settings, &Redactor::new())
+    init_redacted(settings, &Redactor::new(), &Status::default())
 }
 
-/// Like [`init`]; the secrets that `redactor` knows, or learns later, are masked.
-pub fn init_redacted(settings: &Settings<'_>, redactor: &Redactor) -> bool {
-    let subscriber = subscriber(settings, redactor, io::stderr);
+/// Like [`init`]; the secrets that `redactor` knows, or learns later, are masked, and lines are written above `status`.
+#[allow(
+    clippy::must_use_candidate,
+    reason = "a program that calls it once need not ask whether it was the first"
+)]
+pub fn init_redacted(settings: &Settings<'_>, redactor: &Redactor, status: &Status) -> bool {
+    let subscriber = subscriber(settings, redactor, status.clone());
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         return false;
     }
@@ -87,7 +93,10 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
 
     use super::*;
 

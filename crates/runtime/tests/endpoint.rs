@@ -68,6 +68,10 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 }
 
+fn get_as(accept: &str) -> String {
+    get("/metrics").replace("\r\n\r\n", &format!("\r\nAccept: {accept}\r\n\r\n"))
+}
+
 async fn tls(
     server: &Server,
     name: &'static str,
@@ -222,4 +226,39 @@ async fn idle_connections_do_not_keep_it_from_stopping() {
     server.stop.send(()).unwrap();
     let ended = tokio::time::timeout(Duration::from_mins(1), server.tasks.join_next()).await;
     ended.expect("it stops").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_client_chooses_the_form_of_the_metrics() {
+    let server = start(Transport::Plain);
+    for (accept, status, content_type, end) in [
+        (
+            "text/plain;version=0.0.4",
+            "200",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "some_gauge 0\n",
+        ),
+        (
+            "*/*",
+            "200",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "# EOF\n",
+        ),
+        (
+            "application/json",
+            "406",
+            "text/plain; charset=utf-8",
+            "text/plain (0.0.4)\n",
+        ),
+    ] {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let answer = exchange(stream, &get_as(accept)).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+        let line = format!("content-type: {content_type}\r\n");
+        assert!(answer.contains(&line), "{answer}");
+        assert!(answer.ends_with(end), "{answer}");
+    }
 }

@@ -8,10 +8,13 @@ use crate::path;
 /// The URL of `POST /v3/auth/tokens` for an identity URL with or without `/v3`, with or without a
 /// trailing slash, and below any path (`https://cloud/identity/v3`).
 ///
+/// `named` is what messages call it.
+///
 /// # Errors
 /// [`Kind::Configuration`] when it is no HTTP URL, names another version than 3, or carries a user
 /// or a password.
-pub fn auth_url(identity: &str) -> Result<Url, Error> {
+pub fn auth_url(named: &str, identity: &str) -> Result<Url, Error> {
+    let refused = |why: &str| Error::new(Kind::Configuration, format!("{named} {why}"));
     let identity = identity.trim();
     if identity.is_empty() {
         return Err(refused(
@@ -21,7 +24,7 @@ pub fn auth_url(identity: &str) -> Result<Url, Error> {
     let mut url = Url::parse(identity).map_err(|error| {
         Error::with_source(
             Kind::Configuration,
-            "--endpoint is not a URL such as https://keystone:5000/v3",
+            format!("{named} is not a URL such as https://keystone:5000/v3"),
             error,
         )
     })?;
@@ -41,10 +44,6 @@ pub fn auth_url(identity: &str) -> Result<Url, Error> {
             "ends in /{other}, but only version 3 of the identity API gives tokens here; name the URL that ends in /v3"
         ))),
     }
-}
-
-fn refused(why: &str) -> Error {
-    Error::new(Kind::Configuration, format!("--endpoint {why}"))
 }
 
 #[cfg(test)]
@@ -84,7 +83,11 @@ mod tests {
             ("https://cloud/v", "https://cloud/v/v3/auth/tokens"),
             ("https://ks:5000/v3?a=b#c", "https://ks:5000/v3/auth/tokens"),
         ] {
-            assert_eq!(auth_url(typed).unwrap().as_str(), expected, "{typed}");
+            assert_eq!(
+                auth_url("--endpoint", typed).unwrap().as_str(),
+                expected,
+                "{typed}"
+            );
         }
     }
 
@@ -100,7 +103,7 @@ mod tests {
             ("https://ks:5000/v3.1", "version 3"),
             ("https://bob:s3cret@ks:5000/v3", "secret"),
         ] {
-            let error = auth_url(typed).unwrap_err();
+            let error = auth_url("--endpoint", typed).unwrap_err();
             assert_eq!(error.kind(), Kind::Configuration, "{typed}");
             assert!(error.to_string().contains(needle), "{typed}: {error}");
             assert!(!error.chain().contains("s3cret"), "{error}");

@@ -132,7 +132,7 @@ impl Cloud {
 
     /// A client of this Keystone.
     pub fn client(&self, keys: &[(&'static str, &str)]) -> Keystone {
-        let url = auth_url(&self.identity()).unwrap();
+        let url = auth_url("--endpoint", &self.identity()).unwrap();
         Keystone::new(rest(), url, credentials(keys), Redactor::new())
     }
 }

@@ -1,6 +1,7 @@
 //! The metrics endpoint: `/metrics` and `/healthz`, over HTTPS with a certificate of its own, or
 //! over plain HTTP; and the health endpoint, for `/healthz` and `/readyz` alone.
 
+mod accept;
 mod health;
 mod listener;
 mod pages;

@@ -8,11 +8,11 @@ use http_body_util::Full;
 use prometheus_client::{encoding::text, registry::Registry};
 use tokio::sync::watch;
 
-use super::LastScrape;
+use super::{
+    LastScrape,
+    accept::{self, Form},
+};
 
-/// <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>
-const OPENMETRICS: HeaderValue =
-    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// The pages of one listener: `/healthz`, and those that are there.
@@ -39,7 +39,12 @@ impl Pages {
         }
         let path = request.uri().path();
         if let Some(metrics) = self.metrics.as_ref().filter(|metrics| metrics.path == path) {
-            return metrics.last.scrape(|| encoded(&metrics.registry));
+            let Some(form) = Form::wanted(request.headers()) else {
+                let forms =
+                    "there is application/openmetrics-text (1.0.0) and text/plain (0.0.4)\n";
+                return response(StatusCode::NOT_ACCEPTABLE, PLAIN, forms);
+            };
+            return metrics.last.scrape(|| encoded(&metrics.registry, form));
         }
         match (path, &self.ready) {
             ("/healthz", _) => response(StatusCode::OK, PLAIN, "ok\n"),
@@ -62,10 +67,19 @@ impl Pages {
     }
 }
 
-fn encoded(registry: &Registry) -> Response<Full<Bytes>> {
+fn encoded(registry: &Registry, form: Form) -> Response<Full<Bytes>> {
     let mut body = String::new();
     match text::encode(&mut body, registry) {
-        Ok(()) => response(StatusCode::OK, OPENMETRICS, body),
+        Ok(()) => {
+            let body = match form {
+                Form::OpenMetrics => body,
+                Form::Prometheus => accept::to_prometheus(&body),
+            };
+            let mut response = response(StatusCode::OK, form.content_type(), body);
+            let by_accept = HeaderValue::from_static("accept");
+            response.headers_mut().insert(header::VARY, by_accept);
+            response
+        }
         Err(error) => {
             tracing::error!("metrics cannot be encoded: {error}");
             response(

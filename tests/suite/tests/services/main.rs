@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod credentials;
 mod forklift;
 mod openstack_auth;
 mod openstack_copy;
