@@ -10,7 +10,7 @@ use blake2b_simd::{Hash, Params, State};
 
 use super::{
     Algorithm, Digest,
-    hasher::{ZEROES, digest, usize_of},
+    bytes::{ZEROES, digest, usize_of},
 };
 
 /// Size of a block in bytes; the daemon is asked for the same.

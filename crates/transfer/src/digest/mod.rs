@@ -1,6 +1,7 @@
 //! Digests over the whole disk: in order of offset, or of its blocks in any order.
 
 mod blkhash;
+mod bytes;
 mod hasher;
 
 use std::{fmt, str::FromStr};

@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
+    buffer::BUFFER,
     pace::FIRST,
     plan::{Limits, Longest, Planner},
-    pool::{BUFFER, Pool},
+    pool::Pool,
     retry_budget::cancelled,
     shared::Shared,
 };

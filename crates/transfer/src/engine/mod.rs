@@ -8,6 +8,7 @@
 
 mod activity;
 mod blocks;
+mod buffer;
 mod cursor;
 mod pace;
 mod pass;

@@ -7,7 +7,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::pool::BUFFER;
+use super::buffer::BUFFER;
 
 /// The first task, before anything is known: a fifth of a second on a fast network, and not for
 /// long alone on a slow one.

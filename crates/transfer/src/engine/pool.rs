@@ -29,14 +29,11 @@ use std::{
     time::Duration,
 };
 
-use super::pace::Pace;
+use super::{
+    buffer::{ALIGNMENT, BUFFER, Memory},
+    pace::Pace,
+};
 use crate::ByteRange;
-
-/// Bytes in a buffer: direct I/O is at its best from 1 MiB on.
-pub(super) const BUFFER: usize = 1 << 20;
-
-/// Alignment of a buffer in memory: enough for direct I/O on any device.
-const ALIGNMENT: usize = 4096;
 
 /// Buffers that only the owner of the frontier gets: it fills one while the other is written.
 const RESERVE: usize = 2;
@@ -95,12 +92,6 @@ pub(super) enum Acquired<'a> {
 pub(super) struct Lease<'a> {
     memory: Memory,
     pool: &'a Pool,
-}
-
-/// One allocation, larger than needed, so that an aligned part of it can be used.
-struct Memory {
-    bytes: Vec<u8>,
-    start: usize,
 }
 
 impl Pool {
@@ -271,12 +262,11 @@ impl Order {
 
 impl Lease<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
-        self.memory.bytes.get(self.memory.start..).unwrap_or(&[])
+        self.memory.aligned()
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        let start = self.memory.start;
-        self.memory.bytes.get_mut(start..).unwrap_or(&mut [])
+        self.memory.aligned_mut()
     }
 }
 
@@ -295,29 +285,6 @@ impl Drop for Lease<'_> {
 impl fmt::Debug for Lease<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").finish_non_exhaustive()
-    }
-}
-
-impl Memory {
-    const fn none() -> Self {
-        Self {
-            bytes: Vec::new(),
-            start: 0,
-        }
-    }
-
-    fn new() -> Self {
-        let mut bytes = vec![0; BUFFER + ALIGNMENT];
-        // The vector is never resized, so the address stays.
-        let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        bytes.truncate(start + BUFFER);
-        Self { bytes, start }
-    }
-}
-
-impl fmt::Debug for Memory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.bytes.len())
     }
 }
 

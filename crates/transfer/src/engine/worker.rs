@@ -2,8 +2,9 @@
 
 use super::{
     blocks::HashedBlocks,
+    buffer::BUFFER,
     cursor::Cursor,
-    pool::{Acquired, BUFFER, Lease, Pool, Purpose},
+    pool::{Acquired, Lease, Pool, Purpose},
     retry_budget::{RetryBudget, cancelled},
     sequence::{Segment, Sequence},
     shared::Shared,
