@@ -23,9 +23,11 @@ struct Cli {
 }
 
 const EXAMPLE: &str = "\
-Example:
+Example, with a cloud of ~/.config/openstack/clouds.yaml; a password that it lacks is asked for:
   openstack-populator --os-cloud=NAME \\
-      --image-id=b815a36a-feef-49e0-85c6-ef61bc83c15f --volume-path=/var/tmp/disk.img";
+      --image-id=b815a36a-feef-49e0-85c6-ef61bc83c15f --volume-path=/var/tmp/disk.img
+
+Exit codes, timers and metrics: docs/operations.md of the source code";
 
 fn main() -> ExitCode {
     let environment = Environment::of_process();

@@ -35,7 +35,7 @@ fn help_shows_groups_and_an_example() {
         "Kubernetes compatibility:",
         "--endpoint",
         "--verbatim",
-        "Example:",
+        "Example, with a",
     ] {
         assert!(output.contains(text), "{text} in {output}");
     }

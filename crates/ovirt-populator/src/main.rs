@@ -23,10 +23,11 @@ struct Cli {
 }
 
 const EXAMPLE: &str = "\
-Example:
-  export user=admin@internal password=... cacert=\"$(cat engine-ca.pem)\"
-  ovirt-populator --engine-url=https://engine.example.com \\
-      --disk-id=b815a36a-feef-49e0-85c6-ef61bc83c15f --volume-path=/var/tmp/disk.img";
+Example, with a section of ~/.config/ovirt-img.conf; a password that it lacks is asked for:
+  ovirt-populator --config=NAME \\
+      --disk-id=b815a36a-feef-49e0-85c6-ef61bc83c15f --volume-path=/var/tmp/disk.img
+
+Exit codes, timers and metrics: docs/operations.md of the source code";
 
 fn main() -> ExitCode {
     let environment = Environment::of_process();

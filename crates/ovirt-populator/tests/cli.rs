@@ -48,7 +48,7 @@ fn help_shows_groups_and_an_example() {
         "--engine-url",
         "--inactivity-timeout",
         "--locked-wait",
-        "Example:",
+        "Example, with a",
     ] {
         assert!(output.contains(text), "{text} in {output}");
     }
