@@ -1,6 +1,10 @@
 //! The environment, read once.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use contract::args::secret;
 use net::Proxies;
@@ -41,6 +45,15 @@ impl Environment {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
         all.filter(move |(name, value)| name.starts_with(prefix) && !value.is_empty())
+    }
+
+    /// A path that may begin with `~/`, which stands for the folder that `HOME` names.
+    #[must_use]
+    pub fn expand_home(&self, path: &str) -> PathBuf {
+        match (path.strip_prefix("~/"), self.get("HOME")) {
+            (Some(rest), Some(home)) => Path::new(home).join(rest),
+            _ => PathBuf::from(path),
+        }
     }
 
     /// Makes known to `redactor` what logs in to the proxies: the password, and user and password together.

@@ -163,7 +163,7 @@ impl Section {
             };
             let value = match option {
                 "cafile" => {
-                    let path = of_home(value.expose_secret(), environment);
+                    let path = environment.expand_home(value.expose_secret());
                     read_secret(&path)
                         .map_err(|error| format!("cafile {}: {error}", path.display()))?
                 }
@@ -192,14 +192,6 @@ fn is_insecure(secure: &str) -> Result<bool, String> {
             "secure is {}; it must be yes, true, on, 1, no, false, off or 0",
             net::quoted(secure)
         )),
-    }
-}
-
-/// A path that may begin with `~/`.
-fn of_home(path: &str, environment: &Environment) -> PathBuf {
-    match (path.strip_prefix("~/"), environment.get("HOME")) {
-        (Some(rest), Some(home)) => Path::new(home).join(rest),
-        _ => PathBuf::from(path),
     }
 }
 

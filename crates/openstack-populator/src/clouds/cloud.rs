@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    path::{Path, PathBuf},
 };
 
 use contract::args::secret;
@@ -196,7 +195,7 @@ impl Cloud {
                     secret::CACERT
                 )));
             };
-            let path = of_home(path, environment);
+            let path = environment.expand_home(path);
             let text = read_secret(&path)
                 .map_err(|error| wrong(format!("{CACERT} {}: {error}", path.display())))?;
             keys.insert(secret::CACERT, text);
@@ -311,14 +310,6 @@ fn is_known(word: &str) -> bool {
 fn joined(words: &BTreeSet<String>) -> String {
     let words: Vec<_> = words.iter().map(|word| net::quoted(word)).collect();
     words.join(", ")
-}
-
-/// A path that may begin with `~/`.
-fn of_home(path: &str, environment: &Environment) -> PathBuf {
-    match (path.strip_prefix("~/"), environment.get("HOME")) {
-        (Some(rest), Some(home)) => Path::new(home).join(rest),
-        _ => PathBuf::from(path),
-    }
 }
 
 impl fmt::Debug for Cloud {
