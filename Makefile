@@ -83,12 +83,12 @@ packages: ## Debian packages that the lints, the services, the cluster and their
 	@tests/cluster/cluster packages
 
 # The built binaries on real services. Inside the namespaces there is no network, so all is built before.
-services: packages ## the built binaries on real imageio, Keystone and Glance; the standalone demo; each case of the bench once
+services: packages ## the built binaries on real imageio, Keystone, Glance and Cinder; the standalone demo; each case of the bench once
 	cargo build --locked --quiet -p ovirt-populator -p openstack-populator
 	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator -p floor
 	bench/peers/build $(CARGO_TARGET_DIR)/release
 	cargo test --locked --quiet -p suite --no-run
-	$(LIMIT) 30m tests/services/run -- tests/services/all
+	$(LIMIT) 30m tests/services/run --with cinder -- tests/services/all
 
 .PHONY: test demo demo-standalone
 # The cluster's programs are built beside the Rust code, which leaves cores idle now and then.

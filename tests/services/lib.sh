@@ -26,8 +26,8 @@ once() { # DIR COMMAND...: runs COMMAND to fill DIR, unless an earlier call did;
     ) 9> "$1.lock"
 }
 
-venv() { # NAME CONSTRAINTS: prints the folder of the virtual environment with these packages
-    echo "$CACHE/venv-$1-$( (cat "$2"; "$PYTHON" --version) | fingerprint -)"
+venv() { # NAME CONSTRAINTS...: prints the folder of the virtual environment with these packages
+    echo "$CACHE/venv-$1-$( (cat "${@:2}"; "$PYTHON" --version) | fingerprint -)"
 }
 
 fill_venv() { # CONSTRAINTS PACKAGE... DIR

@@ -1,4 +1,4 @@
-# Sourced by install, init and start.
+# Sourced by the scripts beside it.
 # shellcheck shell=bash disable=SC2034 # the scripts use these variables
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../lib.sh"
 
@@ -6,6 +6,8 @@ OPENSTACK=$SERVICES/openstack
 DIR=$STATE/openstack
 CONSTRAINTS=$OPENSTACK/constraints.txt
 VENV=$(venv openstack "$CONSTRAINTS")
+CINDER_CONSTRAINTS=$OPENSTACK/cinder-constraints.txt # beside those of the others, which they include
+CINDER_VENV=$(venv cinder "$CONSTRAINTS" "$CINDER_CONSTRAINTS")
 # Pods of tests/cluster need the node's address. Ports are below the range of ephemeral ones.
 ADDRESS=${SERVICES_HOST:-127.0.0.1}
 KEYSTONE_HTTP=$ADDRESS:15000 KEYSTONE_TLS=$ADDRESS:15443
@@ -14,6 +16,9 @@ GLANCE_HTTP=$ADDRESS:19292 GLANCE_TLS=$ADDRESS:19443
 GLANCE_SLOW=$ADDRESS:19293 # forwards to GLANCE_HTTP, at a bounded pace for all connections together
 GLANCE_UNCACHED=$ADDRESS:19294 # same images, but every request makes it ask Keystone about the token
 MEMCACHED=$ADDRESS:15211
+CINDER_HTTP=$ADDRESS:18776
+CINDER=$DIR/cinder
+CINDER_CONFIG=$DIR/etc/cinder/cinder.conf
 
 initialised() { # prints the folder of the initialised state that belongs to these scripts
     echo "$CACHE/openstack-$(cat "$OPENSTACK"/{init,lib.sh,seed.py,*.in} "$SERVICES/pki" <(echo "$VENV $ADDRESS") | fingerprint -)"

@@ -11,7 +11,7 @@ import requests
 
 URLS = {name: os.environ[name] for name in (
     "KEYSTONE_URL", "KEYSTONE_TLS_URL", "KEYSTONE_SHORT_URL", "GLANCE_URL", "GLANCE_TLS_URL",
-    "GLANCE_SLOW_URL", "GLANCE_UNCACHED_URL")}
+    "GLANCE_SLOW_URL", "GLANCE_UNCACHED_URL", "CINDER_URL")}
 KEYSTONE = URLS["KEYSTONE_URL"]
 INTERFACES = ("public", "internal", "admin")
 NOBODY_LISTENS = "http://127.0.0.1:9"
@@ -68,8 +68,14 @@ endpoints(image, "RegionSlow", URLS["GLANCE_SLOW_URL"])
 # Each interface in the form of some cloud; the admin one leads nowhere.
 endpoints(image, "RegionMixed", (URLS["GLANCE_URL"] + "/", URLS["GLANCE_TLS_URL"] + "/v2", NOBODY_LISTENS))
 
+# The service has had several types; a cloud lists one or more of them.
+for kind, region in (("block-storage", "RegionOne"), ("volumev3", "RegionMixed")):
+    volume = call("POST", "/services", {"service": {"type": kind, "name": "cinder"}})["id"]
+    endpoints(volume, region, URLS["CINDER_URL"] + "/v3/%(project_id)s")
+
 service, migrate, other = project("service"), project("migrate"), project("other")
 user("glance", "glancepw", service, "admin", "service")
+user("cinder", "cinderpw", service, "admin", "service")
 fork = user("fork", "forkpw", migrate, "member")
 user("fork2", "forkpw", other, "member")
 user("ro", "forkpw", migrate, "reader")
