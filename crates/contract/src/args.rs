@@ -15,6 +15,10 @@ pub mod flag {
     pub const ENGINE_URL: &str = "engine-url";
     /// OpenStack: UUID of the Glance image.
     pub const IMAGE_ID: &str = "image-id";
+    /// OpenStack: UUID of the Cinder volume.
+    pub const VOLUME_ID: &str = "volume-id";
+    /// OpenStack: UUID of the snapshot of a Cinder volume.
+    pub const SNAPSHOT_ID: &str = "snapshot-id";
     /// OpenStack: identity (Keystone) URL.
     pub const ENDPOINT: &str = "endpoint";
     /// Name of the populator resource; its presence says that a controller started the process.
@@ -46,6 +50,10 @@ pub mod flag {
     pub const FORCE: &str = "force";
     /// Write the image's bytes as they are, whatever their format.
     pub const VERBATIM: &str = "verbatim";
+    /// OpenStack: what all attempts of one migration have in common.
+    pub const MIGRATION_ID: &str = "migration-id";
+    /// OpenStack: remove what earlier attempts made in the cloud, and copy nothing.
+    pub const CLEANUP: &str = "cleanup";
     /// Whether zero blocks inside data become holes: `on` or `off`.
     pub const DETECT_ZEROES: &str = "detect-zeroes";
     /// Longest time without a byte from the source before the run gives up.

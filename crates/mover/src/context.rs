@@ -47,6 +47,8 @@ pub struct Context {
     pub no_progress_timeout: Duration,
     /// A controller started the process (`--cr-name` was given).
     pub started_by_controller: bool,
+    /// UID of the claim; empty when there is none.
+    pub owner_uid: String,
     /// Seed of the jitter. Not the process id, which is 1 in every container.
     seed: u64,
     target: PathBuf,
@@ -127,6 +129,7 @@ impl Context {
             connections: arguments.transfer.connections(),
             no_progress_timeout: arguments.transfer.no_progress_timeout,
             started_by_controller: arguments.started_by_controller(),
+            owner_uid: arguments.owner_uid().to_owned(),
             seed: RandomState::new().hash_one(arguments.owner_uid()),
             target: arguments.target.volume_path.clone(),
             overwrite: if arguments.may_overwrite() {

@@ -60,6 +60,8 @@ pub enum Done {
     },
     /// A preflight found nothing wrong; nothing was written.
     Checked,
+    /// What earlier runs had left at the source was removed; nothing was written.
+    CleanedUp,
 }
 
 /// Runs a job as a process: logging, metrics, signals, termination message, exit code.
@@ -262,6 +264,11 @@ impl Run<'_> {
         let mut termination = match result {
             Ok(Done::Checked) => {
                 let message = "the check found nothing wrong; nothing was written";
+                tracing::info!("{message}");
+                Termination::new(Exit::Success, message)
+            }
+            Ok(Done::CleanedUp) => {
+                let message = "nothing of earlier runs is left at the source; nothing was written";
                 tracing::info!("{message}");
                 Termination::new(Exit::Success, message)
             }

@@ -41,7 +41,7 @@ fn every_exit_code_has_its_row() {
 #[test]
 fn every_flag_has_its_row_and_its_default() {
     /// Flags of one mover, which the other one does not have.
-    const OF_ONE: [&str; 9] = [
+    const OF_ONE: [&str; 13] = [
         flag::CONFIG,
         flag::OS_CLOUD,
         flag::ENGINE_URL,
@@ -50,6 +50,10 @@ fn every_flag_has_its_row_and_its_default() {
         flag::LOCKED_WAIT,
         flag::ENDPOINT,
         flag::IMAGE_ID,
+        flag::VOLUME_ID,
+        flag::SNAPSHOT_ID,
+        flag::MIGRATION_ID,
+        flag::CLEANUP,
         flag::VERBATIM,
     ];
     let table = Table::of(OPERATIONS, &["flag", "default"]);

@@ -1,17 +1,16 @@
 //! One run: prepare the source, check it, copy it.
 //!
-//! An image needs no release: what holds it are connections, which end with the source.
+//! An image needs no release: what holds it are connections, which end with the source. What was made of a volume for
+//! the copy is removed however that ends.
 
 use std::sync::Arc;
 
-use clap::Args;
 use contract::{
     Exit,
     args::{flag, secret},
 };
 use formats::Format;
 use mover::{Context, Done, Failure, Secrets, Target, Verify};
-use net::Repeat;
 use transfer::{
     Access, Error, Kind, Source, Verification,
     source::{Authorization, Changes, HttpSource},
@@ -19,53 +18,106 @@ use transfer::{
 use url::Url;
 
 use crate::{
-    Policy,
+    Policy, SourceArguments,
+    cinder::{Export, Mark, Place},
+    cloud::Cloud,
     disk_image::DiskImage,
     glance::{Glance, Hash, Image, ImageId, stated_hash},
-    keystone::{Availability, Credentials, Keystone, ManyRegions, Session, auth_url},
+    keystone::{Session, auth_url},
+    source::Choice,
 };
 
-/// Which image, and how it is taken.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Source")]
-pub struct SourceArguments {
-    /// Identity (Keystone) URL, with or without /v3; without it, the one of the credentials
-    #[arg(long = flag::ENDPOINT, value_name = "URL")]
-    pub endpoint: Option<String>,
-
-    /// Log in as this cloud of clouds.yaml says
-    #[arg(long = flag::OS_CLOUD, value_name = "NAME")]
-    pub os_cloud: Option<String>,
-
-    /// UUID of the Glance image
-    #[arg(long = flag::IMAGE_ID, value_name = "UUID")]
-    pub image_id: ImageId,
-
-    /// Write the image's bytes as they are, whatever their format; without it, the disk of a qcow2, vmdk,
-    /// vdi, vhd or vhdx image is written, and any other image that is not raw is refused, except when a
-    /// controller that does not pass this flag started the process
-    #[arg(long = flag::VERBATIM, value_name = "true|false", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
-    pub verbatim: Option<bool>,
-}
-
-/// Copies the image to the target, or checks that it could be.
+/// Copies the disk to the target, or checks that it could be, or removes what earlier runs left in the cloud.
 ///
 /// # Errors
 /// One per kind of [`Exit`] that names the source or the target.
 pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Done, Failure> {
     let identity = identity_url(&arguments, &context.secrets)?;
     context.set_source(&identity)?;
-    let plan = stoppable(&context, plan(&context, identity, &arguments)).await?;
+    let migration = || arguments.migration(&context.owner_uid);
+    let cleaned = arguments.cleanup.then(migration).transpose()?;
+    let cloud = stoppable(&context, Cloud::open(&context, identity)).await?;
+    if let Some(migration) = cleaned {
+        let mark = Mark::new(&context.owner_uid, migration, None);
+        let export = stoppable(&context, cloud.export(&context, mark)).await?;
+        export.clean().await?;
+        return Ok(Done::CleanedUp);
+    }
+    let place = match arguments.choice()? {
+        Choice::Place(place) => place,
+        Choice::Image(id) => {
+            let image = stoppable(&context, cloud.image(&id)).await?;
+            let snapshot = image.boot_snapshot().filter(|_| cloud.has_volumes());
+            let Some(snapshot) = snapshot else {
+                let plan = Plan::of(&context, &cloud, id, image, arguments.verbatim)?;
+                let target = context.open_target().await?;
+                return copy(&context, plan, target).await;
+            };
+            tracing::info!(image = %id, %snapshot, "the image holds no data, and names the snapshot that does");
+            Place::Snapshot(snapshot)
+        }
+    };
+    let mark = Mark::new(&context.owner_uid, migration()?, Some(place.clone()));
+    let export = stoppable(&context, cloud.export(&context, mark)).await?;
+    let bytes = stoppable(&context, export.look(&place)).await?;
+    tracing::info!(bytes, "the cloud has the {place}");
     let target = context.open_target().await?;
+    must_fit(&target, bytes)?;
+    if context.check.is_some() {
+        tracing::info!("check: the {place} can be made an image; nothing was made");
+        return Ok(Done::Checked);
+    }
+    tracing::info!(
+        "what is made in the cloud for this copy has the name {}",
+        export.name()
+    );
+    let result = copy_of_place(
+        &context,
+        &cloud,
+        &export,
+        &place,
+        target,
+        arguments.verbatim,
+    )
+    .await;
+    if let Err(failure) = export.clean().await {
+        tracing::warn!(
+            "what was made in the cloud for this copy could not be removed: {failure}; the next run of the same migration removes \
+             it, or this command with --{} (name {})",
+            flag::CLEANUP,
+            export.name()
+        );
+    }
+    result
+}
+
+async fn copy_of_place(
+    context: &Context,
+    cloud: &Cloud,
+    export: &Export,
+    place: &Place,
+    target: Target,
+    verbatim: Option<bool>,
+) -> Result<Done, Failure> {
+    let made = export.image(place).await?;
+    let id: ImageId = made.parse().map_err(|why: String| {
+        Error::new(Kind::Protocol, format!("Cinder names an image: {why}"))
+    })?;
+    let image = stoppable(context, cloud.image(&id)).await?;
+    let plan = Plan::of(context, cloud, id, image, verbatim)?;
+    copy(context, plan, target).await
+}
+
+/// Copies an image, or checks that it could be.
+async fn copy(context: &Context, plan: Plan, target: Target) -> Result<Done, Failure> {
     let converts = plan.policy.converts(&plan.image);
     if !converts {
         must_fit(&target, plan.bytes)?;
     }
-    let file = plan.probe(&context).await?;
+    let file = plan.probe(context).await?;
     let access = file.access();
     let source: Arc<dyn Source> = if converts {
-        let disk = plan.open_image(&context, Arc::clone(&file)).await?;
+        let disk = plan.open_image(context, Arc::clone(&file)).await?;
         must_fit(&target, disk.size())?;
         disk
     } else {
@@ -78,7 +130,7 @@ pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Don
     }
 
     if !converts {
-        plan.check_head(&context, file).await?;
+        plan.check_head(context, file).await?;
     }
     let report = context
         .copy(source, plan.verification.clone(), &target)
@@ -127,75 +179,42 @@ struct Plan {
     keystone: String,
 }
 
-async fn plan(
-    context: &Context,
-    identity: Url,
-    arguments: &SourceArguments,
-) -> Result<Plan, Failure> {
-    let secrets = &context.secrets;
-    let credentials = Credentials::from_keys(|key| secrets.get(key))
-        .map_err(|error| Failure::from(error).context(secrets.origin()))?;
-    let availability: Availability = secrets.text(secret::AVAILABILITY).unwrap_or("").parse()?;
-    let region = secrets.text(secret::REGION_NAME).map(str::trim);
-    let retry = Repeat::Idempotent(context.no_progress_timeout);
-    let rest = context.rest()?;
-
-    let keystone = Keystone::new(
-        rest.clone(),
-        identity,
-        credentials,
-        context.redactor.clone(),
-    );
-    tracing::info!(
-        auth_type = keystone.credentials().auth_type(),
-        "asking {keystone} for a token"
-    );
-    let token = keystone.authenticate(retry).await?;
-    let catalog = token.catalog.as_ref().ok_or_else(no_catalog)?;
-    // Forklift starts it without asking for a region where the user named none.
-    let many = if context.started_by_controller {
-        ManyRegions::TakeFirst
-    } else {
-        ManyRegions::Refuse
-    };
-    let region = region.filter(|region| !region.is_empty());
-    let base = catalog.image_url(region, availability, many)?;
-    if let Some(expires_at) = token.expires_at {
-        tracing::debug!(%expires_at, "the token is good for now");
+impl Plan {
+    /// Judges the image's record.
+    fn of(
+        context: &Context,
+        cloud: &Cloud,
+        id: ImageId,
+        image: Image,
+        verbatim: Option<bool>,
+    ) -> Result<Self, Failure> {
+        let bytes = image.bytes()?;
+        tracing::info!(
+            image = %id,
+            bytes,
+            disk_format = image.disk_format.as_deref().unwrap_or("none"),
+            "{} has the image",
+            cloud.glance
+        );
+        let policy = Policy::of(verbatim, context.started_by_controller);
+        warn(policy.judge_record(&image)?);
+        let verification = if policy.converts(&image) {
+            of_converted(context.verify)?
+        } else {
+            verification(context.verify, &image)?
+        };
+        Ok(Self {
+            glance: cloud.glance.clone(),
+            id,
+            image,
+            bytes,
+            policy,
+            verification,
+            session: Arc::clone(&cloud.session),
+            keystone: cloud.name.clone(),
+        })
     }
 
-    let glance = Glance::new(rest, base);
-    let id = arguments.image_id.clone();
-    let image = glance.image(&id, &token.headers()?, retry).await?;
-    let bytes = image.bytes()?;
-    tracing::info!(
-        image = %id,
-        bytes,
-        disk_format = image.disk_format.as_deref().unwrap_or("none"),
-        "{glance} has the image"
-    );
-    let policy = Policy::of(arguments.verbatim, context.started_by_controller);
-    warn(policy.judge_record(&image)?);
-    let verification = if policy.converts(&image) {
-        of_converted(context.verify)?
-    } else {
-        verification(context.verify, &image)?
-    };
-    let keystone_name = keystone.to_string();
-    let session = Session::new(keystone, &token, tokio::runtime::Handle::current())?;
-    Ok(Plan {
-        glance,
-        id,
-        image,
-        bytes,
-        policy,
-        verification,
-        session: Arc::new(session),
-        keystone: keystone_name,
-    })
-}
-
-impl Plan {
     /// Asks for what the copy reads first: the first connection for data, and whether ranges are served. A
     /// check, and an image whose tables are read first, ask for one byte.
     async fn probe(&self, context: &Context) -> Result<Arc<HttpSource>, Failure> {
@@ -413,16 +432,4 @@ fn warn(text: Option<String>) {
     if let Some(text) = text {
         tracing::warn!("{text}");
     }
-}
-
-fn no_catalog() -> Error {
-    Error::new(
-        Kind::Configuration,
-        format!(
-            "Keystone gave a token without a catalog, since the secret names no scope and the user has no default project; set {}, or {} with {}",
-            secret::PROJECT_ID,
-            secret::PROJECT_NAME,
-            secret::PROJECT_DOMAIN_NAME
-        ),
-    )
 }

@@ -11,10 +11,14 @@
 //!                              (an image that is not raw)
 //! ```
 //!
+//! A volume or a snapshot of Cinder takes a way of its own to such an image, which is temporary: [`cinder`].
+//!
 //! Everything that decides (which request a secret makes, which endpoint fits, whether an image may
 //! be copied, which hash it must have) is a function without I/O. [`run`] does the asking.
 
 mod answer;
+pub mod cinder;
+mod cloud;
 mod clouds;
 pub mod disk_image;
 pub mod glance;
@@ -22,7 +26,9 @@ mod image_policy;
 mod job;
 pub mod keystone;
 mod path;
+mod source;
 
 pub use clouds::secrets;
 pub use image_policy::Policy;
-pub use job::{SourceArguments, run};
+pub use job::run;
+pub use source::SourceArguments;

@@ -14,8 +14,8 @@ pub(crate) fn cut_version(url: &mut Url) -> Option<String> {
     version.map(str::to_owned)
 }
 
-/// Cuts a project's id off the end of a path, if an API version stands before it.
-pub(crate) fn cut_project(url: &mut Url) {
+/// Cuts a project's id off the end of a path, if an API version stands before it, and returns it.
+pub(crate) fn cut_project(url: &mut Url) -> Option<String> {
     let path = url.path().to_owned();
     let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if let [before @ .., version, project] = segments.as_slice()
@@ -23,7 +23,9 @@ pub(crate) fn cut_project(url: &mut Url) {
         && is_project(project)
     {
         url.set_path(&[before, &[version]].concat().join("/"));
+        return Some((*project).to_owned());
     }
+    None
 }
 
 /// The URL with `below` behind its path.

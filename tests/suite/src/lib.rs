@@ -1,5 +1,5 @@
 //! Tests of the built binaries on real services, and what they share: the services' addresses from
-//! the environment, the stand-in engine's knobs, an image service to upload to, and the movers'
+//! the environment, the stand-in engine's knobs, image and volume services to fill, and the movers'
 //! command lines.
 //!
 //! Everything here needs `tests/services/run` around it; `make services` does that.
@@ -14,6 +14,7 @@
     reason = "tests fail by panicking, and builders are used where they are made"
 )]
 
+pub mod cinder;
 pub mod curl;
 pub mod engine;
 pub mod glance;
@@ -24,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use cinder::{Cinder, Volume};
 pub use engine::{Engine, EngineDisk, User};
 pub use glance::{Glance, Image};
 pub use mover::{assert_exit, openstack, ovirt};

@@ -25,7 +25,13 @@ pub fn ovirt(disk: &EngineDisk, user: &User, target: &Path) -> Command {
 /// `openstack-populator` for an image, as the user `fork` with project scope, over HTTP.
 #[track_caller]
 pub fn openstack(image: &Image, target: &Path) -> Command {
-    openstack_bare(&image.id, &variable("KEYSTONE_URL"), target)
+    openstack_disk(flag::IMAGE_ID, &image.id, target)
+}
+
+/// The same for the disk that a flag names.
+#[track_caller]
+pub fn openstack_disk(flag: &str, id: &str, target: &Path) -> Command {
+    bare(flag, id, &variable("KEYSTONE_URL"), target)
         .env(secret::USERNAME, "fork")
         .env(secret::PASSWORD, glance::PASSWORD)
         .env(secret::PROJECT_NAME, "migrate")
@@ -36,9 +42,14 @@ pub fn openstack(image: &Image, target: &Path) -> Command {
 /// `openstack-populator` without credentials.
 #[track_caller]
 pub fn openstack_bare(image: &str, keystone: &str, target: &Path) -> Command {
+    bare(flag::IMAGE_ID, image, keystone, target)
+}
+
+#[track_caller]
+fn bare(flag: &str, id: &str, keystone: &str, target: &Path) -> Command {
     Command::new(binary("openstack-populator"))
         .flag(flag::ENDPOINT, keystone)
-        .flag(flag::IMAGE_ID, image)
+        .flag(flag, id)
         .flag(flag::VOLUME_PATH, target)
         .env(secret::CACERT, authority())
 }

@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use transfer::{Error, Kind};
 
-use super::mapping::{Mapping, Place};
+use super::mapping::{self, Mapping, Place};
+use crate::cinder::PlaceId;
 
 /// What `GET /v2/images/{id}` says. Fields that a download does not need are not read.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -69,17 +70,24 @@ impl Image {
         Err(unusable(format!("{what}; {}", self.way_to_data())))
     }
 
+    /// The snapshot to copy in place of an active image without data: the one that a server's image names, if it names
+    /// exactly one source of a disk that the server boots from.
+    #[must_use]
+    pub fn boot_snapshot(&self) -> Option<PlaceId> {
+        let is_record =
+            self.status.as_deref() == Some("active") && matches!(self.size, None | Some(0));
+        is_record
+            .then(|| mapping::boot_snapshot(self.properties.get("block_device_mapping")))
+            .flatten()
+    }
+
     /// Where the data of an image without data is, and what to do about it.
     fn way_to_data(&self) -> String {
         const RECORD: &str = "it is the record of a server that was booted from a volume";
         const UPLOAD: &str = "--disk-format raw --container-format bare NAME), and name that image";
         match Mapping::of(self.properties.get("block_device_mapping")) {
             Mapping::Disk { place, others } => {
-                let others = match others {
-                    0 => String::new(),
-                    1 => " (its property block_device_mapping names 1 more)".into(),
-                    more => format!(" (its property block_device_mapping names {more} more)"),
-                };
+                let others = listed(&others);
                 match place {
                     Place::Snapshot(id) => format!(
                         "{RECORD}, whose disk is in the volume snapshot {id}{others}. Make a volume from the snapshot (openstack volume create --snapshot {id} VOLUME), upload it as a raw image (openstack image create --volume VOLUME {UPLOAD}"
@@ -110,6 +118,22 @@ impl Image {
             .map(|(name, _)| name.as_str())
             .find(|name| name.starts_with("os_encrypt_") || *name == "cinder_encryption_key_id")
     }
+}
+
+/// The places that a mapping names besides, as far as a message has room.
+fn listed(others: &[Place]) -> String {
+    const MOST: usize = 4;
+    if others.is_empty() {
+        return String::new();
+    }
+    let mut shown: Vec<String> = others.iter().take(MOST).map(Place::to_string).collect();
+    if others.len() > MOST {
+        shown.push(format!("{} more", others.len() - MOST));
+    }
+    format!(
+        " (its property block_device_mapping names {} as well)",
+        shown.join(", ")
+    )
 }
 
 fn unusable(text: String) -> Error {
@@ -182,7 +206,7 @@ mod tests {
                 json!(SNAPSHOT),
                 &[
                     "in the volume snapshot a-1 ",
-                    "names 1 more",
+                    "names snapshot b as well",
                     "volume create --snapshot a-1 ",
                     "image create --volume VOLUME --disk-format raw",
                 ][..],

@@ -5,7 +5,11 @@
 //! server's volumes. It is a string that holds JSON, and the owner of the image may write anything
 //! into it; so only ids are taken from it.
 
+use std::fmt;
+
 use serde_json::Value;
+
+use crate::cinder::PlaceId;
 
 /// Longest text that is parsed; Nova writes some 400 bytes for each volume.
 const LONGEST: usize = 64 << 10;
@@ -23,8 +27,8 @@ pub(super) enum Mapping {
     Disk {
         /// The object of Cinder that holds it.
         place: Place,
-        /// How many other places the property names.
-        others: usize,
+        /// The other places that the property names, in its order.
+        others: Vec<Place>,
     },
 }
 
@@ -41,19 +45,11 @@ impl Mapping {
     /// Reads the property. Of several disks the one that the server boots from counts, else the
     /// first.
     pub(super) fn of(property: Option<&Value>) -> Self {
-        let devices = match property {
-            None | Some(Value::Null) => return Self::Absent,
-            Some(Value::String(text)) if text.trim().is_empty() => return Self::Absent,
-            Some(Value::String(text)) if text.len() > LONGEST => return Self::Unreadable,
-            Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_default(),
-            Some(other) => other.clone(),
+        let devices = match devices(property) {
+            Some(devices) if devices.is_empty() => return Self::Absent,
+            Some(devices) => devices,
+            None => return Self::Unreadable,
         };
-        let Value::Array(devices) = devices else {
-            return Self::Unreadable;
-        };
-        if devices.is_empty() {
-            return Self::Absent;
-        }
         let mut places: Vec<(bool, Place)> = devices
             .iter()
             .filter_map(|device| Some((is_first(device), place(device)?)))
@@ -62,12 +58,55 @@ impl Mapping {
             return Self::Unreadable;
         }
         let first = places.iter().position(|(first, _)| *first).unwrap_or(0);
-        let (_, place) = places.swap_remove(first);
+        let (_, place) = places.remove(first);
         Self::Disk {
             place,
-            others: places.len(),
+            others: places.into_iter().map(|(_, place)| place).collect(),
         }
     }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot(id) => write!(f, "snapshot {id}"),
+            Self::Volume(id) => write!(f, "volume {id}"),
+        }
+    }
+}
+
+/// The snapshot that holds the server's disk, when the property leaves no doubt: one device alone has a boot index that is
+/// not negative, and names a snapshot by its UUID.
+pub(super) fn boot_snapshot(property: Option<&Value>) -> Option<PlaceId> {
+    let devices = devices(property)?;
+    let mut bootable = devices.iter().filter(|device| is_bootable(device));
+    let device = bootable.next().filter(|_| bootable.next().is_none())?;
+    match place(device)? {
+        Place::Snapshot(id) => id.parse().ok(),
+        Place::Volume(_) => None,
+    }
+}
+
+/// The devices that the property lists; `None` when it cannot be read.
+fn devices(property: Option<&Value>) -> Option<Vec<Value>> {
+    let devices = match property {
+        None | Some(Value::Null) => return Some(Vec::new()),
+        Some(Value::String(text)) if text.trim().is_empty() => return Some(Vec::new()),
+        Some(Value::String(text)) if text.len() > LONGEST => return None,
+        Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_default(),
+        Some(other) => other.clone(),
+    };
+    match devices {
+        Value::Array(devices) => Some(devices),
+        _ => None,
+    }
+}
+
+/// Nova gives -1 or null to a disk that the server does not boot from.
+fn is_bootable(device: &Value) -> bool {
+    let index = &device["boot_index"];
+    let text = index.as_str().and_then(|text| text.parse().ok());
+    index.as_i64().or(text).is_some_and(|index| index >= 0)
 }
 
 fn is_first(device: &Value) -> bool {
@@ -98,10 +137,50 @@ mod tests {
 
     const ID: &str = "9df0a5f6-5a70-4bd7-8e5d-2e2a2e7b1c11";
 
-    fn snapshot(id: &str, others: usize) -> Mapping {
+    fn snapshot(id: &str, others: &[&str]) -> Mapping {
+        let place = |id: &str| Place::Snapshot(id.into());
         Mapping::Disk {
-            place: Place::Snapshot(id.into()),
-            others,
+            place: place(id),
+            others: others.iter().map(|id| place(id)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_followed_when_there_is_no_doubt() {
+        let volume = json!({"boot_index": 0, "volume_id": ID});
+        for (devices, followed) in [
+            (json!([entry(ID, &json!(0))]), true),
+            (json!([entry(ID, &json!("0"))]), true),
+            (
+                json!([
+                    entry("b", &json!(-1)),
+                    entry(ID, &json!(0)),
+                    entry("c", &json!(null))
+                ]),
+                true,
+            ),
+            (json!([entry(ID, &json!(0)), entry("b", &json!(1))]), false),
+            (json!([entry(ID, &json!(0)), volume]), false),
+            (json!([volume]), false),
+            (json!([entry(ID, &json!(null))]), false),
+            (json!([entry("not-a-uuid", &json!(0))]), false),
+            (
+                json!([{"boot_index": 0, "source_type": "blank"}, entry(ID, &json!(1))]),
+                false,
+            ),
+            (json!([]), false),
+        ] {
+            let text = json!(devices.to_string());
+            let found = boot_snapshot(Some(&text)).map(|id| id.to_string());
+            assert_eq!(found.as_deref(), followed.then_some(ID), "{devices}");
+        }
+        for rubbish in [
+            json!(null),
+            json!("rubbish"),
+            json!(7),
+            json!(" ".repeat(LONGEST + 1)),
+        ] {
+            assert_eq!(boot_snapshot(Some(&rubbish)), None);
         }
     }
 
@@ -118,34 +197,34 @@ mod tests {
     #[test]
     fn the_disk_that_the_server_boots_from() {
         for (devices, mapping) in [
-            (json!([entry(ID, &json!(0))]), snapshot(ID, 0)),
+            (json!([entry(ID, &json!(0))]), snapshot(ID, &[])),
             (
                 json!([
                     entry("data", &json!(-1)),
                     entry(ID, &json!(0)),
                     entry("more", &json!(null))
                 ]),
-                snapshot(ID, 2),
+                snapshot(ID, &["data", "more"]),
             ),
             (
                 json!([entry("data", &json!("1")), entry(ID, &json!("0"))]),
-                snapshot(ID, 1),
+                snapshot(ID, &["data"]),
             ),
             // The form of Nova before 2013 has no index.
             (
                 json!([{"device_name": "vda", "snapshot_id": ID}, {"device_name": "vdb", "snapshot_id": "b"}]),
-                snapshot(ID, 1),
+                snapshot(ID, &["b"]),
             ),
             // A disk without a place is no disk to name.
             (
                 json!([{"boot_index": 0, "source_type": "blank"}, entry(ID, &json!(1)), 7, null]),
-                snapshot(ID, 0),
+                snapshot(ID, &[]),
             ),
             (
                 json!([{"boot_index": 0, "volume_id": ID, "snapshot_id": null}]),
                 Mapping::Disk {
                     place: Place::Volume(ID.into()),
-                    others: 0,
+                    others: Vec::new(),
                 },
             ),
         ] {
@@ -195,7 +274,7 @@ mod tests {
         }
         assert_eq!(
             Mapping::of(Some(&json!(entry(&"a".repeat(64))))),
-            snapshot(&"a".repeat(64), 0)
+            snapshot(&"a".repeat(64), &[])
         );
     }
 }

@@ -117,16 +117,44 @@ impl Catalog {
         availability: Availability,
         many: ManyRegions,
     ) -> Result<Url, Error> {
+        self.url_of(&IMAGE, region, availability, many)
+    }
+
+    /// The base URL of the Block Storage API v3, by the same rules. It ends in `/v3` or in the project
+    /// behind it, as the catalog states it: Cinder wants the project below microversion 3.67.
+    ///
+    /// # Errors
+    /// Those of [`Self::image_url`].
+    pub fn volume_url(
+        &self,
+        region: Option<&str>,
+        availability: Availability,
+        many: ManyRegions,
+    ) -> Result<Url, Error> {
+        self.url_of(&VOLUME, region, availability, many)
+    }
+
+    fn url_of(
+        &self,
+        wanted: &Wanted,
+        region: Option<&str>,
+        availability: Availability,
+        many: ManyRegions,
+    ) -> Result<Url, Error> {
+        let name = wanted.name;
         let all: Vec<&Endpoint> = self
             .0
             .iter()
-            .filter(|service| service.kind.as_deref() == Some("image"))
+            .filter(|service| {
+                let kind = service.kind.as_deref();
+                kind.is_some_and(|kind| wanted.types.contains(&kind))
+            })
             .flat_map(|service| &service.endpoints)
             .collect();
         if all.is_empty() {
             let services: Vec<&str> = self.0.iter().filter_map(|s| s.kind.as_deref()).collect();
             return Err(wrong(format!(
-                "the catalog lists no image service ({})",
+                "the catalog lists no {name} service ({})",
                 list("services", services)
             )));
         }
@@ -141,7 +169,7 @@ impl Catalog {
         };
         if here.is_empty() {
             return Err(wrong(format!(
-                "the catalog has no image service in the secret's regionName {} ({})",
+                "the catalog has no {name} service in the secret's regionName {} ({})",
                 net::quoted(region.unwrap_or_default()),
                 list(
                     "regions",
@@ -158,7 +186,7 @@ impl Catalog {
             .collect();
         let Some(first) = fit.first() else {
             return Err(wrong(format!(
-                "the image service has no endpoint of the secret's availability {interface} ({})",
+                "the {name} service has no endpoint of the secret's availability {interface} ({})",
                 list(
                     "there are",
                     here.iter()
@@ -166,24 +194,24 @@ impl Catalog {
                 )
             )));
         };
-        let url = base_url(first.url.as_deref().unwrap_or_default())?;
+        let url = base_url(wanted, first.url.as_deref().unwrap_or_default())?;
         let regions: BTreeSet<&str> = fit
             .iter()
             .filter_map(|endpoint| endpoint.region())
             .collect();
         let is_same = |endpoint: &&Endpoint| {
-            let other = base_url(endpoint.url.as_deref().unwrap_or_default());
+            let other = base_url(wanted, endpoint.url.as_deref().unwrap_or_default());
             other.is_ok_and(|other| other == url)
         };
         if region.is_none() && regions.len() > 1 && !fit.iter().all(is_same) {
             let listed = list("regions", regions);
             if many == ManyRegions::Refuse {
                 return Err(wrong(format!(
-                    "the image service is in several regions; name one in the secret's regionName ({listed})"
+                    "the {name} service is in several regions; name one in the secret's regionName ({listed})"
                 )));
             }
             tracing::warn!(
-                "the image service is in several regions ({listed}) and the secret has no regionName; \
+                "the {name} service is in several regions ({listed}) and the secret has no regionName; \
                  the first is taken, {}",
                 first.region().unwrap_or("which has no name")
             );
@@ -205,12 +233,39 @@ impl Endpoint {
     }
 }
 
-/// The URL of the Image API v2 for an endpoint with or without a version at its end.
-fn base_url(endpoint: &str) -> Result<Url, Error> {
+/// A service as the catalog names it.
+struct Wanted {
+    /// For messages.
+    name: &'static str,
+    /// Its types, of which a catalog lists one or more.
+    types: &'static [&'static str],
+    /// The version of its API, put in place of one that the endpoint states.
+    version: &'static str,
+    /// Whether a project behind the version stays.
+    keeps_project: bool,
+}
+
+const IMAGE: Wanted = Wanted {
+    name: "image",
+    types: &["image"],
+    version: "v2",
+    keeps_project: false,
+};
+/// The official type, and those that Cinder had before it and clouds still list. `volume` alone was version 1.
+const VOLUME: Wanted = Wanted {
+    name: "volume",
+    types: &["block-storage", "volumev3", "block-store"],
+    version: "v3",
+    keeps_project: true,
+};
+
+/// The URL of the service's API for an endpoint with or without a version at its end.
+fn base_url(wanted: &Wanted, endpoint: &str) -> Result<Url, Error> {
+    let name = wanted.name;
     let refused = || {
         Error::new(
             Kind::Protocol,
-            "the catalog's endpoint of the image service is not an HTTP URL",
+            format!("the catalog's endpoint of the {name} service is not an HTTP URL"),
         )
     };
     let mut url = Url::parse(endpoint.trim()).map_err(|_| refused())?;
@@ -220,13 +275,19 @@ fn base_url(endpoint: &str) -> Result<Url, Error> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Error::new(
             Kind::Protocol,
-            "the catalog's endpoint of the image service holds a user name or a password; have it corrected",
+            format!(
+                "the catalog's endpoint of the {name} service holds a user name or a password; have it corrected"
+            ),
         ));
     }
     // Some clouds end it in the project, as of old: `/v2/<project>`.
-    path::cut_project(&mut url);
+    let project = path::cut_project(&mut url);
     path::cut_version(&mut url);
-    Ok(path::join(&url, "v2"))
+    let url = path::join(&url, wanted.version);
+    Ok(match project {
+        Some(project) if wanted.keeps_project => path::join(&url, &project),
+        _ => url,
+    })
 }
 
 fn list<'a>(what: &str, names: impl IntoIterator<Item = &'a str>) -> String {

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod cinder_copy;
 mod credentials;
 mod forklift;
 mod openstack_auth;

@@ -66,8 +66,10 @@ fn an_image_without_data() {
 #[test]
 fn an_active_image_without_a_byte_is_no_disk() {
     const SNAPSHOT: &str = "9df0a5f6-5a70-4bd7-8e5d-2e2a2e7b1c11";
+    // Two disks to boot from: the mover does not choose.
     let mapping = format!(
-        r#"[{{"boot_index": 0, "snapshot_id": "{SNAPSHOT}", "source_type": "snapshot", "volume_size": 1}}]"#
+        r#"[{{"boot_index": 0, "snapshot_id": "{SNAPSHOT}", "source_type": "snapshot", "volume_size": 1}},
+            {{"boot_index": 1, "snapshot_id": "second", "source_type": "snapshot", "volume_size": 1}}]"#
     );
     let folder = folder();
     let glance = Glance::default();
@@ -76,7 +78,11 @@ fn an_active_image_without_a_byte_is_no_disk() {
     for (image, words) in [
         (
             glance.of_a_server(folder.path(), "raw", &mapping),
-            &[SNAPSHOT, "openstack volume create --snapshot"][..],
+            &[
+                SNAPSHOT,
+                "snapshot second",
+                "openstack volume create --snapshot",
+            ][..],
         ),
         (
             glance.of_a_server(folder.path(), "raw", "no JSON"),

@@ -1,0 +1,236 @@
+//! Control calls to one service with the session's token, and what its refusals mean.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use contract::Exit;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use mover::Failure;
+use net::{Answer, Repeat, Request, Rest};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use transfer::{Error, Kind, source::Authorization};
+use url::Url;
+
+use crate::{answer, keystone::Session, path};
+
+/// How long one try may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest text of a service that is shown, in characters.
+const MOST_SHOWN: usize = 300;
+
+/// The client of one service.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    name: &'static str,
+    rest: Rest,
+    base: Url,
+    session: Arc<Session>,
+    retry: Duration,
+    extra: HeaderMap,
+}
+
+impl Api {
+    /// `name` is the service's, `base` what paths are joined to, `retry` the time in which a call is repeated.
+    pub(crate) fn new(
+        name: &'static str,
+        rest: Rest,
+        base: Url,
+        session: Arc<Session>,
+        retry: Duration,
+    ) -> Self {
+        Self {
+            name,
+            rest,
+            base,
+            session,
+            retry,
+            extra: HeaderMap::new(),
+        }
+    }
+
+    /// The same with a header field in each request.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.extra.insert(name, value);
+        self
+    }
+
+    pub(crate) const fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Sends a request; `doing` completes the sentence "cannot ...". A token that is no longer accepted is renewed
+    /// once.
+    ///
+    /// # Errors
+    /// When there is no answer. An answer of any status is the caller's to judge.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+        doing: &str,
+    ) -> Result<Answer, Failure> {
+        let token = self.session.headers()?;
+        let answer = self.send(&method, &url, body, &token, doing).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        let (session, refused) = (Arc::clone(&self.session), token);
+        tokio::task::spawn_blocking(move || session.renew(&refused))
+            .await
+            .map_err(|error| Failure::new(Exit::Internal, format!("a worker failed: {error}")))??;
+        let token = self.session.headers()?;
+        self.send(&method, &url, body, &token, doing).await
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        body: Option<&Value>,
+        token: &HeaderMap,
+        doing: &str,
+    ) -> Result<Answer, Failure> {
+        let mut headers = token.clone();
+        headers.extend(self.extra.clone());
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if body.is_some() {
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
+        }
+        let request = Request {
+            method: method.clone(),
+            url: url.clone(),
+            headers,
+            body: body.map_or_else(Bytes::new, |body| body.to_string().into()),
+            timeout: TIMEOUT,
+            retry: Repeat::Safe(self.retry),
+        };
+        let sent = self.rest.send(request).await;
+        sent.map_err(|error| answer::unanswered(format!("{self}: cannot {doing}"), error).into())
+    }
+
+    /// Reads an object; `None` when there is none.
+    pub(crate) async fn find<T: DeserializeOwned>(
+        &self,
+        url: Url,
+        doing: &str,
+    ) -> Result<Option<T>, Failure> {
+        let answer = self.call(Method::GET, url, None, doing).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
+            StatusCode::OK => self.understand(&answer, doing).map(Some),
+            _ => Err(self.refusal(&answer, doing)),
+        }
+    }
+
+    /// Sends an order that answers with an object.
+    pub(crate) async fn order<T: DeserializeOwned>(
+        &self,
+        url: Url,
+        body: &Value,
+        doing: &str,
+    ) -> Result<T, Failure> {
+        let answer = self.call(Method::POST, url, Some(body), doing).await?;
+        if answer.status.is_success() {
+            self.understand(&answer, doing)
+        } else {
+            Err(self.refusal(&answer, doing))
+        }
+    }
+
+    pub(crate) fn understand<T: DeserializeOwned>(
+        &self,
+        answer: &Answer,
+        doing: &str,
+    ) -> Result<T, Failure> {
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            let request = answer::request_id(&answer.headers);
+            Error::with_source(
+                Kind::Protocol,
+                format!("{self}: cannot {doing}: the answer is not as its API says{request}"),
+                answer::position(&error),
+            )
+            .into()
+        })
+    }
+
+    /// The failure for an answer that refuses.
+    pub(crate) fn refusal(&self, answer: &Answer, doing: &str) -> Failure {
+        let request = answer::request_id(&answer.headers);
+        let said = said(&answer.body).map_or_else(String::new, |text| format!(": {text}"));
+        let status = answer.status;
+        let (exit, advice) = match status {
+            // Other copies hold a part of the quota for a while, so that a later attempt may find room.
+            StatusCode::PAYLOAD_TOO_LARGE => (
+                Exit::SourceBusy,
+                "; a quota of the project is used up: wait for other copies to end, delete what is not needed, or have it raised \
+                 (openstack quota show)",
+            ),
+            StatusCode::FORBIDDEN => (
+                Exit::Permission,
+                "; the user's role on the project does not allow it: give it the role member, or another user in the secret",
+            ),
+            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => (Exit::SourceUnusable, ""),
+            _ => (
+                Failure::from(Error::new(answer::kind_of(status), "")).exit(),
+                "",
+            ),
+        };
+        let text = format!("{self}: cannot {doing}: it answered {status}{said}{advice}{request}");
+        Failure::new(exit, text)
+    }
+
+    pub(crate) fn url(&self, below: &str) -> Url {
+        path::join(&self.base, below)
+    }
+
+    /// The same with a query of one field.
+    pub(crate) fn query(&self, below: &str, fields: &[(&str, &str)]) -> Url {
+        let mut url = self.url(below);
+        url.query_pairs_mut().extend_pairs(fields);
+        url
+    }
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.name, answer::origin(&self.base))
+    }
+}
+
+/// What a refusal says: `{"badRequest": {"message": "..."}}`.
+fn said(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let message = body.as_object()?.values().next()?["message"].as_str()?;
+    Some(shown(message))
+}
+
+/// What may be shown of a service's text.
+pub(crate) fn shown(text: &str) -> String {
+    let text = text.trim().trim_end_matches('.');
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    plain.take(MOST_SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_shown_in_the_services_words() {
+        let body = br#"{"badRequest": {"code": 400, "message": "Invalid\nvolume."}}"#;
+        assert_eq!(said(body).as_deref(), Some("Invalid volume"));
+        for body in ["", "<html>", "[]", "{}", r#"{"a": 1}"#] {
+            assert_eq!(said(body.as_bytes()), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        assert_eq!(testkit::timers::stated("control call"), [TIMEOUT]);
+    }
+}

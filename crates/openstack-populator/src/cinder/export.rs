@@ -1,0 +1,444 @@
+//! From a volume or a snapshot to an image that can be copied, and the removal of all that was made for it.
+
+use std::time::Duration;
+
+use contract::Exit;
+use mover::{Failure, Stop};
+
+use super::{
+    Api, Cinder, Mark, Place, PlaceId, Route, Snapshot, Volume,
+    client::Deletion,
+    route::{refuse_encrypted, route_of_snapshot, route_of_volume},
+    store::Store,
+    wait::{Wait, stopped},
+};
+
+/// How long a step may take whatever the size: busy volumes, snapshots, deletions.
+const STEP: Duration = Duration::from_mins(15);
+/// How much longer a step may take for each GiB that it copies. A store that is slower than 10 MiB/s is broken.
+const PER_GIB: Duration = Duration::from_secs(100);
+
+/// One migration's objects in the cloud.
+#[derive(Debug)]
+pub struct Export {
+    cinder: Cinder,
+    store: Store,
+    mark: Mark,
+    stop: Stop,
+}
+
+impl Export {
+    /// `glance` is a client whose base ends in `/v2`.
+    #[must_use]
+    pub(crate) const fn new(cinder: Cinder, glance: Api, mark: Mark, stop: Stop) -> Self {
+        Self {
+            cinder,
+            store: Store(glance),
+            mark,
+            stop,
+        }
+    }
+
+    /// Looks whether it can be copied, and gives its size in bytes. Makes nothing.
+    ///
+    /// # Errors
+    /// [`Exit::SourceMissing`], [`Exit::SourceUnusable`], and those of the calls.
+    pub async fn look(&self, place: &Place) -> Result<u64, Failure> {
+        match place {
+            Place::Volume(id) => {
+                let volume = self.volume(id).await?;
+                route_of_volume(&volume, self.cinder.version())?;
+                Ok(volume.bytes())
+            }
+            Place::Snapshot(id) => {
+                let snapshot = self.snapshot(id).await?;
+                route_of_snapshot(&snapshot)?;
+                // A snapshot says nothing of encryption; its volume does, while it is there.
+                if let Some(id) = snapshot.volume_id.as_deref()
+                    && let Some(volume) = self.cinder.volume(id).await?
+                {
+                    refuse_encrypted(&volume)?;
+                }
+                Ok(snapshot.bytes())
+            }
+        }
+    }
+
+    /// Makes the image, or takes over what an earlier run of this migration made; gives its id. When the run is to end,
+    /// a call that is under way is waited for, as long as half of the time to tidy up lasts, so that what it makes is seen
+    /// by [`Self::clean`].
+    ///
+    /// # Errors
+    /// [`Exit::SourceBusy`] when a wait or a quota is over, and those of [`Self::look`].
+    pub async fn image(&self, place: &Place) -> Result<String, Failure> {
+        tokio::select! {
+            result = self.make(place) => result,
+            () = self.last_moment(2) => Err(stopped()),
+        }
+    }
+
+    /// Removes every object of this migration.
+    ///
+    /// # Errors
+    /// What is left is in the cloud still; a later call removes it.
+    pub async fn clean(&self) -> Result<(), Failure> {
+        tokio::select! {
+            result = self.remove_all() => result,
+            () = self.last_moment(1) => Err(Failure::new(Exit::Terminated, "the time to tidy up is over")),
+        }
+    }
+
+    /// The name of its objects, for messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.mark.name()
+    }
+
+    async fn last_moment(&self, part: u32) {
+        self.stop.asked().await;
+        tokio::time::sleep(self.stop.time_left() / part).await;
+    }
+
+    async fn make(&self, place: &Place) -> Result<String, Failure> {
+        let images = self.store.images_of(&self.mark).await?;
+        let volumes = self.cinder.volumes_of(&self.mark).await?;
+        let mut usable = images
+            .iter()
+            .filter(|image| self.mark.is_of_source(&image.properties));
+        if let Some(image) = usable.clone().find(|image| image.status == "active") {
+            tracing::info!(
+                image = image.id,
+                "an earlier run made the image; taking it over"
+            );
+            return Ok(image.id.clone());
+        }
+        let mine = volumes
+            .iter()
+            .find(|volume| self.mark.is_of_source(&volume.metadata) && can_be_used(volume));
+        if let Some(volume) = mine
+            && volume.status == "uploading"
+            && let Some(image) = usable.next()
+        {
+            tracing::info!(
+                image = image.id,
+                "an earlier run began the upload; waiting for its end"
+            );
+            return self.uploaded(volume, image.id.clone()).await;
+        }
+        self.remove_images().await?;
+        if let Some(volume) = mine {
+            tracing::info!(
+                volume = volume.id,
+                "an earlier run made the volume; taking it over"
+            );
+            let volume = self.available(&volume.id, volume.size).await?;
+            return self.upload_temporary(&volume).await;
+        }
+        self.remove_volumes().await?;
+
+        let snapshot = match place {
+            Place::Snapshot(id) => self.free_snapshot(id).await?,
+            Place::Volume(id) => match self.free_volume(id).await? {
+                (volume, Route::Snapshot { force }) => self.snapshot_of(id, &volume, force).await?,
+                (volume, _) => {
+                    self.remove_snapshots().await?;
+                    return self.upload(&volume).await;
+                }
+            },
+        };
+        self.go_on()?;
+        let made = self.cinder.make_volume(&snapshot, &self.mark).await?;
+        tracing::info!(
+            volume = made.id,
+            snapshot = snapshot.id,
+            gib = made.size,
+            "making a volume from the snapshot"
+        );
+        let volume = self.available(&made.id, made.size).await?;
+        refuse_encrypted(&volume)?;
+        self.upload_temporary(&volume).await
+    }
+
+    /// Waits until the user's volume is free, and gives its route.
+    async fn free_volume(&self, id: &PlaceId) -> Result<(Volume, Route), Failure> {
+        let mut wait = Wait::new(format!("the volume {id}"), STEP, Some(&self.stop));
+        loop {
+            let volume = self.volume(id).await?;
+            match route_of_volume(&volume, self.cinder.version())? {
+                Route::Wait => wait.pause(&volume.status).await?,
+                route => return Ok((volume, route)),
+            }
+        }
+    }
+
+    /// Waits until the user's snapshot is there.
+    async fn free_snapshot(&self, id: &PlaceId) -> Result<Snapshot, Failure> {
+        let mut wait = Wait::new(format!("the snapshot {id}"), STEP, Some(&self.stop));
+        loop {
+            let snapshot = self.snapshot(id).await?;
+            if route_of_snapshot(&snapshot)? != Route::Wait {
+                return Ok(snapshot);
+            }
+            wait.pause(&snapshot.status).await?;
+        }
+    }
+
+    /// The temporary snapshot: an earlier run's, or a new one.
+    async fn snapshot_of(
+        &self,
+        id: &PlaceId,
+        volume: &Volume,
+        force: bool,
+    ) -> Result<Snapshot, Failure> {
+        let found = self.cinder.snapshots_of(&self.mark).await?;
+        let mine = found.into_iter().find(|snapshot| {
+            self.mark.is_of_source(&snapshot.metadata)
+                && matches!(snapshot.status.as_str(), "available" | "creating")
+        });
+        let snapshot = if let Some(snapshot) = mine {
+            tracing::info!(
+                snapshot = snapshot.id,
+                "an earlier run made the snapshot; taking it over"
+            );
+            snapshot
+        } else {
+            self.remove_snapshots().await?;
+            self.go_on()?;
+            let made = self.cinder.make_snapshot(id, force, &self.mark).await?;
+            tracing::info!(snapshot = made.id, volume = %id, "making a snapshot of the volume");
+            made
+        };
+        let mut wait = Wait::new(
+            format!("the snapshot {}", snapshot.id),
+            bound(volume.size),
+            Some(&self.stop),
+        );
+        loop {
+            let Some(snapshot) = self.cinder.snapshot(&snapshot.id).await? else {
+                return Err(vanished("snapshot", &snapshot.id));
+            };
+            match snapshot.status.as_str() {
+                "available" => return Ok(snapshot),
+                "creating" => wait.pause(&snapshot.status).await?,
+                status => return Err(self.failed("snapshot", &snapshot.id, status).await),
+            }
+        }
+    }
+
+    /// Waits until the temporary volume can be uploaded.
+    async fn available(&self, id: &str, gib: u64) -> Result<Volume, Failure> {
+        let mut wait = Wait::new(format!("the volume {id}"), bound(gib), Some(&self.stop));
+        loop {
+            let Some(volume) = self.cinder.volume(id).await? else {
+                return Err(vanished("volume", id));
+            };
+            match volume.status.as_str() {
+                "available" => return Ok(volume),
+                "creating" | "downloading" | "uploading" => wait.pause(&volume.status).await?,
+                status => return Err(self.failed("volume", id, status).await),
+            }
+        }
+    }
+
+    async fn upload_temporary(&self, volume: &Volume) -> Result<String, Failure> {
+        for key in volume.reserved() {
+            self.go_on()?;
+            self.cinder.unset_image_metadata(&volume.id, key).await?;
+        }
+        if !self.mark.is_of_source(&volume.volume_image_metadata) {
+            self.go_on()?;
+            self.cinder.mark_image_of(&volume.id, &self.mark).await?;
+        }
+        self.upload(volume).await
+    }
+
+    async fn upload(&self, volume: &Volume) -> Result<String, Failure> {
+        self.go_on()?;
+        let image = self.cinder.upload(&volume.id, &self.mark).await?;
+        tracing::info!(
+            image,
+            volume = volume.id,
+            "uploading the volume as an image"
+        );
+        self.uploaded(volume, image).await
+    }
+
+    /// Waits for the end of an upload. The volume is looked at before the image: once it has left the upload, what the
+    /// image shows is final.
+    async fn uploaded(&self, volume: &Volume, image: String) -> Result<String, Failure> {
+        let mut wait = Wait::new(
+            format!(
+                "the image {image}, which is uploaded from the volume {}",
+                volume.id
+            ),
+            bound(volume.size),
+            Some(&self.stop),
+        );
+        loop {
+            let volume_now = self.cinder.volume(&volume.id).await?;
+            let image_now = self.store.image(&image).await?;
+            let status = image_now.map_or_else(|| "gone".to_owned(), |image| image.status);
+            if status == "active" {
+                return Ok(image);
+            }
+            let ends = matches!(status.as_str(), "gone" | "killed" | "deleted");
+            if ends || volume_now.is_none_or(|volume| volume.status != "uploading") {
+                let reason = self.cinder.reason(&volume.id).await;
+                return Err(Failure::new(
+                    Exit::SourceUnavailable,
+                    format!(
+                        "{} did not upload the volume {} as an image, whose status is {}{}",
+                        self.cinder,
+                        volume.id,
+                        net::quoted(&status),
+                        because(reason)
+                    ),
+                ));
+            }
+            wait.pause(&status).await?;
+        }
+    }
+
+    async fn volume(&self, id: &PlaceId) -> Result<Volume, Failure> {
+        let found = self.cinder.volume(&id.to_string()).await?;
+        found.ok_or_else(|| self.missing("volume", id))
+    }
+
+    async fn snapshot(&self, id: &PlaceId) -> Result<Snapshot, Failure> {
+        let found = self.cinder.snapshot(&id.to_string()).await?;
+        found.ok_or_else(|| self.missing("snapshot", id))
+    }
+
+    fn missing(&self, what: &str, id: &PlaceId) -> Failure {
+        Failure::new(
+            Exit::SourceMissing,
+            format!(
+                "{} has no {what} {id}: it does not exist, or belongs to another project than the one that the secret names",
+                self.cinder
+            ),
+        )
+    }
+
+    async fn failed(&self, what: &str, id: &str, status: &str) -> Failure {
+        let reason = self.cinder.reason(id).await;
+        Failure::new(
+            Exit::SourceUnavailable,
+            format!(
+                "{} did not make the temporary {what} {id}: its status is {}{}",
+                self.cinder,
+                net::quoted(status),
+                because(reason)
+            ),
+        )
+    }
+
+    /// Nothing is begun when the run is to end.
+    fn go_on(&self) -> Result<(), Failure> {
+        if self.stop.is_asked() {
+            return Err(stopped());
+        }
+        Ok(())
+    }
+
+    async fn remove_all(&self) -> Result<(), Failure> {
+        self.remove_images().await?;
+        self.remove_volumes().await?;
+        self.remove_snapshots().await
+    }
+
+    async fn remove_images(&self) -> Result<(), Failure> {
+        for image in self.store.images_of(&self.mark).await? {
+            tracing::info!(image = image.id, "removing the temporary image");
+            let mut wait = Wait::new(format!("the end of the image {}", image.id), STEP, None);
+            while !self.store.delete(&image.id).await? {
+                wait.pause("in use").await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_volumes(&self) -> Result<(), Failure> {
+        for volume in self.cinder.volumes_of(&self.mark).await? {
+            tracing::info!(volume = volume.id, "removing the temporary volume");
+            let mut wait = Wait::new(
+                format!("the end of the volume {}", volume.id),
+                bound(volume.size),
+                None,
+            );
+            while let Some(now) = self.cinder.volume(&volume.id).await? {
+                self.remove("volume", &volume.id, &now.status, &mut wait)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_snapshots(&self) -> Result<(), Failure> {
+        for snapshot in self.cinder.snapshots_of(&self.mark).await? {
+            tracing::info!(snapshot = snapshot.id, "removing the temporary snapshot");
+            let mut wait = Wait::new(
+                format!("the end of the snapshot {}", snapshot.id),
+                bound(snapshot.size),
+                None,
+            );
+            while let Some(now) = self.cinder.snapshot(&snapshot.id).await? {
+                self.remove("snapshot", &snapshot.id, &now.status, &mut wait)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step towards the end of an object.
+    async fn remove(
+        &self,
+        what: &str,
+        id: &str,
+        status: &str,
+        wait: &mut Wait,
+    ) -> Result<(), Failure> {
+        match status {
+            "deleting" => {}
+            "error_deleting" => {
+                let reason = self.cinder.reason(id).await;
+                return Err(Failure::new(
+                    Exit::SourceUnavailable,
+                    format!(
+                        "{} could not delete the temporary {what} {id}{}; an administrator has to",
+                        self.cinder,
+                        because(reason)
+                    ),
+                ));
+            }
+            _ => {
+                if self.cinder.delete(&format!("{what}s/{id}")).await? == Deletion::Gone {
+                    return Ok(());
+                }
+            }
+        }
+        wait.pause(status).await
+    }
+}
+
+fn can_be_used(volume: &Volume) -> bool {
+    matches!(
+        volume.status.as_str(),
+        "available" | "creating" | "downloading" | "uploading"
+    )
+}
+
+fn bound(gib: u64) -> Duration {
+    let gib = u32::try_from(gib).unwrap_or(u32::MAX);
+    STEP.saturating_add(PER_GIB.saturating_mul(gib))
+}
+
+fn because(reason: Option<String>) -> String {
+    reason.map_or_else(String::new, |reason| format!("; Cinder says: {reason}"))
+}
+
+fn vanished(what: &str, id: &str) -> Failure {
+    Failure::new(
+        Exit::SourceUnavailable,
+        format!("the temporary {what} {id} was deleted while it was needed; start the copy again"),
+    )
+}

@@ -1,0 +1,55 @@
+//! Glance's calls for images that are temporary.
+
+use http::{Method, StatusCode};
+use mover::Failure;
+use serde::Deserialize;
+
+use super::{Api, Mark, StoredImage};
+
+/// Glance, as far as images come and go.
+#[derive(Debug, Clone)]
+pub(super) struct Store(pub(super) Api);
+
+#[derive(Deserialize, Default)]
+struct Images {
+    images: Vec<StoredImage>,
+}
+
+impl Store {
+    /// The images of this mark. One that was uploaded from a volume of the user's has no metadata of ours, and is known
+    /// by its name, which holds the claim's UID or a random number. What others share is not looked at.
+    pub(super) async fn images_of(&self, mark: &Mark) -> Result<Vec<StoredImage>, Failure> {
+        let name = mark.name();
+        let fields = [("name", name.as_str()), ("visibility", "private")];
+        let url = self.0.query("images", &fields);
+        let found: Option<Images> = self.0.find(url, "list the images").await?;
+        let mut images = found.unwrap_or_default().images;
+        images.retain(|image| {
+            image.visibility == "private"
+                && image
+                    .properties
+                    .get("name")
+                    .is_some_and(|found| found == name.as_str())
+                && (mark.is_on(&image.properties) || Mark::is_missing(&image.properties))
+        });
+        Ok(images)
+    }
+
+    pub(super) async fn image(&self, id: &str) -> Result<Option<StoredImage>, Failure> {
+        let url = self.0.url(&format!("images/{id}"));
+        self.0.find(url, "read the temporary image").await
+    }
+
+    /// Whether it is gone now; `false` when it is busy.
+    pub(super) async fn delete(&self, id: &str) -> Result<bool, Failure> {
+        const DOING: &str = "delete the temporary image";
+        let url = self.0.url(&format!("images/{id}"));
+        let answer = self.0.call(Method::DELETE, url, None, DOING).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(true),
+            status if status.is_success() => Ok(true),
+            StatusCode::CONFLICT => Ok(false),
+            _ => Err(self.0.refusal(&answer, DOING)),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Waiting for what a service does in its own time: bounded, and told in the log.
+
+use std::time::Duration;
+
+use contract::Exit;
+use mover::{Failure, PollBackoff, Stop};
+use tokio::time::{self, Instant};
+
+/// The first pause between two questions, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
+/// Between two lines of the log.
+const TOLD: Duration = Duration::from_secs(30);
+
+/// One wait.
+#[derive(Debug)]
+pub(super) struct Wait {
+    what: String,
+    bound: Duration,
+    stop: Option<Stop>,
+    start: Instant,
+    told: Instant,
+    pauses: PollBackoff,
+}
+
+impl Wait {
+    /// `what` completes the sentence "waiting for ...". With a stop, the wait ends when that is asked for.
+    pub(super) fn new(what: impl Into<String>, bound: Duration, stop: Option<&Stop>) -> Self {
+        let now = Instant::now();
+        Self {
+            what: what.into(),
+            bound,
+            stop: stop.cloned(),
+            start: now,
+            told: now,
+            pauses: PollBackoff::new(PAUSES.0, PAUSES.1),
+        }
+    }
+
+    /// Pauses before the next question; `state` is what the last one found.
+    ///
+    /// # Errors
+    /// [`Exit::SourceBusy`] when the time is over, [`Exit::Terminated`] when the run is to end.
+    pub(super) async fn pause(&mut self, state: &str) -> Result<(), Failure> {
+        let spent = self.start.elapsed();
+        if spent >= self.bound {
+            return Err(Failure::new(
+                Exit::SourceBusy,
+                format!(
+                    "waited {} s for {}, which is still {}; see what the cloud does with it, and start the copy again",
+                    self.bound.as_secs(),
+                    self.what,
+                    net::quoted(state)
+                ),
+            ));
+        }
+        if self.told.elapsed() >= TOLD {
+            self.told = Instant::now();
+            tracing::info!(
+                "waiting for {}: {}, for {} s of at most {} s",
+                self.what,
+                net::quoted(state),
+                spent.as_secs(),
+                self.bound.as_secs()
+            );
+        }
+        let delay = self.pauses.next_delay();
+        let Some(stop) = &self.stop else {
+            time::sleep(delay).await;
+            return Ok(());
+        };
+        tokio::select! {
+            () = time::sleep(delay) => Ok(()),
+            () = stop.asked() => Err(stopped()),
+        }
+    }
+}
+
+/// The failure of a run that is to end.
+pub(super) fn stopped() -> Failure {
+    Failure::new(
+        Exit::Terminated,
+        "stopped before the copy began; nothing was written",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_bounded_and_names_what_it_found() {
+        let start = Instant::now();
+        let mut wait = Wait::new("the volume v-1", Duration::from_mins(10), None);
+        let failure = loop {
+            if let Err(failure) = wait.pause("creating").await {
+                break failure;
+            }
+        };
+        assert_eq!(failure.exit(), Exit::SourceBusy);
+        for needle in ["the volume v-1", "\"creating\"", "600 s"] {
+            assert!(failure.message().contains(needle), "{failure}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(610));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_a_wait() {
+        let (handle, stop) = Stop::new();
+        let mut wait = Wait::new("x", Duration::from_mins(10), Some(&stop));
+        wait.pause("x").await.unwrap();
+        handle.pull();
+        assert_eq!(wait.pause("x").await.unwrap_err().exit(), Exit::Terminated);
+    }
+}
