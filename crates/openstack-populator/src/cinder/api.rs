@@ -96,10 +96,13 @@ impl Api {
         headers.extend(self.extra.clone());
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if body.is_some() {
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            );
+            // Glance alone has a PATCH, and takes no other type for it.
+            let kind = if *method == Method::PATCH {
+                "application/openstack-images-v2.1-json-patch"
+            } else {
+                "application/json"
+            };
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }
         let request = Request {
             method: method.clone(),
@@ -165,7 +168,7 @@ impl Api {
         let status = answer.status;
         let (exit, advice) = match status {
             // Other copies hold a part of the quota for a while, so that a later attempt may find room.
-            StatusCode::PAYLOAD_TOO_LARGE => (
+            _ if status == StatusCode::PAYLOAD_TOO_LARGE || is_over_limit(&answer.body) => (
                 Exit::SourceBusy,
                 "; a quota of the project is used up: wait for other copies to end, delete what is not needed, or have it raised \
                  (openstack quota show)",
@@ -207,6 +210,12 @@ fn said(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let message = body.as_object()?.values().next()?["message"].as_str()?;
     Some(shown(message))
+}
+
+/// Whether a refusal is one for a limit, which has been 413 and 403: `{"overLimit": {...}}`.
+fn is_over_limit(body: &[u8]) -> bool {
+    let body: Option<Value> = serde_json::from_slice(body).ok();
+    body.is_some_and(|body| body.get("overLimit").is_some())
 }
 
 /// What may be shown of a service's text.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use transfer::{Error, Kind};
 use url::Url;
 
-use super::{Api, Mark, PlaceId, Snapshot, Volume, api::shown};
+use super::{Api, Mark, PlaceId, Snapshot, Volume, api::shown, removal::Deletion};
 use crate::keystone::Session;
 
 /// A version of the API, as it is negotiated.
@@ -235,7 +235,7 @@ impl Cinder {
         self.api.call(Method::POST, url, Some(body), doing).await
     }
 
-    /// Orders the end of an object below `path`; whether it is already gone, or `None` when it is busy.
+    /// Orders the end of an object below `path`.
     pub(super) async fn delete(&self, path: &str) -> Result<Deletion, Failure> {
         let doing = format!("delete {path}");
         let answer = self
@@ -265,14 +265,6 @@ impl fmt::Display for Cinder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.api.fmt(f)
     }
-}
-
-/// What became of an order to delete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deletion {
-    Gone,
-    Ordered,
-    Busy,
 }
 
 #[derive(Deserialize)]

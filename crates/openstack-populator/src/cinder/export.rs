@@ -1,22 +1,15 @@
 //! From a volume or a snapshot to an image that can be copied, and the removal of all that was made for it.
 
-use std::time::Duration;
-
 use contract::Exit;
 use mover::{Failure, Stop};
 
 use super::{
     Api, Cinder, Mark, Place, PlaceId, Route, Snapshot, Volume,
-    client::Deletion,
+    removal::{Deletion, Removal, Shelf, Temporary, What},
     route::{refuse_encrypted, route_of_snapshot, route_of_volume},
     store::Store,
-    wait::{Wait, stopped},
+    wait::{STEP, Wait, bound, stopped},
 };
-
-/// How long a step may take whatever the size: busy volumes, snapshots, deletions.
-const STEP: Duration = Duration::from_mins(15);
-/// How much longer a step may take for each GiB that it copies. A store that is slower than 10 MiB/s is broken.
-const PER_GIB: Duration = Duration::from_secs(100);
 
 /// One migration's objects in the cloud.
 #[derive(Debug)]
@@ -77,15 +70,28 @@ impl Export {
         }
     }
 
-    /// Removes every object of this migration.
+    /// Removes every object of this migration: the images, the volumes, the snapshots.
     ///
     /// # Errors
-    /// What is left is in the cloud still; a later call removes it.
+    /// What is left, which the text names, is in the cloud still; a later call removes it.
     pub async fn clean(&self) -> Result<(), Failure> {
-        tokio::select! {
-            result = self.remove_all() => result,
+        let mut removal = Removal::new(Vec::new());
+        let result = tokio::select! {
+            result = async {
+                let objects = [self.images().await?, self.volumes().await?, self.snapshots().await?];
+                removal = Removal::new(objects.concat());
+                removal.run(self).await
+            } => result,
             () = self.last_moment(1) => Err(Failure::new(Exit::Terminated, "the time to tidy up is over")),
-        }
+        };
+        let left = removal.left();
+        result.map_err(|failure| match left.as_str() {
+            "" => failure,
+            left => {
+                let exit = failure.exit();
+                Failure::new(exit, format!("{failure}; left in the cloud: {left}"))
+            }
+        })
     }
 
     /// The name of its objects, for messages.
@@ -115,17 +121,21 @@ impl Export {
         let mine = volumes
             .iter()
             .find(|volume| self.mark.is_of_source(&volume.metadata) && can_be_used(volume));
-        if let Some(volume) = mine
-            && volume.status == "uploading"
-            && let Some(image) = usable.next()
-        {
-            tracing::info!(
-                image = image.id,
-                "an earlier run began the upload; waiting for its end"
-            );
-            return self.uploaded(volume, image.id.clone()).await;
+        if let Some(image) = usable.next() {
+            let uploaded_from = match (mine, place) {
+                (Some(volume), _) => Some(volume.clone()),
+                (None, Place::Volume(id)) => self.cinder.volume(&id.to_string()).await?,
+                (None, Place::Snapshot(_)) => None,
+            };
+            if let Some(volume) = uploaded_from.filter(|volume| volume.status == "uploading") {
+                tracing::info!(
+                    image = image.id,
+                    "an earlier run began the upload; waiting for its end"
+                );
+                return self.uploaded(&volume, image.id.clone()).await;
+            }
         }
-        self.remove_images().await?;
+        self.remove(self.images().await?).await?;
         if let Some(volume) = mine {
             tracing::info!(
                 volume = volume.id,
@@ -134,15 +144,15 @@ impl Export {
             let volume = self.available(&volume.id, volume.size).await?;
             return self.upload_temporary(&volume).await;
         }
-        self.remove_volumes().await?;
+        self.remove(self.volumes().await?).await?;
 
         let snapshot = match place {
             Place::Snapshot(id) => self.free_snapshot(id).await?,
             Place::Volume(id) => match self.free_volume(id).await? {
                 (volume, Route::Snapshot { force }) => self.snapshot_of(id, &volume, force).await?,
                 (volume, _) => {
-                    self.remove_snapshots().await?;
-                    return self.upload(&volume).await;
+                    self.remove(self.snapshots().await?).await?;
+                    return self.upload_own(&volume).await;
                 }
             },
         };
@@ -202,7 +212,7 @@ impl Export {
             );
             snapshot
         } else {
-            self.remove_snapshots().await?;
+            self.remove(self.snapshots().await?).await?;
             self.go_on()?;
             let made = self.cinder.make_snapshot(id, force, &self.mark).await?;
             tracing::info!(snapshot = made.id, volume = %id, "making a snapshot of the volume");
@@ -249,9 +259,21 @@ impl Export {
             self.go_on()?;
             self.cinder.mark_image_of(&volume.id, &self.mark).await?;
         }
-        self.upload(volume).await
+        let image = self.upload(volume).await?;
+        self.uploaded(volume, image).await
     }
 
+    /// Uploads the user's volume, which is left as it is, so that its image is marked afterwards. One that cannot be is
+    /// known by its name still.
+    async fn upload_own(&self, volume: &Volume) -> Result<String, Failure> {
+        let image = self.upload(volume).await?;
+        if let Err(failure) = self.store.mark(&image, &self.mark).await {
+            tracing::warn!("{failure}; going on, since its name says whose it is");
+        }
+        self.uploaded(volume, image).await
+    }
+
+    /// Begins an upload.
     async fn upload(&self, volume: &Volume) -> Result<String, Failure> {
         self.go_on()?;
         let image = self.cinder.upload(&volume.id, &self.mark).await?;
@@ -260,7 +282,7 @@ impl Export {
             volume = volume.id,
             "uploading the volume as an image"
         );
-        self.uploaded(volume, image).await
+        Ok(image)
     }
 
     /// Waits for the end of an upload. The volume is looked at before the image: once it has left the upload, what the
@@ -340,84 +362,64 @@ impl Export {
         Ok(())
     }
 
-    async fn remove_all(&self) -> Result<(), Failure> {
-        self.remove_images().await?;
-        self.remove_volumes().await?;
-        self.remove_snapshots().await
+    async fn remove(&self, objects: Vec<Temporary>) -> Result<(), Failure> {
+        Removal::new(objects).run(self).await
     }
 
-    async fn remove_images(&self) -> Result<(), Failure> {
-        for image in self.store.images_of(&self.mark).await? {
-            tracing::info!(image = image.id, "removing the temporary image");
-            let mut wait = Wait::new(format!("the end of the image {}", image.id), STEP, None);
-            while !self.store.delete(&image.id).await? {
-                wait.pause("in use").await?;
-            }
-        }
-        Ok(())
+    async fn images(&self) -> Result<Vec<Temporary>, Failure> {
+        let images = self.store.images_of(&self.mark).await?.into_iter();
+        Ok(images
+            .map(|image| temporary(What::Image, image.id, 0))
+            .collect())
     }
 
-    async fn remove_volumes(&self) -> Result<(), Failure> {
-        for volume in self.cinder.volumes_of(&self.mark).await? {
-            tracing::info!(volume = volume.id, "removing the temporary volume");
-            let mut wait = Wait::new(
-                format!("the end of the volume {}", volume.id),
-                bound(volume.size),
-                None,
-            );
-            while let Some(now) = self.cinder.volume(&volume.id).await? {
-                self.remove("volume", &volume.id, &now.status, &mut wait)
-                    .await?;
-            }
-        }
-        Ok(())
+    async fn volumes(&self) -> Result<Vec<Temporary>, Failure> {
+        let volumes = self.cinder.volumes_of(&self.mark).await?.into_iter();
+        Ok(volumes
+            .map(|volume| temporary(What::Volume, volume.id, volume.size))
+            .collect())
     }
 
-    async fn remove_snapshots(&self) -> Result<(), Failure> {
-        for snapshot in self.cinder.snapshots_of(&self.mark).await? {
-            tracing::info!(snapshot = snapshot.id, "removing the temporary snapshot");
-            let mut wait = Wait::new(
-                format!("the end of the snapshot {}", snapshot.id),
-                bound(snapshot.size),
-                None,
-            );
-            while let Some(now) = self.cinder.snapshot(&snapshot.id).await? {
-                self.remove("snapshot", &snapshot.id, &now.status, &mut wait)
-                    .await?;
+    async fn snapshots(&self) -> Result<Vec<Temporary>, Failure> {
+        let snapshots = self.cinder.snapshots_of(&self.mark).await?.into_iter();
+        Ok(snapshots
+            .map(|snapshot| temporary(What::Snapshot, snapshot.id, snapshot.size))
+            .collect())
+    }
+}
+
+impl Shelf for Export {
+    async fn status(&self, object: &Temporary) -> Result<Option<String>, Failure> {
+        let id = &object.id;
+        Ok(match object.what {
+            What::Image => self.store.image(id).await?.map(|image| image.status),
+            What::Volume => self.cinder.volume(id).await?.map(|volume| volume.status),
+            What::Snapshot => {
+                let snapshot = self.cinder.snapshot(id).await?;
+                snapshot.map(|snapshot| snapshot.status)
             }
-        }
-        Ok(())
+        })
     }
 
-    /// One step towards the end of an object.
-    async fn remove(
-        &self,
-        what: &str,
-        id: &str,
-        status: &str,
-        wait: &mut Wait,
-    ) -> Result<(), Failure> {
-        match status {
-            "deleting" => {}
-            "error_deleting" => {
-                let reason = self.cinder.reason(id).await;
-                return Err(Failure::new(
-                    Exit::SourceUnavailable,
-                    format!(
-                        "{} could not delete the temporary {what} {id}{}; an administrator has to",
-                        self.cinder,
-                        because(reason)
-                    ),
-                ));
-            }
-            _ => {
-                if self.cinder.delete(&format!("{what}s/{id}")).await? == Deletion::Gone {
-                    return Ok(());
-                }
-            }
+    async fn delete(&self, object: &Temporary) -> Result<Deletion, Failure> {
+        let id = &object.id;
+        match object.what {
+            What::Image => self.store.delete(id).await,
+            What::Volume => self.cinder.delete(&format!("volumes/{id}")).await,
+            What::Snapshot => self.cinder.delete(&format!("snapshots/{id}")).await,
         }
-        wait.pause(status).await
     }
+
+    async fn reason(&self, object: &Temporary) -> Option<String> {
+        match object.what {
+            What::Image => None,
+            What::Volume | What::Snapshot => self.cinder.reason(&object.id).await,
+        }
+    }
+}
+
+const fn temporary(what: What, id: String, size: u64) -> Temporary {
+    Temporary { what, id, size }
 }
 
 fn can_be_used(volume: &Volume) -> bool {
@@ -425,11 +427,6 @@ fn can_be_used(volume: &Volume) -> bool {
         volume.status.as_str(),
         "available" | "creating" | "downloading" | "uploading"
     )
-}
-
-fn bound(gib: u64) -> Duration {
-    let gib = u32::try_from(gib).unwrap_or(u32::MAX);
-    STEP.saturating_add(PER_GIB.saturating_mul(gib))
 }
 
 fn because(reason: Option<String>) -> String {

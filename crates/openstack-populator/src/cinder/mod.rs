@@ -16,6 +16,7 @@ mod client;
 mod export;
 mod mark;
 mod model;
+mod removal;
 mod route;
 mod store;
 mod wait;

@@ -16,6 +16,9 @@ pub struct Volume {
     /// Its data is encrypted by the hosts that attach it.
     #[serde(default)]
     pub encrypted: bool,
+    /// The name of its type.
+    #[serde(default)]
+    pub volume_type: Option<String>,
     /// Several servers may have it at a time.
     #[serde(default)]
     pub multiattach: bool,

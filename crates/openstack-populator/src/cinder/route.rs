@@ -77,8 +77,12 @@ pub(super) fn refuse_encrypted(volume: &Volume) -> Result<(), Error> {
     if !volume.encrypted {
         return Ok(());
     }
+    let of_type = volume.volume_type.as_deref().map_or_else(
+        || "an encrypted type".to_owned(),
+        |name| format!("the encrypted type {}", net::quoted(name)),
+    );
     Err(unusable(format!(
-        "the volume {} is of an encrypted type: an image of it would hold what only the cloud's key can open; give it another type \
+        "the volume {} is of {of_type}: an image of it would hold what only the cloud's key can open; give it another type \
          (openstack volume set --type TYPE --retype-policy on-demand {}), or copy its files inside of a server to a volume of \
          another type",
         volume.id, volume.id
@@ -144,6 +148,10 @@ mod tests {
     fn a_refusal_names_the_way_out() {
         for (record, needle) in [
             (json!({"encrypted": true}), "--retype-policy"),
+            (
+                json!({"encrypted": true, "volume_type": "luks"}),
+                "the encrypted type \"luks\"",
+            ),
             (
                 json!({"multiattach": true, "attachments": [{}, {}]}),
                 "detach it from all but one",

@@ -6,6 +6,10 @@ use contract::Exit;
 use mover::{Failure, PollBackoff, Stop};
 use tokio::time::{self, Instant};
 
+/// How long a step may take whatever the size: busy volumes, snapshots, deletions.
+pub(super) const STEP: Duration = Duration::from_mins(15);
+/// How much longer a step may take for each GiB that it copies. A store that is slower than 10 MiB/s is broken.
+const PER_GIB: Duration = Duration::from_secs(100);
 /// The first pause between two questions, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 /// Between two lines of the log.
@@ -53,15 +57,8 @@ impl Wait {
                 ),
             ));
         }
-        if self.told.elapsed() >= TOLD {
-            self.told = Instant::now();
-            tracing::info!(
-                "waiting for {}: {}, for {} s of at most {} s",
-                self.what,
-                net::quoted(state),
-                spent.as_secs(),
-                self.bound.as_secs()
-            );
+        if let Some(line) = self.line(state) {
+            tracing::info!("{line}");
         }
         let delay = self.pauses.next_delay();
         let Some(stop) = &self.stop else {
@@ -73,6 +70,27 @@ impl Wait {
             () = stop.asked() => Err(stopped()),
         }
     }
+
+    /// A line for the log, when the last one is some time ago.
+    fn line(&mut self, state: &str) -> Option<String> {
+        if self.told.elapsed() < TOLD {
+            return None;
+        }
+        self.told = Instant::now();
+        Some(format!(
+            "waiting for {}: {}, for {} s of at most {} s",
+            self.what,
+            net::quoted(state),
+            self.start.elapsed().as_secs(),
+            self.bound.as_secs()
+        ))
+    }
+}
+
+/// How long a step may take that copies this many GiB, or waits for such a copy.
+pub(super) fn bound(gib: u64) -> Duration {
+    let gib = u32::try_from(gib).unwrap_or(u32::MAX);
+    STEP.saturating_add(PER_GIB.saturating_mul(gib))
 }
 
 /// The failure of a run that is to end.
@@ -101,6 +119,18 @@ mod tests {
             assert!(failure.message().contains(needle), "{failure}");
         }
         assert!(start.elapsed() < Duration::from_secs(610));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_says_now_and_then_how_far_it_is() {
+        let mut wait = Wait::new("the volume v-1", bound(1), None);
+        assert_eq!(wait.line("creating"), None);
+        time::advance(TOLD).await;
+        assert_eq!(
+            wait.line("creating").unwrap(),
+            "waiting for the volume v-1: \"creating\", for 30 s of at most 1000 s"
+        );
+        assert_eq!(wait.line("creating"), None);
     }
 
     #[tokio::test(start_paused = true)]
