@@ -140,11 +140,17 @@ impl Running {
 
     /// Waits for its end; kills it and fails with all output after [`DEADLINE`].
     #[track_caller]
-    pub fn wait(mut self) -> Finished {
+    pub fn wait(self) -> Finished {
+        self.wait_within(DEADLINE)
+    }
+
+    /// The same with another limit, where a service that the process waits for is slow.
+    #[track_caller]
+    pub fn wait_within(mut self, limit: Duration) -> Finished {
         let begun = Instant::now();
         while !self.has_ended(Duration::from_millis(10)) {
             self.sample();
-            if begun.elapsed() > DEADLINE {
+            if begun.elapsed() > limit {
                 self.child.kill().unwrap();
                 panic!("still running; output: {:#?}", self.lines());
             }

@@ -101,7 +101,7 @@ impl State {
         found.next().ok_or_else(|| io::Error::other("no address"))
     }
 
-    /// Sends the request on in origin form; the answer goes back byte for byte.
+    /// Sends the request on in origin form. The answer goes back as it is, but says that the connection ends.
     fn forward(&self, request: &Request) -> io::Result<Reply> {
         let rest = request.target.strip_prefix("http://");
         let rest = rest.ok_or_else(|| io::Error::other("neither CONNECT nor absolute form"))?;
@@ -124,10 +124,62 @@ impl State {
         }
         write!(upstream, "Connection: close\r\n\r\n")?;
         upstream.write_all(&request.body)?;
-        let mut answer = Vec::new();
-        upstream.read_to_end(&mut answer)?;
-        Ok(Reply::status(200).fault(Fault::Raw(answer)))
+        let answer = read_answer(&mut upstream)?;
+        Ok(Reply::status(200).fault(Fault::Raw(closing(answer))))
     }
+}
+
+/// One answer: to the end that its head states, since not every server ends the connection when asked to; without such a
+/// statement to the end of the connection.
+fn read_answer(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    let (mut answer, mut block) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        if let Some((head, Some(body))) = lengths(&answer)
+            && answer.len() >= head + body
+        {
+            return Ok(answer);
+        }
+        match stream.read(&mut block)? {
+            0 => return Ok(answer),
+            count => answer.extend_from_slice(&block[..count]),
+        }
+    }
+}
+
+/// Bytes of the head, once it is complete, and of the body, if the head states them.
+fn lengths(answer: &[u8]) -> Option<(usize, Option<usize>)> {
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut parsed = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(head) = parsed.parse(answer).ok()? else {
+        return None;
+    };
+    if matches!(parsed.code, Some(204 | 304)) {
+        return Some((head, Some(0)));
+    }
+    let length = parsed
+        .headers
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("content-length"))
+        .and_then(|field| std::str::from_utf8(field.value).ok()?.trim().parse().ok());
+    Some((head, length))
+}
+
+/// The answer with a head that says what happens: the connection ends behind it.
+fn closing(answer: Vec<u8>) -> Vec<u8> {
+    let Some((head, _)) = lengths(&answer) else {
+        return answer;
+    };
+    let text = String::from_utf8_lossy(&answer[..head]);
+    let kept = text
+        .trim_end()
+        .lines()
+        .filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
+    let mut closing: Vec<u8> = kept
+        .flat_map(|line| format!("{line}\r\n").into_bytes())
+        .collect();
+    closing.extend_from_slice(b"Connection: close\r\n\r\n");
+    closing.extend_from_slice(&answer[head..]);
+    closing
 }
 
 #[cfg(test)]
@@ -171,6 +223,27 @@ mod tests {
         assert!(rest(stream).ends_with("content"));
         assert_eq!(origin.requests()[1].header("a"), Some("b"));
         assert_eq!(proxy.server().requests()[0].target, "disks.example:80");
+    }
+
+    /// The origin keeps the connection, and its route's answer is whole; neither passes what is held.
+    #[test]
+    fn forwards_an_answer_when_it_is_complete_and_not_before_it_may() {
+        let (origin, proxy, gate) = (origin(), Proxy::start(), crate::Gate::new());
+        origin.route("/gone", |_| Reply::status(204));
+        proxy
+            .server()
+            .fault(crate::When::any(), Fault::HoldHead(gate.clone()));
+        let held = ask(
+            &proxy,
+            &format!("GET {} HTTP/1.1\r\n\r\n", origin.url("/disk")),
+        );
+        proxy.server().wait_for_held(1);
+        let gone = format!("DELETE {} HTTP/1.1\r\n\r\n", origin.url("/gone"));
+        let answer = rest(ask(&proxy, &gone));
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        gate.open();
+        assert!(rest(held).ends_with("\r\n\r\ncontent"));
     }
 
     #[test]

@@ -305,7 +305,9 @@ impl Shared {
             _ => true,
         });
         let mut reply = other.unwrap_or_else(|| self.handle(request));
-        reply.faults.append(&mut faults);
+        // A route's own may be a whole answer, which would pass one that is held.
+        faults.append(&mut reply.faults);
+        reply.faults = faults;
         reply
     }
 
