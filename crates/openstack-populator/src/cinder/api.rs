@@ -110,7 +110,11 @@ impl Api {
             headers,
             body: body.map_or_else(Bytes::new, |body| body.to_string().into()),
             timeout: TIMEOUT,
-            retry: Repeat::Safe(self.retry),
+            // To look twice, or to order an end twice, does no harm.
+            retry: match *method {
+                Method::GET | Method::DELETE => Repeat::Idempotent(self.retry),
+                _ => Repeat::Safe(self.retry),
+            },
         };
         let sent = self.rest.send(request).await;
         sent.map_err(|error| answer::unanswered(format!("{self}: cannot {doing}"), error).into())

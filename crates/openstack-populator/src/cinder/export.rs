@@ -1,11 +1,13 @@
 //! From a volume or a snapshot to an image that can be copied, and the removal of all that was made for it.
 
+use std::sync::{Mutex, PoisonError};
+
 use contract::Exit;
 use mover::{Failure, Stop};
 
 use super::{
     Api, Cinder, Mark, Place, PlaceId, Route, Snapshot, Volume,
-    removal::{Deletion, Removal, Shelf, Temporary, What},
+    removal::{Deletion, Removal, Services, Temporary, What},
     route::{refuse_encrypted, route_of_snapshot, route_of_volume},
     store::Store,
     wait::{STEP, Wait, bound, stopped},
@@ -18,6 +20,8 @@ pub struct Export {
     store: Store,
     mark: Mark,
     stop: Stop,
+    /// What this run has made or taken over.
+    used: Mutex<Vec<Temporary>>,
 }
 
 impl Export {
@@ -29,6 +33,7 @@ impl Export {
             store: Store(glance),
             mark,
             stop,
+            used: Mutex::new(Vec::new()),
         }
     }
 
@@ -75,7 +80,8 @@ impl Export {
     /// # Errors
     /// What is left, which the text names, is in the cloud still; a later call removes it.
     pub async fn clean(&self) -> Result<(), Failure> {
-        let mut removal = Removal::new(Vec::new());
+        // Until the lists are read, to have something to name.
+        let mut removal = Removal::new(self.used());
         let result = tokio::select! {
             result = async {
                 let objects = [self.images().await?, self.volumes().await?, self.snapshots().await?];
@@ -116,6 +122,7 @@ impl Export {
                 image = image.id,
                 "an earlier run made the image; taking it over"
             );
+            self.uses(What::Image, &image.id, 0);
             return Ok(image.id.clone());
         }
         let mine = volumes
@@ -128,6 +135,7 @@ impl Export {
                 (None, Place::Snapshot(_)) => None,
             };
             if let Some(volume) = uploaded_from.filter(|volume| volume.status == "uploading") {
+                self.uses(What::Image, &image.id, 0);
                 tracing::info!(
                     image = image.id,
                     "an earlier run began the upload; waiting for its end"
@@ -141,6 +149,7 @@ impl Export {
                 volume = volume.id,
                 "an earlier run made the volume; taking it over"
             );
+            self.uses(What::Volume, &volume.id, volume.size);
             let volume = self.available(&volume.id, volume.size).await?;
             return self.upload_temporary(&volume).await;
         }
@@ -158,6 +167,7 @@ impl Export {
         };
         self.go_on()?;
         let made = self.cinder.make_volume(&snapshot, &self.mark).await?;
+        self.uses(What::Volume, &made.id, made.size);
         tracing::info!(
             volume = made.id,
             snapshot = snapshot.id,
@@ -210,11 +220,13 @@ impl Export {
                 snapshot = snapshot.id,
                 "an earlier run made the snapshot; taking it over"
             );
+            self.uses(What::Snapshot, &snapshot.id, snapshot.size);
             snapshot
         } else {
             self.remove(self.snapshots().await?).await?;
             self.go_on()?;
             let made = self.cinder.make_snapshot(id, force, &self.mark).await?;
+            self.uses(What::Snapshot, &made.id, made.size);
             tracing::info!(snapshot = made.id, volume = %id, "making a snapshot of the volume");
             made
         };
@@ -277,6 +289,7 @@ impl Export {
     async fn upload(&self, volume: &Volume) -> Result<String, Failure> {
         self.go_on()?;
         let image = self.cinder.upload(&volume.id, &self.mark).await?;
+        self.uses(What::Image, &image, 0);
         tracing::info!(
             image,
             volume = volume.id,
@@ -362,6 +375,18 @@ impl Export {
         Ok(())
     }
 
+    fn uses(&self, what: What, id: &str, size: u64) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.push(temporary(what, id.to_owned(), size));
+    }
+
+    fn used(&self) -> Vec<Temporary> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = used.clone();
+        used.sort_by_key(|object| object.what);
+        used
+    }
+
     async fn remove(&self, objects: Vec<Temporary>) -> Result<(), Failure> {
         Removal::new(objects).run(self).await
     }
@@ -388,7 +413,7 @@ impl Export {
     }
 }
 
-impl Shelf for Export {
+impl Services for Export {
     async fn status(&self, object: &Temporary) -> Result<Option<String>, Failure> {
         let id = &object.id;
         Ok(match object.what {

@@ -7,8 +7,8 @@ use mover::Failure;
 
 use super::wait::{STEP, Wait, bound};
 
-/// What kind of object it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What kind of object it is, in the order in which they can go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum What {
     Image,
     Volume,
@@ -36,7 +36,7 @@ pub(super) enum Deletion {
 }
 
 /// The services, as far as objects come to their end in them.
-pub(super) trait Shelf {
+pub(super) trait Services {
     /// The object's status; `None` when it is gone.
     async fn status(&self, object: &Temporary) -> Result<Option<String>, Failure>;
     /// Orders its end.
@@ -69,11 +69,11 @@ impl Removal {
     ///
     /// # Errors
     /// The first failure, when all has been tried.
-    pub(super) async fn run(&mut self, shelf: &impl Shelf) -> Result<(), Failure> {
+    pub(super) async fn run(&mut self, services: &impl Services) -> Result<(), Failure> {
         let mut first = None;
         for object in self.left.clone() {
             tracing::info!("removing the temporary {object}");
-            match remove(shelf, &object).await {
+            match remove(services, &object).await {
                 Ok(()) => self.left.retain(|left| *left != object),
                 Err(failure) => first = first.or(Some(failure)),
             }
@@ -83,17 +83,17 @@ impl Removal {
 }
 
 /// Orders the end of one object until it is gone.
-async fn remove(shelf: &impl Shelf, object: &Temporary) -> Result<(), Failure> {
+async fn remove(services: &impl Services, object: &Temporary) -> Result<(), Failure> {
     let bound = match object.what {
         What::Image => STEP,
         What::Volume | What::Snapshot => bound(object.size),
     };
     let mut wait = Wait::new(format!("the end of the {object}"), bound, None);
-    while let Some(status) = shelf.status(object).await? {
+    while let Some(status) = services.status(object).await? {
         match status.as_str() {
             "deleting" => {}
             "error_deleting" => {
-                let reason = shelf.reason(object).await;
+                let reason = services.reason(object).await;
                 let because = reason.map_or_else(String::new, |text| format!("; it says: {text}"));
                 return Err(Failure::new(
                     Exit::SourceUnavailable,
@@ -103,7 +103,7 @@ async fn remove(shelf: &impl Shelf, object: &Temporary) -> Result<(), Failure> {
                 ));
             }
             _ => {
-                if shelf.delete(object).await? == Deletion::Gone {
+                if services.delete(object).await? == Deletion::Gone {
                     return Ok(());
                 }
             }
@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    impl Shelf for Double {
+    impl Services for Double {
         async fn status(&self, object: &Temporary) -> Result<Option<String>, Failure> {
             let statuses = self.statuses.borrow();
             let status = statuses.get(&object.to_string());
@@ -163,7 +163,7 @@ mod tests {
                 // For ever.
                 Some("stuck") => {
                     let left = statuses.get_mut(&object.to_string());
-                    left.into_iter().for_each(|left| left.push("stuck"));
+                    left.unwrap().push("stuck");
                     Ok(Deletion::Busy)
                 }
                 Some(_) => Ok(Deletion::Busy),
@@ -196,13 +196,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_goes_when_the_one_before_is_gone() {
         let [image, volume, snapshot] = [What::Image, What::Volume, What::Snapshot].map(object);
-        let shelf = Double::default()
+        let services = Double::default()
             .with(&image, &["saving"])
             .with(&volume, &["uploading", "uploading"])
             .with(&snapshot, &[]);
         let mut removal = Removal::new(all());
-        removal.run(&shelf).await.unwrap();
-        let orders = shelf.orders.into_inner();
+        removal.run(&services).await.unwrap();
+        let orders = services.orders.into_inner();
         let expected = "image 1,image 1,volume 1,volume 1,volume 1,snapshot 1";
         assert_eq!(orders.join(","), expected);
         assert_eq!(removal.left(), "");
@@ -215,12 +215,12 @@ mod tests {
             ("error_deleting", Exit::SourceUnavailable, "on fire"),
             ("stuck", Exit::SourceBusy, "\"stuck\""),
         ] {
-            let shelf = Double::default()
+            let services = Double::default()
                 .with(&object(What::Image), &[])
                 .with(&object(What::Volume), &[status])
                 .with(&object(What::Snapshot), &[]);
             let mut removal = Removal::new(all());
-            let failure = removal.run(&shelf).await.unwrap_err();
+            let failure = removal.run(&services).await.unwrap_err();
             assert_eq!(failure.exit(), exit, "{failure}");
             assert!(failure.message().contains(needle), "{failure}");
             assert_eq!(removal.left(), "volume 1");
@@ -229,14 +229,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_removal_that_is_cut_off_knows_what_is_left() {
-        let shelf = Double::default()
+        let services = Double::default()
             .with(&object(What::Image), &[])
             .with(&object(What::Volume), &["stuck"])
             .with(&object(What::Snapshot), &[]);
         let (handle, stop) = Stop::new();
         handle.pull();
         let mut removal = Removal::new(all());
-        let ended = tokio::time::timeout(stop.time_left(), removal.run(&shelf)).await;
+        let ended = tokio::time::timeout(stop.time_left(), removal.run(&services)).await;
         assert!(ended.is_err());
         assert_eq!(removal.left(), "volume 1, snapshot 1");
     }

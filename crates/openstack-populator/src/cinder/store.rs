@@ -28,6 +28,7 @@ impl Store {
         let mut images = found.unwrap_or_default().images;
         images.retain(|image| {
             image.visibility == "private"
+                && !has_ended(image)
                 && image
                     .properties
                     .get("name")
@@ -70,7 +71,16 @@ impl Store {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Deletion::Gone),
             status if status.is_success() => Ok(Deletion::Gone),
             StatusCode::CONFLICT => Ok(Deletion::Busy),
-            _ => Err(self.0.refusal(&answer, DOING)),
+            _ => match self.image(id).await? {
+                Some(image) if !has_ended(&image) => Err(self.0.refusal(&answer, DOING)),
+                _ => Ok(Deletion::Gone),
+            },
         }
     }
+}
+
+/// Whether Glance has deleted the image, and only its record is there still. It fails so (500) when its database is busy, and
+/// takes no other order for the record then.
+fn has_ended(image: &StoredImage) -> bool {
+    image.status == "deleted"
 }

@@ -28,6 +28,8 @@ pub(crate) struct State {
     pub(crate) becomes: BTreeMap<&'static str, &'static str>,
     /// The image metadata of a volume that is made.
     pub(crate) inherited: Value,
+    /// An image is deleted, and its record stays.
+    pub(crate) deletes_halfway: bool,
     /// The catalog; with `null`, one region with one endpoint of each service.
     pub(crate) catalog: Value,
     made: usize,
@@ -62,6 +64,7 @@ impl Fake {
             ]
             .into(),
             inherited: json!({}),
+            deletes_halfway: false,
             catalog: Value::Null,
             made: 0,
         }));
@@ -91,20 +94,12 @@ impl Fake {
 
     /// A run for what the flag names.
     pub(crate) fn command(&self, flag: &str, id: &str, target: &Path) -> Command {
-        self.without_credentials(flag, id, target)
+        without_credentials(flag, id, target)
             .flag(flag::ENDPOINT, self.server.url("/v3"))
             .env("username", "bob")
             .env("password", "pa55word")
             .env("userDomainName", "Users")
             .env("projectID", "p1")
-    }
-
-    /// The same without credentials and without the identity URL.
-    pub(crate) fn without_credentials(&self, flag: &str, id: &str, target: &Path) -> Command {
-        Command::new(env!("CARGO_BIN_EXE_openstack-populator"))
-            .flag(flag, id)
-            .flag(flag::VOLUME_PATH, target)
-            .flag(flag::OWNER_UID, CLAIM)
     }
 
     /// The bodies of the requests with this method whose path ends so.
@@ -122,6 +117,14 @@ impl Fake {
         objects.retain(|path| !path.ends_with(VOLUME) && !path.ends_with(SNAPSHOT));
         objects
     }
+}
+
+/// A run for what the flag names, without credentials and without the identity URL.
+pub(crate) fn without_credentials(flag: &str, id: &str, target: &Path) -> Command {
+    Command::new(env!("CARGO_BIN_EXE_openstack-populator"))
+        .flag(flag, id)
+        .flag(flag::VOLUME_PATH, target)
+        .flag(flag::OWNER_UID, CLAIM)
 }
 
 /// The catalog's entry of a service.
@@ -152,10 +155,7 @@ impl State {
             ("POST", "volumes" | "snapshots") => self.make(path, &request.json()),
             ("POST", _) => self.act(path.trim_end_matches("/action"), &request.json()),
             ("PATCH", _) => self.patch(path, &request.json()),
-            ("DELETE", _) => match self.objects.remove(path) {
-                Some(_) => Reply::status(202),
-                None => Reply::status(404),
-            },
+            ("DELETE", _) => self.delete(path),
             _ => Reply::status(405),
         }
     }
@@ -210,6 +210,23 @@ impl State {
             return Reply::json(200, &shown);
         }
         Reply::json(200, &json!({ kind.trim_end_matches('s'): shown }))
+    }
+
+    fn delete(&mut self, path: &str) -> Reply {
+        if self.deletes_halfway && path.starts_with("images/") {
+            let record = self.objects.get_mut(path).unwrap();
+            let status = if record["status"] == "deleted" {
+                400
+            } else {
+                500
+            };
+            record["status"] = json!("deleted");
+            return Reply::status(status);
+        }
+        match self.objects.remove(path) {
+            Some(_) => Reply::status(202),
+            None => Reply::status(404),
+        }
     }
 
     fn make(&mut self, kind: &str, body: &Value) -> Reply {

@@ -12,7 +12,7 @@ mod fake;
 use std::fs;
 
 use contract::{Exit, args::flag};
-use fake::{CLAIM, Fake, NAME, SNAPSHOT, VOLUME, service};
+use fake::{CLAIM, Fake, NAME, SNAPSHOT, VOLUME, service, without_credentials};
 use serde_json::{Value, json};
 use testkit::{Command, Fault, Finished, Reply, When};
 
@@ -281,6 +281,46 @@ fn what_cannot_be_removed_is_named_and_keeps_nothing_else() {
 }
 
 #[test]
+fn what_a_run_has_made_is_named_when_it_cannot_be_looked_up() {
+    let fake = Fake::new(&in_use());
+    let lists = When::path(&format!("{VOLUMES}/detail"));
+    // Two are read at the beginning.
+    fake.server
+        .fault(lists.skip(2).always(), Fault::status(403));
+    let folder = tempfile::tempdir().unwrap();
+    let command = fake.command(flag::VOLUME_ID, VOLUME, &folder.path().join("disk"));
+    ended(
+        &command,
+        Exit::Success,
+        &[
+            "left in the cloud: image 0",
+            "volume made-2, snapshot made-1",
+        ],
+    );
+}
+
+/// As Glance does when its database is busy: the data is gone, the record is not, and no user can remove that.
+#[test]
+fn the_record_of_an_image_that_is_deleted_is_not_removed_for_ever() {
+    let fake = Fake::new(&in_use());
+    fake.state().deletes_halfway = true;
+    let folder = tempfile::tempdir().unwrap();
+    let command = fake.command(flag::VOLUME_ID, VOLUME, &folder.path().join("disk"));
+    for (command, word) in [
+        (command.clone(), "copied"),
+        (command.arg("--cleanup"), "is left"),
+    ] {
+        let finished = ended(&command, Exit::Success, &[word]);
+        assert!(
+            !finished.output().contains("left in the cloud"),
+            "{}",
+            finished.output()
+        );
+        assert_eq!(fake.made().len(), 1, "{:?}", fake.made());
+    }
+}
+
+#[test]
 fn what_has_the_name_and_another_mark_is_neither_used_nor_removed() {
     let fake = Fake::new(&in_use());
     let theirs =
@@ -388,8 +428,7 @@ fn a_cloud_of_a_file_leads_to_its_volumes() {
         at("/v3")
     );
     fs::write(&file, text).unwrap();
-    let command = fake
-        .without_credentials(flag::VOLUME_ID, VOLUME, &target)
+    let command = without_credentials(flag::VOLUME_ID, VOLUME, &target)
         .flag(flag::OS_CLOUD, "mine")
         .env("OS_CLIENT_CONFIG_FILE", &file);
     ended(&command, Exit::Success, &[]);
