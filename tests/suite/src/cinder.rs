@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -15,6 +16,10 @@ use crate::{
     glance::{PASSWORD, password_token},
     uuid, variable,
 };
+
+/// How long one copy may take before a test fails: Cinder's steps are slow on a machine that does much else. Reached only
+/// when something hangs.
+pub const COPY: Duration = Duration::from_mins(5);
 
 /// The volume service.
 #[derive(Debug, Clone)]
@@ -110,7 +115,9 @@ impl Cinder {
         let mut found = Vec::new();
         for (kind, answer) in lists {
             for object in answer.expect(200).json()[kind].as_array().unwrap() {
-                if object["name"].as_str().unwrap_or_default().contains(text) {
+                let is_named = object["name"].as_str().unwrap_or_default().contains(text);
+                // What Glance shows so it has deleted, and its database was busy when it took the record away.
+                if is_named && object["status"] != "deleted" {
                     found.push(format!("{kind} {} {}", object["id"], object["status"]));
                 }
             }

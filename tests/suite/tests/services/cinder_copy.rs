@@ -6,7 +6,9 @@ use contract::{
 };
 use serde_json::json;
 use suite::{
-    Cinder, Glance, assert_exit, folder, mover,
+    Cinder, Glance, assert_exit,
+    cinder::COPY,
+    folder, mover,
     mover::{assert_failure, openstack_disk},
     uuid,
 };
@@ -25,7 +27,8 @@ fn copies(cinder: &Cinder, flag: &str, id: &str, disk: &Disk, made: &[&str]) {
     let target = folder.path().join("target");
     let run = openstack_disk(flag, id, &target)
         .flag(flag::OWNER_UID, &claim)
-        .run();
+        .spawn()
+        .wait_within(COPY);
     assert_exit(&run, Exit::Success);
     disk.assert_on(&target);
     let output = run.output();
@@ -107,7 +110,8 @@ fn a_check_makes_nothing() {
     let run = openstack_disk(flag::VOLUME_ID, &volume.id, &folder.path().join("target"))
         .flag(flag::OWNER_UID, &claim)
         .arg("--check")
-        .run();
+        .spawn()
+        .wait_within(COPY);
     assert_exit(&run, Exit::Success);
     assert!(
         run.output().contains("nothing was made"),
@@ -125,7 +129,9 @@ fn what_does_not_exist_is_missing() {
         (flag::VOLUME_ID, ["has no volume", "another project"]),
         (flag::SNAPSHOT_ID, ["has no snapshot", "another project"]),
     ] {
-        let run = openstack_disk(flag, &uuid(), &target).run();
+        let run = openstack_disk(flag, &uuid(), &target)
+            .spawn()
+            .wait_within(COPY);
         assert_failure(&run, Exit::SourceMissing, &words);
     }
     assert!(!target.exists());
@@ -155,7 +161,7 @@ fn a_quota_that_is_used_up_is_named_and_nothing_is_left() {
         json!({"snapshots": 5, "volumes": 1}),
     ] {
         cinder.limit(&limits);
-        let run = command.run();
+        let run = command.spawn().wait_within(COPY);
         assert_failure(&run, Exit::SourceBusy, &["quota", "Maximum number of"]);
         assert_eq!(cinder.named(&claim), [""; 0], "{limits}");
     }
@@ -168,7 +174,8 @@ fn a_role_that_may_only_look_is_refused() {
     let run = openstack_disk(flag::VOLUME_ID, &volume.id, &folder.path().join("target"))
         .env(secret::USERNAME, "ro")
         .flag(flag::OWNER_UID, &claim)
-        .run();
+        .spawn()
+        .wait_within(COPY);
     assert_failure(
         &run,
         Exit::Permission,

@@ -8,6 +8,7 @@
 )]
 
 mod cinder_copy;
+mod cinder_ends;
 mod credentials;
 mod forklift;
 mod openstack_auth;
