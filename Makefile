@@ -83,9 +83,10 @@ packages: ## Debian packages that the lints, the services, the cluster and their
 	@tests/cluster/cluster packages
 
 # The built binaries on real services. Inside the namespaces there is no network, so all is built before.
-services: packages ## the built binaries on real imageio, Keystone and Glance; the standalone demo; each case of the bench once
+services: packages ## the built binaries on real imageio, Keystone and Glance; the standalone demo; each case of the bench once; bounds of what a copy costs
 	cargo build --locked --quiet -p ovirt-populator -p openstack-populator
 	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator -p floor
+	cargo build --locked --quiet -p net --example records
 	bench/peers/build $(CARGO_TARGET_DIR)/release
 	cargo test --locked --quiet -p suite --no-run
 	$(LIMIT) 30m tests/services/run -- tests/services/all
