@@ -1,9 +1,11 @@
 //! What the installation decides: images, resources, limits.
 
+mod hosts;
 mod mover;
 #[cfg(test)]
 mod tests;
 
+pub use hosts::AllowedHosts;
 pub use mover::{InvalidSetting, MoverFlag, MoverSettings};
 
 use std::{
@@ -33,6 +35,8 @@ pub mod variable {
     pub const MAX_IN_FLIGHT_PER_NAMESPACE: &str = "MAX_POPULATOR_INFLIGHT_PER_NAMESPACE";
     /// Names of the service accounts that claims may choose, separated by commas; without it, any.
     pub const SERVICE_ACCOUNTS: &str = "POPULATOR_SERVICE_ACCOUNTS";
+    /// The hosts that populator resources may name, separated by commas; without it, any.
+    pub const ALLOWED_HOSTS: &str = "POPULATOR_ALLOWED_HOSTS";
     /// How long a claim may take to start, as a duration; without it, for ever.
     pub const START_DEADLINE: &str = "POPULATOR_START_DEADLINE";
     /// Limit of a pod's CPU, as a quantity.
@@ -78,6 +82,8 @@ pub struct Settings {
     pub max_in_flight_per_namespace: usize,
     /// The service accounts that claims may choose for their pods; `None` for any.
     pub service_accounts: Option<BTreeSet<String>>,
+    /// The hosts that populator resources may name; `None` for any.
+    pub allowed_hosts: Option<AllowedHosts>,
     /// Attempts after a transient failure.
     pub retry: Retry,
     /// A pod that has not started for this long is reported.
@@ -142,6 +148,7 @@ impl Default for Settings {
             // Room for the others: a tenant can name more than one source.
             max_in_flight_per_namespace: 15,
             service_accounts: None,
+            allowed_hosts: None,
             retry: Retry {
                 most: 3,
                 // With their delays, more than two hours of a cluster that takes every node away.
@@ -209,6 +216,17 @@ impl Settings {
                 .map(str::to_owned)
                 .collect()
         });
+        if let Some(value) = get(variable::ALLOWED_HOSTS) {
+            let hosts = value.parse().unwrap_or_else(|why| {
+                // Ignored, it would allow what the administrator has forbidden.
+                warnings.push(format!(
+                    "{}: {why}; until then no host is allowed",
+                    variable::ALLOWED_HOSTS
+                ));
+                AllowedHosts::default()
+            });
+            settings.allowed_hosts = Some(hosts);
+        }
         if let Some(value) = name_of(variable::START_DEADLINE) {
             match duration(value.trim()) {
                 Ok(deadline) => settings.start_deadline = Some(deadline),

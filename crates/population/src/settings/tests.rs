@@ -69,6 +69,32 @@ fn service_accounts_are_a_list() {
 }
 
 #[test]
+fn a_list_of_hosts_that_cannot_be_read_allows_none() {
+    let hosts = |text| read(&[(variable::ALLOWED_HOSTS, text)]);
+    assert_eq!(read(&[]).0.allowed_hosts, None);
+    for (text, shown) in [
+        ("", "none"),
+        ("a.example, *.b.example:1", "a.example, *.b.example:1"),
+    ] {
+        let (settings, warnings) = hosts(text);
+        assert_eq!(settings.allowed_hosts.unwrap().to_string(), shown);
+        assert!(
+            !warnings.concat().contains(variable::ALLOWED_HOSTS),
+            "{warnings:?}"
+        );
+    }
+    let (settings, warnings) = hosts("a.example, https://b");
+    assert!(!settings.allowed_hosts.unwrap().allow("https://a.example"));
+    let warning = warnings
+        .iter()
+        .find(|one| one.contains(variable::ALLOWED_HOSTS));
+    assert!(
+        warning.is_some_and(|one| one.contains("\"https://b\"")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn the_movers_settings_are_variables() {
     let (settings, warnings) = read(&[
         (variable::OVIRT_IMAGE, "a"),
