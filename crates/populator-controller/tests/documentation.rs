@@ -201,7 +201,12 @@ fn every_variable_of_the_environment_has_its_row() {
     });
     let asked = asked.into_inner();
     assert!(asked.contains(variable::MAX_IN_FLIGHT), "{asked:?}");
-    let of_the_process = ["POD_NAMESPACE", "POD_NAME", "POPULATOR_HEALTH_ADDRESS"];
+    let of_the_process = [
+        "POD_NAMESPACE",
+        "POD_NAME",
+        "POPULATOR_HEALTH_ADDRESS",
+        "POPULATOR_NAMESPACES",
+    ];
     let all = asked.iter().map(String::as_str).chain(of_the_process);
     Table::of(PAGE, &["variable", "default"]).assert_names(all);
 }
