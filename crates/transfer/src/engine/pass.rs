@@ -312,11 +312,11 @@ fn hash(
         let begun = clock.now();
         // The time before the first byte says nothing about the pace.
         let waited = begun.saturating_sub(idle_since.unwrap_or(begun));
-        let from = offset;
-        match segment {
+        let data = match segment {
             Segment::Data(lease, length) => {
                 hasher.update(lease.bytes().get(..length).unwrap_or_default());
                 offset += length as u64;
+                length as u64
             }
             Segment::Zero(length) => {
                 let end = offset + length;
@@ -326,10 +326,11 @@ fn hash(
                     hasher.zeroes(step);
                     offset += step;
                 }
+                0
             }
-        }
+        };
         let ended = clock.now();
-        pool.hashed(offset, offset - from, waited, ended.saturating_sub(begun));
+        pool.hashed(offset, data, waited, ended.saturating_sub(begun));
         idle_since = Some(ended);
     }
     Ok(hasher.finish())
