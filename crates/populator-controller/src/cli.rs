@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand, builder::RangedU64ValueParser};
+use clap::{CommandFactory, Parser, Subcommand, builder::RangedU64ValueParser};
 use runtime::{args, logging};
 use tracing::Level;
 
@@ -101,6 +101,12 @@ struct Arguments {
 enum Subcommands {
     /// Print the definitions of both custom resources as YAML
     Crd,
+}
+
+/// The whole command line, of which the man page and the completions are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// The command that the process runs.
