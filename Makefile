@@ -63,6 +63,7 @@ release: packages ## all that is published of VERSION=x.y.z, as docs/releases.md
 	cargo install --quiet --locked --root $(TOOLS) $(AUDITABLE)
 	tests/cluster/cluster build kubectl helm
 	PATH="$(TOOLS)/bin:$$PATH" cargo auditable build --locked --quiet --release $(PROGRAMS)
+	@rm -rf $(PAGES)
 	cargo run --locked --quiet -p xtask -- dist $(PAGES)
 	FRESH=1 release/build "$(RELEASE)" $(PAGES) $$(dpkg --print-architecture)=$(CARGO_TARGET_DIR)/release
 	@echo "$(RELEASE)"
@@ -75,6 +76,7 @@ cluster-checks: cluster-programs ## facts about Kubernetes, the definitions, the
 e2e: cluster-programs ## controller and movers as pods on a real cluster, with real sources; then the demo
 	cargo build --locked --quiet $(PROGRAMS)
 	cargo test --locked --quiet -p e2e --no-run
+	@rm -rf $(PAGES)
 	cargo run --locked --quiet -p xtask -- dist $(PAGES)
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug POPULATOR_PAGES=$(PAGES) $(LIMIT) 60m tests/cluster/run tests/cluster/e2e
 
