@@ -15,6 +15,7 @@
 //! be copied, which hash it must have) is a function without I/O. [`run`] does the asking.
 
 mod answer;
+mod cli;
 mod clouds;
 pub mod disk_image;
 pub mod glance;
@@ -23,6 +24,7 @@ mod job;
 pub mod keystone;
 mod path;
 
+pub use cli::Cli;
 pub use clouds::secrets;
 pub use image_policy::Policy;
 pub use job::{SourceArguments, run};

@@ -111,6 +111,12 @@ enum Subcommands {
     Crd,
 }
 
+/// The whole command line, of which the man page and the completions are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// The command that the process runs.
 #[derive(Debug)]
 pub enum Command {
