@@ -37,6 +37,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if kindIs "bool" $value -}}{{- $value = ternary "on" "off" $value -}}{{- end -}}
 {{- $_ := set $settings (printf "POPULATOR_%s" (snakecase $name | upper)) (toString $value) -}}
 {{- end -}}
+{{- range $field, $name := dict "nodeSelector" "NODE_SELECTOR" "tolerations" "TOLERATIONS" "affinity" "AFFINITY" "labels" "LABELS" "annotations" "ANNOTATIONS" -}}
+{{- with get $.Values.pods $field -}}{{- $_ := set $settings (printf "POPULATOR_%s" $name) (toJson .) -}}{{- end -}}
+{{- end -}}
+{{- with .Values.pods.priorityClassName -}}{{- $_ := set $settings "POPULATOR_PRIORITY_CLASS" . -}}{{- end -}}
+{{- with .Values.pods.runtimeClassName -}}{{- $_ := set $settings "POPULATOR_RUNTIME_CLASS" . -}}{{- end -}}
+{{- with .Values.pods.imagePullSecrets -}}{{- $_ := set $settings "POPULATOR_IMAGE_PULL_SECRETS" (join "," .) -}}{{- end -}}
 {{- range $name, $value := .Values.settings -}}
 {{- $_ := set $settings $name (toString $value) -}}
 {{- end -}}
