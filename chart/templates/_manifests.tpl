@@ -40,6 +40,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with .Values.namespaces -}}
 {{- $_ := set $settings "POPULATOR_NAMESPACES" (join "," .) -}}
 {{- end -}}
+{{- range $field, $name := dict "nodeSelector" "NODE_SELECTOR" "tolerations" "TOLERATIONS" "affinity" "AFFINITY" "labels" "LABELS" "annotations" "ANNOTATIONS" -}}
+{{- with get $.Values.pods $field -}}{{- $_ := set $settings (printf "POPULATOR_%s" $name) (toJson .) -}}{{- end -}}
+{{- end -}}
+{{- with .Values.pods.priorityClassName -}}{{- $_ := set $settings "POPULATOR_PRIORITY_CLASS" . -}}{{- end -}}
+{{- with .Values.pods.runtimeClassName -}}{{- $_ := set $settings "POPULATOR_RUNTIME_CLASS" . -}}{{- end -}}
+{{- with .Values.pods.imagePullSecrets -}}{{- $_ := set $settings "POPULATOR_IMAGE_PULL_SECRETS" (join "," .) -}}{{- end -}}
 {{- range $name, $value := .Values.settings -}}
 {{- $_ := set $settings $name (toString $value) -}}
 {{- end -}}

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{CommandFactory, Parser, Subcommand, builder::RangedU64ValueParser};
+use clap::{CommandFactory, Parser, Subcommand, builder::RangedU64ValueParser, error::ErrorKind};
 use runtime::{args, logging};
 use tracing::Level;
 
@@ -24,8 +24,8 @@ const HEALTH_ADDRESS: &str = "POPULATOR_HEALTH_ADDRESS";
 /// of the populators, their resources and the number of claims at a time come from the environment:
 /// OVIRT_POPULATOR_IMAGE, OPENSTACK_POPULATOR_IMAGE, MAX_POPULATOR_INFLIGHT,
 /// MAX_POPULATOR_INFLIGHT_PER_SOURCE, MAX_POPULATOR_INFLIGHT_PER_NAMESPACE,
-/// POPULATOR_SERVICE_ACCOUNTS, POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, and the proxy
-/// variables, which the pods get too.
+/// POPULATOR_SERVICE_ACCOUNTS, POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, the placement of
+/// the pods (POPULATOR_TOLERATIONS and others), and the proxy variables, which the pods get too.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "populator-controller", version, max_term_width = 100)]
 struct Arguments {
@@ -185,7 +185,8 @@ impl Command {
             return Ok(Self::Definitions);
         }
         let get = |name: &str| environment.get(name).cloned();
-        let (mut settings, mut warnings) = Settings::from_environment(get);
+        let (mut settings, mut warnings) = Settings::from_environment(get)
+            .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))?;
         let get = |name: &str| get(name).filter(|value| !value.trim().is_empty());
         if let Some(limit) = arguments.max_in_flight_per_source {
             settings.max_in_flight_per_source = limit;
@@ -205,9 +206,9 @@ impl Command {
             (Some(namespaces), _) => namespaces,
             // Ignored, it would have the claims of all namespaces served.
             (None, Some(value)) => value.parse().map_err(|error| {
-                Arguments::command().error(
-                    clap::error::ErrorKind::ValueValidation,
-                    format!("{NAMESPACES}: {error}"),
+                clap::Error::raw(
+                    ErrorKind::ValueValidation,
+                    format!("{NAMESPACES}: {error}\n"),
                 )
             })?,
             (None, None) => Namespaces::default(),
@@ -532,6 +533,27 @@ mod tests {
             let (flag, value) = argument.split_once('=').unwrap_or((argument, ""));
             assert!(text.contains(flag) && text.contains(value), "{text}");
         }
+    }
+
+    /// Ignored, it would put pods where they must not run.
+    #[test]
+    fn a_placement_that_cannot_be_is_an_error_of_the_start() {
+        let environment = [("POPULATOR_NODE_SELECTOR", "disktype=ssd")];
+        let error = parse(&[], &environment).unwrap_err();
+        assert!(error.use_stderr());
+        let text = error.to_string();
+        assert!(
+            text.starts_with("error: the variable POPULATOR_NODE_SELECTOR: ")
+                && text.ends_with("{disktype: ssd}\n"),
+            "{text}"
+        );
+        // Definitions need no settings.
+        assert!(matches!(
+            parse(&["crd"], &environment),
+            Ok(Command::Definitions)
+        ));
+        let given = options(&[], &[("POPULATOR_NODE_SELECTOR", "{disktype: ssd}")]);
+        assert_eq!(given.settings.placement.node_selector["disktype"], "ssd");
     }
 
     #[test]

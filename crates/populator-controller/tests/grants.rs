@@ -42,7 +42,7 @@ async fn learn(answer: (u16, Value)) -> kube::Result<Grant> {
     cache.resources(Kind::Ovirt, &Scope::ALL, resource);
     let server = Api::default();
     let observer = Observer::new(server.client(move |_| answer.clone()), cache);
-    let (settings, _) = Settings::from_environment(|_| None);
+    let (settings, _) = Settings::from_environment(|_| None).unwrap();
     let world = observer
         .world(&"u".into(), &settings, Timestamp::UNIX_EPOCH)
         .await;

@@ -5,6 +5,7 @@ fn read(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
         let found = variables.iter().find(|(known, _)| *known == name)?;
         Some(found.1.to_owned())
     })
+    .unwrap()
 }
 
 #[test]
@@ -37,6 +38,7 @@ fn forklifts_values_are_taken() {
     assert_eq!(settings.cpu, ContainerResources::new("250m", "2"));
     assert_eq!(settings.memory, ContainerResources::new("1G", "2Gi"));
     assert_eq!(settings.environment["no_proxy"], ".cluster.local");
+    assert_eq!(settings.placement, Placement::default());
 }
 
 #[test]

@@ -38,7 +38,11 @@ pub(super) fn ask(shared: &Shared<'_>, copied: &Cancel) -> Result<Option<Digest>
         .checksum_beside(algorithm, copied, &shared.stop)
     {
         Ok(hex) => Ok(Some(Digest { algorithm, hex })),
-        Err(error) if error.kind().is_transient() && !shared.stop.is_cancelled() => {
+        // Whether the transfer is lost is for the readers to find.
+        Err(error)
+            if (error.kind().is_transient() || error.kind() == Kind::Lost)
+                && !shared.stop.is_cancelled() =>
+        {
             if let Some(reason) = RetryReason::of(error.kind()) {
                 shared.controls.progress.retried(reason);
             }
