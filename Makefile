@@ -47,6 +47,8 @@ images: packages ## the three images for this machine's architecture, as OCI arc
 	cargo build --locked --quiet --release $(PROGRAMS)
 	FRESH=1 images/build $(or $(OUT),$(POPULATORS_CACHE)/images/release) $$(dpkg --print-architecture)=$(CARGO_TARGET_DIR)/release
 
+# Man pages, completions and bills of materials, for a release.
+PAGES := $(CARGO_TARGET_DIR)/pages
 TOOLS := $(POPULATORS_CACHE)/tools
 # Puts a list of crates into each program, where scanners find it.
 AUDITABLE := cargo-auditable@0.7.7
@@ -61,7 +63,9 @@ release: packages ## all that is published of VERSION=x.y.z, as docs/releases.md
 	cargo install --quiet --locked --root $(TOOLS) $(AUDITABLE)
 	tests/cluster/cluster build kubectl helm
 	PATH="$(TOOLS)/bin:$$PATH" cargo auditable build --locked --quiet --release $(PROGRAMS)
-	FRESH=1 release/build "$(RELEASE)" $$(dpkg --print-architecture)=$(CARGO_TARGET_DIR)/release
+	@rm -rf $(PAGES)
+	cargo run --locked --quiet -p xtask -- dist $(PAGES)
+	FRESH=1 release/build "$(RELEASE)" $(PAGES) $$(dpkg --print-architecture)=$(CARGO_TARGET_DIR)/release
 	@echo "$(RELEASE)"
 RELEASE = $(or $(OUT),$(POPULATORS_CACHE)/release/$(VERSION))
 
@@ -72,7 +76,9 @@ cluster-checks: cluster-programs ## facts about Kubernetes, the definitions, the
 e2e: cluster-programs ## controller and movers as pods on a real cluster, with real sources; then the demo
 	cargo build --locked --quiet $(PROGRAMS)
 	cargo test --locked --quiet -p e2e --no-run
-	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug $(LIMIT) 60m tests/cluster/run tests/cluster/e2e
+	@rm -rf $(PAGES)
+	cargo run --locked --quiet -p xtask -- dist $(PAGES)
+	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug POPULATOR_PAGES=$(PAGES) $(LIMIT) 60m tests/cluster/run tests/cluster/e2e
 
 cluster-down: ## end it; nothing is left
 	tests/cluster/cluster down
@@ -83,9 +89,10 @@ packages: ## Debian packages that the lints, the services, the cluster and their
 	@tests/cluster/cluster packages
 
 # The built binaries on real services. Inside the namespaces there is no network, so all is built before.
-services: packages ## the built binaries on real imageio, Keystone, Glance and Cinder; the standalone demo; each case of the bench once
+services: packages ## the built binaries on real imageio, Keystone, Glance and Cinder; the standalone demo; each case of the bench once; bounds of what a copy costs
 	cargo build --locked --quiet -p ovirt-populator -p openstack-populator
 	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator -p floor
+	cargo build --locked --quiet -p net --example records
 	bench/peers/build $(CARGO_TARGET_DIR)/release
 	cargo test --locked --quiet -p suite --no-run
 	$(LIMIT) 30m tests/services/run --with cinder -- tests/services/all

@@ -37,6 +37,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if kindIs "bool" $value -}}{{- $value = ternary "on" "off" $value -}}{{- end -}}
 {{- $_ := set $settings (printf "POPULATOR_%s" (snakecase $name | upper)) (toString $value) -}}
 {{- end -}}
+{{- with .Values.namespaces -}}
+{{- $_ := set $settings "POPULATOR_NAMESPACES" (join "," .) -}}
+{{- end -}}
+{{- range $field, $name := dict "nodeSelector" "NODE_SELECTOR" "tolerations" "TOLERATIONS" "affinity" "AFFINITY" "labels" "LABELS" "annotations" "ANNOTATIONS" -}}
+{{- with get $.Values.pods $field -}}{{- $_ := set $settings (printf "POPULATOR_%s" $name) (toJson .) -}}{{- end -}}
+{{- end -}}
+{{- with .Values.pods.priorityClassName -}}{{- $_ := set $settings "POPULATOR_PRIORITY_CLASS" . -}}{{- end -}}
+{{- with .Values.pods.runtimeClassName -}}{{- $_ := set $settings "POPULATOR_RUNTIME_CLASS" . -}}{{- end -}}
+{{- with .Values.pods.imagePullSecrets -}}{{- $_ := set $settings "POPULATOR_IMAGE_PULL_SECRETS" (join "," .) -}}{{- end -}}
 {{- range $name, $value := .Values.settings -}}
 {{- $_ := set $settings $name (toString $value) -}}
 {{- end -}}
@@ -69,10 +78,13 @@ of it.
 {{- range $object.subjects -}}
 {{- $_ := set . "namespace" $root.Release.Namespace -}}
 {{- end -}}
+{{- /* Bound in each of the namespaces instead. */ -}}
+{{- if not (and $root.Values.namespaces (eq $object.kind "ClusterRoleBinding") (eq $object.metadata.name "populator-controller")) -}}
 {{- include (printf "populators.%s" $object.kind | lower | regexFind "populators.(clusterrole|deployment|networkpolicy)$" | default "populators.asItIs") (dict "root" $root "object" $object) }}
 ---
 {{ toYaml $object }}
 {{ end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "populators.asItIs" -}}{{- end -}}

@@ -31,7 +31,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("testkit", &["contract"]),
     ("suite", &["testkit", "contract"]),
     ("e2e", &["populator-api", "suite", "testkit"]),
-    ("xtask", &["populator-api"]),
+    (
+        "xtask",
+        &[
+            "populator-api",
+            "populator-controller",
+            "ovirt-populator",
+            "openstack-populator",
+        ],
+    ),
     ("floor", &[]),
 ];
 const MOVERS: &[&str] = &["mover", "transfer", "net", "contract", "runtime"];

@@ -1,15 +1,20 @@
-//! Reads which crates are linked into the programs, and their notices, from cargo and its registry.
+//! Reads which crates are linked into the programs, their notices and their checksums, from cargo and its registry.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use anyhow::Context;
 use serde::Deserialize;
 
 use crate::{
-    PLATFORMS,
+    ARCHITECTURES, PLATFORMS,
     files::File,
     notices::{Linked, PROGRAMS, may_be_notice},
     output,
+    sbom::{self, Crate, Graph},
 };
 
 /// Folders of a crate that are not linked.
@@ -33,33 +38,71 @@ struct Package {
 
 /// Foreign crates in any of [`PROGRAMS`], on any of [`PLATFORMS`]. Macros run in the compiler and leave nothing of themselves.
 pub(crate) fn linked(root: &Path) -> anyhow::Result<Vec<Linked>> {
-    let mut arguments = vec!["metadata", "--locked", "--format-version=1"];
     let mut names = BTreeSet::new();
     for platform in PLATFORMS {
-        arguments.extend(["--filter-platform", platform]);
-        let target = format!("--target={platform}");
-        let mut tree = vec![
-            "tree",
-            "--locked",
-            "--edges=normal,no-proc-macro",
-            "--prefix=none",
-            "--format={p}",
-            &target,
-        ];
-        tree.extend(PROGRAMS.iter().flat_map(|program| ["-p", program]));
-        // `name vX.Y.Z (folder) (*)`
-        names.extend(output(root, "cargo", &tree)?.lines().map(|line| {
+        names.extend(tree(root, platform, "none")?.lines().map(|line| {
             let words: Vec<&str> = line.split(' ').take(2).collect();
             words.join(" ")
         }));
     }
-    let metadata = output(root, "cargo", &arguments)?;
-    let metadata: Metadata = serde_json::from_str(&metadata).context("output of cargo metadata")?;
-    let packages = metadata.packages.into_iter().filter(|package| {
+    let packages = packages(root)?.into_iter().filter(|package| {
         package.source.is_some()
             && names.contains(&format!("{} v{}", package.name, package.version))
     });
     packages.map(read).collect()
+}
+
+/// The bill of materials of each of [`PROGRAMS`], for each of [`PLATFORMS`].
+pub(crate) fn bills(root: &Path) -> anyhow::Result<Vec<File>> {
+    let lock = fs::read_to_string(root.join("Cargo.lock")).context("read Cargo.lock")?;
+    let checksums = sbom::checksums(&lock)?;
+    let crates: BTreeMap<String, Crate> = packages(root)?
+        .into_iter()
+        .map(|package| {
+            let known = Crate {
+                licence: package.license.unwrap_or_default(),
+                is_foreign: package.source.is_some(),
+            };
+            (format!("{} {}", package.name, package.version), known)
+        })
+        .collect();
+    let mut bills = Vec::new();
+    for (platform, architecture) in PLATFORMS.into_iter().zip(ARCHITECTURES) {
+        let graph = Graph::parse(&tree(root, platform, "depth")?)?;
+        for program in PROGRAMS {
+            let bill = sbom::generate(program, architecture, &graph, &crates, &checksums);
+            bills.push(bill.with_context(|| format!("the bill of materials of {program}"))?);
+        }
+    }
+    Ok(bills)
+}
+
+/// What the manifests of all crates say that may be built for any of [`PLATFORMS`].
+fn packages(root: &Path) -> anyhow::Result<Vec<Package>> {
+    let mut arguments = vec!["metadata", "--locked", "--format-version=1"];
+    arguments.extend(
+        PLATFORMS
+            .iter()
+            .flat_map(|name| ["--filter-platform", name]),
+    );
+    let metadata = output(root, "cargo", &arguments)?;
+    let metadata: Metadata = serde_json::from_str(&metadata).context("output of cargo metadata")?;
+    Ok(metadata.packages)
+}
+
+/// What is linked into the programs, which are built together: a line `name vX.Y.Z (folder) (*)` for each, after the prefix.
+fn tree(root: &Path, platform: &str, prefix: &str) -> anyhow::Result<String> {
+    let (target, prefix) = (format!("--target={platform}"), format!("--prefix={prefix}"));
+    let mut arguments = vec![
+        "tree",
+        "--locked",
+        "--edges=normal,no-proc-macro",
+        "--format={p}",
+        &target,
+        &prefix,
+    ];
+    arguments.extend(PROGRAMS.iter().flat_map(|program| ["-p", program]));
+    output(root, "cargo", &arguments)
 }
 
 fn read(package: Package) -> anyhow::Result<Linked> {

@@ -2,16 +2,21 @@
 //!
 //! `cargo run -p xtask -- check` prints every problem and fails when there is one; `-- crds` writes
 //! `manifests/crds` and `docs/reference.md`, `-- notices` `THIRD-PARTY-NOTICES`; `-- version X.Y.Z YYYY-MM-DD` sets the version of a release,
-//! `-- changelog X.Y.Z` prints what is new in it, if the tree has it. Reading and writing the workspace happens here and
+//! `-- changelog X.Y.Z` prints what is new in it, if the tree has it; `-- dist FOLDER` writes man pages, completions and bills of
+//! materials of the programs. Reading and writing the workspace happens here and
 //! in `linked`; every rule is a function from values to problems.
 
 mod arrows;
 mod crds;
 mod deny;
+mod dist;
 mod files;
 mod linked;
+mod man;
+mod markdown;
 mod notices;
 mod reference;
+mod sbom;
 mod versions;
 
 use std::{
@@ -26,6 +31,8 @@ use files::File;
 
 /// Those that images/Containerfile is built for.
 const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
+/// What Debian and container engines call them.
+const ARCHITECTURES: [&str; PLATFORMS.len()] = ["amd64", "arm64"];
 
 /// How a file answers that is not there, is no text, or is a link to a folder.
 const NO_TEXT: [ErrorKind; 3] = [
@@ -48,6 +55,11 @@ fn main() -> anyhow::Result<ExitCode> {
             write(&root, &[notices::generate(&linked::linked(&root)?)?])?;
             vec![]
         }
+        [command, folder] if command == "dist" => {
+            write(Path::new(folder), &dist::generate()?)?;
+            write(Path::new(folder), &linked::bills(&root)?)?;
+            vec![]
+        }
         [command, version, date] if command == "version" => {
             write(&root, &versions::set(&read_files(&root)?, version, date)?)?;
             vec![]
@@ -58,7 +70,7 @@ fn main() -> anyhow::Result<ExitCode> {
             vec![]
         }
         _ => bail!(
-            "usage: cargo run -p xtask -- check | crds | notices | version X.Y.Z YYYY-MM-DD | changelog X.Y.Z"
+            "usage: cargo run -p xtask -- check | crds | notices | dist FOLDER | version X.Y.Z YYYY-MM-DD | changelog X.Y.Z"
         ),
     };
     for problem in &problems {

@@ -18,6 +18,7 @@
 
 mod answer;
 pub mod cinder;
+mod cli;
 mod cloud;
 mod clouds;
 pub mod disk_image;
@@ -28,6 +29,7 @@ pub mod keystone;
 mod path;
 mod source;
 
+pub use cli::Cli;
 pub use clouds::secrets;
 pub use image_policy::Policy;
 pub use job::run;

@@ -6,10 +6,12 @@
 //!                 engine (REST)      transfer (data path)
 //! ```
 
+mod cli;
 mod config;
 pub mod engine;
 mod job;
 pub mod session;
 
+pub use cli::Cli;
 pub use config::secrets;
 pub use job::{SourceArguments, run};

@@ -15,7 +15,7 @@ use population::{
         TemporaryClaim, Verdict,
     },
     objects,
-    settings::MoverFlag,
+    settings::{MoverFlag, Placement},
 };
 use populator_api::{OpenstackVolumePopulator, OvirtVolumePopulator, Reason};
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ fn openstack() -> PopulatorSpec {
 }
 
 fn temporary(claim: &Claim, node: Option<&str>) -> TemporaryClaim {
-    let mut object = objects::temporary_claim(claim, node);
+    let mut object = objects::temporary_claim(claim, node, &Placement::default());
     object.metadata.uid = Some(TEMPORARY.to_owned());
     TemporaryClaim::from_object(&object).unwrap()
 }
@@ -118,12 +118,13 @@ fn assert_is(object: &impl serde::Serialize, golden: &str) {
 
 #[test]
 fn temporary_claims() {
-    let forklifts = objects::temporary_claim(&claim(forklifts_claim()), Some("node-1"));
+    let nothing = Placement::default();
+    let forklifts = objects::temporary_claim(&claim(forklifts_claim()), Some("node-1"), &nothing);
     assert_is(
         &forklifts,
         include_str!("golden/temporary-claim-forklift.json"),
     );
-    let plain = objects::temporary_claim(&claim(plain_claim()), None);
+    let plain = objects::temporary_claim(&claim(plain_claim()), None, &nothing);
     assert_is(&plain, include_str!("golden/temporary-claim-plain.json"));
 }
 
@@ -233,6 +234,113 @@ fn the_arguments_are_flags_of_the_list_that_the_policy_has() {
     }
     let passed: BTreeSet<&str> = passed.iter().map(String::as_str).collect();
     assert_eq!(listed, passed);
+}
+
+/// An installation that says everything it can.
+fn placed() -> Settings {
+    let variables = BTreeMap::from([
+        ("POPULATOR_TOLERATIONS", "[{key: dedicated, value: storage, effect: NoSchedule}]"),
+        ("POPULATOR_NODE_SELECTOR", "{disktype: ssd}"),
+        (
+            "POPULATOR_AFFINITY",
+            "{podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {
+              topologyKey: kubernetes.io/hostname,
+              labelSelector: {matchExpressions: [{key: forklift.konveyor.io/populated-claim, operator: Exists}]}}}]}}",
+        ),
+        ("POPULATOR_PRIORITY_CLASS", "migration"),
+        ("POPULATOR_RUNTIME_CLASS", "kata"),
+        ("POPULATOR_IMAGE_PULL_SECRETS", "mirror,hub"),
+        ("POPULATOR_LABELS", "{team: storage}"),
+        ("POPULATOR_ANNOTATIONS", "{example.org/cost: '7'}"),
+    ]);
+    let get = |name: &str| variables.get(name).map(|value| (*value).to_owned());
+    let placement = Placement::from_environment(get).unwrap();
+    Settings {
+        placement,
+        ..settings()
+    }
+}
+
+/// What placement adds is what the installation said; without that the pod is the golden one.
+#[test]
+fn the_installation_places_pods_and_changes_nothing_else() {
+    let claim = claim(plain_claim());
+    let temporary = temporary(&claim, None);
+    let pod = objects::pod(&claim, &openstack(), &temporary, &placed()).unwrap();
+    let mut pod = serde_json::to_value(&pod).unwrap();
+    let mut take = |path: &str, field: &str| {
+        let parent = pod.pointer_mut(path).unwrap().as_object_mut().unwrap();
+        parent.remove(field).unwrap_or_default()
+    };
+    assert_eq!(
+        take("/spec", "tolerations"),
+        json!([{"key": "dedicated", "value": "storage", "effect": "NoSchedule"}])
+    );
+    assert_eq!(take("/spec/nodeSelector", "disktype"), "ssd");
+    let affinity = take("/spec", "affinity");
+    let preferred = &affinity["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+    assert_eq!(
+        preferred[0]["podAffinityTerm"]["topologyKey"],
+        "kubernetes.io/hostname"
+    );
+    assert_eq!(take("/spec", "priorityClassName"), "migration");
+    assert_eq!(take("/spec", "runtimeClassName"), "kata");
+    assert_eq!(
+        take("/spec", "imagePullSecrets"),
+        json!([{"name": "mirror"}, {"name": "hub"}])
+    );
+    assert_eq!(take("/metadata/labels", "team"), "storage");
+    assert_eq!(take("/metadata/annotations", "example.org/cost"), "7");
+    let hash = "forklift.konveyor.io/spec-hash";
+    let golden: Value = serde_json::from_str(include_str!("golden/pod-plain.json")).unwrap();
+    assert_ne!(
+        take("/metadata/annotations", hash),
+        golden["metadata"]["annotations"][hash]
+    );
+    pod["metadata"]["annotations"][hash] = golden["metadata"]["annotations"][hash].clone();
+    assert_is(&pod, include_str!("golden/pod-plain.json"));
+}
+
+#[test]
+fn the_installation_labels_temporary_claims_and_changes_nothing_else() {
+    let claim = claim(forklifts_claim());
+    for node in [None, Some("node-1")] {
+        let made = |settings: &Settings| {
+            let made = objects::temporary_claim(&claim, node, &settings.placement);
+            serde_json::to_value(made).unwrap()
+        };
+        let mut expected = made(&settings());
+        expected["metadata"]["labels"]["team"] = json!("storage");
+        expected["metadata"]["annotations"]["example.org/cost"] = json!("7");
+        assert_eq!(made(&placed()), expected);
+    }
+}
+
+/// Whatever the controller sets itself, the installation may not.
+#[test]
+fn the_installation_takes_the_place_of_no_label_or_annotation_of_ours() {
+    let goldens = [
+        include_str!("golden/pod-forklift.json"),
+        include_str!("golden/pod-plain.json"),
+        include_str!("golden/temporary-claim-forklift.json"),
+    ];
+    let mut refused = BTreeSet::new();
+    for golden in goldens {
+        let golden: Value = serde_json::from_str(golden).unwrap();
+        for (field, variable) in [
+            ("labels", "POPULATOR_LABELS"),
+            ("annotations", "POPULATOR_ANNOTATIONS"),
+        ] {
+            for key in golden["metadata"][field].as_object().unwrap().keys() {
+                let value = json!({ key: "x" }).to_string();
+                let get = |name: &str| (name == variable).then(|| value.clone());
+                let error = Placement::from_environment(get).unwrap_err();
+                assert!(error.problem.starts_with(key), "{error}");
+                refused.insert(key.clone());
+            }
+        }
+    }
+    assert!(refused.len() > 12, "{refused:?}");
 }
 
 #[test]

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand, builder::RangedU64ValueParser};
+use clap::{CommandFactory, Parser, Subcommand, builder::RangedU64ValueParser, error::ErrorKind};
 use runtime::{args, logging};
 use tracing::Level;
 
+use crate::namespaces::Namespaces;
 use population::{Settings, settings::KeepPods};
 
+/// The environment's name for `--namespaces`.
+const NAMESPACES: &str = "POPULATOR_NAMESPACES";
 /// The environment's name for `--health-address`.
 const HEALTH_ADDRESS: &str = "POPULATOR_HEALTH_ADDRESS";
 
@@ -21,8 +24,8 @@ const HEALTH_ADDRESS: &str = "POPULATOR_HEALTH_ADDRESS";
 /// of the populators, their resources and the number of claims at a time come from the environment:
 /// OVIRT_POPULATOR_IMAGE, OPENSTACK_POPULATOR_IMAGE, MAX_POPULATOR_INFLIGHT,
 /// MAX_POPULATOR_INFLIGHT_PER_SOURCE, MAX_POPULATOR_INFLIGHT_PER_NAMESPACE,
-/// POPULATOR_SERVICE_ACCOUNTS, POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, and the proxy
-/// variables, which the pods get too.
+/// POPULATOR_SERVICE_ACCOUNTS, POPULATOR_CONTAINER_{LIMITS,REQUESTS}_{CPU,MEMORY}, the placement of
+/// the pods (POPULATOR_TOLERATIONS and others), and the proxy variables, which the pods get too.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "populator-controller", version, max_term_width = 100)]
 struct Arguments {
@@ -36,6 +39,11 @@ struct Arguments {
     /// URL of the API server, instead of the one that the kubeconfig names
     #[arg(long, value_name = "URL", value_parser = url)]
     master: Option<http::Uri>,
+
+    /// Serve the claims of these namespaces alone, with commas between their names; a Role in each of them suffices
+    /// [default: POPULATOR_NAMESPACES, or all]
+    #[arg(long, value_name = "NAMES")]
+    namespaces: Option<Namespaces>,
 
     /// Path of the metrics
     #[arg(long, value_name = "PATH", default_value = "/metrics", value_parser = metrics_path)]
@@ -103,6 +111,12 @@ enum Subcommands {
     Crd,
 }
 
+/// The whole command line, of which the man page and the completions are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// The command that the process runs.
 #[derive(Debug)]
 pub enum Command {
@@ -119,6 +133,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// URL of the API server, if one was named.
     pub master: Option<http::Uri>,
+    /// The namespaces whose claims are served.
+    pub namespaces: Namespaces,
     /// Path of the metrics.
     pub metrics_path: String,
     /// Addresses at which metrics and health are served.
@@ -169,7 +185,8 @@ impl Command {
             return Ok(Self::Definitions);
         }
         let get = |name: &str| environment.get(name).cloned();
-        let (mut settings, mut warnings) = Settings::from_environment(get);
+        let (mut settings, mut warnings) = Settings::from_environment(get)
+            .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))?;
         let get = |name: &str| get(name).filter(|value| !value.trim().is_empty());
         if let Some(limit) = arguments.max_in_flight_per_source {
             settings.max_in_flight_per_source = limit;
@@ -185,6 +202,17 @@ impl Command {
                     None
                 }
             });
+        let namespaces = match (arguments.namespaces, get(NAMESPACES)) {
+            (Some(namespaces), _) => namespaces,
+            // Ignored, it would have the claims of all namespaces served.
+            (None, Some(value)) => value.parse().map_err(|error| {
+                clap::Error::raw(
+                    ErrorKind::ValueValidation,
+                    format!("{NAMESPACES}: {error}\n"),
+                )
+            })?,
+            (None, None) => Namespaces::default(),
+        };
         // klog calls the verbosity 4 debug.
         let raised = if verbosity >= 4 {
             Level::DEBUG
@@ -194,6 +222,7 @@ impl Command {
         Ok(Self::Serve(Box::new(Options {
             kubeconfig: arguments.kubeconfig,
             master: arguments.master,
+            namespaces,
             metrics_path: arguments.metrics_path,
             metrics_addresses: if arguments.metrics_address.is_empty() {
                 [8080, 8081].map(args::all_addresses).to_vec()
@@ -468,6 +497,23 @@ mod tests {
     }
 
     #[test]
+    fn some_namespaces_are_served_by_flag_or_environment() {
+        let of = |arguments: &[&str], value| {
+            options(arguments, &[("POPULATOR_NAMESPACES", value)]).namespaces
+        };
+        let two: Namespaces = "a,b".parse().unwrap();
+        assert_eq!(of(&[], ""), Namespaces::default());
+        assert_eq!(of(&[], "b, a"), two);
+        assert_eq!(of(&["--namespaces=a,b"], "c"), two);
+        // All namespaces would be more than was asked for.
+        let error = parse(&[], &[("POPULATOR_NAMESPACES", "a;b")]).unwrap_err();
+        let text = error.to_string();
+        for word in ["POPULATOR_NAMESPACES", "\"a;b\"", "team-a,team-b"] {
+            assert!(error.use_stderr() && text.contains(word), "{text}");
+        }
+    }
+
+    #[test]
     fn a_bad_value_is_named_with_its_flag_and_the_way_out() {
         for (argument, words) in [
             ("--health-address=8082", "ADDRESS:PORT"),
@@ -476,6 +522,7 @@ mod tests {
             ("--master=10.0.0.1:6443", "https://10.0.0.1:6443"),
             ("--max-in-flight-per-source=0", "1..=10000"),
             ("--log-format=xml", "xml"),
+            ("--namespaces=A", "team-a,team-b"),
             ("--keep-pods=always", "12h"),
             ("--slot-timeout=5", "30m"),
             ("--no-such-flag", "--no-such-flag"),
@@ -486,6 +533,27 @@ mod tests {
             let (flag, value) = argument.split_once('=').unwrap_or((argument, ""));
             assert!(text.contains(flag) && text.contains(value), "{text}");
         }
+    }
+
+    /// Ignored, it would put pods where they must not run.
+    #[test]
+    fn a_placement_that_cannot_be_is_an_error_of_the_start() {
+        let environment = [("POPULATOR_NODE_SELECTOR", "disktype=ssd")];
+        let error = parse(&[], &environment).unwrap_err();
+        assert!(error.use_stderr());
+        let text = error.to_string();
+        assert!(
+            text.starts_with("error: the variable POPULATOR_NODE_SELECTOR: ")
+                && text.ends_with("{disktype: ssd}\n"),
+            "{text}"
+        );
+        // Definitions need no settings.
+        assert!(matches!(
+            parse(&["crd"], &environment),
+            Ok(Command::Definitions)
+        ));
+        let given = options(&[], &[("POPULATOR_NODE_SELECTOR", "{disktype: ssd}")]);
+        assert_eq!(given.settings.placement.node_selector["disktype"], "ssd");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use k8s_openapi::api::authorization::v1::{
 use kube::{Api, Client, api::PostParams};
 use tokio::{sync::watch, time};
 
+use crate::namespaces::{Namespaces, Scope};
+
 /// The optional permissions, without which some features are missing. Forklift's role grants none
 /// of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,24 +39,31 @@ struct Question {
 }
 
 impl Permissions {
-    /// Asks the API server (`SelfSubjectAccessReview`, which every account may create by default).
+    /// Asks the API server (`SelfSubjectAccessReview`, which every account may create by default). What is in
+    /// namespaces must be granted in each of them.
     ///
     /// # Errors
     /// The API server did not answer.
-    pub async fn learn(client: &Client) -> kube::Result<Self> {
+    pub async fn learn(client: &Client, namespaces: &Namespaces) -> kube::Result<Self> {
         let question = |verb, group, resource, subresource| Question {
             verb,
             group,
             resource,
             subresource,
         };
-        let list_nodes = ask(client, question("list", "", "nodes", None)).await?;
-        let watch_nodes = ask(client, question("watch", "", "nodes", None)).await?;
-        let logs = ask(client, question("get", "", "pods", Some("log"))).await?;
-        let group = "gateway.networking.k8s.io";
-        let grants = ask(client, question("list", group, "referencegrants", None)).await?;
+        let list_nodes = question("list", "", "nodes", None);
+        let watch_nodes = question("watch", "", "nodes", None);
+        let nodes = ask(client, &Scope::ALL, &list_nodes).await?
+            && ask(client, &Scope::ALL, &watch_nodes).await?;
+        let (mut logs, mut grants) = (true, true);
+        let read_logs = question("get", "", "pods", Some("log"));
+        let list_grants = question("list", "gateway.networking.k8s.io", "referencegrants", None);
+        for scope in namespaces.scopes() {
+            logs &= ask(client, &scope, &read_logs).await?;
+            grants &= ask(client, &scope, &list_grants).await?;
+        }
         Ok(Self {
-            nodes: list_nodes && watch_nodes,
+            nodes,
             logs,
             grants,
         })
@@ -62,12 +71,12 @@ impl Permissions {
 
     /// Asks until the API server answers. A process that ended instead would be started again by the
     /// kubelet with a delay that grows, and would come back minutes after the API server.
-    pub async fn wait_for(client: &Client) -> Self {
+    pub async fn wait_for(client: &Client, namespaces: &Namespaces) -> Self {
         let mut random = fastrand::Rng::new();
         let mut warned: Option<time::Instant> = None;
         let mut failures = 0_u32;
         loop {
-            match Self::learn(client).await {
+            match Self::learn(client, namespaces).await {
                 Ok(permissions) => return permissions,
                 Err(error) if warned.is_none_or(|at| at.elapsed() >= WARN) => {
                     warned = Some(time::Instant::now());
@@ -81,10 +90,10 @@ impl Permissions {
     }
 
     /// Asks again and again, and sends what has changed, until the future is dropped.
-    pub async fn keep_learning(client: Client, known: watch::Sender<Self>) {
+    pub async fn keep_learning(client: Client, namespaces: Namespaces, known: watch::Sender<Self>) {
         loop {
             time::sleep(AGAIN).await;
-            let new = match Self::learn(&client).await {
+            let new = match Self::learn(&client, &namespaces).await {
                 Ok(new) => new,
                 Err(error) => {
                     tracing::debug!("the permissions cannot be learned again: {error}");
@@ -137,11 +146,12 @@ impl Permissions {
     }
 }
 
-async fn ask(client: &Client, question: Question) -> kube::Result<bool> {
+async fn ask(client: &Client, scope: &Scope, question: &Question) -> kube::Result<bool> {
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
+                namespace: scope.namespace().map(str::to_owned),
                 verb: Some(question.verb.to_owned()),
                 group: Some(question.group.to_owned()),
                 resource: Some(question.resource.to_owned()),

@@ -58,7 +58,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Election::new(clients.calls.clone(), &namespace, identity)
     };
     let served = async {
-        let permissions = Permissions::wait_for(&clients.calls).await;
+        let permissions = Permissions::wait_for(&clients.calls, &options.namespaces).await;
         for warning in permissions.warnings() {
             tracing::warn!("{warning}");
         }
@@ -204,7 +204,7 @@ fn start(
     let (known, permissions) = watch::channel(permissions);
     tasks.spawn(
         "permissions",
-        Permissions::keep_learning(client.clone(), known),
+        Permissions::keep_learning(client.clone(), options.namespaces.clone(), known),
     );
     let observer = Arc::new(Observer::new(client.clone(), Cache::default()));
     let (recorder, events) = Recorder::with_writer(client.clone(), telemetry.clone());
@@ -216,6 +216,7 @@ fn start(
     let complete = watch_all(
         tasks,
         &clients.watches,
+        &options.namespaces,
         &observer,
         &triggers,
         permissions.clone(),
@@ -303,6 +304,7 @@ mod tests {
     use kube::client::Body;
 
     use super::*;
+    use crate::namespaces::Namespaces;
     use crate::observe::Cache;
 
     /// A client of an API server that refuses everything, or has no objects.
@@ -350,6 +352,7 @@ mod tests {
         drop(watch_all(
             &mut tasks,
             &client,
+            &Namespaces::default(),
             &observer,
             &triggers,
             permissions,

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use kube::{core::DynamicObject, runtime::watcher::Event};
 use population::model::{Kind, Lookup, Nodes, Uid};
 use populator_api::names;
+use populator_controller::namespaces::Scope;
 use populator_controller::observe::{Cache, PopulatorRef};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -75,16 +76,28 @@ fn of(uids: &[&str]) -> HashSet<Uid> {
 /// Claims of the same name in two namespaces.
 fn two_claims() -> Cache {
     let mut cache = Cache::default();
-    assert_eq!(cache.claims(apply(claim("a", "c", "one"))), of(&["one"]));
-    assert_eq!(cache.claims(apply(claim("b", "c", "two"))), of(&["two"]));
+    assert_eq!(
+        cache.claims(&Scope::ALL, apply(claim("a", "c", "one"))),
+        of(&["one"])
+    );
+    assert_eq!(
+        cache.claims(&Scope::ALL, apply(claim("b", "c", "two"))),
+        of(&["two"])
+    );
     cache
 }
 
 #[test]
 fn each_object_triggers_the_claim_that_it_is_about() {
     let mut cache = two_claims();
-    assert_eq!(cache.claims(apply(temporary("a", "one"))), of(&["one"]));
-    assert_eq!(cache.pods(apply(pod("b", "two"))), of(&["two"]));
+    assert_eq!(
+        cache.claims(&Scope::ALL, apply(temporary("a", "one"))),
+        of(&["one"])
+    );
+    assert_eq!(
+        cache.pods(&Scope::ALL, apply(pod("b", "two"))),
+        of(&["two"])
+    );
     let before = volume("v", &names::temporary_claim("one"), "t");
     assert_eq!(cache.volumes(apply(before)), of(&["one"]));
     let mut after = volume("v", "c", "one");
@@ -103,9 +116,9 @@ fn what_is_not_ours_is_neither_cached_nor_reconciled() {
     let mut cache = Cache::default();
     let mut other = claim("a", "c", "one");
     other["spec"]["dataSourceRef"]["apiGroup"] = json!("forklift.cdi.kubevirt.io");
-    assert_eq!(cache.claims(apply(other)), of(&[]));
+    assert_eq!(cache.claims(&Scope::ALL, apply(other)), of(&[]));
     let plain = json!({"metadata": {"namespace": "a", "name": "plain", "uid": "x"}, "spec": {}});
-    assert_eq!(cache.claims(apply(plain)), of(&[]));
+    assert_eq!(cache.claims(&Scope::ALL, apply(plain)), of(&[]));
     assert_eq!(cache.volumes(apply(volume("v", "data", "x"))), of(&[]));
     assert!(cache.all_claims().is_empty());
 }
@@ -114,13 +127,13 @@ fn what_is_not_ours_is_neither_cached_nor_reconciled() {
 fn a_claim_recreated_under_its_old_name_is_another_one() {
     let mut cache = two_claims();
     assert_eq!(
-        cache.claims(apply(claim("a", "c", "three"))),
+        cache.claims(&Scope::ALL, apply(claim("a", "c", "three"))),
         of(&["one", "three"])
     );
     assert!(cache.world(&"one".into()).is_none());
     assert_eq!(cache.world(&"three".into()).unwrap().claim.name, "c");
     assert_eq!(
-        cache.claims(delete(claim("a", "c", "three"))),
+        cache.claims(&Scope::ALL, delete(claim("a", "c", "three"))),
         of(&["three"])
     );
     assert!(cache.world(&"three".into()).is_none());
@@ -129,7 +142,7 @@ fn a_claim_recreated_under_its_old_name_is_another_one() {
 #[test]
 fn a_resource_triggers_the_claims_of_its_namespace_that_refer_to_it() {
     let mut cache = two_claims();
-    let of_kind = |cache: &mut Cache, event| cache.resources(Kind::Ovirt, event);
+    let of_kind = |cache: &mut Cache, event| cache.resources(Kind::Ovirt, &Scope::ALL, event);
     let found = apply::<DynamicObject>(resource("a", &spec()));
     assert_eq!(of_kind(&mut cache, found), of(&["one"]));
     assert!(
@@ -168,9 +181,9 @@ fn a_resource_triggers_the_claims_of_its_namespace_that_refer_to_it() {
 #[test]
 fn kinds_are_listed_apart() {
     let mut cache = two_claims();
-    cache.resources(Kind::Ovirt, apply(resource("a", &spec())));
+    cache.resources(Kind::Ovirt, &Scope::ALL, apply(resource("a", &spec())));
     for event in [Event::Init, Event::InitDone] {
-        cache.resources(Kind::Openstack, event);
+        cache.resources(Kind::Openstack, &Scope::ALL, event);
     }
     assert!(
         cache
@@ -186,12 +199,15 @@ fn kinds_are_listed_apart() {
 fn a_malformed_resource_is_its_own_trouble() {
     let mut cache = two_claims();
     let broken = resource("a", &json!({"engineUrl": 7}));
-    assert_eq!(cache.resources(Kind::Ovirt, apply(broken)), of(&["one"]));
+    assert_eq!(
+        cache.resources(Kind::Ovirt, &Scope::ALL, apply(broken)),
+        of(&["one"])
+    );
     let Lookup::Invalid(why) = cache.world(&"one".into()).unwrap().populator else {
         panic!("it can be read");
     };
     assert!(why.contains("spec") && why.contains("integer `7`"), "{why}");
-    cache.resources(Kind::Ovirt, apply(resource("b", &spec())));
+    cache.resources(Kind::Ovirt, &Scope::ALL, apply(resource("b", &spec())));
     assert!(
         cache
             .world(&"two".into())
@@ -202,7 +218,7 @@ fn a_malformed_resource_is_its_own_trouble() {
     );
     let mut odd = resource("b", &spec());
     odd["status"] = json!({"progress": 42, "claims": "none"});
-    cache.resources(Kind::Ovirt, apply(odd));
+    cache.resources(Kind::Ovirt, &Scope::ALL, apply(odd));
     assert!(
         cache
             .world(&"two".into())
@@ -218,7 +234,7 @@ fn classes_and_nodes_trigger_the_claims_that_are_not_bound() {
     let mut cache = two_claims();
     let mut bound = claim("b", "c", "two");
     bound["spec"]["volumeName"] = json!("v");
-    cache.claims(apply(bound));
+    cache.claims(&Scope::ALL, apply(bound));
     let class = |name: &str| json!({"metadata": {"name": name}, "provisioner": "csi.example.org"});
     assert_eq!(cache.classes(apply(class("slow"))), of(&[]));
     assert_eq!(cache.classes(apply(class("fast"))), of(&["one"]));
@@ -250,7 +266,7 @@ fn a_node_triggers_the_claims_that_it_is_about() {
     assert_eq!(cache.nodes(apply(node("n", "True"))), of(&[]));
     let mut chosen = claim("b", "c", "two");
     chosen["metadata"]["annotations"] = json!({names::annotation::SELECTED_NODE: "n"});
-    cache.claims(apply(chosen));
+    cache.claims(&Scope::ALL, apply(chosen));
     assert_eq!(cache.nodes(apply(node("n", "False"))), of(&["two"]));
     assert_eq!(
         cache.nodes(apply(node("n", "False"))),
@@ -259,7 +275,7 @@ fn a_node_triggers_the_claims_that_it_is_about() {
     );
     let mut running = pod("a", "one");
     running["spec"] = json!({"nodeName": "n", "containers": []});
-    cache.pods(apply(running));
+    cache.pods(&Scope::ALL, apply(running));
     assert_eq!(cache.nodes(apply(node("n", "True"))), of(&["one", "two"]));
     assert_eq!(
         cache.nodes(apply(node("m", "Unknown"))),
@@ -267,7 +283,7 @@ fn a_node_triggers_the_claims_that_it_is_about() {
         "another one"
     );
     let (filling, volume) = bound_to("zone");
-    cache.claims(apply(filling));
+    cache.claims(&Scope::ALL, apply(filling));
     cache.volumes(apply(volume));
     assert_eq!(
         cache.nodes(apply(node("m", "True"))),
@@ -301,7 +317,7 @@ fn of_a_nodes_labels_those_are_kept_that_volumes_name() {
     assert!(!is_wanted());
 
     let (filling, volume) = bound_to("zone");
-    cache.claims(apply(filling));
+    cache.claims(&Scope::ALL, apply(filling));
     cache.volumes(apply(volume.clone()));
     assert!(is_wanted(), "they are listed again");
     assert_eq!(
@@ -326,7 +342,7 @@ fn of_a_nodes_labels_those_are_kept_that_volumes_name() {
 #[test]
 fn nodes_are_missed_only_when_all_of_them_are_known() {
     let mut cache = Cache::default();
-    cache.claims(apply(claim("a", "c", "one")));
+    cache.claims(&Scope::ALL, apply(claim("a", "c", "one")));
     let nodes = |cache: &Cache| cache.world(&"one".into()).unwrap().nodes;
     let node = json!({"metadata": {"name": "n"}, "status": {"conditions": []}});
     cache.nodes(Event::Init);
@@ -345,7 +361,7 @@ fn of_a_claim_that_is_bound_its_own_volume_counts() {
     let mut cache = two_claims();
     let mut filling = temporary("a", "one");
     filling["spec"] = json!({"volumeName": "v"});
-    cache.claims(apply(filling));
+    cache.claims(&Scope::ALL, apply(filling));
     cache.volumes(apply(volume("v", &names::temporary_claim("one"), "t")));
     let seen = |cache: &Cache| {
         let world = cache.world(&"one".into()).unwrap();
@@ -354,7 +370,7 @@ fn of_a_claim_that_is_bound_its_own_volume_counts() {
     assert_eq!(seen(&cache).as_deref(), Some("v"));
     let mut bound = claim("a", "c", "one");
     bound["spec"]["volumeName"] = json!("other");
-    cache.claims(apply(bound));
+    cache.claims(&Scope::ALL, apply(bound));
     assert_eq!(seen(&cache), None, "it is asked for");
     let mut other = volume("other", "c", "one");
     other["metadata"]["annotations"] = json!({names::annotation::POPULATED_FOR: "one"});
@@ -367,9 +383,9 @@ fn of_a_claim_that_is_bound_its_own_volume_counts() {
 #[test]
 fn a_pod_of_another_namespace_is_not_the_claims() {
     let mut cache = two_claims();
-    cache.pods(apply(pod("elsewhere", "one")));
+    cache.pods(&Scope::ALL, apply(pod("elsewhere", "one")));
     assert_eq!(cache.all_pods().count(), 0);
-    cache.pods(apply(pod("a", "one")));
+    cache.pods(&Scope::ALL, apply(pod("a", "one")));
     let found: Vec<_> = cache
         .all_pods()
         .map(|(_, name, _)| name.0.clone())
@@ -380,9 +396,9 @@ fn a_pod_of_another_namespace_is_not_the_claims() {
 #[test]
 fn pods_are_found_after_their_claim_has_gone() {
     let mut cache = two_claims();
-    cache.pods(apply(pod("a", "one")));
+    cache.pods(&Scope::ALL, apply(pod("a", "one")));
     assert!(cache.gone_claims().is_empty());
-    cache.claims(delete(claim("a", "c", "one")));
+    cache.claims(&Scope::ALL, delete(claim("a", "c", "one")));
     assert_eq!(cache.gone_claims(), of(&["one"]));
     let found = cache.pods_of(&"one".into());
     assert_eq!(found.len(), 1);

@@ -11,7 +11,7 @@ use std::{cell::RefCell, collections::BTreeSet, process::Command, time::Duration
 
 use population::{
     model::Kind,
-    settings::{MoverFlag, MoverSettings, Settings, variable},
+    settings::{MoverFlag, MoverSettings, Placement, Settings, variable},
 };
 use populator_api::Reason;
 use populator_controller::telemetry::{Ended, Standing, Telemetry};
@@ -193,6 +193,37 @@ fn every_setting_of_the_movers_has_its_row() {
 }
 
 #[test]
+fn each_placement_has_its_row_with_a_value_of_the_chart_and_an_example_that_is_taken() {
+    let asked = RefCell::new(BTreeSet::new());
+    let nothing = Placement::from_environment(|name| {
+        asked.borrow_mut().insert(name.to_owned());
+        None
+    });
+    let nothing = nothing.unwrap();
+    let asked = asked.into_inner();
+    let table = Table::of(PAGE, &["placement", "chart"]);
+    table.assert_names(asked.iter().map(String::as_str));
+    let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+    let properties = schema["properties"]["pods"]["properties"]
+        .as_object()
+        .unwrap();
+    assert_eq!(properties.len(), asked.len());
+    for variable in &asked {
+        let cell = |column| table.cell(variable, column).trim_matches('`');
+        let value = cell("chart").strip_prefix("pods.").unwrap();
+        assert!(
+            properties.contains_key(value),
+            "the chart has no value {value}"
+        );
+        let example = cell("example");
+        let given =
+            Placement::from_environment(|name| (name == variable).then(|| example.to_owned()));
+        assert_ne!(given, Ok(nothing.clone()), "{variable}");
+        assert!(given.is_ok(), "{given:?}");
+    }
+}
+
+#[test]
 fn every_variable_of_the_environment_has_its_row() {
     let asked = RefCell::new(BTreeSet::new());
     let _ = Settings::from_environment(|name| {
@@ -201,7 +232,12 @@ fn every_variable_of_the_environment_has_its_row() {
     });
     let asked = asked.into_inner();
     assert!(asked.contains(variable::MAX_IN_FLIGHT), "{asked:?}");
-    let of_the_process = ["POD_NAMESPACE", "POD_NAME", "POPULATOR_HEALTH_ADDRESS"];
+    let of_the_process = [
+        "POD_NAMESPACE",
+        "POD_NAME",
+        "POPULATOR_HEALTH_ADDRESS",
+        "POPULATOR_NAMESPACES",
+    ];
     let all = asked.iter().map(String::as_str).chain(of_the_process);
     Table::of(PAGE, &["variable", "default"]).assert_names(all);
 }
@@ -213,7 +249,7 @@ fn the_settings_of_the_manifests_are_those_that_are_read_with_their_defaults() {
         let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         values.next().map(str::to_owned)
     };
-    let (settings, warnings) = Settings::from_environment(set);
+    let (settings, warnings) = Settings::from_environment(set).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     let defaults = Settings::default();
     assert_eq!(

@@ -10,6 +10,7 @@ use population::{
     Settings,
     model::{Grant, Kind, Lookup},
 };
+use populator_controller::namespaces::Scope;
 use populator_controller::observe::{Cache, Observer};
 use serde_json::{Value, json};
 
@@ -27,7 +28,10 @@ async fn learn(answer: (u16, Value)) -> kube::Result<Grant> {
         }},
     });
     let mut cache = Cache::default();
-    cache.claims(Event::Apply(serde_json::from_value(claim).unwrap()));
+    cache.claims(
+        &Scope::ALL,
+        Event::Apply(serde_json::from_value(claim).unwrap()),
+    );
     let resource = json!({
         "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "OvirtVolumePopulator",
         "metadata": {"namespace": "sources", "name": "web", "uid": "r", "generation": 1},
@@ -35,10 +39,10 @@ async fn learn(answer: (u16, Value)) -> kube::Result<Grant> {
                  "diskId": "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d"},
     });
     let resource = Event::Apply(serde_json::from_value(resource).unwrap());
-    cache.resources(Kind::Ovirt, resource);
+    cache.resources(Kind::Ovirt, &Scope::ALL, resource);
     let server = Api::default();
     let observer = Observer::new(server.client(move |_| answer.clone()), cache);
-    let (settings, _) = Settings::from_environment(|_| None);
+    let (settings, _) = Settings::from_environment(|_| None).unwrap();
     let world = observer
         .world(&"u".into(), &settings, Timestamp::UNIX_EPOCH)
         .await;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use populator_controller::permissions::Permissions;
+use populator_controller::{namespaces::Namespaces, permissions::Permissions};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::timeout};
 
@@ -40,7 +40,9 @@ fn answer(asked: &Asked, allowed: bool) -> (u16, Value) {
 /// What is learned where all but one right is granted.
 async fn without(missing: &'static str) -> Permissions {
     let client = Api::default().client(move |asked| answer(asked, right(asked) != missing));
-    Permissions::learn(&client).await.unwrap()
+    Permissions::learn(&client, &Namespaces::default())
+        .await
+        .unwrap()
 }
 
 const ALL: Permissions = Permissions {
@@ -50,10 +52,36 @@ const ALL: Permissions = Permissions {
 };
 
 #[tokio::test]
+async fn rights_are_needed_in_each_namespace_that_is_served() {
+    let namespaces: Namespaces = "a,b".parse().unwrap();
+    for (refused, logs, grants) in [("", true, true), ("log", false, true), ("-", true, false)] {
+        let client = Api::default().client(move |asked| {
+            let namespace = &asked.body["spec"]["resourceAttributes"]["namespace"];
+            let is_refused =
+                namespace == "b" && right(asked).ends_with(refused) && !refused.is_empty();
+            // Nothing but nodes is granted in all namespaces.
+            let is_everywhere = namespace.is_null() && !right(asked).contains("nodes");
+            answer(asked, !is_refused && !is_everywhere)
+        });
+        let learned = Permissions::learn(&client, &namespaces).await.unwrap();
+        assert_eq!(
+            (learned.nodes, learned.logs, learned.grants),
+            (true, logs, grants),
+            "{refused}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn each_right_is_asked_for_and_counts() {
     let api = Api::default();
     let client = api.client(|asked| answer(asked, true));
-    assert_eq!(Permissions::learn(&client).await.unwrap(), ALL);
+    assert_eq!(
+        Permissions::learn(&client, &Namespaces::default())
+            .await
+            .unwrap(),
+        ALL
+    );
     let asked = api.take();
     let permissions: Vec<String> = asked.iter().map(right).collect();
     assert_eq!(
@@ -106,7 +134,9 @@ async fn each_right_is_asked_for_and_counts() {
 #[tokio::test]
 async fn what_may_not_be_asked_for_is_done_without() {
     let client = Api::default().client(|_| refusal(403, "Forbidden", "no reviews"));
-    let permissions = Permissions::learn(&client).await.unwrap();
+    let permissions = Permissions::learn(&client, &Namespaces::default())
+        .await
+        .unwrap();
     assert_eq!(permissions.warnings().len(), 3);
 }
 
@@ -123,7 +153,10 @@ async fn an_api_server_that_is_away_is_waited_for() {
         }
     });
     let start = tokio::time::Instant::now();
-    assert_eq!(Permissions::wait_for(&client).await, ALL);
+    assert_eq!(
+        Permissions::wait_for(&client, &Namespaces::default()).await,
+        ALL
+    );
     // Every 15 to 30 s in the end.
     let waited = start.elapsed().as_secs();
     assert!((2000..=6000).contains(&waited), "{waited} s");
@@ -137,7 +170,9 @@ async fn a_role_that_is_granted_or_taken_away_is_noticed() {
         let is_of_nodes = right(asked).contains("nodes");
         answer(asked, !is_of_nodes || is_granted.load(Ordering::Relaxed))
     });
-    let first = Permissions::learn(&client).await.unwrap();
+    let first = Permissions::learn(&client, &Namespaces::default())
+        .await
+        .unwrap();
     assert!(!first.nodes);
     let (known, mut permissions) = watch::channel(first);
     let story = async {
@@ -147,7 +182,7 @@ async fn a_role_that_is_granted_or_taken_away_is_noticed() {
         permissions.wait_for(|now| !now.nodes).await.unwrap();
     };
     tokio::select! {
-        () = Permissions::keep_learning(client, known) => {}
+        () = Permissions::keep_learning(client, Namespaces::default(), known) => {}
         outcome = timeout(Duration::from_mins(5), story) => outcome.unwrap(),
     }
 }

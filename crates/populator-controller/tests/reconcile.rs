@@ -25,6 +25,7 @@ use population::{
 use populator_api::names;
 use populator_controller::{
     apply::{Recorder, Writer},
+    namespaces::Scope,
     observe::{Cache, Observer},
     reconcile::Controller,
     status::StatusWriter,
@@ -86,8 +87,8 @@ fn volume(uid: &str) -> Value {
 }
 
 fn begin(cache: &mut Cache, uid: &str) {
-    cache.claims(apply(claim(uid)));
-    cache.claims(apply(temporary(uid)));
+    cache.claims(&Scope::ALL, apply(claim(uid)));
+    cache.claims(&Scope::ALL, apply(temporary(uid)));
     cache.volumes(apply(volume(uid)));
     serve(cache);
 }
@@ -99,6 +100,7 @@ fn serve(cache: &mut Cache) {
     })));
     cache.resources(
         Kind::Ovirt,
+        &Scope::ALL,
         apply(json!({
             "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "OvirtVolumePopulator",
             "metadata": {"namespace": "vms", "name": "source", "uid": "r", "generation": 1},
@@ -130,7 +132,7 @@ fn failed_pod() -> Value {
 /// The same with that pod.
 fn failed() -> Cache {
     let mut cache = begun();
-    cache.pods(apply(failed_pod()));
+    cache.pods(&Scope::ALL, apply(failed_pod()));
     cache
 }
 
@@ -222,7 +224,7 @@ async fn pods_that_vanish_are_not_recreated_every_second() {
 async fn temporary_claims_that_vanish_are_not_recreated_every_second() {
     let mut cache = Cache::default();
     serve(&mut cache);
-    cache.claims(apply(claim("c")));
+    cache.claims(&Scope::ALL, apply(claim("c")));
     let asked = reconcile(cache, 25, |asked| match &asked.line {
         line if line.starts_with("GET ") => refusal(404, "NotFound", "there is no such object"),
         _ => (200, asked.body.clone()),
@@ -239,10 +241,10 @@ fn populated() -> Cache {
     target["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
     target["spec"]["volumeName"] = json!("pv-c");
     target["status"] = json!({"phase": "Bound"});
-    cache.claims(apply(target));
+    cache.claims(&Scope::ALL, apply(target));
     let mut lost = temporary("c");
     lost["status"] = json!({"phase": "Lost"});
-    cache.claims(apply(lost));
+    cache.claims(&Scope::ALL, apply(lost));
     let mut moved = volume("c");
     moved["metadata"]["annotations"] = json!({"forklift.konveyor.io/populated-for": "c"});
     moved["spec"]["claimRef"] = json!({"namespace": "vms", "name": "disk-c", "uid": "c"});
@@ -275,7 +277,7 @@ async fn what_was_ended_is_not_ended_again_because_a_watch_is_late() {
     let mut pod = failed_pod();
     pod["metadata"]["finalizers"] = json!([names::RESULT_FINALIZER]);
     pod["status"]["phase"] = json!("Succeeded");
-    cache.pods(apply(pod));
+    cache.pods(&Scope::ALL, apply(pod));
     let asked = reconcile(cache, 9, |asked| match &asked.line {
         line if line.starts_with("PATCH ") => (200, failed_pod()),
         _ => (200, asked.body.clone()),
@@ -329,7 +331,10 @@ async fn a_pod_whose_claim_is_gone_is_released() {
             pod["metadata"]["deletionTimestamp"] = json!(Timestamp::now());
         }
         let mut cache = Cache::default();
-        cache.pods(Event::Apply(serde_json::from_value(pod).unwrap()));
+        cache.pods(
+            &Scope::ALL,
+            Event::Apply(serde_json::from_value(pod).unwrap()),
+        );
         cache
     };
     let patch = format!("PATCH {PODS}/{}", names::pod("c"));
@@ -372,11 +377,11 @@ async fn a_quota_that_rejects_a_claim_costs_finished_pods_their_place() {
     let cache = || {
         let mut cache = Cache::default();
         serve(&mut cache);
-        cache.claims(apply(claim("c")));
+        cache.claims(&Scope::ALL, apply(claim("c")));
         let mut done = claim("f");
         done["spec"]["volumeName"] = json!("pv-f");
         done["status"] = json!({"phase": "Bound"});
-        cache.claims(apply(done));
+        cache.claims(&Scope::ALL, apply(done));
         let mut filled = volume("f");
         filled["spec"]["claimRef"] = json!({"namespace": "vms", "name": "disk-f", "uid": "f"});
         filled["metadata"]["annotations"] = json!({"forklift.konveyor.io/populated-for": "f"});
@@ -385,7 +390,7 @@ async fn a_quota_that_rejects_a_claim_costs_finished_pods_their_place() {
         pod["metadata"]["name"] = json!(names::pod("f"));
         pod["metadata"]["ownerReferences"] = owned_by("f");
         pod["status"]["phase"] = json!("Succeeded");
-        cache.pods(apply(pod));
+        cache.pods(&Scope::ALL, apply(pod));
         cache
     };
     let deletion = format!("DELETE {PODS}/{}", names::pod("f"));
@@ -442,10 +447,10 @@ async fn a_pod_is_not_deleted_for_what_a_late_watch_shows() {
         let mut cache = begun();
         let mut seen = temporary("c");
         change(&mut seen);
-        cache.claims(apply(seen));
+        cache.claims(&Scope::ALL, apply(seen));
         let mut running = failed_pod();
         running["status"] = json!({"phase": "Running"});
-        cache.pods(apply(running));
+        cache.pods(&Scope::ALL, apply(running));
         cache
     };
     let another: fn(&mut Value) = |seen| seen["metadata"]["uid"] = json!("t-before");
@@ -473,7 +478,7 @@ async fn a_failure_that_a_late_watch_shows_again_is_not_counted_again() {
     let last = json!({"pod": "q", "at": Timestamp::now(), "reason": "Retrying", "message": "why"});
     counted["metadata"]["annotations"] =
         json!({"recreations": "2", "forklift.konveyor.io/last-failure": last.to_string()});
-    cache.claims(apply(counted));
+    cache.claims(&Scope::ALL, apply(counted));
     let asked = reconcile(cache, 2, |asked| match &asked.line {
         line if line.starts_with("GET ") => {
             let mut running = failed_pod();
@@ -508,7 +513,7 @@ async fn a_node_is_gone_when_the_api_server_says_so_and_not_the_watch() {
         cache.classes(apply(late_binding_class()));
         let mut target = claim("c");
         target["metadata"]["annotations"] = json!({"volume.kubernetes.io/selected-node": "new"});
-        cache.claims(apply(target));
+        cache.claims(&Scope::ALL, apply(target));
         cache.nodes(Event::Init);
         cache.nodes(Event::InitDone);
         let asked = reconcile_all(cache, &["c"], 1, move |asked| match &asked.line {
@@ -552,12 +557,12 @@ async fn a_full_node_is_given_up_with_the_provisioners_words() {
     cache.classes(apply(late_binding_class()));
     let mut target = claim("c");
     target["metadata"]["annotations"] = json!({"volume.kubernetes.io/selected-node": "n1"});
-    cache.claims(apply(target));
+    cache.claims(&Scope::ALL, apply(target));
     let mut given_up = temporary("c");
     given_up["metadata"]["annotations"] = json!({"forklift.konveyor.io/chosen-node": "n1"});
     given_up["spec"] = json!({"storageClassName": "fast"});
     given_up["status"] = json!({"phase": "Pending"});
-    cache.claims(apply(given_up.clone()));
+    cache.claims(&Scope::ALL, apply(given_up.clone()));
     let asked = reconcile_all(cache, &["c"], 2, move |asked| match &asked.line {
         line if line.starts_with("GET ") && line.ends_with("/prime-c") => (200, given_up.clone()),
         line if line.starts_with("GET ") && line.ends_with("/events") => {

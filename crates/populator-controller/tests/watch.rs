@@ -5,6 +5,7 @@
 mod api;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,6 +14,7 @@ use std::{
 };
 
 use populator_controller::{
+    namespaces::Namespaces,
     observe::{Cache, Observer, Triggers, watch_all},
     permissions::Permissions,
 };
@@ -73,6 +75,14 @@ impl Fixture {
         allowed: Permissions,
         answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
     ) -> Self {
+        Self::serving(&Namespaces::default(), allowed, answer)
+    }
+
+    fn serving(
+        namespaces: &Namespaces,
+        allowed: Permissions,
+        answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Self {
         let api = Api::default();
         let client = api.client(answer);
         let observer = Arc::new(Observer::new(client.clone(), Cache::default()));
@@ -80,7 +90,14 @@ impl Fixture {
         let (permissions, known) = watch::channel(allowed);
         let mut tasks = Tasks::new();
         let triggers_of = Triggers::new(sender);
-        let complete = watch_all(&mut tasks, &client, &observer, &triggers_of, known);
+        let complete = watch_all(
+            &mut tasks,
+            &client,
+            namespaces,
+            &observer,
+            &triggers_of,
+            known,
+        );
         Self {
             api,
             observer,
@@ -103,6 +120,48 @@ impl Fixture {
         asked.retain(|asked| asked.line == line);
         asked
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn some_namespaces_are_watched_one_by_one_and_never_all() {
+    let of = |line: &str| line.split("/namespaces/").nth(1).map(str::to_owned);
+    let namespaces: Namespaces = "a,b".parse().unwrap();
+    // Roles in the namespaces allow nothing beyond them.
+    let mut fixture = Fixture::serving(&namespaces, permissions(true), move |asked| {
+        let is_outside = [PODS, "persistentvolumeclaims", "volumepopulators"]
+            .iter()
+            .any(|kind| {
+                asked
+                    .line
+                    .ends_with(kind.trim_start_matches("GET /api/v1/"))
+            });
+        if is_outside && of(&asked.line).is_none() {
+            return refusal(403, "Forbidden", "only in a and b");
+        }
+        quiet(asked)
+    });
+    fixture.complete().await;
+    let asked = fixture.api.take().into_iter();
+    let lists: BTreeSet<String> = asked
+        .filter(|asked| !is_watch(asked))
+        .map(|asked| asked.line)
+        .collect();
+    let in_namespaces = ["a", "b"].into_iter().flat_map(|name| {
+        [
+            ("api/v1", "persistentvolumeclaims"),
+            ("api/v1", "pods"),
+            (
+                "apis/forklift.konveyor.io/v1beta1",
+                "openstackvolumepopulators",
+            ),
+            ("apis/forklift.konveyor.io/v1beta1", "ovirtvolumepopulators"),
+        ]
+        .map(|(group, kind)| format!("GET /{group}/namespaces/{name}/{kind}"))
+    });
+    let outside = [NODES, VOLUMES, "GET /apis/storage.k8s.io/v1/storageclasses"].map(str::to_owned);
+    let wanted: BTreeSet<String> = in_namespaces.chain(outside).collect();
+    assert_eq!(lists, wanted);
+    assert_eq!(fixture.observer.health().failing(), (0, 11));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ mod contract;
 mod support;
 
 use std::{
+    num::NonZeroUsize,
     sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
@@ -120,7 +121,7 @@ fn any_size_any_number_of_connections() {
 #[test]
 fn no_more_readers_than_the_source_allows_and_none_without_data() {
     let source = MemorySource::new(noise(40 << 20)).with_access(Access::Ranged {
-        connections: std::num::NonZeroUsize::new(2).unwrap(),
+        connections: NonZeroUsize::new(2).unwrap(),
     });
     run(&source, &MemorySink::file(), &options(8)).unwrap();
     assert!(source.most_readers() <= 2, "{}", source.most_readers());
@@ -135,7 +136,7 @@ fn a_source_without_bytes_is_refused_and_its_target_not_touched() {
     for access in [
         Access::Ordered,
         Access::Ranged {
-            connections: std::num::NonZeroUsize::MIN,
+            connections: NonZeroUsize::MIN,
         },
     ] {
         let source = MemorySource::new([]).with_access(access);
@@ -256,6 +257,18 @@ fn the_checksum_is_asked_for_once_after_the_last_read_and_before_the_sync() {
         .filter(|call| matches!(call, SourceCall::Checksum(_)));
     assert_eq!(asked.count(), 1);
     assert_eq!(*at_sync.lock().unwrap(), [calls]);
+}
+
+#[test]
+fn the_checksum_takes_the_place_of_a_reader_where_there_is_no_room() {
+    let two = NonZeroUsize::MIN.saturating_add(1);
+    let source = MemorySource::new(noise(24 << 20)).with_readers_beside_checksum(two);
+    for algorithm in [Algorithm::Blkhash, Algorithm::Sha256] {
+        let options = verified(4, Verification::Asked(algorithm));
+        let report = run(&source, &MemorySink::file(), &options).unwrap();
+        assert_eq!(report.verified.unwrap().algorithm, algorithm);
+        assert!(source.most_readers() <= 2, "{}", source.most_readers());
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@
 mod contract;
 mod support;
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{error::Error as _, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use backoff::Backoff;
 use contract::noise;
@@ -512,15 +512,16 @@ fn a_checksum_is_asked_for_again_but_not_for_ever() {
         ..options(2)
     };
     for (times, fails) in [(2, false), (3, true)] {
-        let source = MemorySource::new(noise(5000)).with_fault(
-            When::Checksum,
-            times,
-            Trouble::Error(Kind::Network),
-        );
-        let result = run(&source, &MemorySink::file(), &options);
-        assert_eq!(result.is_err(), fails);
-        if let Err(error) = result {
-            assert_eq!(error.kind(), Kind::Exhausted);
+        let late = MemorySource::new(noise(5000));
+        let early = MemorySource::new(noise(5000)).with_readers_beside_checksum(NonZeroUsize::MIN);
+        for source in [late, early] {
+            let trouble = Trouble::Error(Kind::Network);
+            let source = source.with_fault(When::Checksum, times, trouble);
+            let result = run(&source, &MemorySink::file(), &options);
+            assert_eq!(result.is_err(), fails);
+            if let Err(error) = result {
+                assert_eq!(error.kind(), Kind::Exhausted);
+            }
         }
     }
     let source = MemorySource::new(noise(5000)).with_fault(

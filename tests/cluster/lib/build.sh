@@ -6,7 +6,7 @@ PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-pro
 packages() {
   local need=() name
   for name in containerd runc containernetworking-plugins iproute2 iptables conntrack socat ethtool gcc libc6-dev \
-    busybox-static e2fsprogs util-linux openssl jq curl python3 buildah skopeo docker-registry binutils minisign python3-yaml; do
+    busybox-static e2fsprogs util-linux openssl jq curl python3 buildah skopeo docker-registry binutils groff-base python3-yaml; do
     dpkg-query -W -f='${Status}' "$name" 2> /dev/null | grep -q 'ok installed' || need+=("$name")
   done
   [ ${#need[@]} -gt 0 ] || return 0

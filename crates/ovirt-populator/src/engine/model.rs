@@ -387,8 +387,8 @@ impl TryFrom<WireTransfer> for ImageTransfer {
             format: words(wire.format),
             timeout_policy: words(wire.timeout_policy),
             inactivity_timeout: number(wire.inactivity_timeout.as_ref(), "inactivity_timeout")?,
-            transfer_url: ticket(wire.transfer_url.as_ref(), "transfer_url")?,
-            proxy_url: ticket(wire.proxy_url.as_ref(), "proxy_url")?,
+            transfer_url: ticket(wire.transfer_url.as_ref(), "transfer_url", Ticket::new)?,
+            proxy_url: ticket(wire.proxy_url.as_ref(), "proxy_url", Ticket::proxied)?,
         })
     }
 }
@@ -422,13 +422,17 @@ fn number(scalar: Option<&Scalar>, field: &str) -> Result<Option<u64>, Error> {
     })
 }
 
-fn ticket(scalar: Option<&Scalar>, field: &str) -> Result<Option<Ticket>, Error> {
+fn ticket(
+    scalar: Option<&Scalar>,
+    field: &str,
+    make: fn(Url) -> Ticket,
+) -> Result<Option<Ticket>, Error> {
     let Some(Scalar(text)) = scalar.filter(|scalar| !scalar.0.is_empty()) else {
         return Ok(None);
     };
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => {
-            Ok(Some(Ticket::new(url)))
+            Ok(Some(make(url)))
         }
         _ => Err(Error::new(
             Kind::Protocol,

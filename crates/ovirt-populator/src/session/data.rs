@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    num::NonZeroUsize,
     sync::{Arc, OnceLock},
 };
 
@@ -143,5 +144,19 @@ impl<S: Source> Source for Guarded<S> {
     fn checksum(&self, algorithm: Algorithm, cancel: &Cancel) -> Result<String, Error> {
         self.lost.check()?;
         self.inner.checksum(algorithm, cancel)
+    }
+
+    fn readers_beside_checksum(&self) -> Option<NonZeroUsize> {
+        self.inner.readers_beside_checksum()
+    }
+
+    fn checksum_beside(
+        &self,
+        algorithm: Algorithm,
+        copied: &Cancel,
+        cancel: &Cancel,
+    ) -> Result<String, Error> {
+        self.lost.check()?;
+        self.inner.checksum_beside(algorithm, copied, cancel)
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use contract::args::{self, flag};
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, ContainerPort, EnvVar, PersistentVolumeClaimVolumeSource, Pod,
-        PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
-        SecurityContext, Volume, VolumeDevice, VolumeMount,
+        Capabilities, Container, ContainerPort, EnvVar, LocalObjectReference,
+        PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
+        SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeDevice, VolumeMount,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -20,7 +20,7 @@ use super::{digest::digest, owned_by};
 use crate::{
     Settings,
     model::{self, Claim, DiskLocation, PopulatorSpec, TemporaryClaim, VolumeMode},
-    settings::MoverSettings,
+    settings::{MoverSettings, OPERATING_SYSTEM, Placement},
 };
 
 /// Directory in which each key of the secret is a file.
@@ -36,8 +36,8 @@ const GRACE_SECONDS: i64 = 30;
 
 /// The pod for `claim`, or `None` when its kind is not served.
 ///
-/// It names no node: the affinity of the volume places it, and the scheduler checks taints and
-/// resources.
+/// It names no node: the affinity of the volume places it together with what the installation says, and the scheduler
+/// checks taints and resources.
 #[must_use]
 pub fn pod(
     claim: &Claim,
@@ -51,8 +51,14 @@ pub fn pod(
         metadata: ObjectMeta {
             namespace: Some(claim.namespace.clone()),
             name: Some(names::pod(claim.uid.as_str())),
-            labels: Some(labels(claim, populator)),
-            annotations: Some(annotations(claim, populator, temporary, &spec)),
+            labels: Some(labels(claim, populator, &settings.placement)),
+            annotations: Some(annotations(
+                claim,
+                populator,
+                temporary,
+                &spec,
+                &settings.placement,
+            )),
             finalizers: Some(vec![names::RESULT_FINALIZER.to_owned()]),
             // `kubectl drain` evicts a pod that has a controller, and refuses any other one unless it is
             // forced. The claim's kind says nothing else to it.
@@ -136,12 +142,22 @@ pub fn network_annotation(populator: &PopulatorSpec) -> Option<String> {
 }
 
 fn spec(claim: &Claim, populator: &PopulatorSpec, image: &str, settings: &Settings) -> PodSpec {
+    let placement = &settings.placement;
+    let mut node_selector = placement.node_selector.clone();
+    // Clusters with Windows nodes have them without a taint.
+    node_selector.insert(OPERATING_SYSTEM.to_owned(), "linux".to_owned());
+    let secret = |name: &String| LocalObjectReference { name: name.clone() };
     PodSpec {
+        affinity: placement.affinity.clone(),
         automount_service_account_token: Some(false),
         containers: vec![container(claim, populator, image, settings)],
         // A variable for each service of the namespace can exceed the limit of the environment.
         enable_service_links: Some(false),
+        image_pull_secrets: list(placement.image_pull_secrets.iter().map(secret)),
+        node_selector: Some(node_selector),
+        priority_class_name: placement.priority_class.clone(),
         restart_policy: Some("Never".to_owned()),
+        runtime_class_name: placement.runtime_class.clone(),
         security_context: Some(PodSecurityContext {
             fs_group: Some(names::QEMU_ID),
             fs_group_change_policy: Some("OnRootMismatch".to_owned()),
@@ -156,6 +172,7 @@ fn spec(claim: &Claim, populator: &PopulatorSpec, image: &str, settings: &Settin
         }),
         service_account_name: claim.service_account.clone(),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
+        tolerations: list(placement.tolerations.iter().cloned()),
         volumes: Some(vec![
             Volume {
                 name: names::TARGET_VOLUME.to_owned(),
@@ -175,17 +192,22 @@ fn spec(claim: &Claim, populator: &PopulatorSpec, image: &str, settings: &Settin
                 ..Volume::default()
             },
         ]),
-        // Clusters with Windows nodes have them without a taint.
-        node_selector: Some(BTreeMap::from([(
-            "kubernetes.io/os".to_owned(),
-            "linux".to_owned(),
-        )])),
         ..PodSpec::default()
     }
 }
 
-fn labels(claim: &Claim, populator: &PopulatorSpec) -> BTreeMap<String, String> {
-    let mut labels = populator.labels.clone();
+/// The items; `None` where there are none, as the API server stores it.
+fn list<T>(items: impl Iterator<Item = T>) -> Option<Vec<T>> {
+    Some(items.collect()).filter(|list: &Vec<T>| !list.is_empty())
+}
+
+fn labels(
+    claim: &Claim,
+    populator: &PopulatorSpec,
+    placement: &Placement,
+) -> BTreeMap<String, String> {
+    let mut labels = placement.labels.clone();
+    labels.extend(populator.labels.clone());
     if label::is_valid_value(&claim.name) {
         labels.insert(label::CLAIM_NAME.to_owned(), claim.name.clone());
     }
@@ -199,9 +221,10 @@ fn annotations(
     populator: &PopulatorSpec,
     temporary: &TemporaryClaim,
     spec: &PodSpec,
+    placement: &Placement,
 ) -> BTreeMap<String, String> {
     let always = [
-        (key::SPEC_HASH, digest(spec)),
+        (key::SPEC_HASH, spec_hash(spec, placement)),
         (key::TEMPORARY_CLAIM, temporary.uid.to_string()),
         (label::ISTIO_INJECT, "false".to_owned()),
         (key::LINKERD_INJECT, "disabled".to_owned()),
@@ -218,7 +241,23 @@ fn annotations(
     let told = told.and_then(MoverSettings::to_annotation);
     let told = told.map(|told| (key::CLAIM_SETTINGS, told));
     let all = always.into_iter().chain(networks).chain(retry).chain(told);
-    all.map(|(name, value)| (name.to_owned(), value)).collect()
+    let mut annotations = placement.annotations.clone();
+    annotations.extend(all.map(|(name, value)| (name.to_owned(), value)));
+    annotations
+}
+
+/// Digest of what the installation, the claim and the resource make of the pod.
+fn spec_hash(spec: &PodSpec, placement: &Placement) -> String {
+    let Placement {
+        labels,
+        annotations,
+        ..
+    } = placement;
+    if labels.is_empty() && annotations.is_empty() {
+        // As earlier releases have stored it.
+        return digest(spec);
+    }
+    digest(&(spec, labels, annotations))
 }
 
 fn container(
@@ -256,7 +295,7 @@ fn container(
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(arguments(claim, populator, settings)),
-        env: Some(environment.collect()).filter(|list: &Vec<_>| !list.is_empty()),
+        env: list(environment),
         ports: Some(vec![ContainerPort {
             name: Some(names::METRICS_PORT.to_owned()),
             container_port: METRICS_PORT,

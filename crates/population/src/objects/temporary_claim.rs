@@ -9,21 +9,30 @@ use k8s_openapi::{
 use populator_api::names::{self, annotation as key, label};
 
 use super::owned_by;
-use crate::model::{Claim, VolumeMode};
+use crate::{
+    model::{Claim, VolumeMode},
+    settings::Placement,
+};
 
 /// The temporary claim for `claim`. `node` is the node that its volume is provisioned for, if the
-/// storage class waits for a consumer.
+/// storage class waits for a consumer; `placement` has what the installation adds.
 ///
 /// It requests exactly what the target requests; Kubernetes would not bind a volume that differs.
 #[must_use]
-pub fn temporary_claim(claim: &Claim, node: Option<&str>) -> PersistentVolumeClaim {
-    let mut labels = claim.labels.clone();
+pub fn temporary_claim(
+    claim: &Claim,
+    node: Option<&str>,
+    placement: &Placement,
+) -> PersistentVolumeClaim {
+    let mut labels = placement.labels.clone();
+    labels.extend(claim.labels.clone());
     labels.insert(label::POPULATED_CLAIM.to_owned(), claim.uid.to_string());
     labels.insert(label::VELERO_EXCLUDE.to_owned(), "true".to_owned());
-    let selected = |node: &str| {
+    let mut annotations = placement.annotations.clone();
+    if let Some(node) = node {
         let keys = [key::SELECTED_NODE, key::CHOSEN_NODE];
-        keys.map(|key| (key.to_owned(), node.to_owned())).into()
-    };
+        annotations.extend(keys.map(|key| (key.to_owned(), node.to_owned())));
+    }
     let mode = match claim.mode {
         VolumeMode::Block => "Block",
         VolumeMode::Filesystem => "Filesystem",
@@ -33,7 +42,7 @@ pub fn temporary_claim(claim: &Claim, node: Option<&str>) -> PersistentVolumeCla
             namespace: Some(claim.namespace.clone()),
             name: Some(names::temporary_claim(claim.uid.as_str())),
             labels: Some(labels),
-            annotations: node.map(selected),
+            annotations: Some(annotations).filter(|all| !all.is_empty()),
             owner_references: Some(vec![owned_by(claim)]),
             ..ObjectMeta::default()
         },

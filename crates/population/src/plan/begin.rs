@@ -160,7 +160,7 @@ pub(super) fn next(situation: &Situation<'_>) -> Plan {
     if let Some(plan) = node.and_then(|node| late_binding::before(situation, node)) {
         return plan;
     }
-    let temporary = objects::temporary_claim(claim, node);
+    let temporary = objects::temporary_claim(claim, node, &situation.settings.placement);
     Plan::act(
         Reason::Provisioning,
         "creating the temporary claim",

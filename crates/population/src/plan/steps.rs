@@ -9,7 +9,14 @@ use super::{
     action::{Action, DeleteReason},
     types::{Plan, Situation},
 };
-use crate::model::{Lookup, Pod, PodPhase, PopulatorSpec, TemporaryClaim, World};
+use crate::{
+    model::{Lookup, Pod, PodPhase, PopulatorSpec, TemporaryClaim, World},
+    settings::variable,
+    text,
+};
+
+/// So much of a URL is shown, in bytes.
+const MOST_SHOWN: usize = 256;
 
 /// The populator resource, or the plan without one: nothing is created for a resource that is gone.
 pub(super) fn usable_populator<'a>(
@@ -18,7 +25,16 @@ pub(super) fn usable_populator<'a>(
     let reference = &situation.world.claim.reference;
     let resource = format!("{} {}", reference.kind, reference.name);
     let (event, reason, message) = match &situation.world.populator {
-        Lookup::Found(populator) if !populator.terminating => return Ok(populator),
+        Lookup::Found(populator) if !populator.terminating => {
+            let Some(why) = forbidden_host(situation, populator) else {
+                return Ok(populator);
+            };
+            (
+                name::REFUSED,
+                Reason::ResourceInvalid,
+                format!("the {resource} cannot be used: {why}"),
+            )
+        }
         Lookup::Found(_) => (
             name::WAITING,
             Reason::ResourceMissing,
@@ -36,6 +52,20 @@ pub(super) fn usable_populator<'a>(
         ),
     };
     Err(Box::new(Plan::warn(event, reason, message)))
+}
+
+/// Why the installation does not let credentials be sent to where the resource says.
+fn forbidden_host(situation: &Situation<'_>, populator: &PopulatorSpec) -> Option<String> {
+    let allowed = situation.settings.allowed_hosts.as_ref()?;
+    let url = populator.location.url();
+    (!allowed.allow(url)).then(|| {
+        format!(
+            "this installation allows no source {:?}, only {allowed}; name one of these, or have an administrator \
+             add its host to {}",
+            text::plain(url, MOST_SHOWN),
+            variable::ALLOWED_HOSTS
+        )
+    })
 }
 
 /// Deletes the pod while it runs, and the temporary claim. A pod that has ended stays for its log.

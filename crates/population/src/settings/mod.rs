@@ -1,10 +1,17 @@
 //! What the installation decides: images, resources, limits.
 
+mod hosts;
 mod mover;
+mod placement;
 #[cfg(test)]
 mod tests;
 
-pub use mover::{InvalidSetting, MoverFlag, MoverSettings};
+pub(crate) use placement::OPERATING_SYSTEM;
+pub use {
+    hosts::AllowedHosts,
+    mover::{InvalidSetting, MoverFlag, MoverSettings},
+    placement::{InvalidPlacement, Placement},
+};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +40,8 @@ pub mod variable {
     pub const MAX_IN_FLIGHT_PER_NAMESPACE: &str = "MAX_POPULATOR_INFLIGHT_PER_NAMESPACE";
     /// Names of the service accounts that claims may choose, separated by commas; without it, any.
     pub const SERVICE_ACCOUNTS: &str = "POPULATOR_SERVICE_ACCOUNTS";
+    /// The hosts that populator resources may name, separated by commas; without it, any.
+    pub const ALLOWED_HOSTS: &str = "POPULATOR_ALLOWED_HOSTS";
     /// How long a claim may take to start, as a duration; without it, for ever.
     pub const START_DEADLINE: &str = "POPULATOR_START_DEADLINE";
     /// Limit of a pod's CPU, as a quantity.
@@ -43,6 +52,22 @@ pub mod variable {
     pub const CPU_REQUEST: &str = "POPULATOR_CONTAINER_REQUESTS_CPU";
     /// Request of a pod's memory, as a quantity.
     pub const MEMORY_REQUEST: &str = "POPULATOR_CONTAINER_REQUESTS_MEMORY";
+    /// Taints that the pods tolerate, in YAML as in a pod's spec.
+    pub const TOLERATIONS: &str = "POPULATOR_TOLERATIONS";
+    /// Labels of the pods' nodes, as a mapping in YAML.
+    pub const NODE_SELECTOR: &str = "POPULATOR_NODE_SELECTOR";
+    /// Affinity of the pods, in YAML as in a pod's spec.
+    pub const AFFINITY: &str = "POPULATOR_AFFINITY";
+    /// Name of the pods' `PriorityClass`.
+    pub const PRIORITY_CLASS: &str = "POPULATOR_PRIORITY_CLASS";
+    /// Name of the pods' `RuntimeClass`.
+    pub const RUNTIME_CLASS: &str = "POPULATOR_RUNTIME_CLASS";
+    /// Names of the secrets that the movers' images are pulled with, separated by commas.
+    pub const IMAGE_PULL_SECRETS: &str = "POPULATOR_IMAGE_PULL_SECRETS";
+    /// Labels of pods and temporary claims, as a mapping in YAML.
+    pub const LABELS: &str = "POPULATOR_LABELS";
+    /// Annotations of pods and temporary claims, as a mapping in YAML.
+    pub const ANNOTATIONS: &str = "POPULATOR_ANNOTATIONS";
     /// Proxy variables, which are copied to the pods unchanged.
     pub const PROXY: [&str; 6] = [
         "HTTP_PROXY",
@@ -58,7 +83,7 @@ pub mod variable {
 const LEAST_MEMORY: &str = "32Mi";
 
 /// What the installation decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Image of each mover; a kind without one is not served.
     pub images: BTreeMap<Kind, String>,
@@ -70,6 +95,8 @@ pub struct Settings {
     pub environment: BTreeMap<String, String>,
     /// How the movers copy, unless the claim says otherwise.
     pub mover: MoverSettings,
+    /// Where the pods run, and what is added to them and to temporary claims.
+    pub placement: Placement,
     /// Limit on the claims that are served at a time.
     pub max_in_flight: usize,
     /// The same limit for the claims of one engine or identity service.
@@ -78,6 +105,8 @@ pub struct Settings {
     pub max_in_flight_per_namespace: usize,
     /// The service accounts that claims may choose for their pods; `None` for any.
     pub service_accounts: Option<BTreeSet<String>>,
+    /// The hosts that populator resources may name; `None` for any.
+    pub allowed_hosts: Option<AllowedHosts>,
     /// Attempts after a transient failure.
     pub retry: Retry,
     /// A pod that has not started for this long is reported.
@@ -135,6 +164,7 @@ impl Default for Settings {
             memory: ContainerResources::new("512Mi", "1Gi"),
             environment: BTreeMap::new(),
             mover: MoverSettings::default(),
+            placement: Placement::default(),
             max_in_flight: 20,
             // What an engine's hosts and a Glance serve at full speed; the rest would only share
             // it.
@@ -142,6 +172,7 @@ impl Default for Settings {
             // Room for the others: a tenant can name more than one source.
             max_in_flight_per_namespace: 15,
             service_accounts: None,
+            allowed_hosts: None,
             retry: Retry {
                 most: 3,
                 // With their delays, more than two hours of a cluster that takes every node away.
@@ -162,7 +193,12 @@ impl Default for Settings {
 impl Settings {
     /// The settings in an environment, and a warning for each value that is ignored. `get` returns
     /// the value of a variable.
-    pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
+    ///
+    /// # Errors
+    /// A variable of the [`Placement`] holds what cannot be.
+    pub fn from_environment(
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Vec<String>), InvalidPlacement> {
         let mut warnings = Vec::new();
         // An empty name means that there is none; an empty number is a mistake.
         let name_of = |variable: &str| get(variable).filter(|value| !value.trim().is_empty());
@@ -209,6 +245,17 @@ impl Settings {
                 .map(str::to_owned)
                 .collect()
         });
+        if let Some(value) = get(variable::ALLOWED_HOSTS) {
+            let hosts = value.parse().unwrap_or_else(|why| {
+                // Ignored, it would allow what the administrator has forbidden.
+                warnings.push(format!(
+                    "{}: {why}; until then no host is allowed",
+                    variable::ALLOWED_HOSTS
+                ));
+                AllowedHosts::default()
+            });
+            settings.allowed_hosts = Some(hosts);
+        }
         if let Some(value) = name_of(variable::START_DEADLINE) {
             match duration(value.trim()) {
                 Ok(deadline) => settings.start_deadline = Some(deadline),
@@ -256,7 +303,8 @@ impl Settings {
                 warnings.push(format!("{}={value:?} is ignored: {why}", flag.variable()));
             }
         }
-        (settings, warnings)
+        settings.placement = Placement::from_environment(&get)?;
+        Ok((settings, warnings))
     }
 
     /// How long the pod of a populated claim is kept after it ended in this phase; `None` for ever.

@@ -5,6 +5,7 @@ fn read(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
         let found = variables.iter().find(|(known, _)| *known == name)?;
         Some(found.1.to_owned())
     })
+    .unwrap()
 }
 
 #[test]
@@ -37,6 +38,7 @@ fn forklifts_values_are_taken() {
     assert_eq!(settings.cpu, ContainerResources::new("250m", "2"));
     assert_eq!(settings.memory, ContainerResources::new("1G", "2Gi"));
     assert_eq!(settings.environment["no_proxy"], ".cluster.local");
+    assert_eq!(settings.placement, Placement::default());
 }
 
 #[test]
@@ -66,6 +68,32 @@ fn service_accounts_are_a_list() {
     assert_eq!(accounts(""), Some(BTreeSet::new()));
     let two = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
     assert_eq!(accounts(" a, b ,"), Some(two));
+}
+
+#[test]
+fn a_list_of_hosts_that_cannot_be_read_allows_none() {
+    let hosts = |text| read(&[(variable::ALLOWED_HOSTS, text)]);
+    assert_eq!(read(&[]).0.allowed_hosts, None);
+    for (text, shown) in [
+        ("", "none"),
+        ("a.example, *.b.example:1", "a.example, *.b.example:1"),
+    ] {
+        let (settings, warnings) = hosts(text);
+        assert_eq!(settings.allowed_hosts.unwrap().to_string(), shown);
+        assert!(
+            !warnings.concat().contains(variable::ALLOWED_HOSTS),
+            "{warnings:?}"
+        );
+    }
+    let (settings, warnings) = hosts("a.example, https://b");
+    assert!(!settings.allowed_hosts.unwrap().allow("https://a.example"));
+    let warning = warnings
+        .iter()
+        .find(|one| one.contains(variable::ALLOWED_HOSTS));
+    assert!(
+        warning.is_some_and(|one| one.contains("\"https://b\"")),
+        "{warnings:?}"
+    );
 }
 
 #[test]

@@ -295,6 +295,50 @@ fn a_claim_chooses_among_the_allowed_service_accounts() {
 }
 
 #[test]
+fn credentials_are_sent_to_allowed_hosts_alone() {
+    let outcome = |allowed: Option<&str>, case: &mut PlanCase| {
+        case.settings.allowed_hosts = allowed.map(|hosts| hosts.parse().unwrap());
+        let plan = case.plan();
+        let creates_pod = plan.actions.iter().any(|action| {
+            matches!(
+                action,
+                Action::CreatePod(_) | Action::CreateTemporaryClaim(_)
+            )
+        });
+        (plan.status.reason, plan.status.message, creates_pod)
+    };
+    for allowed in [
+        None,
+        Some("other.example, ENGINE.example.org"),
+        Some("*.example.org:443"),
+    ] {
+        let (reason, message, creates_pod) = outcome(allowed, &mut fresh());
+        assert_eq!(
+            (reason, creates_pod),
+            (Reason::Provisioning, true),
+            "{message}"
+        );
+    }
+    for allowed in ["", "other.example", "*.engine.example.org"] {
+        // Without anything yet, and when the next step would be the pod.
+        for mut case in [fresh(), begun()] {
+            let (reason, message, creates_pod) = outcome(Some(allowed), &mut case);
+            assert_eq!(
+                (reason, creates_pod),
+                (Reason::ResourceInvalid, false),
+                "{message}"
+            );
+            for word in ["https://engine.example.org", "POPULATOR_ALLOWED_HOSTS"] {
+                assert!(message.contains(word), "{message}");
+            }
+        }
+    }
+    // A copy that has started goes on as it was started.
+    let (reason, ..) = outcome(Some(""), &mut running());
+    assert_eq!(reason, Reason::Copying);
+}
+
+#[test]
 fn consumers_and_nodes() {
     let rows: &[Row] = &[
         Row {

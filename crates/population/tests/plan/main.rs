@@ -19,6 +19,7 @@ mod keep;
 mod late_binding;
 mod mover;
 mod nodes;
+mod placement;
 mod rebind;
 mod slots;
 mod support;

@@ -16,7 +16,8 @@ use populator_api::{
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
-use super::table::{Change, Row, Table};
+use super::table::{Change, Key, Row, Table};
+use crate::namespaces::Scope;
 use population::model::{
     Claim, Grant, Kind, Lookup, Node, Nodes, Pod, PopulatorSpec, StorageClass, TemporaryClaim, Uid,
     Volume, World,
@@ -34,6 +35,18 @@ pub struct PopulatorRef {
     pub namespace: String,
     /// Name of the resource.
     pub name: String,
+}
+
+impl Key for Name {
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.0)
+    }
+}
+
+impl Key for PopulatorRef {
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
+    }
 }
 
 /// A populator resource in the cache.
@@ -107,9 +120,13 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Applies an event of the watch of claims; returns the UIDs of the claims to reconcile.
-    pub fn claims(&mut self, event: Event<core::PersistentVolumeClaim>) -> HashSet<Uid> {
-        let changes = self.claims.take(event, |object| {
+    /// Applies an event of the watch of claims in a scope; returns the UIDs of the claims to reconcile.
+    pub fn claims(
+        &mut self,
+        scope: &Scope,
+        event: Event<core::PersistentVolumeClaim>,
+    ) -> HashSet<Uid> {
+        let changes = self.claims.take(scope, event, |object| {
             let name = object.metadata.name.as_deref()?;
             let target = Claim::from_object(object).filter(|claim| claim.reference.group == GROUP);
             let temporary =
@@ -144,8 +161,8 @@ impl Cache {
     }
 
     /// Applies an event of the watch of pods; returns as above, like those below.
-    pub fn pods(&mut self, event: Event<core::Pod>) -> HashSet<Uid> {
-        let changes = self.pods.take(event, |object| {
+    pub fn pods(&mut self, scope: &Scope, event: Event<core::Pod>) -> HashSet<Uid> {
+        let changes = self.pods.take(scope, event, |object| {
             let metadata = &object.metadata;
             Some(Row {
                 key: (metadata.namespace.clone()?, metadata.name.clone()?),
@@ -159,7 +176,7 @@ impl Cache {
 
     /// Applies an event of the watch of volumes.
     pub fn volumes(&mut self, event: Event<core::PersistentVolume>) -> HashSet<Uid> {
-        let changes = self.volumes.take(event, |object| {
+        let changes = self.volumes.take(&Scope::ALL, event, |object| {
             Some(Row {
                 key: object.metadata.name.clone()?,
                 value: Volume::from_object(object).filter(is_of_interest),
@@ -176,7 +193,7 @@ impl Cache {
 
     /// Applies an event of the watch of storage classes.
     pub fn classes(&mut self, event: Event<StorageClassObject>) -> HashSet<Uid> {
-        let changes = self.classes.take(event, |object| {
+        let changes = self.classes.take(&Scope::ALL, event, |object| {
             Some(Row {
                 key: object.metadata.name.clone()?,
                 value: StorageClass::from_object(object),
@@ -196,9 +213,14 @@ impl Cache {
 
     /// Applies an event of the watch of populator resources of one kind. Our own writes to their
     /// status trigger no claim.
-    pub fn resources(&mut self, kind: Kind, event: Event<DynamicObject>) -> HashSet<Uid> {
+    pub fn resources(
+        &mut self,
+        kind: Kind,
+        scope: &Scope,
+        event: Event<DynamicObject>,
+    ) -> HashSet<Uid> {
         let table = self.resources.entry(kind).or_default();
-        let changes = table.take(event, |object| {
+        let changes = table.take(scope, event, |object| {
             let name = PopulatorRef {
                 kind,
                 namespace: object.metadata.namespace.clone()?,
@@ -238,7 +260,7 @@ impl Cache {
             _ => {}
         }
         let wanted = &self.labels.wanted;
-        let changes = self.nodes.take(event, |object| {
+        let changes = self.nodes.take(&Scope::ALL, event, |object| {
             let mut node = Node::from_object(object)?;
             node.labels.retain(|key, _| wanted.contains(key));
             Some(Row {

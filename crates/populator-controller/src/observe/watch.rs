@@ -35,7 +35,11 @@ use tokio::{
 };
 
 use super::{Observer, api_resource};
-use crate::{client::WATCH, permissions::Permissions};
+use crate::{
+    client::WATCH,
+    namespaces::{Namespaces, Scope},
+    permissions::Permissions,
+};
 use population::model::{Kind, Uid};
 
 /// Objects in one page of a list. Whoever may create claims can make each of them as large as Kubernetes
@@ -92,6 +96,7 @@ impl Triggers {
 pub fn watch_all(
     tasks: &mut Tasks,
     client: &Client,
+    namespaces: &Namespaces,
     observer: &Arc<Observer>,
     triggers: &Triggers,
     permissions: watch::Receiver<Permissions>,
@@ -103,23 +108,12 @@ pub fn watch_all(
         complete: Vec::new(),
     };
     let all = || watcher::Config::default().timeout(WATCH).page_size(PAGE);
-    // The only kind that is numerous and labelled by us: the API server filters the pods of others.
-    let ours = all().labels(label::POPULATED_CLAIM);
-    starts.start::<PersistentVolumeClaim>(
-        "claims",
-        Api::all(client.clone()),
-        all(),
-        |observer, event| observer.cache().claims(event),
-    );
     starts.start::<PersistentVolume>(
         "volumes",
         Api::all(client.clone()),
         all(),
         |observer, event| observer.cache().volumes(event),
     );
-    starts.start::<Pod>("pods", Api::all(client.clone()), ours, |observer, event| {
-        observer.cache().pods(event)
-    });
     starts.start::<StorageClass>(
         "storage classes",
         Api::all(client.clone()),
@@ -127,11 +121,8 @@ pub fn watch_all(
         |observer, event| observer.cache().classes(event),
     );
     starts.start_nodes(Api::all(client.clone()), all(), permissions);
-    for kind in Kind::ALL {
-        let api = Api::all_with(client.clone(), &api_resource(kind));
-        starts.start(kind.plural(), api, all(), move |observer, event| {
-            observer.cache().resources(kind, event)
-        });
+    for scope in namespaces.scopes() {
+        starts.start_scope(client, &scope, &all());
     }
     let complete = std::mem::take(&mut starts.complete);
     join_all(complete).map(drop).boxed()
@@ -145,6 +136,39 @@ struct Watches<'a> {
 }
 
 impl Watches<'_> {
+    /// Starts the watches of what is in namespaces, for one scope.
+    fn start_scope(&mut self, client: &Client, scope: &Scope, config: &watcher::Config) {
+        let in_scope = |what: &'static str| match scope.namespace() {
+            None => what,
+            // Once for each kind and namespace, at the start.
+            Some(namespace) => format!("{what} of the namespace {namespace}").leak(),
+        };
+        let of = scope.clone();
+        self.start::<PersistentVolumeClaim>(
+            in_scope("claims"),
+            scope.api(client),
+            config.clone(),
+            move |observer, event| observer.cache().claims(&of, event),
+        );
+        // The only kind that is numerous and labelled by us: the API server filters the pods of others.
+        let of = scope.clone();
+        self.start::<Pod>(
+            in_scope("pods"),
+            scope.api(client),
+            config.clone().labels(label::POPULATED_CLAIM),
+            move |observer, event| observer.cache().pods(&of, event),
+        );
+        for kind in Kind::ALL {
+            let of = scope.clone();
+            self.start(
+                in_scope(kind.plural()),
+                scope.dynamic_api(client, &api_resource(kind)),
+                config.clone(),
+                move |observer, event| observer.cache().resources(kind, &of, event),
+            );
+        }
+    }
+
     fn start<K>(
         &mut self,
         what: &'static str,

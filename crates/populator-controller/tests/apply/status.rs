@@ -11,6 +11,7 @@ use population::{model::Kind, plan::Status, progress::Measured};
 use populator_api::Reason;
 use populator_controller::{
     apply::Recorder,
+    namespaces::Scope,
     observe::{Cache, Observer, PopulatorRef},
     status::StatusWriter,
 };
@@ -120,7 +121,7 @@ impl Fixture {
         let api = Api::default();
         let client = api.client(answer);
         let mut cache = Cache::default();
-        cache.resources(Kind::Ovirt, Watched::Apply(resource));
+        cache.resources(Kind::Ovirt, &Scope::ALL, Watched::Apply(resource));
         let (recorder, tasks) = recorder(client.clone());
         Self {
             api,
@@ -138,7 +139,7 @@ impl Fixture {
         seen.metadata.generation = Some(generation);
         seen.data["status"] = status;
         let mut cache = self.observer.cache();
-        cache.resources(Kind::Ovirt, Watched::Apply(seen));
+        cache.resources(Kind::Ovirt, &Scope::ALL, Watched::Apply(seen));
     }
 
     /// The statuses that are written in this time.
@@ -370,7 +371,7 @@ async fn recreate(fixture: &Fixture) {
     fixture
         .observer
         .cache()
-        .resources(Kind::Ovirt, Watched::Apply(recreated));
+        .resources(Kind::Ovirt, &Scope::ALL, Watched::Apply(recreated));
     fixture.run(100).await;
     let mut asked = fixture.api.take();
     asked.retain(|asked| asked.line != DISCOVERY);
@@ -490,7 +491,7 @@ async fn what_is_left_of_claims_that_are_gone_is_replaced() {
                                    "name": "source"}},
     });
     let object = Watched::Apply(serde_json::from_value(object).unwrap());
-    fixture.observer.cache().claims(object);
+    fixture.observer.cache().claims(&Scope::ALL, object);
     assert_eq!(fixture.written(100).await, [] as [Value; 0]);
 }
 

@@ -3,12 +3,13 @@
 //! [`plan`] cuts the disk into tasks, [`cursor`] hands them out in order, each [`worker`] reads
 //! the bytes of its own connection into buffers of the [`pool`], [`writes`] takes them to the target,
 //! [`sequence`] brings them back into order for the digest ([`blocks`] needs no order), whose [`pace`] decides how long tasks are,
-//! [`retry_budget`] decides what follows an error, [`pass`] runs the threads of all that on what is
+//! [`checksum`] asks the source for the digest that ours has to equal, [`retry_budget`] decides what follows an error, [`pass`] runs the threads of all that on what is
 //! [`shared`]. Meanwhile [`KeepAlive`] calls the server when nothing is read from it.
 
 mod activity;
 mod blocks;
 mod buffer;
+mod checksum;
 mod cursor;
 mod pace;
 mod pass;
@@ -43,7 +44,7 @@ pub enum Verification {
     None,
     /// Our digest of the whole disk, computed while it passes, with one that was stated beforehand.
     Stated(Digest),
-    /// Our digest with one that the source computes when the last byte has been read.
+    /// Our digest with one that the source computes, while it is read where it can do both, or after the last byte.
     Asked(Algorithm),
 }
 

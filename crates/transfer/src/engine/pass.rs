@@ -15,6 +15,8 @@
 //! The block hash is one of blocks in any order: several workers hash what they have read, and copy as without
 //! a digest.
 //!
+//! A source that computes its checksum beside the copy is asked for it on one more thread ([`checksum`]).
+//!
 //! Whatever fails calls [`Threads::fail`], which stops the readers, the backoffs, the pool, the writers and
 //! the sequence; a thread that panics does the same while it unwinds.
 
@@ -26,6 +28,7 @@ use std::{
 
 use super::{
     blocks::HashedBlocks,
+    checksum,
     cursor::{Cursor, Lengths},
     pool::Pool,
     retry_budget::cancelled,
@@ -38,9 +41,6 @@ use crate::{
     Algorithm, Digest, Error, Kind, Options, Phase, Verification,
     digest::{BlockDigests, Hasher},
 };
-
-/// Tries of [`crate::Source::checksum`]: each may cost the server a reading of the whole disk.
-const CHECKSUM_TRIES: u32 = 3;
 
 /// Buffers of one connection with writers: two are read into and written, the others make up for
 /// stages that take turns at being slow.
@@ -64,12 +64,14 @@ pub(super) struct Outcome {
     pub(super) buffer_bytes: u64,
 }
 
-/// Reads, writes and hashes everything with `workers` connections.
+/// Reads, writes and hashes everything with `workers` connections, or fewer where the source answers no
+/// more beside its checksum.
 ///
 /// # Errors
 /// The most telling one; all threads have ended by then.
 pub(super) fn run(shared: &Shared<'_>, workers: NonZeroUsize) -> Result<Outcome, Error> {
     let algorithm = algorithm(shared.options);
+    let workers = checksum::readers(shared).map_or(workers, |most| workers.min(most));
     run_with(
         shared,
         workers,
@@ -114,7 +116,14 @@ fn run_with(
         failure: Mutex::default(),
     };
 
+    // Pulled once nothing is read any more.
+    let copied = shared.stop.child();
     let outcome = thread::scope(|scope| {
+        // Before the workers, so that it is under way while they read.
+        let asking = checksum::readers(shared).map(|_| {
+            let copied = &copied;
+            threads.spawn(scope, "checksum", move || checksum::ask(shared, copied))
+        });
         let hashing = sequence
             .as_ref()
             .zip(in_order)
@@ -155,7 +164,10 @@ fn run_with(
         if algorithm.is_some() && !shared.stop.is_cancelled() {
             shared.controls.progress.enter(Phase::Verifying);
         }
-        let expected = expected(shared).unwrap_or_else(|error| {
+        copied.cancel();
+        let tries = checksum::TRIES - u32::from(asking.is_some());
+        let asked = asking.and_then(|thread| threads.join(thread)).flatten();
+        let expected = checksum::expected(shared, asked, tries).unwrap_or_else(|error| {
             threads.fail(error);
             None
         });
@@ -166,12 +178,7 @@ fn run_with(
             buffer_bytes: pool.bytes(),
         }
     });
-    let failure = threads
-        .failure
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    match failure {
+    match threads.failure() {
         Some(error) => Err(error),
         None if shared.stop.is_cancelled() => Err(cancelled()),
         None => Ok(Outcome {
@@ -259,6 +266,12 @@ impl Threads<'_> {
         value
     }
 
+    /// The most telling error, once all threads have ended.
+    fn failure(&self) -> Option<Error> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take()
+    }
+
     /// Keeps the most telling error and stops everything.
     fn fail(&self, error: Error) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,11 +312,11 @@ fn hash(
         let begun = clock.now();
         // The time before the first byte says nothing about the pace.
         let waited = begun.saturating_sub(idle_since.unwrap_or(begun));
-        let from = offset;
-        match segment {
+        let data = match segment {
             Segment::Data(lease, length) => {
                 hasher.update(lease.bytes().get(..length).unwrap_or_default());
                 offset += length as u64;
+                length as u64
             }
             Segment::Zero(length) => {
                 let end = offset + length;
@@ -313,43 +326,14 @@ fn hash(
                     hasher.zeroes(step);
                     offset += step;
                 }
+                0
             }
-        }
+        };
         let ended = clock.now();
-        pool.hashed(offset, offset - from, waited, ended.saturating_sub(begun));
+        pool.hashed(offset, data, waited, ended.saturating_sub(begun));
         idle_since = Some(ended);
     }
     Ok(hasher.finish())
-}
-
-/// What our digest has to equal. A source is asked right after the last byte was read, while the
-/// rest is hashed: a server that finds its client idle may end the transfer by itself.
-fn expected(shared: &Shared<'_>) -> Result<Option<Digest>, Error> {
-    let algorithm = match &shared.options.verification {
-        _ if shared.stop.is_cancelled() => return Ok(None),
-        Verification::None => return Ok(None),
-        Verification::Stated(digest) => return Ok(Some(digest.clone())),
-        Verification::Asked(algorithm) => *algorithm,
-    };
-    let mut retries = shared.retry_budget(u64::MAX);
-    for _ in 1..CHECKSUM_TRIES {
-        retries.start();
-        match shared.source.checksum(algorithm, &shared.stop) {
-            Ok(hex) => return Ok(Some(Digest { algorithm, hex })),
-            Err(error) => retries.back_off(error)?,
-        }
-    }
-    let hex = shared
-        .source
-        .checksum(algorithm, &shared.stop)
-        .map_err(|error| {
-            if shared.stop.is_cancelled() || !error.kind().is_transient() {
-                return error;
-            }
-            let text = format!("the source gave no checksum in {CHECKSUM_TRIES} tries");
-            Error::with_source(Kind::Exhausted, text, error)
-        })?;
-    Ok(Some(Digest { algorithm, hex }))
 }
 
 /// How many buffers a pass may have.

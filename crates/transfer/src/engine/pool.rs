@@ -31,7 +31,7 @@ use std::{
 
 use super::{
     buffer::{ALIGNMENT, BUFFER, Memory},
-    pace::Pace,
+    pace::{Pace, Step},
 };
 use crate::ByteRange;
 
@@ -159,9 +159,8 @@ impl Pool {
             let Some(order) = &mut state.order else {
                 return Some(u64::MAX);
             };
-            let reach = order.window.saturating_add(order.pace.lead());
-            if position < order.frontier.saturating_add(reach) {
-                return Some(order.pace.next_length());
+            if let Some(length) = order.next_length(position) {
+                return Some(length);
             }
             state = self.wait(state);
         }
@@ -193,12 +192,22 @@ impl Pool {
         self.changed.notify_all();
     }
 
-    /// The digest has come to `frontier`, by `bytes` for which it has `waited` and then worked.
+    /// The digest has come to `frontier`, by `bytes` of data, if any, for which it has `waited` and then
+    /// worked.
     pub(super) fn hashed(&self, frontier: u64, bytes: u64, waited: Duration, busy: Duration) {
-        if let Some(order) = &mut self.lock().order {
+        let mut state = self.lock();
+        let held = (state.lent * BUFFER) as u64;
+        if let Some(order) = &mut state.order {
             order.frontier = frontier;
-            order.pace.hashed(bytes, waited, busy);
+            order.pace.hashed(Step {
+                frontier,
+                bytes,
+                held,
+                waited,
+                busy,
+            });
         }
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -258,6 +267,13 @@ impl Order {
     const fn has_in_window(&self, offset: u64) -> bool {
         offset < self.frontier.saturating_add(self.window)
     }
+
+    /// Length of the task that begins at `position`, if the digest is near enough.
+    fn next_length(&mut self, position: u64) -> Option<u64> {
+        let reach = self.window.saturating_add(self.pace.lead());
+        let is_near = position < self.frontier.saturating_add(reach);
+        is_near.then(|| self.pace.next_length(position))
+    }
 }
 
 impl Lease<'_> {
@@ -303,6 +319,9 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod simulation;
 
 #[cfg(test)]
 mod tests {
@@ -441,8 +460,7 @@ mod tests {
         assert_eq!(pool.next_task(0), Some(32 * MIB));
         thread::scope(|scope| {
             let second = scope.spawn(|| pool.next_task(32 * MIB));
-            // A second for each MiB: half of one is the lead.
-            pool.hashed(18 * MIB, MIB, Duration::ZERO, Duration::from_secs(1));
+            hashed(&pool, 18);
             hashed(&pool, 19);
             assert!(second.join().unwrap().is_some());
         });

@@ -10,6 +10,7 @@ use url::Url;
 use super::{
     Access, Changes, NoAuthorization, Reader, Source,
     extent_map::ExtentMap,
+    hold::hold,
     object::{Dialect, HttpObject, HttpSession},
     reader::{RangedReader, read_one_byte},
 };
@@ -24,28 +25,44 @@ const SMALLEST_EXTENT: u64 = 4096;
 const LONGEST_EXTENT_JSON: u64 = 128;
 /// Bounds the small answers.
 const MAX_BODY: usize = 64 << 10;
-/// Slowest reading of the disk by the daemon that its checksum is waited for, in bytes per second.
-const SLOWEST_CHECKSUM: u64 = 32 << 20;
+/// Slowest reading of the disk by the daemon that its checksum is waited for, in bytes per second. The copy
+/// reads the disk as well meanwhile, so this is half of what the host's storage has to give.
+const SLOWEST_CHECKSUM: u64 = 16 << 20;
 /// The block size that [`Algorithm::Blkhash`] stands for.
 const CHECKSUM_BLOCK: u64 = 4 << 20;
 
 /// The URL of an image ticket. The random id in its path is the only credential, so `Debug` and
 /// `Display` show the origin alone.
 #[derive(Clone)]
-pub struct Ticket(Url);
+pub struct Ticket {
+    url: Url,
+    is_proxied: bool,
+}
 
 impl Ticket {
-    /// A ticket from a `transfer_url` or a `proxy_url`.
+    /// A ticket from a `transfer_url`: of the daemon that reads the disk.
     #[must_use]
     pub const fn new(url: Url) -> Self {
-        Self(url)
+        Self {
+            url,
+            is_proxied: false,
+        }
+    }
+
+    /// A ticket from a `proxy_url`: of a daemon that asks the other for what it is asked for, piece by piece.
+    #[must_use]
+    pub const fn proxied(url: Url) -> Self {
+        Self {
+            url,
+            is_proxied: true,
+        }
     }
 
     /// The parts of it that are secret: its path below `/images`, and its query.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        let path = self.0.path();
+        let path = self.url.path();
         let below = path.strip_prefix("/images").unwrap_or(path);
-        [Some(below.trim_matches('/')), self.0.query()]
+        [Some(below.trim_matches('/')), self.url.query()]
             .into_iter()
             .flatten()
     }
@@ -59,7 +76,7 @@ impl fmt::Debug for Ticket {
 
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.origin().ascii_serialization())
+        f.write_str(&self.url.origin().ascii_serialization())
     }
 }
 
@@ -70,6 +87,9 @@ pub struct ImageioSource {
     size: u64,
     connections: NonZeroUsize,
     abilities: Abilities,
+    is_proxied: bool,
+    /// Interval of the signs of life.
+    keep_alive: Duration,
     /// `None` where the daemon knows no extents.
     extents: Option<ExtentMap>,
 }
@@ -93,7 +113,7 @@ impl ImageioSource {
         connections: NonZeroUsize,
         keep_alive: Duration,
     ) -> Result<Self, Error> {
-        let Ticket(url) = ticket;
+        let Ticket { url, is_proxied } = ticket;
         let (control, begun) = (connector.clone(), connector.clock().now());
         let object = HttpObject::new(
             connector,
@@ -105,7 +125,7 @@ impl ImageioSource {
         let mut session = object.session();
         let abilities = Abilities::ask(&mut session)?;
         let extents = if abilities.has("extents") {
-            let keep_alive = KeepAlive {
+            let signs = KeepAlive {
                 idle: keep_alive,
                 clock: control.clock(),
                 cancel: control.cancel(),
@@ -113,7 +133,7 @@ impl ImageioSource {
                 sign: &|over| abilities.sign_of_life(object.session().with_cancel(over)),
             };
             let session = session.with_stall(EXTENTS_STALL);
-            Some(keep_alive.during(|| ask_extents(session, size))?)
+            Some(signs.during(|| ask_extents(session, size))?)
         } else {
             None
         };
@@ -130,8 +150,46 @@ impl ImageioSource {
             size,
             connections,
             abilities,
+            is_proxied,
+            keep_alive,
             extents,
         })
+    }
+
+    /// The checksum, and the session that it came on.
+    fn ask_checksum(
+        &self,
+        algorithm: Algorithm,
+        cancel: &Cancel,
+    ) -> Result<(String, HttpSession<'_>), Error> {
+        if algorithm != Algorithm::Blkhash || !self.abilities.has("checksum") {
+            return Err(Error::new(
+                Kind::Unusable,
+                format!("{} computes no {algorithm} checksum", self.object.origin()),
+            ));
+        }
+        let stall = EXTENTS_STALL + Duration::from_secs(self.size / SLOWEST_CHECKSUM);
+        let mut session = self.object.session().with_cancel(cancel).with_stall(stall);
+        let query = format!("algorithm=blake2b&block_size={CHECKSUM_BLOCK}");
+        let url = self.object.below("checksum", Some(&query));
+        let head = session.ask(&Method::GET, &url, &HeaderMap::new())?;
+        match head.status {
+            StatusCode::OK => {}
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                return Err(Error::new(
+                    Kind::Lost,
+                    format!(
+                        "checksum refused by {} ({}): the ticket has ended",
+                        self.object.origin(),
+                        head.status
+                    ),
+                ));
+            }
+            status => return Err(self.object.refusal(status, &head.headers)),
+        }
+        let checksum: Checksum = parse(&self.object, "checksum", &session.read_to_end(MAX_BODY)?)?;
+        let hex = checksum.check(&self.object)?;
+        Ok((hex, session))
     }
 }
 
@@ -173,33 +231,32 @@ impl Source for ImageioSource {
     }
 
     fn checksum(&self, algorithm: Algorithm, cancel: &Cancel) -> Result<String, Error> {
-        if algorithm != Algorithm::Blkhash || !self.abilities.has("checksum") {
-            return Err(Error::new(
-                Kind::Unusable,
-                format!("{} computes no {algorithm} checksum", self.object.origin()),
-            ));
+        self.ask_checksum(algorithm, cancel).map(|(hex, _)| hex)
+    }
+
+    fn readers_beside_checksum(&self) -> Option<NonZeroUsize> {
+        // A proxy reads the disk from the host's daemon for the checksum, and what keeps its ticket in use does
+        // not keep that of the daemon, which is the one that the engine looks at.
+        if self.is_proxied {
+            return None;
         }
-        let stall = EXTENTS_STALL + Duration::from_secs(self.size / SLOWEST_CHECKSUM);
-        let mut session = self.object.session().with_cancel(cancel).with_stall(stall);
-        let query = format!("algorithm=blake2b&block_size={CHECKSUM_BLOCK}");
-        let url = self.object.below("checksum", Some(&query));
-        let head = session.ask(&Method::GET, &url, &HeaderMap::new())?;
-        match head.status {
-            StatusCode::OK => {}
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-                return Err(Error::new(
-                    Kind::Lost,
-                    format!(
-                        "checksum refused by {} ({}): the ticket has ended",
-                        self.object.origin(),
-                        head.status
-                    ),
-                ));
-            }
-            status => return Err(self.object.refusal(status, &head.headers)),
-        }
-        let checksum: Checksum = parse(&self.object, "checksum", &session.read_to_end(MAX_BODY)?)?;
-        checksum.check(&self.object)
+        self.abilities.readers_beside_checksum()
+    }
+
+    /// The disk is locked by the transfer, and no virtual machine that has it runs: what is read for the checksum is
+    /// what readers get, whichever is first.
+    fn checksum_beside(
+        &self,
+        algorithm: Algorithm,
+        copied: &Cancel,
+        cancel: &Cancel,
+    ) -> Result<String, Error> {
+        let flag = cancel.child();
+        let (hex, session) = self.ask_checksum(algorithm, &flag)?;
+        copied.adopt(&flag);
+        // On the same connection, so that hardly a moment lies between the two requests.
+        hold(session, self.size, self.keep_alive);
+        Ok(hex)
     }
 }
 
@@ -251,6 +308,12 @@ impl Abilities {
     fn readers(&self) -> NonZeroUsize {
         let readers = self.max_readers.unwrap_or(1).saturating_sub(1);
         NonZeroUsize::new(readers).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// The same while another connection waits for the checksum.
+    fn readers_beside_checksum(&self) -> Option<NonZeroUsize> {
+        let readers = self.max_readers?.checked_sub(2)?;
+        NonZeroUsize::new(readers)
     }
 }
 
@@ -387,10 +450,28 @@ mod tests {
     }
 
     #[test]
+    fn a_checksum_beside_the_copy_takes_a_reader_more() {
+        let readers = |json: &str| {
+            let abilities: Abilities = serde_json::from_str(json).unwrap();
+            abilities.readers_beside_checksum().map(NonZeroUsize::get)
+        };
+        assert_eq!(readers(r#"{"max_readers": 8}"#), Some(6));
+        assert_eq!(readers(r#"{"max_readers": 3}"#), Some(1));
+        for json in [
+            r#"{"max_readers": 2}"#,
+            r#"{"max_readers": 1}"#,
+            r#"{"max_readers": 0}"#,
+            "{}",
+        ] {
+            assert_eq!(readers(json), None, "{json}");
+        }
+    }
+
+    #[test]
     fn the_table_of_timers_is_right() {
         assert_eq!(testkit::timers::stated("extents"), [EXTENTS_STALL]);
         let checksum = testkit::timers::stated("checksum (`--verify=full`)");
         assert_eq!(checksum, [EXTENTS_STALL, Duration::from_secs(1)]);
-        assert_eq!(SLOWEST_CHECKSUM, 32 << 20);
+        assert_eq!(SLOWEST_CHECKSUM, 16 << 20);
     }
 }

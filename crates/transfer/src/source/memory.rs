@@ -68,6 +68,7 @@ pub struct MemorySource {
     extents: Vec<Extent>,
     access: Access,
     checksum: Option<String>,
+    beside_checksum: Option<NonZeroUsize>,
     knows_zeroes: bool,
     shared: Arc<Mutex<Shared>>,
 }
@@ -101,6 +102,7 @@ impl MemorySource {
                 connections: NonZeroUsize::MIN.saturating_add(15),
             },
             checksum: None,
+            beside_checksum: None,
             knows_zeroes: false,
             shared: Arc::default(),
         }
@@ -155,6 +157,13 @@ impl MemorySource {
     #[must_use]
     pub fn with_checksum(mut self, hex: impl Into<String>) -> Self {
         self.checksum = Some(hex.into());
+        self
+    }
+
+    /// The same disk, of which so many readers read while its checksum is asked for.
+    #[must_use]
+    pub const fn with_readers_beside_checksum(mut self, readers: NonZeroUsize) -> Self {
+        self.beside_checksum = Some(readers);
         self
     }
 
@@ -257,6 +266,10 @@ impl Source for MemorySource {
 
     fn keep_alive(&self, cancel: &Cancel) -> Result<(), Error> {
         self.call(SourceCall::KeepAlive, cancel)
+    }
+
+    fn readers_beside_checksum(&self) -> Option<NonZeroUsize> {
+        self.beside_checksum
     }
 
     fn checksum(&self, algorithm: Algorithm, cancel: &Cancel) -> Result<String, Error> {

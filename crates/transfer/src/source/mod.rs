@@ -2,6 +2,7 @@
 
 mod answer;
 mod extent_map;
+mod hold;
 mod http;
 mod imageio;
 #[cfg(feature = "testing")]
@@ -76,6 +77,23 @@ pub trait Source: Send + Sync + std::fmt::Debug {
             Kind::Unusable,
             format!("the source computes no {algorithm} checksum"),
         ))
+    }
+
+    /// How many readers may read during [`Self::checksum_beside`]. `None`: the checksum is asked for when they
+    /// have ended. Constant.
+    fn readers_beside_checksum(&self) -> Option<NonZeroUsize> {
+        None
+    }
+
+    /// [`Self::checksum`] while readers read. Returns no sooner than `copied` is pulled where the server would take
+    /// the disk for read with its checksum, unless it fails; soon after `cancel` is pulled, which pulls `copied` too.
+    fn checksum_beside(
+        &self,
+        algorithm: Algorithm,
+        _copied: &Cancel,
+        cancel: &Cancel,
+    ) -> Result<String, Error> {
+        self.checksum(algorithm, cancel)
     }
 }
 

@@ -181,6 +181,12 @@ impl<'a> HttpSession<'a> {
         self.connection = connection;
     }
 
+    /// Waits for this time; `true` when its blocking calls have been ended meanwhile.
+    pub(super) fn pause(&self, time: Duration) -> bool {
+        let cancel = self.connector.cancel();
+        self.connector.clock().wait(time, cancel)
+    }
+
     /// What ends its blocking calls.
     pub(super) const fn cancel(&self) -> &Cancel {
         self.connector.cancel()

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -32,6 +33,11 @@ impl<'a> RangedReader<'a> {
             unread: Unread::NOTHING,
             first: None,
         }
+    }
+
+    /// Waits for this time; `true` when reading has been ended meanwhile.
+    pub(super) fn pause(&self, time: Duration) -> bool {
+        self.session.pause(time)
     }
 
     /// The same, which goes on with the first answer if that is to its first range.

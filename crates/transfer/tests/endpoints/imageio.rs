@@ -2,13 +2,14 @@
 
 use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
-use net::Cancel;
+use net::{Cancel, Clock};
 use serde_json::json;
 use testkit::{Fault, Gate, Object, Reply, Request, Server, When, image::Disk};
 use transfer::{
     Access, Algorithm, ByteRange, Content, Error, Kind, Source,
     source::{ImageioSource, Ticket},
 };
+use url::Url;
 
 use crate::{
     clocks::{Still, until},
@@ -16,8 +17,10 @@ use crate::{
 };
 
 const TICKET: &str = "3f0a8b1e-secret";
+pub(crate) const IMAGE: &str = "/images/3f0a8b1e-secret";
+pub(crate) const CHECKSUM: &str = "/images/3f0a8b1e-secret/checksum";
 const BLOCK: usize = 256 << 10;
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 fn disk() -> Disk {
     Disk::picture("A0-B--CD00E", BLOCK)
@@ -40,7 +43,7 @@ fn image(request: &Request, object: &Object, options: &Reply) -> Reply {
     }
 }
 
-fn daemon_with(disk: &Disk, options: Reply) -> Server {
+pub(crate) fn daemon_with(disk: &Disk, options: Reply) -> Server {
     let (object, map) = (disk.object(), extents(disk));
     let path = format!("/images/{TICKET}");
     Server::builder()
@@ -57,17 +60,35 @@ pub(crate) fn daemon(disk: &Disk) -> Server {
     daemon_with(disk, Reply::json(200, &options))
 }
 
+fn ticket(server: &Server) -> Url {
+    let url = server.url(&format!("/images/{TICKET}"));
+    url.parse().unwrap()
+}
+
 fn open_size(
     server: &Server,
     size: u64,
     connections: NonZeroUsize,
 ) -> Result<ImageioSource, Error> {
-    let url = server.url(&format!("/images/{TICKET}"));
     ImageioSource::open(
         connector(&Cancel::new()),
-        Ticket::new(url.parse().unwrap()),
+        Ticket::new(ticket(server)),
         size,
         connections,
+        KEEP_ALIVE,
+    )
+}
+
+pub(crate) fn open_on(
+    clock: Arc<dyn Clock>,
+    server: &Server,
+    disk: &Disk,
+) -> Result<ImageioSource, Error> {
+    ImageioSource::open(
+        connector_on(clock, &Cancel::new()),
+        Ticket::new(ticket(server)),
+        disk.size(),
+        four(),
         KEEP_ALIVE,
     )
 }
@@ -227,8 +248,7 @@ fn waiting_for_extents_ends_when_it_is_cancelled() {
     let cancel = Cancel::new();
     thread::scope(|scope| {
         let opening = scope.spawn(|| {
-            let url = server.url(&format!("/images/{TICKET}"));
-            let ticket = Ticket::new(url.parse().unwrap());
+            let ticket = Ticket::new(ticket(&server));
             ImageioSource::open(connector(&cancel), ticket, disk.size(), four(), KEEP_ALIVE)
         });
         server.wait_for_held(1);
@@ -256,7 +276,7 @@ fn a_ticket_stays_alive_while_the_daemon_walks_the_disk() {
     };
     thread::scope(|scope| {
         let opening = scope.spawn(|| {
-            let ticket = Ticket::new(server.url(&format!("/images/{TICKET}")).parse().unwrap());
+            let ticket = Ticket::new(ticket(&server));
             ImageioSource::open(connector, ticket, disk.size(), four(), KEEP_ALIVE)
         });
         server.wait_for_held(1);
@@ -365,8 +385,7 @@ fn a_keep_alive_is_an_options_on_a_connection_that_does_not_stay() {
 fn checksum_with(reply: Reply) -> (Server, Result<String, Error>) {
     let disk = disk();
     let server = daemon(&disk);
-    let path = format!("/images/{TICKET}/checksum");
-    server.route(&path, move |_| reply.clone());
+    server.route(CHECKSUM, move |_| reply.clone());
     let source = open(&server, &disk).unwrap();
     let checksum = source.checksum(Algorithm::Blkhash, &Cancel::new());
     (server, checksum)
@@ -412,4 +431,25 @@ fn a_refused_checksum_is_no_success() {
         Kind::Unusable,
         &["sha512"],
     );
+}
+
+/// A proxy asks the host's daemon piece by piece, whose ticket nothing keeps in use then.
+#[test]
+fn a_checksum_through_the_proxy_waits_for_the_copy() {
+    let disk = disk();
+    let server = daemon(&disk);
+    let open = |ticket| {
+        ImageioSource::open(
+            connector(&Cancel::new()),
+            ticket,
+            disk.size(),
+            four(),
+            KEEP_ALIVE,
+        )
+        .unwrap()
+    };
+    let direct = open(Ticket::new(ticket(&server)));
+    assert_eq!(direct.readers_beside_checksum(), NonZeroUsize::new(6));
+    let proxied = open(Ticket::proxied(ticket(&server)));
+    assert_eq!(proxied.readers_beside_checksum(), None);
 }

@@ -9,6 +9,7 @@
 )]
 
 mod block;
+mod checksum;
 #[path = "../support/mod.rs"]
 mod clocks;
 #[path = "../contract/mod.rs"]

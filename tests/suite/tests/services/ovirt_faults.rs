@@ -126,6 +126,31 @@ fn verification_goes_with_a_slow_engine() {
     assert_eq!(recovered(&knobs, &["--verify=full"]), ["finished_success"]);
 }
 
+/// With its checksum the daemon counts the disk as read. The engine must not take the ticket away between two
+/// requests for data.
+#[test]
+fn a_checksum_before_the_last_byte_does_not_end_the_transfer() {
+    let (engine, folder) = (Engine::default(), folder());
+    // A request for each piece takes longer than the checksum of what lies around it.
+    let every = 320 << 10;
+    let pieces: Vec<_> = (0..800)
+        .map(|piece| piece * every..piece * every + (64 << 10))
+        .collect();
+    let disk = Disk::sparse(9, mib(250), &pieces);
+    let source = engine
+        .raw_disk(folder.path(), &disk)
+        .with(&json!({ "poll_seconds": 0.05 }));
+    let target = folder.path().join("target");
+    let run = ovirt(&source, &engine.user(), &target)
+        .arg("--verify=full")
+        .arg("--connections=1")
+        .run();
+    assert_exit(&run, Exit::Success);
+    disk.assert_on(&target);
+    source.wait_until_tidy();
+    assert_eq!(source.phases(), ["finished_success"]);
+}
+
 #[test]
 fn an_engine_that_restarts() {
     let (engine, folder) = (Engine::default(), folder());

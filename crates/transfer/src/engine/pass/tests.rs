@@ -13,7 +13,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     Access, ByteRange, Content, Controls, Extent, Options, Progress, Reader, Sink, Source,
-    engine::activity::Activity, sink::MemorySink,
+    engine::activity::Activity,
+    sink::MemorySink,
+    source::{MemorySource, SourceCall},
 };
 
 const UNIT: usize = 64 << 10;
@@ -242,4 +244,68 @@ proptest! {
     ) {
         check(&Narrow::new(&[1, hole].repeat(pieces), slots, &[]), workers, buffers);
     }
+}
+
+/// A clock on which the digest waits for each MiB, and then works on it, for so many milliseconds.
+#[derive(Debug)]
+struct Scripted {
+    steps: [u64; 2],
+    calls: Mutex<(usize, Duration)>,
+}
+
+impl Clock for Scripted {
+    fn now(&self) -> Duration {
+        let mut calls = self.calls.lock().unwrap();
+        if thread::current().name() == Some("digest") {
+            let step = self.steps[calls.0 % 2];
+            calls.0 += 1;
+            calls.1 += Duration::from_millis(step);
+        }
+        calls.1
+    }
+
+    fn wait(&self, _period: Duration, cancel: &Cancel) -> bool {
+        cancel.is_cancelled()
+    }
+}
+
+/// Lengths in MiB of the ranges that are asked for, in order of offset.
+fn lengths_of(source: &MemorySource, steps: [u64; 2]) -> Vec<u64> {
+    let digest = Digest::of(Algorithm::Sha256, source.content());
+    let options = Options {
+        verification: Verification::Stated(digest),
+        ..Options::default()
+    };
+    let controls = Controls {
+        clock: Arc::new(Scripted {
+            steps,
+            calls: Mutex::default(),
+        }),
+        cancel: Cancel::new(),
+        seed: 7,
+        progress: Arc::new(Progress::new()),
+    };
+    crate::copy(source, &MemorySink::file(), &options, &controls).unwrap();
+    let range = |call: &SourceCall| match call {
+        SourceCall::Begin(range) => Some((range.start(), range.len() >> 20)),
+        _ => None,
+    };
+    let ranges: BTreeSet<_> = source.calls().iter().filter_map(range).collect();
+    ranges.iter().map(|range| range.1).collect()
+}
+
+#[test]
+fn the_digests_waits_decide_how_long_ranges_are() {
+    let source = || MemorySource::new(vec![7; 92 << 20]);
+    let trial = [32, 3, 3, 3, 3, 3, 3, 3, 3, 36];
+    assert_eq!(lengths_of(&source(), [9, 1]), trial);
+    assert_eq!(lengths_of(&source(), [1, 9]), [32, 60]);
+}
+
+#[test]
+fn zeroes_say_nothing_about_the_network() {
+    let hole = "-".repeat(40);
+    let picture = format!("{hole}a{hole}{}", "b".repeat(32));
+    let source = MemorySource::picture(&picture, 1 << 20);
+    assert_eq!(lengths_of(&source, [9, 1]), [1, 32]);
 }
