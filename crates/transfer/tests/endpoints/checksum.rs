@@ -157,15 +157,15 @@ fn a_refused_checksum_ends_the_copy_at_once() {
     let source = open(&server, &disk).unwrap();
     let reading = Gate::new();
     server.fault(When::ranged().always(), Fault::HoldHead(reading.clone()));
-    server.fault(When::path(CHECKSUM), Fault::status(403));
+    server.fault(When::path(CHECKSUM), Fault::status(400));
     let controls = controls(Arc::new(Leap::default()));
     let error = thread::scope(|scope| {
         ended(scope.spawn(|| copy(&source, &MemorySink::file(), &full(), &controls)))
     })
     .unwrap_err();
     reading.open();
-    assert_eq!(error.kind(), Kind::Lost, "{}", error.chain());
-    assert!(error.chain().contains("checksum refused"));
+    assert_eq!(error.kind(), Kind::Protocol, "{}", error.chain());
+    assert!(error.chain().contains("400"));
 }
 
 /// A daemon without room for one reader more is asked when no other reads.
@@ -210,6 +210,31 @@ fn a_checksum_that_fails_during_the_copy_is_asked_for_after_it() {
     let requests = server.requests();
     assert!(requests.last().is_some_and(is_for_checksum));
     assert_eq!(asked(&server), 2);
+}
+
+/// The readers find out whether the ticket has ended. If the session did, it would make new transfers from which no byte came, which
+/// it does for longer than when each gave some.
+#[test]
+fn a_ticket_that_only_the_checksum_finds_ended_is_read_on() {
+    let disk = disk();
+    for status in [403, 404] {
+        let server = daemon(&disk, 8, None);
+        let source = open(&server, &disk).unwrap();
+        server.fault(When::path(CHECKSUM), Fault::status(status));
+        let reading = Gate::new();
+        server.fault(
+            When::any().overlapping(0..1),
+            Fault::HoldHead(reading.clone()),
+        );
+        let controls = controls(Arc::new(Leap::default()));
+        thread::scope(|scope| {
+            let copying = scope.spawn(|| copy(&source, &MemorySink::file(), &full(), &controls));
+            until("question", || asked(&server) == 1);
+            reading.open();
+            ended(copying).unwrap();
+        });
+        assert_eq!(asked(&server), 2);
+    }
 }
 
 /// Copies, and holds the first data until the checksum has come and the ticket is kept in use.
