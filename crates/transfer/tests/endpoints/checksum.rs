@@ -306,10 +306,12 @@ fn a_request_that_has_ended_is_made_again() {
         Reply::object(request, &known.object())
     });
     held(&server, &disk, clock.clone(), &source, || {
+        // The keep-alive and the request that stays.
+        clock.wait_for_waits(2);
         // Small enough to come to its end by one step.
         clock.pass(KEEP_ALIVE);
         until("second request that stays", || holds(&server, &disk) == 2);
-        clock.wait_for_looks();
+        clock.wait_for_waits(2);
         clock.pass(KEEP_ALIVE);
         until("third request that stays", || holds(&server, &disk) == 3);
     })

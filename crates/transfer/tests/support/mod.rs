@@ -62,6 +62,7 @@ impl Clock for Leap {
 pub(crate) struct Still {
     millis: AtomicU64,
     looks: AtomicU64,
+    waits: AtomicU64,
 }
 
 impl Still {
@@ -69,6 +70,11 @@ impl Still {
     pub(crate) fn pass(&self, time: Duration) {
         let millis = u64::try_from(time.as_millis()).unwrap();
         self.millis.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// Waits until so many threads wait for it to move. Those that begin later wait from where it stands then.
+    pub(crate) fn wait_for_waits(&self, number: u64) {
+        until("wait", || self.waits.load(Ordering::SeqCst) == number);
     }
 
     /// Waits until it was read often enough to have done what the present time asks
@@ -89,11 +95,9 @@ impl Clock for Still {
 
     fn wait(&self, period: Duration, cancel: &Cancel) -> bool {
         let end = self.now().saturating_add(period);
-        while self.now() < end {
-            if cancel.wait(Duration::from_millis(1)) {
-                return true;
-            }
-        }
+        self.waits.fetch_add(1, Ordering::SeqCst);
+        while self.now() < end && !cancel.wait(Duration::from_millis(1)) {}
+        self.waits.fetch_sub(1, Ordering::SeqCst);
         cancel.is_cancelled()
     }
 }
