@@ -14,6 +14,7 @@ pub mod apply;
 pub mod cli;
 pub mod client;
 pub mod election;
+mod klog;
 pub mod namespaces;
 pub mod observe;
 pub mod pace;

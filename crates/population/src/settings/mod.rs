@@ -245,17 +245,7 @@ impl Settings {
                 .map(str::to_owned)
                 .collect()
         });
-        if let Some(value) = get(variable::ALLOWED_HOSTS) {
-            let hosts = value.parse().unwrap_or_else(|why| {
-                // Ignored, it would allow what the administrator has forbidden.
-                warnings.push(format!(
-                    "{}: {why}; until then no host is allowed",
-                    variable::ALLOWED_HOSTS
-                ));
-                AllowedHosts::default()
-            });
-            settings.allowed_hosts = Some(hosts);
-        }
+        settings.allowed_hosts = allowed_hosts(&get, &mut warnings);
         if let Some(value) = name_of(variable::START_DEADLINE) {
             match duration(value.trim()) {
                 Ok(deadline) => settings.start_deadline = Some(deadline),
@@ -320,6 +310,22 @@ impl Settings {
             KeepPods::Default => (!world.claim.is_of_forklift()).then_some(STANDALONE),
         }
     }
+}
+
+/// The hosts that the variable names, if it is set.
+fn allowed_hosts(
+    get: impl Fn(&str) -> Option<String>,
+    warnings: &mut Vec<String>,
+) -> Option<AllowedHosts> {
+    let hosts = get(variable::ALLOWED_HOSTS)?.parse();
+    Some(hosts.unwrap_or_else(|why| {
+        // Ignored, it would allow what the administrator has forbidden.
+        warnings.push(format!(
+            "{}: {why}; until then no host is allowed",
+            variable::ALLOWED_HOSTS
+        ));
+        AllowedHosts::default()
+    }))
 }
 
 /// The limit that a variable sets, if it is a whole number above 0.
