@@ -61,6 +61,13 @@ struct ByReason {
     reason: ReasonLabel,
 }
 
+/// The reason of claims, and what it means for them, so that a query needs no list of reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStanding {
+    reason: ReasonLabel,
+    standing: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByKind {
     kind: &'static str,
@@ -84,7 +91,7 @@ pub struct Telemetry {
     failures: Family<ByReason, Counter>,
     copied: Family<ByKind, Counter>,
     writes: Family<Write, Counter>,
-    claims: Family<ByReason, Gauge>,
+    claims: Family<ByStanding, Gauge>,
     longest: Family<ByReason, Gauge>,
     dropped_events: Counter,
     failing_watches: Gauge,
@@ -281,7 +288,11 @@ impl Telemetry {
             };
             let count = i64::try_from(claims).unwrap_or(i64::MAX);
             let seconds = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
-            self.claims.get_or_create(&by_reason).set(count);
+            let by_standing = ByStanding {
+                reason: ReasonLabel(reason),
+                standing: standing(reason.class()),
+            };
+            self.claims.get_or_create(&by_standing).set(count);
             self.longest.get_or_create(&by_reason).set(seconds);
         }
     }
@@ -313,6 +324,15 @@ impl Telemetry {
             let bytes = pages.saturating_mul(runtime::page_size());
             self.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
+    }
+}
+
+const fn standing(class: ReasonClass) -> &'static str {
+    match class {
+        ReasonClass::Failed => "failed",
+        ReasonClass::Waiting => "waiting",
+        ReasonClass::Progressing => "progressing",
+        ReasonClass::Done => "done",
     }
 }
 
@@ -357,8 +377,8 @@ mod tests {
             "populator_controller_failures_total{reason=\"BoundElsewhere\"} 0",
             "populator_controller_copied_bytes_total{kind=\"OvirtVolumePopulator\"} 7",
             "populator_controller_api_writes_total{verb=\"create\",resource=\"pods\"} 1",
-            "populator_controller_claims{reason=\"Copying\"} 1",
-            "populator_controller_claims{reason=\"Retrying\"} 0",
+            "populator_controller_claims{reason=\"Copying\",standing=\"progressing\"} 1",
+            "populator_controller_claims{reason=\"VolumeFull\",standing=\"failed\"} 0",
             "populator_controller_longest_seconds{reason=\"Copying\"} 7",
             "populator_controller_dropped_events_total 1",
             "populator_controller_leader 1",
