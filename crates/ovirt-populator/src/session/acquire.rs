@@ -266,7 +266,7 @@ impl<E: Engine, D: DataPath> Session<'_, E, D> {
     /// Waits until the ticket is there.
     async fn ready(&self, mut transfer: ImageTransfer) -> Result<ImageTransfer, AttemptEnd> {
         let since = Instant::now();
-        let mut backoff = PollBackoff::new(self.timers.poll, self.timers.longest_poll);
+        let mut backoff = PollBackoff::new(self.timers.first_poll, self.timers.longest_poll);
         loop {
             let has_url = transfer.transfer_url.is_some() || transfer.proxy_url.is_some();
             match opening(&transfer.phase) {

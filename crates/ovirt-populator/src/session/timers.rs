@@ -21,10 +21,10 @@ pub struct Timers {
     pub end: Duration,
     /// For the answer to a creation, and for the copy to end, after the run was asked to stop.
     pub in_flight: Duration,
-    /// First delay of the backoff while a transfer is being finalized: on an idle host, that takes
-    /// only a moment.
+    /// First delay of the backoff while a transfer is being made ready or finalized: on an idle host, that
+    /// takes only a moment.
     pub first_poll: Duration,
-    /// First delay of the backoff while the session polls a phase or retries on a locked disk.
+    /// First delay of the backoff on a locked disk, and between two transfers.
     pub poll: Duration,
     /// Longest delay of the backoff while the session polls a phase.
     pub longest_poll: Duration,
@@ -90,7 +90,7 @@ mod tests {
             ("watch", vec![timers.watch]),
             (
                 "look at the transfer's phase",
-                vec![timers.poll, timers.longest_poll],
+                vec![timers.first_poll, timers.longest_poll],
             ),
             (
                 "new transfer after a lost one",
