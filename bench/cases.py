@@ -47,6 +47,7 @@ def imageio(about, disk, target, verify=OFF, peers=("ovirt-img", "nbdcopy")):
     return Spec(about, disk, target, peers, (verify, "--connections=4"))
 
 
+GBIT = ("curl", "floor")
 FAR = ("curl", "curl-tee-sha512sum", "floor")
 SPECS = {
     "https-file-1": unverified("one connection, not verified, into a file", "file", 1),
@@ -65,6 +66,8 @@ SPECS = {
     "qcow2-zstd-file": qcow2("the same with clusters that Zstandard has packed", "qcow2-zstd"),
     "wan-4-20ms": default("default options, and a cloud that is 20 ms away", "file", "20ms", FAR),
     "wan-4-50ms": default("default options, and a cloud that is 50 ms away", "file", "50ms", FAR),
+    "gbit-4-1ms": default("default options, and a link of 1 Gbit/s with a round trip of 1 ms", "file", "1ms 1000Mbit", GBIT),
+    "gbit-4-50ms": default("the same with 50 ms", "file", "50ms 1000Mbit", GBIT),
     "imageio-dense-file": imageio("a disk without holes, into a file", "dense", "file"),
     "imageio-dense-block": imageio("the same into a device", "dense", "block"),
     "imageio-sparse-file": imageio("ten times as large, data in pieces of 64 KiB to 8 MiB, into a file", "sparse", "file"),

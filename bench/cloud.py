@@ -73,8 +73,9 @@ class Cloud:
 @contextmanager
 def running(names, path, folder):
     """A Cloud with the servers of these names and an image of the file's bytes: `plain`, `ordered` (no ranges), `uncached`
-    (every request is validated at Keystone), or a time like `20ms`, the round trip to a far one that is plain itself."""
-    near = {"plain"} | {name for name in names if not name.endswith("ms")}
+    (every request is validated at Keystone), or a time like `20ms`, the round trip to a far one that is plain itself; with a rate
+    behind it, like `20ms 1000Mbit`, by a link that carries so many bits a second."""
+    near = {"plain"} | {name for name in names if not name[0].isdigit()}
     ports = {name: free_port() for name in near}
     status, keystone = free_port(), os.environ["KEYSTONE_TLS_URL"]
     if "uncached" in near:
@@ -95,10 +96,11 @@ def running(names, path, folder):
         region = f"Bench-{image}-"
         places = {name: At(image, keystone, region + name, port) for name, port in ports.items()}
         for name in sorted(names - near):
+            # The image's bytes and the tokens' take the same link in a cloud; tokens are few.
             port = stack.enter_context(far(f"127.0.0.1:{ports['plain']}", name))
             host, path_of_keystone = keystone.removeprefix("https://").split("/", 1)
             identity = stack.enter_context(far(host, name))
-            places[name] = At(image, f"https://127.0.0.1:{identity}/{path_of_keystone}", region + name, port)
+            places[name] = At(image, f"https://127.0.0.1:{identity}/{path_of_keystone}", region + name.replace(" ", "-"), port)
         for place in places.values():
             add_region(place.region, f"https://localhost:{place.port}")
         for name in near:
@@ -106,11 +108,19 @@ def running(names, path, folder):
         yield Cloud(places, counts.Glance(f"http://127.0.0.1:{status}/", os.path.join(folder, "requests")))
 
 
+# Of one connection, in bytes: what the kernel's default lets TCP have under way (net.ipv4.tcp_rmem).
+TCP_WINDOW = 6 << 20
+
+
 @contextmanager
-def far(address, round_trip):
+def far(address, name):
     """The port of a proxy that holds bytes back (bench/peers/delay). `address` takes TLS."""
     port = free_port()
+    round_trip, _, rate = name.partition(" ")
     argv = [clients.program("delay"), "-listen", f"127.0.0.1:{port}", "-to", address, "-round-trip", round_trip]
+    if rate:
+        bytes_per_second = int(rate.removesuffix("Mbit")) * 1_000_000 // 8
+        argv += ["-rate", str(bytes_per_second), "-window", str(TCP_WINDOW)]
     with child(argv, lambda: answers(port)):
         # TCP's handshake, that of TLS and a request take a round trip each. Other work on the machine makes some slower.
         least = 3 * int(round_trip.removesuffix("ms")) / 1000

@@ -1,9 +1,10 @@
-// delay forwards TCP connections and holds the bytes of each direction back for half of a round trip, without a
-// limit on their rate: a far server on one machine, for a kernel without netem.
+// delay forwards TCP connections and holds the bytes of each direction back for half of a round trip: a far server on one
+// machine, for a kernel without netem.
 //
-//	delay -listen ADDRESS -to ADDRESS -round-trip 20ms [-window BYTES]
+//	delay -listen ADDRESS -to ADDRESS -round-trip 20ms [-rate BYTES] [-window BYTES]
 //
-// A byte that comes at t leaves at t + half a round trip. Up to a window of bytes is held for each direction of a
+// With a rate, all connections share a link that carries so many bytes a second in each direction: a byte leaves when those
+// before it have passed. Without one, there is no limit on the rate of all together. A byte that comes at t leaves at t + half a round trip. Up to a window of bytes is held for each direction of a
 // connection, so the rate of one is window / half a round trip at most: the window must be larger than the product of
 // rate and delay. A connection costs the client a round trip before its first bytes are under way. The growth of TCP's
 // own window at the begin of a connection, and losses, are not played.
@@ -27,22 +28,24 @@ func main() {
 	listen := flag.String("listen", "", "`address` to listen on")
 	to := flag.String("to", "", "`address` to forward to")
 	roundTrip := flag.Duration("round-trip", 0, "delay of both directions together")
+	rate := flag.Int64("rate", 0, "`bytes` a second of each direction of all connections together; 0 for no limit")
 	window := flag.Int("window", 64<<20, "`bytes` held for one direction of a connection at most")
 	flag.Parse()
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
 		log.Fatal(err)
 	}
+	there, back := &line{rate: *rate}, &line{rate: *rate}
 	for {
 		client, err := listener.Accept()
 		if err != nil {
 			log.Fatal(err)
 		}
-		go forward(client, *to, *roundTrip, *window)
+		go forward(client, *to, *roundTrip, *window, there, back)
 	}
 }
 
-func forward(client net.Conn, to string, roundTrip time.Duration, window int) {
+func forward(client net.Conn, to string, roundTrip time.Duration, window int, there, back *line) {
 	// Here the client is connected at once; over a real link, a round trip after it asked.
 	connected := time.Now().Add(roundTrip)
 	server, err := net.Dial("tcp", to)
@@ -51,8 +54,8 @@ func forward(client net.Conn, to string, roundTrip time.Duration, window int) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { carry(client, server, connected, roundTrip/2, window) })
-	both.Go(func() { carry(server, client, connected, roundTrip/2, window) })
+	both.Go(func() { carry(client, server, connected, roundTrip/2, window, there) })
+	both.Go(func() { carry(server, client, connected, roundTrip/2, window, back) })
 	both.Wait()
 	client.Close()
 	server.Close()
@@ -70,7 +73,7 @@ var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // carry moves bytes from one connection to the other until the first one ends, and then ends that direction. What is
 // read before the client counts as connected comes as late as that.
-func carry(from, to net.Conn, connected time.Time, by time.Duration, window int) {
+func carry(from, to net.Conn, connected time.Time, by time.Duration, window int, over *line) {
 	pieces := make(chan piece, window/1024)
 	room := newRoom(window)
 	go func() {
@@ -83,7 +86,7 @@ func carry(from, to net.Conn, connected time.Time, by time.Duration, window int)
 				if came.Before(connected) {
 					came = connected
 				}
-				next := piece{data: whole[used : used+n], due: came.Add(by)}
+				next := piece{data: whole[used : used+n], due: over.pass(came, n).Add(by)}
 				used += n
 				if chunk-used < leastRoom {
 					next.whole = whole
@@ -117,6 +120,27 @@ func carry(from, to net.Conn, connected time.Time, by time.Duration, window int)
 			to.Close()
 		}
 	}
+}
+
+// line is one direction of the link.
+type line struct {
+	lock sync.Mutex
+	rate int64
+	free time.Time
+}
+
+// pass returns when bytes that came at this time have been carried.
+func (l *line) pass(came time.Time, bytes int) time.Time {
+	if l.rate == 0 {
+		return came
+	}
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if l.free.Before(came) {
+		l.free = came
+	}
+	l.free = l.free.Add(time.Duration(int64(bytes) * int64(time.Second) / l.rate))
+	return l.free
 }
 
 // room is the part of a window that is free.
