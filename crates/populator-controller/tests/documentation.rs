@@ -87,12 +87,27 @@ fn alerts_ask_for_metrics_and_labels_that_exist_and_each_has_its_row() {
             .find(|c: char| !c.is_ascii_lowercase() && c != '_')
             .unwrap();
         let name = format!("populator_controller_{}", &rest[..end]);
-        let label = rest[end..].strip_prefix('{').map(|labels| {
-            let end = labels.find(['=', '!']).unwrap();
-            &labels[..end]
-        });
-        let wanted = label.map_or(name.clone(), |label| format!("{name}{{{label}}}"));
-        assert!(samples.contains(&wanted), "{wanted} is not in {samples:?}");
+        let asked_for = rest[end..]
+            .strip_prefix('{')
+            .and_then(|rest| rest.split('}').next());
+        let sample = samples
+            .iter()
+            .find(|sample| sample.split('{').next() == Some(&name));
+        let sample = sample.unwrap_or_else(|| panic!("{name} is not in {samples:?}"));
+        let labels = |list: &str| -> BTreeSet<String> {
+            let parts = list
+                .split(',')
+                .map(|part| part.split(['=', '!']).next().unwrap());
+            parts.map(str::to_owned).collect()
+        };
+        let given = sample
+            .split_once('{')
+            .map(|(_, rest)| rest.trim_end_matches('}'));
+        let (asked_for, given) = (asked_for.map(labels), given.map(labels).unwrap_or_default());
+        assert!(
+            asked_for.is_none_or(|asked_for| asked_for.is_subset(&given)),
+            "{name}: {rest} asks for labels beside {given:?}"
+        );
         asked += 1;
     }
     assert!(asked >= 4, "{asked}");
