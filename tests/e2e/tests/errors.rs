@@ -118,7 +118,11 @@ fn a_missing_source_is_reported_and_an_annotation_asks_for_a_new_try() {
 #[test]
 fn an_image_of_a_server_that_was_booted_from_a_volume_is_reported_with_its_snapshot() {
     const SNAPSHOT: &str = "9df0a5f6-5a70-4bd7-8e5d-2e2a2e7b1c11";
-    let mapping = json!([{"boot_index": 0, "snapshot_id": SNAPSHOT, "source_type": "snapshot"}]);
+    // Two disks to boot from: the populator does not choose.
+    let mapping = json!([
+        {"boot_index": 0, "snapshot_id": SNAPSHOT, "source_type": "snapshot"},
+        {"boot_index": 1, "snapshot_id": "second", "source_type": "snapshot"},
+    ]);
     let case = TestNamespace::new();
     let folder = suite::folder();
     let image = Glance::default().of_a_server(folder.path(), "raw", &mapping.to_string());
