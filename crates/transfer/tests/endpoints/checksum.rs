@@ -188,12 +188,13 @@ fn a_daemon_that_is_full_is_asked_after_the_copy() {
     assert_eq!(source.readers_beside_checksum(), NonZeroUsize::new(1));
 }
 
-#[test]
-fn a_checksum_that_fails_during_the_copy_is_asked_for_after_it() {
+/// Copies from a daemon that refuses the first question for its checksum with this status, and holds the first data until the
+/// answer is `seen`: it is asked once more, when nothing else is read.
+fn asks_again_after(status: u16, seen: impl FnOnce(&Server, &Controls)) {
     let disk = disk();
     let server = daemon(&disk, 8, None);
     let source = open(&server, &disk).unwrap();
-    server.fault(When::path(CHECKSUM), Fault::status(503));
+    server.fault(When::path(CHECKSUM), Fault::status(status));
     let reading = Gate::new();
     server.fault(
         When::any().overlapping(0..1),
@@ -202,38 +203,31 @@ fn a_checksum_that_fails_during_the_copy_is_asked_for_after_it() {
     let controls = controls(Arc::new(Leap::default()));
     thread::scope(|scope| {
         let copying = scope.spawn(|| copy(&source, &MemorySink::file(), &full(), &controls));
-        until("retry", || controls.progress.snapshot().retries.sum() == 1);
+        seen(&server, &controls);
         assert_eq!(asked(&server), 1);
         reading.open();
         ended(copying).unwrap();
     });
     let requests = server.requests();
-    assert!(requests.last().is_some_and(is_for_checksum));
-    assert_eq!(asked(&server), 2);
+    assert!(requests.last().is_some_and(is_for_checksum), "{status}");
+    assert_eq!(asked(&server), 2, "{status}");
+}
+
+#[test]
+fn a_checksum_that_fails_during_the_copy_is_asked_for_after_it() {
+    asks_again_after(503, |_, controls| {
+        until("retry", || controls.progress.snapshot().retries.sum() == 1);
+    });
 }
 
 /// The readers find out whether the ticket has ended. If the session did, it would make new transfers from which no byte came, which
 /// it does for longer than when each gave some.
 #[test]
 fn a_ticket_that_only_the_checksum_finds_ended_is_read_on() {
-    let disk = disk();
     for status in [403, 404] {
-        let server = daemon(&disk, 8, None);
-        let source = open(&server, &disk).unwrap();
-        server.fault(When::path(CHECKSUM), Fault::status(status));
-        let reading = Gate::new();
-        server.fault(
-            When::any().overlapping(0..1),
-            Fault::HoldHead(reading.clone()),
-        );
-        let controls = controls(Arc::new(Leap::default()));
-        thread::scope(|scope| {
-            let copying = scope.spawn(|| copy(&source, &MemorySink::file(), &full(), &controls));
-            until("question", || asked(&server) == 1);
-            reading.open();
-            ended(copying).unwrap();
+        asks_again_after(status, |server, _| {
+            until("question", || asked(server) == 1);
         });
-        assert_eq!(asked(&server), 2);
     }
 }
 
