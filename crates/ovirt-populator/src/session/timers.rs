@@ -26,7 +26,8 @@ pub struct Timers {
     pub first_poll: Duration,
     /// First delay of the backoff on a locked disk, and between two transfers.
     pub poll: Duration,
-    /// Longest delay of the backoff while the session polls a phase.
+    /// Longest delay of the backoff while the session polls a phase: the time by which a disk that the engine gives
+    /// up after its usual 5 to 10 s may be noticed too late.
     pub longest_poll: Duration,
     /// Longest delay of the backoff on a locked disk.
     pub longest_locked_poll: Duration,
@@ -52,7 +53,7 @@ impl Default for Timers {
             in_flight: Duration::from_secs(5),
             first_poll: Duration::from_millis(50),
             poll: Duration::from_secs(1),
-            longest_poll: Duration::from_secs(5),
+            longest_poll: Duration::from_secs(1),
             longest_locked_poll: Duration::from_secs(15),
             longest_renewal: Duration::from_mins(1),
             watch: Duration::from_secs(15),

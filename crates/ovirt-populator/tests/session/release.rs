@@ -17,6 +17,19 @@ async fn a_transfer_that_the_engine_finalized_by_itself_is_done() {
     }
 }
 
+// An engine needs 5 to 10 s for it, so a pause that keeps growing would add half of that to each disk.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_transfer_is_looked_for_every_second() {
+    let looks = 20;
+    let fixture = Fixture::new().looks(vec![Look::Is(Phase::FinalizingSuccess); looks]);
+    fixture.run().await.unwrap();
+    assert!(
+        fixture.engine.elapsed() <= looks as u64,
+        "{}",
+        fixture.engine.elapsed()
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_forgotten_transfer_is_done_when_the_disk_is_free() {
     let fixture = Fixture::new().looks([Look::Is(Phase::Transferring), Look::Forgotten]);
