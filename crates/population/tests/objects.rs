@@ -211,6 +211,7 @@ fn the_arguments_are_flags_of_the_list_that_the_policy_has() {
     let pattern = pattern.split(")=')").next().unwrap();
     let listed: BTreeSet<&str> = pattern.split('|').collect();
     let mut settings = settings();
+    settings.placement = bundled("trusted-ca");
     for flag in MoverFlag::ALL {
         let values = ["5m", "4", "on", "text", "info", "auto"];
         let taken = values
@@ -299,6 +300,56 @@ fn the_installation_places_pods_and_changes_nothing_else() {
     );
     pod["metadata"]["annotations"][hash] = golden["metadata"]["annotations"][hash].clone();
     assert_is(&pod, include_str!("golden/pod-plain.json"));
+}
+
+fn bundled(value: &str) -> Placement {
+    let get = |name: &str| (name == "POPULATOR_CA_BUNDLE").then(|| value.to_owned());
+    Placement::from_environment(get).unwrap()
+}
+
+#[test]
+fn the_ca_bundle_of_the_installation_is_a_config_map_of_the_claims_namespace() {
+    let golden: Value = serde_json::from_str(include_str!("golden/pod-plain.json")).unwrap();
+    for (value, name, key) in [
+        ("trusted-ca", "trusted-ca", "ca-bundle.crt"),
+        ("my.bundle/Root_CA.pem", "my.bundle", "Root_CA.pem"),
+    ] {
+        // The resource may be of another namespace.
+        let mut populator = openstack();
+        populator.namespace = "images".to_owned();
+        let claim = claim(plain_claim());
+        let settings = Settings {
+            placement: bundled(value),
+            ..settings()
+        };
+        let pod = objects::pod(&claim, &populator, &temporary(&claim, None), &settings).unwrap();
+        let pod = serde_json::to_value(&pod).unwrap();
+        let folder = format!("/etc/populator/ca-bundle/vms/{name}");
+        let added = |path: &str| {
+            let all = pod.pointer(path).unwrap().as_array().unwrap();
+            assert_eq!(
+                all.len(),
+                golden.pointer(path).unwrap().as_array().unwrap().len() + 1
+            );
+            all.iter()
+                .find(|one| one["name"] == "ca-bundle")
+                .unwrap()
+                .clone()
+        };
+        assert_eq!(
+            added("/spec/volumes"),
+            json!({"name": "ca-bundle", "configMap": {
+                "name": name, "items": [{"key": key, "path": key}], "optional": true, "defaultMode": 0o444,
+            }})
+        );
+        assert_eq!(
+            added("/spec/containers/0/volumeMounts"),
+            json!({"name": "ca-bundle", "mountPath": folder, "readOnly": true})
+        );
+        let arguments = pod["spec"]["containers"][0]["args"].as_array().unwrap();
+        let flag = json!(format!("--ca-bundle={folder}/{key}"));
+        assert!(arguments.contains(&flag), "{arguments:?}");
+    }
 }
 
 #[test]
