@@ -5,22 +5,22 @@ use std::{fmt, path::Path};
 /// Below it, the path names what is mounted.
 const FOLDER: &str = "/etc/populator/ca-bundle";
 
-/// A key of a ConfigMap that the controller mounts for [`super::args::flag::CA_BUNDLE`].
+/// A key of a `ConfigMap` that the controller mounts for [`super::args::flag::CA_BUNDLE`].
 ///
-/// The volume is optional, so that a namespace without the ConfigMap keeps no pod from starting: the file is missing
+/// The volume is optional, so that a namespace without the `ConfigMap` keeps no pod from starting: the file is missing
 /// then, and the mover reads from its path what there should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MountedBundle<'a> {
-    /// Namespace of the pod and the ConfigMap.
+    /// Namespace of the pod and the `ConfigMap`.
     pub namespace: &'a str,
-    /// Name of the ConfigMap.
+    /// Name of the `ConfigMap`.
     pub config_map: &'a str,
     /// The key, whose value is PEM text.
     pub key: &'a str,
 }
 
 impl<'a> MountedBundle<'a> {
-    /// The folder that the ConfigMap is mounted at.
+    /// The folder that the `ConfigMap` is mounted at.
     #[must_use]
     pub fn folder(&self) -> String {
         format!("{FOLDER}/{}/{}", self.namespace, self.config_map)

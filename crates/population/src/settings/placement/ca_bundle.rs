@@ -5,7 +5,7 @@ use populator_api::names::is_object_name;
 use super::MOST_SHOWN;
 use crate::text;
 
-/// The key under which OpenShift's network operator and most others put a bundle.
+/// The key under which most put a bundle, the network operator of `OpenShift` among them.
 const DEFAULT_KEY: &str = "ca-bundle.crt";
 /// Longest key, in bytes.
 const LONGEST_KEY: usize = 253;
@@ -37,7 +37,7 @@ impl CaBundle {
     }
 }
 
-/// Whether the text is a key of a `ConfigMap` (IsConfigMapKey in Kubernetes' apimachinery).
+/// Whether the text is a key of a `ConfigMap` (`IsConfigMapKey` in Kubernetes' apimachinery).
 fn is_key(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !text.is_empty()
