@@ -211,6 +211,7 @@ fn the_arguments_are_flags_of_the_list_that_the_policy_has() {
     let pattern = pattern.split(")=')").next().unwrap();
     let listed: BTreeSet<&str> = pattern.split('|').collect();
     let mut settings = settings();
+    settings.placement = bundled("trusted-ca");
     for flag in MoverFlag::ALL {
         let values = ["5m", "4", "on", "text", "info", "auto"];
         let taken = values
@@ -299,6 +300,41 @@ fn the_installation_places_pods_and_changes_nothing_else() {
     );
     pod["metadata"]["annotations"][hash] = golden["metadata"]["annotations"][hash].clone();
     assert_is(&pod, include_str!("golden/pod-plain.json"));
+}
+
+fn bundled(value: &str) -> Placement {
+    let get = |name: &str| (name == "POPULATOR_CA_BUNDLE").then(|| value.to_owned());
+    Placement::from_environment(get).unwrap()
+}
+
+#[test]
+fn the_ca_bundle_of_the_installation_is_a_config_map_of_the_claims_namespace() {
+    // The resource may be of another namespace.
+    let mut populator = openstack();
+    populator.namespace = "images".to_owned();
+    let claim = claim(plain_claim());
+    let settings = Settings {
+        placement: bundled("my.bundle/Root_CA.pem"),
+        ..settings()
+    };
+    let pod = objects::pod(&claim, &populator, &temporary(&claim, None), &settings).unwrap();
+    let pod = serde_json::to_value(&pod).unwrap();
+    let container = &pod["spec"]["containers"][0];
+    let folder = "/etc/populator/ca-bundle/vms/my.bundle";
+    assert_eq!(
+        pod["spec"]["volumes"].as_array().unwrap()[2..],
+        [json!({"name": "ca-bundle", "configMap": {
+            "name": "my.bundle", "items": [{"key": "Root_CA.pem", "path": "Root_CA.pem"}],
+            "optional": true, "defaultMode": 0o444,
+        }})]
+    );
+    assert_eq!(
+        container["volumeMounts"].as_array().unwrap()[2..],
+        [json!({"name": "ca-bundle", "mountPath": folder, "readOnly": true})]
+    );
+    let flag = json!(format!("--ca-bundle={folder}/Root_CA.pem"));
+    let arguments = container["args"].as_array().unwrap();
+    assert!(arguments.contains(&flag), "{arguments:?}");
 }
 
 #[test]
