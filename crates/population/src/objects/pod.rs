@@ -23,7 +23,7 @@ use populator_api::names::{self, annotation as key, label};
 use super::{digest::digest, owned_by};
 use crate::{
     Settings,
-    model::{self, Claim, DiskLocation, PopulatorSpec, TemporaryClaim, VolumeMode},
+    model::{self, Claim, DiskLocation, OpenstackDisk, PopulatorSpec, TemporaryClaim, VolumeMode},
     settings::{CaBundle, MoverSettings, OPERATING_SYSTEM, Placement},
 };
 
@@ -39,7 +39,7 @@ const BUNDLE_MODE: i32 = 0o444;
 const METRICS_PORT: i32 = 8443;
 /// Read by owner and group only; the group is the pod's `fsGroup`.
 const SECRET_MODE: i32 = 0o440;
-/// In seconds: the mover ends its image transfer within 25 s of the signal.
+/// In seconds: the mover ends its image transfer, or deletes what it made in the cloud, within 25 s of the signal.
 const GRACE_SECONDS: i64 = 30;
 
 /// The pod for `claim`, or `None` when its kind is not served.
@@ -98,11 +98,17 @@ pub fn origin(claim: &Claim, populator: &PopulatorSpec) -> String {
     }
 }
 
-/// The disk or image that the pod's arguments name.
+/// The disk, image, volume or snapshot that the pod's arguments name.
 #[must_use]
 pub fn disk_argument(pod: &model::Pod) -> Option<&str> {
-    pod.argument(flag::DISK_ID)
-        .or_else(|| pod.argument(flag::IMAGE_ID))
+    let mut flags = [
+        flag::DISK_ID,
+        flag::IMAGE_ID,
+        flag::VOLUME_ID,
+        flag::SNAPSHOT_ID,
+    ]
+    .into_iter();
+    flags.find_map(|flag| pod.argument(flag))
 }
 
 /// The flags that say where the disk is, with their values. A pod whose flags differ was created
@@ -122,13 +128,31 @@ pub fn disk_arguments(location: &DiskLocation) -> [(&'static str, &str); 3] {
         DiskLocation::Openstack {
             identity_url,
             secret,
-            image,
-        } => [
-            (flag::SECRET_NAME, secret),
-            (flag::IMAGE_ID, image),
-            (flag::ENDPOINT, identity_url),
-        ],
+            disk,
+        } => {
+            let flag = match disk {
+                OpenstackDisk::Image(_) => flag::IMAGE_ID,
+                OpenstackDisk::Volume(_) => flag::VOLUME_ID,
+                OpenstackDisk::Snapshot(_) => flag::SNAPSHOT_ID,
+            };
+            [
+                (flag::SECRET_NAME, secret),
+                (flag, disk.id()),
+                (flag::ENDPOINT, identity_url),
+            ]
+        }
     }
+}
+
+/// The flag that marks what the mover makes in the cloud, beside the claim's UID. Without it the disk's id would: the
+/// attempt for another volume, which a new resource of the same name names, would not find what the one before left.
+fn migration_argument<'a>(
+    claim: &'a Claim,
+    location: &DiskLocation,
+) -> Option<(&'static str, &'a str)> {
+    // An image's record may lead to a snapshot.
+    matches!(location, DiskLocation::Openstack { .. })
+        .then(|| (flag::MIGRATION_ID, claim.uid.as_str()))
 }
 
 /// The flag that says whether the image is written as it is, with its value.
@@ -397,6 +421,7 @@ fn arguments(claim: &Claim, populator: &PopulatorSpec, settings: &Settings) -> V
         .chain(disk_arguments(&populator.location))
         .chain(after)
         .chain(bundle)
+        .chain(migration_argument(claim, &populator.location))
         .chain(verbatim_argument(claim, &populator.location))
         .chain(mover.arguments(populator.location.kind()));
     // The kubelet would put a variable's value in the place of `$(NAME)`, and the environment may hold
