@@ -348,7 +348,7 @@ async fn full_verification_reads_the_whole_file() {
 
         // A byte that no table names: nothing but the hash of the file knows of it.
         let mut padded = qcow2.clone();
-        padded.extend([0; 65536]);
+        padded.resize(padded.len() + 65_536, 0);
         let record = record("qcow2", "bare", &padded);
         *padded.last_mut().unwrap() = 1;
         let cloud = image(&record, &padded);

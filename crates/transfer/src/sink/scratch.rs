@@ -29,7 +29,7 @@ const READERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 /// Tries to find a name that nothing has, where the file needs one for a moment.
 const NAMES: u32 = 16;
 /// Zeroes that are written at a time where the file system makes no holes.
-const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A temporary file in a folder, without a name there: it is gone when it is dropped, and when the process is
 /// killed. Sparse; what is written is not synced.
