@@ -116,6 +116,18 @@ demo-standalone: packages ## copy a disk from oVirt and one from OpenStack, with
 	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/release demo/standalone
 
+.PHONY: fuzz
+FUZZ := detect qcow2 vmdk vdi vhd vhdx unwrap records
+FUZZER := cargo-fuzz@0.13.2
+# What the fuzzer learns is kept beside the other caches; what fails is written to fuzz/artifacts.
+fuzz: ## fuzz each parser for DURATION seconds (default 450, an hour in all; TARGETS="qcow2 vmdk"); needs a nightly compiler
+	cargo install --quiet --locked --root $(TOOLS) $(FUZZER)
+	for target in $(or $(TARGETS),$(FUZZ)); do \
+	  mkdir -p $(POPULATORS_CACHE)/fuzz/$$target; \
+	  PATH="$(TOOLS)/bin:$$PATH" CARGO_TARGET_DIR=$(POPULATORS_CACHE)/fuzz/target cargo +nightly fuzz run --features libfuzzer $$target \
+	    $(POPULATORS_CACHE)/fuzz/$$target fuzz/corpus/$$target -- -max_total_time=$(or $(DURATION),450) -timeout=60 -verbosity=0 -print_final_stats=1; \
+	done
+
 .PHONY: bench
 bench: packages ## cost of copies beside other clients: bench/out/table.md, chart.svg (BENCH="--help" for cases and options)
 	cargo build --locked --quiet --release -p ovirt-populator -p openstack-populator -p floor

@@ -45,6 +45,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- with .Values.pods.priorityClassName -}}{{- $_ := set $settings "POPULATOR_PRIORITY_CLASS" . -}}{{- end -}}
 {{- with .Values.pods.runtimeClassName -}}{{- $_ := set $settings "POPULATOR_RUNTIME_CLASS" . -}}{{- end -}}
+{{- with .Values.pods.caBundle -}}{{- $_ := set $settings "POPULATOR_CA_BUNDLE" . -}}{{- end -}}
 {{- with .Values.pods.imagePullSecrets -}}{{- $_ := set $settings "POPULATOR_IMAGE_PULL_SECRETS" (join "," .) -}}{{- end -}}
 {{- range $name, $value := .Values.settings -}}
 {{- $_ := set $settings $name (toString $value) -}}
@@ -64,6 +65,8 @@ of it.
 {{- $text := $root.Files.Get (printf "manifests/%s" .path) | required (printf "the chart lacks manifests/%s" .path) -}}
 {{- $text = $text | replace "system:serviceaccount:volume-populators:" $account -}}
 {{- $text = $text | replace "'registry.example.org/populators/'" (printf "'%s/'" $root.Values.images.prefix) -}}
+{{- $bundle := (fromYaml (include "populators.settings" $root)).POPULATOR_CA_BUNDLE | default "" | trim | splitList "/" | first -}}
+{{- $text = $text | replace "name: caBundle\n    expression: \"''\"" (printf "name: caBundle\n    expression: \"'%s'\"" $bundle) -}}
 {{- range regexSplit "(?m)^---$" $text -1 -}}
 {{- $object := fromYaml . -}}
 {{- with $object.Error -}}{{- fail . -}}{{- end -}}

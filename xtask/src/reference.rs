@@ -49,6 +49,9 @@ pub(crate) fn generate() -> anyhow::Result<File> {
                 "\n### {kind}: {part}\n\n| field | type | meaning |\n|---|---|---|\n"
             )?;
             fields(&mut text, schema, "")?;
+            for rule in rules(schema) {
+                write!(text, "\nThe {part} {rule}.\n")?;
+            }
         }
     }
     Ok(File {
@@ -72,17 +75,10 @@ fn fields(text: &mut String, object: &Value, prefix: &str) -> anyhow::Result<()>
             |(_, kind)| (*kind).to_owned(),
         );
         let meaning = schema.get("description").and_then(Value::as_str);
-        let rules = schema
-            .get("x-kubernetes-validations")
-            .and_then(Value::as_array);
-        let rules = rules
-            .into_iter()
-            .flatten()
-            .filter_map(|rule| rule.get("message")?.as_str());
         let sentences: Vec<String> = meaning
             .map(line)
             .into_iter()
-            .chain(rules.map(|rule| format!("It {}.", line(rule))))
+            .chain(rules(schema).map(|rule| format!("It {rule}.")))
             .collect();
         writeln!(text, "| `{path}` | {kind} | {} |", sentences.join(" "))?;
         if standard.is_some() {
@@ -95,6 +91,17 @@ fn fields(text: &mut String, object: &Value, prefix: &str) -> anyhow::Result<()>
         fields(text, inner, &format!("{path}{mark}."))?;
     }
     Ok(())
+}
+
+/// What the rules of a schema say when they are broken.
+fn rules(schema: &Value) -> impl Iterator<Item = String> {
+    let rules = schema
+        .get("x-kubernetes-validations")
+        .and_then(Value::as_array);
+    rules
+        .into_iter()
+        .flatten()
+        .filter_map(|rule| Some(line(rule.get("message")?.as_str()?)))
 }
 
 /// A type as a reader of YAML has it.
@@ -145,6 +152,7 @@ mod tests {
             "### OpenstackVolumePopulator: spec\n",
             "| `diskId` | string, required | UUID of the disk. Immutable. It must be the UUID of a disk",
             "| `transferNetwork` | ObjectReference",
+            "\nThe spec must name one disk: ",
             "| `claims[].",
         ] {
             assert!(page.contains(text), "{text} is not in:\n{page}");

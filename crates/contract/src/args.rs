@@ -32,6 +32,8 @@ pub mod flag {
 
     /// Folder with one file per secret key (a mounted secret); preferred over the environment.
     pub const SECRET_DIR: &str = "secret-dir";
+    /// PEM file of certificates that are trusted beside the system's where the secret has no [`super::secret::CACERT`].
+    pub const CA_BUNDLE: &str = "ca-bundle";
     /// OpenStack: name of a cloud of `clouds.yaml`.
     pub const OS_CLOUD: &str = "os-cloud";
     /// oVirt: name of a section of `ovirt-img.conf`.

@@ -6,9 +6,11 @@
 //! logic beyond that and depends on nothing of ours.
 
 pub mod args;
+mod ca_bundle;
 pub mod exit;
 pub mod metrics;
 pub mod termination;
 
+pub use ca_bundle::MountedBundle;
 pub use exit::{Exit, Retry};
 pub use termination::Termination;

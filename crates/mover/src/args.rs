@@ -189,6 +189,10 @@ pub struct CredentialArguments {
     /// Folder with one file per key; without it, keys are environment variables of the same names
     #[arg(long = flag::SECRET_DIR, value_name = "DIR")]
     pub secret_dir: Option<PathBuf>,
+
+    /// PEM file of authorities to trust beside the system's; not used where the secret has a cacert
+    #[arg(long = flag::CA_BUNDLE, value_name = "FILE")]
+    pub ca_bundle: Option<PathBuf>,
 }
 
 /// How the process behaves.

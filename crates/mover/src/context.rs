@@ -15,7 +15,9 @@ use tokio::{sync::watch, time::Instant};
 use transfer::{Controls, Options, Progress, Report, Source, Verification, sink};
 use url::Url;
 
-use crate::{Arguments, Check, Environment, Failure, Secrets, Switch, Target, Verify, retry};
+use crate::{
+    Arguments, CaBundle, Check, Environment, Failure, Secrets, Switch, Target, Verify, retry,
+};
 
 /// Controls of a job. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -55,6 +57,8 @@ pub struct Context {
     overwrite: sink::Overwrite,
     detect_zeroes: bool,
     allow: net::Allow,
+    /// Why the authorities that the installation wants trusted are not: for whoever reads that a server is not.
+    pub(crate) missing_bundle: Option<String>,
 }
 
 /// What the user gave beside arguments.
@@ -97,7 +101,12 @@ impl Context {
             );
         }
         secrets.redact(&redactor);
-        let trust = secrets.trust()?;
+        let bundle = arguments.credentials.ca_bundle.as_ref();
+        let bundle = bundle.map(CaBundle::new);
+        let trust = secrets.trust(bundle.as_ref())?;
+        let missing_bundle = bundle
+            .filter(|_| matches!(trust, net::Trust::System))
+            .and_then(|bundle| bundle.missing());
         if matches!(trust, net::Trust::Insecure) {
             tracing::warn!(
                 "{} is set, so no certificate is checked: whoever stands between here and the source can \
@@ -142,6 +151,7 @@ impl Context {
                 plain_http: arguments.egress.allow_plain_http,
                 local_targets: arguments.egress.allow_local_targets,
             },
+            missing_bundle,
         })
     }
 

@@ -35,6 +35,13 @@ impl Failure {
         Self::new(self.exit, format!("{doing}: {}", self.message))
     }
 
+    /// The same failure with a further sentence, which begins in lower case.
+    #[must_use]
+    pub(crate) fn with_note(self, note: &str) -> Self {
+        let message = self.message.trim_end_matches('.');
+        Self::new(self.exit, format!("{message}; {note}"))
+    }
+
     /// The same failure with another exit code.
     #[must_use]
     pub fn with_exit(self, exit: Exit) -> Self {

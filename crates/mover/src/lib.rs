@@ -18,6 +18,7 @@
 //! [`Done`] or with a [`Failure`], whose [`contract::Exit`] becomes the exit code.
 
 mod args;
+mod ca_bundle;
 mod context;
 mod duration;
 mod environment;
@@ -33,6 +34,7 @@ mod shell;
 mod target;
 
 pub use args::{Arguments, Check, MetricsAddress, Switch, Verify, parse};
+pub use ca_bundle::CaBundle;
 pub use context::{Context, Given, Stop, StopHandle};
 pub use duration::parse as parse_duration;
 pub use environment::Environment;

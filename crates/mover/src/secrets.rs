@@ -7,13 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use contract::{Exit, args::secret};
+use contract::{
+    Exit,
+    args::{flag, secret},
+};
 use net::Trust;
 use runtime::Redactor;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
 use crate::{
-    Arguments, Environment, Failure, environment::redact_login, files::read_bounded, prompt,
+    Arguments, CaBundle, Environment, Failure, environment::redact_login, files::read_bounded,
+    prompt,
 };
 
 /// The keys of [`contract::args::secret`] that were given. Never shows a value.
@@ -187,22 +191,30 @@ impl Secrets {
         }
     }
 
-    /// Whom to trust, from `insecureSkipVerify`, then `cacert` or `ca.crt` (PEM), then the system.
+    /// Whom to trust, from `insecureSkipVerify`, then `cacert` or `ca.crt` (PEM), then the system with the CA bundle
+    /// that was given for all sources. What one source says wins over what is said for all, so the bundle is not read
+    /// then.
     ///
     /// # Errors
-    /// [`Exit::Configuration`] when a value cannot be used.
-    pub fn trust(&self) -> Result<Trust, Failure> {
+    /// [`Exit::Configuration`] when a value or the bundle cannot be used.
+    pub fn trust(&self, bundle: Option<&CaBundle>) -> Result<Trust, Failure> {
         if self.switch(secret::INSECURE_SKIP_VERIFY)? {
             return Ok(Trust::Insecure);
         }
         for key in [secret::CACERT, secret::CA_CRT] {
             if let Some(pem) = self.text(key).filter(|pem| !pem.trim().is_empty()) {
-                return Trust::from_pem(pem.as_bytes()).map_err(|error| {
-                    Failure::from(error).context(format!("secret key {key} ({})", self.origin))
-                });
+                let origin = format!("secret key {key} ({})", self.origin);
+                if bundle.is_some() {
+                    tracing::info!(
+                        "--{} is not used, since the {origin} says whom to trust",
+                        flag::CA_BUNDLE
+                    );
+                }
+                return Trust::from_pem(pem.as_bytes())
+                    .map_err(|error| Failure::from(error).context(origin));
             }
         }
-        Ok(Trust::System)
+        bundle.map_or(Ok(Trust::System), CaBundle::trust)
     }
 
     fn from_folder(folder: &Path) -> Result<Self, Failure> {
@@ -274,6 +286,8 @@ impl fmt::Debug for Secrets {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+
+    use testkit::pki::Authority;
 
     use super::*;
 
@@ -469,12 +483,41 @@ mod tests {
 
     #[test]
     fn trust_of_the_system_or_of_anybody() {
-        assert!(matches!(of_environment(&[]).trust(), Ok(Trust::System)));
+        assert!(matches!(of_environment(&[]).trust(None), Ok(Trust::System)));
         assert!(matches!(
-            of_environment(&[("cacert", " \n")]).trust(),
+            of_environment(&[("cacert", " \n")]).trust(None),
             Ok(Trust::System)
         ));
         let insecure = of_environment(&[("insecureSkipVerify", "TRUE"), ("cacert", "not PEM")]);
-        assert!(matches!(insecure.trust(), Ok(Trust::Insecure)));
+        assert!(matches!(insecure.trust(None), Ok(Trust::Insecure)));
+    }
+
+    #[test]
+    fn what_one_source_says_wins_over_the_bundle_for_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let pem = Authority::new("for all").pem();
+        let bundle = folder.path().join("bundle.pem");
+        fs::write(&bundle, &pem).unwrap();
+        let bundle = CaBundle::new(bundle);
+        let missing = CaBundle::new(folder.path().join("missing"));
+        let trust = of_environment(&[]).trust(Some(&bundle)).unwrap();
+        assert!(matches!(trust, Trust::SystemAnd { .. }), "{trust:?}");
+        // Whatever the keys come from: a secret, the section or the cloud of a file.
+        let own = SecretString::from(Authority::new("own").pem());
+        for key in [secret::CACERT, secret::CA_CRT] {
+            let secrets = Secrets::from_keys("cloud x of clouds.yaml", [(key, own.clone())]);
+            for bundle in [&bundle, &missing] {
+                let trust = secrets.trust(Some(bundle)).unwrap();
+                assert!(
+                    matches!(&trust, Trust::Bundle(all) if all.len() == 1),
+                    "{trust:?}"
+                );
+            }
+        }
+        let insecure = of_environment(&[("insecureSkipVerify", "1")]);
+        assert!(matches!(
+            insecure.trust(Some(&missing)),
+            Ok(Trust::Insecure)
+        ));
     }
 }

@@ -151,9 +151,16 @@ impl Run<'_> {
         });
         let result = match given.and_then(|given| self.context(given, stop)) {
             Ok(context) => {
+                let missing_bundle = context.missing_bundle.clone();
                 let mut jobs = JoinSet::new();
                 jobs.spawn(async move { job(context).await });
-                conduct(jobs, &mut controls.signals, &handle, &mut tasks).await
+                let result = conduct(jobs, &mut controls.signals, &handle, &mut tasks).await;
+                result.map_err(|failure| match missing_bundle {
+                    Some(missing) if failure.exit() == Exit::Tls => {
+                        failure.with_note(&format!("{missing}; create it"))
+                    }
+                    _ => failure,
+                })
             }
             Err(failure) => Err(failure),
         };

@@ -336,6 +336,51 @@ fn system_authorities_do_not_trust_a_private_one() {
     assert!(error.to_string().contains("`cacert`"), "{error}");
 }
 
+/// Trust in the system's authorities, none of which has issued these certificates, and in a bundle.
+fn beside_the_system(pem: &str) -> Settings {
+    Settings {
+        trust: Trust::system_and("--bundle=/some/file", pem.as_bytes()).unwrap(),
+        ..trusting(pem)
+    }
+}
+
+#[test]
+fn what_counts_beside_the_system_counts_as_in_a_bundle() {
+    let (authority, identity) = pki();
+    trusted(&beside_the_system(&authority.pem()), &serve(&identity));
+    let own = Identity::self_signed(LOCAL);
+    trusted(&beside_the_system(&own.pem()), &serve(&own));
+    let settings = beside_the_system(&authority.pem());
+    for (identity, why) in [
+        (
+            authority.server(&["other.example"]),
+            "it is for other.example",
+        ),
+        (authority.expired(LOCAL), "it has expired"),
+    ] {
+        refused(&settings, &serve(&identity).url("/x"), why);
+    }
+    // A server's own certificate issues nothing here either.
+    let host = Authority::marked("127.0.0.1", Mark::Leaf);
+    let forged = serve(&host.intermediate("below").server(LOCAL));
+    let settings = beside_the_system(&host.pem());
+    let error = assert_kind(fetch(&settings, &forged.url("/x")), Kind::Certificate);
+    assert!(error.to_string().contains("unknown issuer"), "{error}");
+}
+
+#[test]
+fn a_server_that_neither_vouches_for_is_refused_with_both_named() {
+    let (_, identity) = pki();
+    let server = serve(&identity);
+    let settings = beside_the_system(&Authority::new("other").pem());
+    for words in [
+        "none of the 1 in --bundle=/some/file and none of the system's authorities",
+        "add the certificate of its issuer \"CN=an authority\" to --bundle=/some/file, give it in `cacert`",
+    ] {
+        refused(&settings, &server.url("/x"), words);
+    }
+}
+
 #[test]
 fn insecure_accepts_every_certificate() {
     let authority = Authority::new("unknown");

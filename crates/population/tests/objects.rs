@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 
 const CLAIM: &str = "c1a10000-0000-4000-8000-000000000000";
 const TEMPORARY: &str = "7e300000-0000-4000-8000-000000000000";
+/// Of an image, a volume or a snapshot.
+const ID: &str = "b815a36a-feef-49e0-85c6-ef61bc83c15f";
 
 /// A claim as Forklift creates it: block, waiting for a consumer.
 fn forklifts_claim() -> Value {
@@ -76,11 +78,19 @@ fn ovirt(spec: &Value) -> Result<PopulatorSpec, InvalidSpec> {
 }
 
 fn openstack() -> PopulatorSpec {
+    of_openstack(&json!({"imageId": ID}))
+}
+
+/// A resource that names what these fields say.
+fn of_openstack(disk: &Value) -> PopulatorSpec {
+    let mut spec =
+        json!({"identityUrl": "https://keystone.example.org:5000/v3", "secretName": "cloud"});
+    let fields = disk.as_object().unwrap().clone();
+    spec.as_object_mut().unwrap().extend(fields);
     let object: OpenstackVolumePopulator = serde_json::from_value(json!({
         "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "OpenstackVolumePopulator",
         "metadata": {"namespace": "vms", "name": "image", "uid": "u"},
-        "spec": {"identityUrl": "https://keystone.example.org:5000/v3", "secretName": "cloud",
-                 "imageId": "b815a36a-feef-49e0-85c6-ef61bc83c15f"},
+        "spec": spec,
         "status": {"progress": "0"},
     }))
     .unwrap();
@@ -158,6 +168,33 @@ fn a_pod_for_a_user() {
     assert_is(&pod, include_str!("golden/pod-plain.json"));
 }
 
+/// A volume, a snapshot and an image of one id are three disks.
+#[test]
+fn a_volume_and_a_snapshot_have_flags_of_their_own_and_the_claim_marks_what_is_made_of_them() {
+    let claim = claim(plain_claim());
+    let mut origins = BTreeSet::new();
+    for (field, flag) in [
+        ("imageId", "image-id"),
+        ("volumeId", "volume-id"),
+        ("snapshotId", "snapshot-id"),
+    ] {
+        let populator = of_openstack(&json!({ field: ID }));
+        let mut pod =
+            objects::pod(&claim, &populator, &temporary(&claim, None), &settings()).unwrap();
+        pod.metadata.uid = Some("p".to_owned());
+        let seen = population::model::Pod::from_object(&pod).unwrap();
+        for other in ["disk-id", "image-id", "volume-id", "snapshot-id"] {
+            assert_eq!(seen.argument(other), (other == flag).then_some(ID));
+        }
+        assert_eq!(objects::disk_argument(&seen), Some(ID));
+        // Of an image's record that leads to a snapshot something is made as well.
+        assert_eq!(seen.argument("migration-id"), Some(CLAIM));
+        assert_eq!(seen.argument("owner-uid"), Some(CLAIM));
+        origins.insert(objects::origin(&claim, &populator));
+    }
+    assert_eq!(origins.len(), 3);
+}
+
 #[test]
 fn an_image_that_is_converted_afterwards_is_written_as_it_is() {
     let mut object = plain_claim();
@@ -211,6 +248,7 @@ fn the_arguments_are_flags_of_the_list_that_the_policy_has() {
     let pattern = pattern.split(")=')").next().unwrap();
     let listed: BTreeSet<&str> = pattern.split('|').collect();
     let mut settings = settings();
+    settings.placement = bundled("trusted-ca");
     for flag in MoverFlag::ALL {
         let values = ["5m", "4", "on", "text", "info", "auto"];
         let taken = values
@@ -222,7 +260,13 @@ fn the_arguments_are_flags_of_the_list_that_the_policy_has() {
                                "diskId": "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d"}))
     .unwrap();
     let mut passed = BTreeSet::new();
-    for (object, populator) in [(forklifts_claim(), engine), (plain_claim(), openstack())] {
+    let of_cinder = |field: &str| of_openstack(&json!({ field: ID }));
+    for (object, populator) in [
+        (forklifts_claim(), engine),
+        (plain_claim(), openstack()),
+        (plain_claim(), of_cinder("volumeId")),
+        (plain_claim(), of_cinder("snapshotId")),
+    ] {
         let claim = claim(object);
         let pod = objects::pod(&claim, &populator, &temporary(&claim, None), &settings).unwrap();
         let container = pod.spec.unwrap().containers.remove(0);
@@ -299,6 +343,41 @@ fn the_installation_places_pods_and_changes_nothing_else() {
     );
     pod["metadata"]["annotations"][hash] = golden["metadata"]["annotations"][hash].clone();
     assert_is(&pod, include_str!("golden/pod-plain.json"));
+}
+
+fn bundled(value: &str) -> Placement {
+    let get = |name: &str| (name == "POPULATOR_CA_BUNDLE").then(|| value.to_owned());
+    Placement::from_environment(get).unwrap()
+}
+
+#[test]
+fn the_ca_bundle_of_the_installation_is_a_config_map_of_the_claims_namespace() {
+    // The resource may be of another namespace.
+    let mut populator = openstack();
+    populator.namespace = "images".to_owned();
+    let claim = claim(plain_claim());
+    let settings = Settings {
+        placement: bundled("my.bundle/Root_CA.pem"),
+        ..settings()
+    };
+    let pod = objects::pod(&claim, &populator, &temporary(&claim, None), &settings).unwrap();
+    let pod = serde_json::to_value(&pod).unwrap();
+    let container = &pod["spec"]["containers"][0];
+    let folder = "/etc/populator/ca-bundle/vms/my.bundle";
+    assert_eq!(
+        pod["spec"]["volumes"].as_array().unwrap()[2..],
+        [json!({"name": "ca-bundle", "configMap": {
+            "name": "my.bundle", "items": [{"key": "Root_CA.pem", "path": "Root_CA.pem"}],
+            "optional": true, "defaultMode": 0o444,
+        }})]
+    );
+    assert_eq!(
+        container["volumeMounts"].as_array().unwrap()[2..],
+        [json!({"name": "ca-bundle", "mountPath": folder, "readOnly": true})]
+    );
+    let flag = json!(format!("--ca-bundle={folder}/Root_CA.pem"));
+    let arguments = container["args"].as_array().unwrap();
+    assert!(arguments.contains(&flag), "{arguments:?}");
 }
 
 #[test]

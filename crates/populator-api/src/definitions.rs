@@ -111,21 +111,48 @@ mod tests {
 
     #[test]
     fn the_source_is_required_and_immutable_and_the_way_to_it_is_not() {
-        for (definition, source, way) in [
-            (&all()[0], "diskId", ["engineUrl", "engineSecretName"]),
-            (&all()[1], "imageId", ["identityUrl", "secretName"]),
+        let openstack = ["imageId", "volumeId", "snapshotId"];
+        for (definition, sources, is_required, way) in [
+            (
+                &all()[0],
+                &["diskId"][..],
+                true,
+                ["engineUrl", "engineSecretName"],
+            ),
+            (&all()[1], &openstack, false, ["identityUrl", "secretName"]),
         ] {
             let version = version(definition);
             let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
             let required = spec["required"].as_array().unwrap();
             let rules_of =
                 |field: &str| spec["properties"][field]["x-kubernetes-validations"].to_string();
-            assert!(required.contains(&Value::from(source)));
-            assert!(rules_of(source).contains("oldSelf"), "{}", rules_of(source));
+            for source in sources {
+                assert_eq!(required.contains(&Value::from(*source)), is_required);
+                assert!(rules_of(source).contains("oldSelf"), "{}", rules_of(source));
+                // A null would be a field that is there, and names nothing.
+                assert_eq!(spec["properties"][source]["nullable"], Value::Null);
+            }
             for field in way {
                 assert!(required.contains(&Value::from(field)));
                 assert!(rules_of(field).contains("message"), "{field}");
                 assert!(!rules_of(field).contains("oldSelf"), "{field}");
+            }
+        }
+    }
+
+    /// A field that is added or taken away has no rule of its own that compares it with what was there.
+    #[test]
+    fn of_the_fields_for_a_disk_of_openstack_one_is_there_and_stays() {
+        let version = version(&all()[1]);
+        let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let rules = spec["x-kubernetes-validations"].as_array().unwrap();
+        for field in ["imageId", "volumeId", "snapshotId"] {
+            for words in [
+                format!("(has(self.{field}) ? 1 : 0)"),
+                format!("has(self.{field}) == has(oldSelf.{field})"),
+            ] {
+                let mut rules = rules.iter().map(|rule| rule["rule"].as_str().unwrap());
+                assert!(rules.any(|rule| rule.contains(&words)), "{words}");
             }
         }
     }

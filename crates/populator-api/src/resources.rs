@@ -107,7 +107,8 @@ pub struct OvirtVolumePopulatorSpec {
     pub transfer_network: Option<ObjectReference>,
 }
 
-/// An image of OpenStack's Glance, as the source of claims that refer to it by dataSourceRef.
+/// An image, a volume or a volume's snapshot of OpenStack, as the source of claims that refer to it by
+/// dataSourceRef.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
     group = "forklift.konveyor.io",
@@ -119,12 +120,12 @@ pub struct OvirtVolumePopulatorSpec {
     namespaced,
     status = "PopulatorStatus",
     derive = "PartialEq",
-    doc = "An image of OpenStack's Glance, as the source of claims that refer to it by dataSourceRef.",
+    doc = "An image, a volume or a volume's snapshot of OpenStack, as the source of claims that refer to it by dataSourceRef.",
     printcolumn(
         name = "Progress",
         type_ = "string",
         json_path = ".status.progress",
-        description = "Percent of the image that is in place"
+        description = "Percent of the disk that is in place"
     ),
     printcolumn(
         name = "Rate",
@@ -156,6 +157,18 @@ pub struct OvirtVolumePopulatorSpec {
         priority = 1
     ),
     printcolumn(
+        name = "Volume",
+        type_ = "string",
+        json_path = ".spec.volumeId",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Snapshot",
+        type_ = "string",
+        json_path = ".spec.snapshotId",
+        priority = 1
+    ),
+    printcolumn(
         name = "Error",
         type_ = "string",
         json_path = ".status.lastError",
@@ -168,6 +181,8 @@ pub struct OvirtVolumePopulatorSpec {
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.imageId) ? 1 : 0) + (has(self.volumeId) ? 1 : 0) + (has(self.snapshotId) ? 1 : 0) == 1").message("must name one disk: exactly one of imageId, volumeId and snapshotId"))]
+#[x_kube(validation = Rule::new("has(self.imageId) == has(oldSelf.imageId) && has(self.volumeId) == has(oldSelf.volumeId) && has(self.snapshotId) == has(oldSelf.snapshotId)").message("must keep the field that names its disk: create a new OpenstackVolumePopulator for another disk"))]
 pub struct OpenstackVolumePopulatorSpec {
     /// URL of Keystone, such as https://keystone.example.org:5000/v3.
     #[schemars(length(max = 2048))]
@@ -179,13 +194,30 @@ pub struct OpenstackVolumePopulatorSpec {
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("must be the name of a secret in the claim's namespace, not its content"))]
     pub secret_name: String,
 
-    /// UUID of the image. Immutable.
-    #[schemars(length(max = 36))]
+    /// UUID of the image, of Glance. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 36))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$')").message("must be the UUID of an image, as Glance shows it"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: create a new OpenstackVolumePopulator for another image"))]
-    pub image_id: String,
+    pub image_id: Option<String>,
 
-    /// Secondary network over which the image is copied: namespace and name of a
+    /// UUID of the volume, of Cinder, in use or not. It is copied by way of a temporary image, and of a snapshot
+    /// when it is in use. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 36))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$')").message("must be the UUID of a volume, as Cinder shows it"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: create a new OpenstackVolumePopulator for another volume"))]
+    pub volume_id: Option<String>,
+
+    /// UUID of the snapshot of a volume, of Cinder. It is copied by way of a temporary volume and image.
+    /// Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 36))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$')").message("must be the UUID of a snapshot, as Cinder shows it"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: create a new OpenstackVolumePopulator for another snapshot"))]
+    pub snapshot_id: Option<String>,
+
+    /// Secondary network over which the disk is copied: namespace and name of a
     /// NetworkAttachmentDefinition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("has(self.name) && self.name != ''").message("must name a NetworkAttachmentDefinition; its namespace is this one unless given"))]

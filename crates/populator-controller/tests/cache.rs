@@ -195,6 +195,41 @@ fn kinds_are_listed_apart() {
     );
 }
 
+/// Other definitions than ours take resources that name no disk, or several.
+#[test]
+fn a_resource_of_openstack_that_does_not_name_one_disk_is_refused_in_words() {
+    let mut object = claim("a", "c", "one");
+    object["spec"]["dataSourceRef"]["kind"] = json!("OpenstackVolumePopulator");
+    let mut cache = Cache::default();
+    cache.claims(&Scope::ALL, apply(object));
+    let mut look = |disk: Value| {
+        let mut spec = json!({"identityUrl": "https://identity", "secretName": "secret"});
+        let fields = disk.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(fields);
+        let mut named = resource("a", &spec);
+        named["kind"] = json!("OpenstackVolumePopulator");
+        cache.resources(Kind::Openstack, &Scope::ALL, apply(named));
+        cache.world(&"one".into()).unwrap().populator
+    };
+    for (disk, words) in [
+        (json!({}), "names no disk"),
+        (
+            json!({"imageId": DISK, "snapshotId": DISK}),
+            "spec.imageId and spec.snapshotId",
+        ),
+        (json!({"volumeId": "a,b"}), "spec.volumeId \"a,b\""),
+    ] {
+        let Lookup::Invalid(why) = look(disk.clone()) else {
+            panic!("{disk} is taken");
+        };
+        assert!(why.contains(words), "{why}");
+    }
+    for field in ["imageId", "volumeId", "snapshotId"] {
+        let found = look(json!({ field: DISK }));
+        assert_eq!(found.found().unwrap().location.disk(), DISK);
+    }
+}
+
 #[test]
 fn a_malformed_resource_is_its_own_trouble() {
     let mut cache = two_claims();

@@ -15,5 +15,9 @@ services() {
     wait "$pid" || fail "$(tail -n 20 "$RUN"/services/*/log/*)"
   done
   # Paths in there are those inside.
-  cat "$RUN"/services/*/env > "$RUN/environment"
+  {
+    cat "$RUN"/services/*/env
+    # For what a test starts beside them.
+    printf '%s\n' "SERVICES_HOST=$NODE_IP" "POPULATORS_CACHE=$POPULATORS_CACHE"
+  } > "$RUN/environment"
 }

@@ -19,6 +19,8 @@ pub const CLAIMS: Resource = core("PersistentVolumeClaim", "persistentvolumeclai
 pub const VOLUMES: Resource = core("PersistentVolume", "persistentvolumes");
 /// Secrets.
 pub const SECRETS: Resource = core("Secret", "secrets");
+/// Settings, and what else is no secret.
+pub const CONFIG_MAPS: Resource = core("ConfigMap", "configmaps");
 /// Events.
 pub const EVENTS: Resource = core("Event", "events");
 /// Nodes.
@@ -99,7 +101,7 @@ const fn core(kind: &'static str, plural: &'static str) -> Resource {
 impl Resource {
     /// Whether users who may edit a namespace create such objects there: those that a claim needs, and pods that use it.
     pub fn is_editors(&self) -> bool {
-        [CLAIMS, SECRETS, OVIRT, OPENSTACK, PODS].contains(self)
+        [CLAIMS, SECRETS, CONFIG_MAPS, OVIRT, OPENSTACK, PODS].contains(self)
     }
 
     /// Path of all objects in the namespace; of all in the cluster where it is empty.

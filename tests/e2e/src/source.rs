@@ -1,4 +1,4 @@
-//! Disks of oVirt and images of OpenStack, with what a user writes to have them copied.
+//! Disks of oVirt and of OpenStack, with what a user writes to have them copied.
 
 use std::collections::BTreeMap;
 
@@ -125,6 +125,12 @@ impl Source {
     pub fn with_secret(mut self, key: &str, value: &str) -> Self {
         self.data.insert(key.to_owned(), value.to_owned());
         self
+    }
+
+    /// Another object of OpenStack in the place of the image, before it is applied: `volumeId` or `snapshotId`.
+    pub fn of_cinder(mut self, field: &str, id: &str) -> Self {
+        self.spec.as_object_mut().unwrap().remove("imageId");
+        self.with_spec(field, id)
     }
 
     /// Replaces a field of the spec, before it is applied.

@@ -41,9 +41,12 @@ impl Bundle {
             return format!("holds no certificate that can be read: {first}: {FORM}");
         }
         if text.trim_start().starts_with(ENCODED_TWICE) {
-            return "is base64 of PEM text: decode it once, or give it under `data` of the secret and \
-                    not under `stringData`"
+            return "is base64 of PEM text: decode it once; in a secret, give it under `data` and not \
+                    under `stringData`"
                 .to_owned();
+        }
+        if text.trim().is_empty() {
+            return format!("is empty: {FORM}");
         }
         format!("holds no certificate: {FORM}")
     }
@@ -149,6 +152,7 @@ mod tests {
         let encoded = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUM=";
         for (text, words) in [
             ("rubbish", "holds no certificate: give PEM text"),
+            (" \n", "is empty: give PEM text"),
             (
                 "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
                 "holds no certificate:",

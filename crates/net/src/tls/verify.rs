@@ -38,25 +38,30 @@ enum Rule {
     /// webpki refuses a server certificate that is marked as an authority (RFC 5280, 4.2.1.9),
     /// which self-signed server certificates often are; one that the user gave as trusted is
     /// accepted, as long as it names the host and is within its dates.
-    PinnedOrIssued {
-        pinned: Vec<CertificateDer<'static>>,
-        /// `None` where the bundle has no authority.
-        issued: Option<Arc<WebPkiServerVerifier>>,
-    },
+    PinnedOrIssued(Given),
     /// All of them.
     Any,
     /// None, since the system has no certificate authorities.
     None,
 }
 
+/// A bundle that the user gave.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// Where, for messages.
+    pub(crate) name: String,
+    /// All of its certificates.
+    pub(crate) pinned: Vec<CertificateDer<'static>>,
+    /// Finds what its authorities issued; `None` where it has none.
+    pub(crate) issued: Option<Arc<WebPkiServerVerifier>>,
+    /// The check by the system's authorities, where they count beside it.
+    pub(crate) system: Option<Arc<dyn ServerCertVerifier>>,
+}
+
 impl Verifier {
-    /// Trusts what is in the bundle, or was issued by it.
-    pub(crate) const fn pinned_or_issued(
-        provider: &CryptoProvider,
-        pinned: Vec<CertificateDer<'static>>,
-        issued: Option<Arc<WebPkiServerVerifier>>,
-    ) -> Self {
-        Self::new(provider, Rule::PinnedOrIssued { pinned, issued })
+    /// Trusts what is in the bundle, or was issued by it, or by the system's authorities where they count.
+    pub(crate) const fn pinned_or_issued(provider: &CryptoProvider, given: Given) -> Self {
+        Self::new(provider, Rule::PinnedOrIssued(given))
     }
 
     /// Trusts every server that holds the key of the certificate it shows.
@@ -92,29 +97,34 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         match &self.rule {
-            Rule::PinnedOrIssued { pinned, issued } => {
-                let verified = if pinned.iter().any(|pinned| pinned == end_entity) {
-                    check_dates(end_entity, now).and_then(|()| check_name(end_entity, server_name))
-                } else if let Some(issued) = issued {
-                    // The name is the last that it checks.
-                    issued
-                        .verify_server_cert(
-                            end_entity,
-                            intermediates,
-                            server_name,
-                            ocsp_response,
-                            now,
-                        )
-                        .map(drop)
-                } else {
-                    Err(CertificateError::UnknownIssuer.into())
-                };
-                match verified {
-                    Ok(()) => Ok(ServerCertVerified::assertion()),
+            Rule::PinnedOrIssued(given) => {
+                let verified = given.check(end_entity, intermediates, server_name, now);
+                let is_unknown = matches!(&verified, Err(error) if is_of_unknown_issuer(error));
+                let verified = match verified {
                     Err(TlsError::InvalidCertificate(why)) => {
-                        forgive(why, end_entity, server_name, pinned)
+                        given.forgive(why, end_entity, server_name)
                     }
-                    Err(error) => Err(error),
+                    other => other,
+                };
+                let (Err(_), Some(system)) = (&verified, &given.system) else {
+                    return verified;
+                };
+                let by_system = system.verify_server_cert(
+                    end_entity,
+                    intermediates,
+                    server_name,
+                    ocsp_response,
+                    now,
+                );
+                match by_system {
+                    Ok(trusted) => Ok(trusted),
+                    // The system's authorities have issued it, and something else is wrong with it.
+                    Err(error @ TlsError::InvalidCertificate(_))
+                        if is_unknown && !is_of_unknown_issuer(&error) =>
+                    {
+                        Err(error)
+                    }
+                    Err(_) => verified,
                 }
             }
             Rule::Any => Ok(ServerCertVerified::assertion()),
@@ -151,59 +161,105 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// What a refusal means where the user gave the certificates to trust.
-///
-/// A certificate without a subject alternative name is accepted for the host in its common name, as
-/// other clients do: those of old installations have nothing else.
-fn forgive(
-    why: CertificateError,
-    end_entity: &CertificateDer<'_>,
-    server_name: &ServerName<'_>,
-    given: &[CertificateDer<'_>],
-) -> Result<ServerCertVerified, TlsError> {
-    let Ok((_, parsed)) = parse_x509_certificate(end_entity) else {
-        return Err(why.into());
-    };
-    match why {
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            if !matches!(parsed.subject_alternative_name(), Ok(None)) {
-                return Err(why.into());
-            }
-            let names = parsed.subject().iter_common_name();
-            let names: Vec<&str> = names.filter_map(|name| name.as_str().ok()).collect();
-            let host = server_name.to_str();
-            if names.iter().any(|name| is_name_of(name, &host)) {
-                return Ok(ServerCertVerified::assertion());
-            }
-            let names = printable(&names.join(", "));
-            Err(Refusal(format!(
-                "it has no subject alternative name, and its common name is \"{names}\", not this \
-                 host; use that name as the address, have it issued again with this host's name, or \
-                 set `insecureSkipVerify` to check nothing"
-            ))
-            .into_error())
+impl Given {
+    /// Whether the bundle vouches for the certificate.
+    fn check(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        if self.pinned.iter().any(|pinned| pinned == end_entity) {
+            check_dates(end_entity, now)?;
+            check_name(end_entity, server_name)?;
+            return Ok(ServerCertVerified::assertion());
         }
-        CertificateError::UnknownIssuer => {
-            let issuer = printable(&parsed.issuer().to_string());
-            let given_issuer = given.iter().find(|one| is_named_as_issuer(one, end_entity));
-            if given_issuer.is_some_and(|given| !is_authority(given)) {
-                return Err(Refusal(format!(
-                    "unknown issuer: its issuer \"{issuer}\" is in `cacert`, but is not marked as an \
-                     authority (CA:TRUE) for signing certificates, so that it stands for itself alone; add \
-                     the server's own certificate to `cacert`, or set `insecureSkipVerify` to check nothing"
-                ))
-                .into_error());
-            }
-            let given = given.len();
-            Err(Refusal(format!(
-                "unknown issuer: none of the {given} in `cacert` has issued it, or what it was issued \
-                 by; add the certificate of its issuer \"{issuer}\" to `cacert`, or set \
-                 `insecureSkipVerify` to check nothing"
-            ))
-            .into_error())
-        }
-        why => Err(why.into()),
+        let Some(issued) = &self.issued else {
+            return Err(CertificateError::UnknownIssuer.into());
+        };
+        // The name is the last that it checks.
+        issued.verify_server_cert(end_entity, intermediates, server_name, &[], now)
     }
+
+    /// What a refusal means where the user gave the certificates to trust.
+    ///
+    /// A certificate without a subject alternative name is accepted for the host in its common name, as
+    /// other clients do: those of old installations have nothing else.
+    fn forgive(
+        &self,
+        why: CertificateError,
+        end_entity: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let Ok((_, parsed)) = parse_x509_certificate(end_entity) else {
+            return Err(why.into());
+        };
+        match why {
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                if !matches!(parsed.subject_alternative_name(), Ok(None)) {
+                    return Err(why.into());
+                }
+                let names = parsed.subject().iter_common_name();
+                let names: Vec<&str> = names.filter_map(|name| name.as_str().ok()).collect();
+                let host = server_name.to_str();
+                if names.iter().any(|name| is_name_of(name, &host)) {
+                    return Ok(ServerCertVerified::assertion());
+                }
+                let names = printable(&names.join(", "));
+                Err(Refusal(format!(
+                    "it has no subject alternative name, and its common name is \"{names}\", not this \
+                     host; use that name as the address, have it issued again with this host's name, or \
+                     set `insecureSkipVerify` to check nothing"
+                ))
+                .into_error())
+            }
+            CertificateError::UnknownIssuer => {
+                let issuer = printable(&parsed.issuer().to_string());
+                let mut pinned = self.pinned.iter();
+                let given_issuer = pinned.find(|one| is_named_as_issuer(one, end_entity));
+                let text = if given_issuer.is_some_and(|given| !is_authority(given)) {
+                    self.no_authority(&issuer)
+                } else {
+                    self.unknown(&issuer)
+                };
+                Err(Refusal(text).into_error())
+            }
+            why => Err(why.into()),
+        }
+    }
+
+    fn no_authority(&self, issuer: &str) -> String {
+        let name = &self.name;
+        format!(
+            "unknown issuer: its issuer \"{issuer}\" is in {name}, but is not marked as an \
+             authority (CA:TRUE) for signing certificates, so that it stands for itself alone; add \
+             the server's own certificate to {name}, or set `insecureSkipVerify` to check nothing"
+        )
+    }
+
+    fn unknown(&self, issuer: &str) -> String {
+        let (name, given) = (&self.name, self.pinned.len());
+        let (or_system, or_secret) = match self.system {
+            Some(_) => (
+                " and none of the system's authorities",
+                ", give it in `cacert`",
+            ),
+            None => ("", ""),
+        };
+        format!(
+            "unknown issuer: none of the {given} in {name}{or_system} has issued it, or what it was \
+             issued by; add the certificate of its issuer \"{issuer}\" to {name}{or_secret}, or set \
+             `insecureSkipVerify` to check nothing"
+        )
+    }
+}
+
+const fn is_of_unknown_issuer(error: &TlsError) -> bool {
+    matches!(
+        error,
+        TlsError::InvalidCertificate(CertificateError::UnknownIssuer)
+    )
 }
 
 /// Whether a common name is the host's: the same, or with `*` for its first label.

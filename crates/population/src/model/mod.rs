@@ -20,7 +20,7 @@ pub use claim::{
 };
 pub use node::{Node, NodeTerm, Nodes, Requirement};
 pub use pod::{Ended, Pod, PodPhase};
-pub use populator::{DiskLocation, InvalidSpec, Kind, Network, PopulatorSpec};
+pub use populator::{DiskLocation, InvalidSpec, Kind, Network, OpenstackDisk, PopulatorSpec};
 pub use quantity::Quantity;
 pub use storage_class::{Binding, StorageClass};
 pub use temporary_claim::{LostPod, TemporaryClaim};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use populator_api::{
-    OpenstackVolumePopulator, OvirtVolumePopulator,
+    OpenstackVolumePopulator, OpenstackVolumePopulatorSpec, OvirtVolumePopulator,
     names::{annotation::SECRET, is_object_name, label as label_key},
 };
 
@@ -19,7 +19,7 @@ const MOST_SHOWN: usize = 64;
 pub enum Kind {
     /// `OvirtVolumePopulator`: a disk of oVirt or RHV.
     Ovirt,
-    /// `OpenstackVolumePopulator`: an image of Glance.
+    /// `OpenstackVolumePopulator`: an image of Glance, or a volume or a snapshot of Cinder.
     Openstack,
 }
 
@@ -54,15 +54,26 @@ pub enum DiskLocation {
         /// UUID of the disk.
         disk: String,
     },
-    /// An image of Glance.
+    /// What a cloud of OpenStack has.
     Openstack {
         /// URL of Keystone.
         identity_url: String,
         /// Name of the secret with the credentials.
         secret: String,
-        /// UUID of the image.
-        image: String,
+        /// What is copied.
+        disk: OpenstackDisk,
     },
+}
+
+/// An object of OpenStack that holds a disk, by its UUID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenstackDisk {
+    /// An image of Glance.
+    Image(String),
+    /// A volume of Cinder.
+    Volume(String),
+    /// A snapshot of a volume of Cinder.
+    Snapshot(String),
 }
 
 /// Reference to a `NetworkAttachmentDefinition`.
@@ -90,6 +101,14 @@ pub enum InvalidSpec {
         /// What it must be.
         expected: &'static str,
     },
+    /// No field names a disk.
+    #[error(
+        "the spec names no disk; create a new resource that has one of imageId, volumeId and snapshotId"
+    )]
+    NoDisk,
+    /// Two fields name a disk, and nothing says which one is meant.
+    #[error("spec.{0} and spec.{1} name two disks; create a new resource that has one of them")]
+    TwoDisks(&'static str, &'static str),
     /// The URL holds credentials, which everyone who may read the resource or the pod would see.
     #[error("spec.{0} holds a user or a password; put them into the secret")]
     UserInformation(&'static str),
@@ -148,13 +167,13 @@ impl PopulatorSpec {
         Self::new(&object.metadata, location, spec.transfer_network.as_ref())
     }
 
-    /// Converts a resource for a Glance image.
+    /// Converts a resource for an image, a volume or a snapshot of OpenStack.
     pub fn from_openstack(object: &OpenstackVolumePopulator) -> Result<Self, InvalidSpec> {
         let spec = &object.spec;
         let location = DiskLocation::Openstack {
             identity_url: url(&spec.identity_url, "identityUrl")?,
             secret: object_name(&spec.secret_name, "secretName")?,
-            image: id(&spec.image_id, "imageId")?,
+            disk: OpenstackDisk::new(spec)?,
         };
         Self::new(&object.metadata, location, spec.transfer_network.as_ref())
     }
@@ -197,6 +216,28 @@ impl PopulatorSpec {
     }
 }
 
+impl OpenstackDisk {
+    /// The one disk that the spec names.
+    fn new(spec: &OpenstackVolumePopulatorSpec) -> Result<Self, InvalidSpec> {
+        match (&spec.image_id, &spec.volume_id, &spec.snapshot_id) {
+            (Some(text), None, None) => Ok(Self::Image(id(text, "imageId")?)),
+            (None, Some(text), None) => Ok(Self::Volume(id(text, "volumeId")?)),
+            (None, None, Some(text)) => Ok(Self::Snapshot(id(text, "snapshotId")?)),
+            (None, None, None) => Err(InvalidSpec::NoDisk),
+            (Some(_), Some(_), _) => Err(InvalidSpec::TwoDisks("imageId", "volumeId")),
+            (Some(_), None, Some(_)) => Err(InvalidSpec::TwoDisks("imageId", "snapshotId")),
+            (None, Some(_), Some(_)) => Err(InvalidSpec::TwoDisks("volumeId", "snapshotId")),
+        }
+    }
+
+    /// UUID of the object.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        let (Self::Image(id) | Self::Volume(id) | Self::Snapshot(id)) = self;
+        id
+    }
+}
+
 impl DiskLocation {
     /// The kind of resource that describes such a disk.
     #[must_use]
@@ -215,12 +256,12 @@ impl DiskLocation {
         }
     }
 
-    /// UUID of the disk or image.
+    /// UUID of the disk, image, volume or snapshot.
     #[must_use]
     pub fn disk(&self) -> &str {
         match self {
             Self::Ovirt { disk, .. } => disk,
-            Self::Openstack { image, .. } => image,
+            Self::Openstack { disk, .. } => disk.id(),
         }
     }
 
@@ -303,4 +344,49 @@ fn url(text: &str, field: &'static str) -> Result<String, InvalidSpec> {
     checked(text, field, expected, |text| {
         text.len() <= 2048 && text.bytes().all(|byte| byte.is_ascii_graphic())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ID: &str = "b815a36a-feef-49e0-85c6-ef61bc83c15f";
+
+    fn disk(fields: Value) -> Result<OpenstackDisk, InvalidSpec> {
+        let mut spec = json!({"identityUrl": "https://k", "secretName": "cloud"});
+        let Value::Object(fields) = fields else {
+            panic!("{fields}");
+        };
+        spec.as_object_mut().unwrap().extend(fields);
+        OpenstackDisk::new(&serde_json::from_value(spec).unwrap())
+    }
+
+    /// Other definitions than ours may let none pass, or several.
+    #[test]
+    fn a_resource_of_openstack_names_one_disk() {
+        for nothing in [json!({}), json!({"imageId": null, "volumeId": null})] {
+            assert_eq!(disk(nothing), Err(InvalidSpec::NoDisk));
+        }
+        let fields = ["imageId", "volumeId", "snapshotId"];
+        for (first, second) in [(0, 1), (0, 2), (1, 2)] {
+            let (first, second) = (fields[first], fields[second]);
+            // An empty one is there too, and nothing says which one is meant.
+            for text in [ID, ""] {
+                let two = disk(json!({first: ID, second: text}));
+                assert_eq!(two, Err(InvalidSpec::TwoDisks(first, second)));
+            }
+        }
+        for field in fields {
+            assert_eq!(disk(json!({field: ID})).unwrap().id(), ID);
+            let empty = disk(json!({field: " "}));
+            assert_eq!(empty, Err(InvalidSpec::Empty(field)));
+            for id in ["a b", "a,b", "a\nb", "$(X)", "../a", &"a".repeat(254)] {
+                let error = disk(json!({field: id})).unwrap_err().to_string();
+                assert!(error.starts_with(&format!("spec.{field} ")), "{error}");
+                assert!(error.ends_with("; correct it"), "{error}");
+            }
+        }
+    }
 }

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use contract::args::{self, flag};
+use contract::{
+    MountedBundle,
+    args::{self, flag},
+};
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, ContainerPort, EnvVar, LocalObjectReference,
-        PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
-        SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeDevice, VolumeMount,
+        Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, KeyToPath,
+        LocalObjectReference, PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec,
+        ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
+        VolumeDevice, VolumeMount,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -19,19 +23,23 @@ use populator_api::names::{self, annotation as key, label};
 use super::{digest::digest, owned_by};
 use crate::{
     Settings,
-    model::{self, Claim, DiskLocation, PopulatorSpec, TemporaryClaim, VolumeMode},
-    settings::{MoverSettings, OPERATING_SYSTEM, Placement},
+    model::{self, Claim, DiskLocation, OpenstackDisk, PopulatorSpec, TemporaryClaim, VolumeMode},
+    settings::{CaBundle, MoverSettings, OPERATING_SYSTEM, Placement},
 };
 
 /// Directory in which each key of the secret is a file.
 pub const SECRET_FOLDER: &str = "/etc/populator/secret";
 /// Name of the volume with the secret.
 const SECRET_VOLUME: &str = "secret";
+/// Name of the volume with the CA bundle.
+const BUNDLE_VOLUME: &str = "ca-bundle";
+/// Read by all, and not writable: no secret.
+const BUNDLE_MODE: i32 = 0o444;
 /// Port of the mover's metrics, in [`contract::args::METRICS_ADDRESS`].
 const METRICS_PORT: i32 = 8443;
 /// Read by owner and group only; the group is the pod's `fsGroup`.
 const SECRET_MODE: i32 = 0o440;
-/// In seconds: the mover ends its image transfer within 25 s of the signal.
+/// In seconds: the mover ends its image transfer, or deletes what it made in the cloud, within 25 s of the signal.
 const GRACE_SECONDS: i64 = 30;
 
 /// The pod for `claim`, or `None` when its kind is not served.
@@ -90,11 +98,17 @@ pub fn origin(claim: &Claim, populator: &PopulatorSpec) -> String {
     }
 }
 
-/// The disk or image that the pod's arguments name.
+/// The disk, image, volume or snapshot that the pod's arguments name.
 #[must_use]
 pub fn disk_argument(pod: &model::Pod) -> Option<&str> {
-    pod.argument(flag::DISK_ID)
-        .or_else(|| pod.argument(flag::IMAGE_ID))
+    let mut flags = [
+        flag::DISK_ID,
+        flag::IMAGE_ID,
+        flag::VOLUME_ID,
+        flag::SNAPSHOT_ID,
+    ]
+    .into_iter();
+    flags.find_map(|flag| pod.argument(flag))
 }
 
 /// The flags that say where the disk is, with their values. A pod whose flags differ was created
@@ -114,13 +128,31 @@ pub fn disk_arguments(location: &DiskLocation) -> [(&'static str, &str); 3] {
         DiskLocation::Openstack {
             identity_url,
             secret,
-            image,
-        } => [
-            (flag::SECRET_NAME, secret),
-            (flag::IMAGE_ID, image),
-            (flag::ENDPOINT, identity_url),
-        ],
+            disk,
+        } => {
+            let flag = match disk {
+                OpenstackDisk::Image(_) => flag::IMAGE_ID,
+                OpenstackDisk::Volume(_) => flag::VOLUME_ID,
+                OpenstackDisk::Snapshot(_) => flag::SNAPSHOT_ID,
+            };
+            [
+                (flag::SECRET_NAME, secret),
+                (flag, disk.id()),
+                (flag::ENDPOINT, identity_url),
+            ]
+        }
     }
+}
+
+/// The flag that marks what the mover makes in the cloud, beside the claim's UID. Without it the disk's id would: the
+/// attempt for another volume, which a new resource of the same name names, would not find what the one before left.
+fn migration_argument<'a>(
+    claim: &'a Claim,
+    location: &DiskLocation,
+) -> Option<(&'static str, &'a str)> {
+    // An image's record may lead to a snapshot.
+    matches!(location, DiskLocation::Openstack { .. })
+        .then(|| (flag::MIGRATION_ID, claim.uid.as_str()))
 }
 
 /// The flag that says whether the image is written as it is, with its value.
@@ -173,26 +205,53 @@ fn spec(claim: &Claim, populator: &PopulatorSpec, image: &str, settings: &Settin
         service_account_name: claim.service_account.clone(),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         tolerations: list(placement.tolerations.iter().cloned()),
-        volumes: Some(vec![
-            Volume {
-                name: names::TARGET_VOLUME.to_owned(),
-                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                    claim_name: names::temporary_claim(claim.uid.as_str()),
-                    read_only: None,
-                }),
-                ..Volume::default()
-            },
-            Volume {
-                name: SECRET_VOLUME.to_owned(),
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(populator.location.secret().to_owned()),
-                    default_mode: Some(SECRET_MODE),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            },
-        ]),
+        volumes: Some(volumes(claim, populator, placement)),
         ..PodSpec::default()
+    }
+}
+
+fn volumes(claim: &Claim, populator: &PopulatorSpec, placement: &Placement) -> Vec<Volume> {
+    let target = Volume {
+        name: names::TARGET_VOLUME.to_owned(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: names::temporary_claim(claim.uid.as_str()),
+            read_only: None,
+        }),
+        ..Volume::default()
+    };
+    let secret = Volume {
+        name: SECRET_VOLUME.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(populator.location.secret().to_owned()),
+            default_mode: Some(SECRET_MODE),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let bundle = placement.ca_bundle.as_ref().map(|bundle| Volume {
+        name: BUNDLE_VOLUME.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: bundle.config_map.clone(),
+            items: Some(vec![KeyToPath {
+                key: bundle.key.clone(),
+                path: bundle.key.clone(),
+                mode: None,
+            }]),
+            // A namespace without it has claims whose secrets name their authorities; the mover says what is missing.
+            optional: Some(true),
+            default_mode: Some(BUNDLE_MODE),
+        }),
+        ..Volume::default()
+    });
+    [target, secret].into_iter().chain(bundle).collect()
+}
+
+/// Where the pod of the claim has the installation's CA bundle.
+fn mounted<'a>(claim: &'a Claim, bundle: &'a CaBundle) -> MountedBundle<'a> {
+    MountedBundle {
+        namespace: &claim.namespace,
+        config_map: &bundle.config_map,
+        key: &bundle.key,
     }
 }
 
@@ -281,10 +340,17 @@ fn container(
         mount_path: "/mnt/".to_owned(),
         ..VolumeMount::default()
     };
-    let (devices, mounts) = match claim.mode {
+    let (devices, mut mounts) = match claim.mode {
         VolumeMode::Block => (Some(vec![block]), vec![secret]),
         VolumeMode::Filesystem => (None, vec![filesystem, secret]),
     };
+    let bundle = settings.placement.ca_bundle.as_ref();
+    mounts.extend(bundle.map(|bundle| VolumeMount {
+        name: BUNDLE_VOLUME.to_owned(),
+        mount_path: mounted(claim, bundle).folder(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }));
     let environment = settings.environment.iter().map(|(name, value)| EnvVar {
         name: name.clone(),
         value: Some(value.clone()),
@@ -346,11 +412,16 @@ fn arguments(claim: &Claim, populator: &PopulatorSpec, settings: &Settings) -> V
         (flag::OWNER_UID, claim.uid.as_str()),
         (flag::SECRET_DIR, SECRET_FOLDER),
     ];
+    let bundle = settings.placement.ca_bundle.as_ref();
+    let bundle = bundle.map(|bundle| mounted(claim, bundle).path());
+    let bundle = bundle.as_deref().map(|path| (flag::CA_BUNDLE, path));
     let mover = settings.mover.overridden_by(claim.mover.as_ref().ok());
     let all = before
         .into_iter()
         .chain(disk_arguments(&populator.location))
         .chain(after)
+        .chain(bundle)
+        .chain(migration_argument(claim, &populator.location))
         .chain(verbatim_argument(claim, &populator.location))
         .chain(mover.arguments(populator.location.kind()));
     // The kubelet would put a variable's value in the place of `$(NAME)`, and the environment may hold

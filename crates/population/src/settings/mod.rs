@@ -10,7 +10,7 @@ pub(crate) use placement::OPERATING_SYSTEM;
 pub use {
     hosts::AllowedHosts,
     mover::{InvalidSetting, MoverFlag, MoverSettings},
-    placement::{InvalidPlacement, Placement},
+    placement::{CaBundle, InvalidPlacement, Placement},
 };
 
 use std::{
@@ -64,6 +64,9 @@ pub mod variable {
     pub const RUNTIME_CLASS: &str = "POPULATOR_RUNTIME_CLASS";
     /// Names of the secrets that the movers' images are pulled with, separated by commas.
     pub const IMAGE_PULL_SECRETS: &str = "POPULATOR_IMAGE_PULL_SECRETS";
+    /// Name of the `ConfigMap` in the claims' namespaces whose certificates the movers trust beside the system's, with the
+    /// key behind a slash where it is not `ca-bundle.crt`.
+    pub const CA_BUNDLE: &str = "POPULATOR_CA_BUNDLE";
     /// Labels of pods and temporary claims, as a mapping in YAML.
     pub const LABELS: &str = "POPULATOR_LABELS";
     /// Annotations of pods and temporary claims, as a mapping in YAML.

@@ -434,7 +434,9 @@ fn a_new_try_can_be_asked_for() {
                 let image = population::model::DiskLocation::Openstack {
                     identity_url: "https://keystone.example.org".to_owned(),
                     secret: "cloud".to_owned(),
-                    image: "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d".to_owned(),
+                    disk: population::model::OpenstackDisk::Image(
+                        "9a2f6a3c-30ac-4c33-9f27-1b4c1fd19c5d".to_owned(),
+                    ),
                 };
                 case.populator().location = image;
                 case.populator().network = network;

@@ -66,6 +66,13 @@ impl<S: Source> Fixture<S> {
         self.folder.path().join("disk.img")
     }
 
+    /// A file with this text, which goes with the fixture.
+    pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
     /// The mover with everything it needs, and with one connection, so that requests come in order.
     pub fn command(&self) -> Command {
         self.command_to(&self.target()).flag("connections", "1")

@@ -7,7 +7,9 @@
     reason = "a scenario's name is the sentence that it proves"
 )]
 
-use contract::Exit;
+use std::{fs, path::Path};
+
+use contract::{Exit, MountedBundle};
 use serde_json::json;
 
 use super::{Fixture, Source};
@@ -32,6 +34,9 @@ macro_rules! mover_scenarios {
             data_is_read_on_as_many_connections_as_are_asked_for,
             certificates_that_nobody_should_trust,
             certificates_to_be_trusted,
+            a_bundle_for_all_sources_adds_to_the_system_s_authorities,
+            a_bundle_for_all_sources_that_cannot_be_used_is_named,
+            a_bundle_that_the_namespace_lacks_is_named_where_it_was_needed,
             the_password_does_not_follow_a_redirect,
             an_answer_without_end_does_not_fill_the_memory,
             no_secret_that_a_server_repeats_is_shown,
@@ -221,6 +226,117 @@ pub fn certificates_to_be_trusted<S: Source>(start: fn() -> Fixture<S>) {
     ] {
         let fixture = start().with_identity(&identity);
         fixture.copies_with(&fixture.command().env("cacert", cacert));
+    }
+}
+
+pub fn a_bundle_for_all_sources_adds_to_the_system_s_authorities<S: Source>(
+    start: fn() -> Fixture<S>,
+) {
+    let fixture = start();
+    let own = fixture.file("own.pem", fixture.authority.pem());
+    let pem = Authority::new("another").pem();
+    let another = fixture.file("another.pem", &pem);
+    let with = |bundle: &Path, system: &Path, cacert: &str| {
+        let command = fixture.command().flag("ca-bundle", bundle);
+        let command = command
+            .env("SSL_CERT_FILE", system)
+            .env("SSL_CERT_DIR", "/nonexistent");
+        command.env("cacert", cacert)
+    };
+    let none = Path::new("/nonexistent");
+    for (bundle, system) in [(&*own, none), (&own, &another), (&another, &own)] {
+        fixture.copies_with(&with(bundle, system, ""));
+        fs::remove_file(fixture.target()).unwrap();
+    }
+    let before = fixture.source.control().requests().len();
+    for (system, cacert, words) in [
+        (none, "", ["--ca-bundle=", "another.pem", "CN=authority"]),
+        (
+            &another,
+            "",
+            ["--ca-bundle=", "another.pem", "CN=authority"],
+        ),
+        // The secret's own names exactly whom this source is trusted by.
+        (
+            &own,
+            &pem,
+            ["none of the 1 in `cacert`", "CN=authority", "issuer"],
+        ),
+    ] {
+        let bundle = if cacert.is_empty() { &another } else { &own };
+        fixture.fails_with(&with(bundle, system, cacert), Exit::Tls, &words);
+    }
+    assert_eq!(fixture.source.control().requests().len(), before);
+    fixture.copies_with(&with(none, none, "").env("insecureSkipVerify", "1"));
+}
+
+pub fn a_bundle_for_all_sources_that_cannot_be_used_is_named<S: Source>(start: fn() -> Fixture<S>) {
+    let fixture = start();
+    let own = fixture.file("own.pem", fixture.authority.pem());
+    let with = |bundle: &Path| {
+        let command = fixture.command().flag("ca-bundle", bundle);
+        command.env("cacert", "").env("SSL_CERT_FILE", &own)
+    };
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let missing = fixture.target().with_file_name("missing.pem");
+    for (bundle, word) in [
+        (missing, "cannot be read"),
+        (fixture.file("empty.pem", ""), "is empty"),
+        (
+            fixture.file("rubbish.pem", "rubbish"),
+            "holds no certificate",
+        ),
+        (
+            fixture.file("broken.pem", broken),
+            "not an X.509 certificate",
+        ),
+    ] {
+        let name = format!("--ca-bundle={}", bundle.display());
+        fixture.fails_with(&with(&bundle), Exit::Configuration, &[&name, word, "PEM"]);
+    }
+    assert!(fixture.source.control().requests().is_empty());
+    // One of many does not take the others with it.
+    let mixed = fixture.file("mixed.pem", broken.to_owned() + &fixture.authority.pem());
+    let run = with(&mixed).env("SSL_CERT_FILE", "/nonexistent").run();
+    fixture.has_copied(&run);
+    assert!(
+        run.output().contains("mixed.pem: certificate 1 is not"),
+        "{}",
+        run.output()
+    );
+}
+
+pub fn a_bundle_that_the_namespace_lacks_is_named_where_it_was_needed<S: Source>(
+    start: fn() -> Fixture<S>,
+) {
+    let fixture = start();
+    let own = fixture.file("own.pem", fixture.authority.pem());
+    let another = fixture.file("another.pem", Authority::new("another").pem());
+    let mounted = MountedBundle {
+        namespace: "vms",
+        config_map: "trusted-ca",
+        key: "ca-bundle.crt",
+    };
+    let words = ["ConfigMap trusted-ca", "key ca-bundle.crt", "namespace vms"];
+    let with = |system: &Path| {
+        let command = fixture.command().flag("ca-bundle", mounted.path());
+        command.env("cacert", "").env("SSL_CERT_FILE", system)
+    };
+    fixture.fails_with(&with(&another), Exit::Tls, &words);
+    // What another setting decides is not explained by it.
+    let refused = with(&own)
+        .env("cacert", Authority::new("third").pem())
+        .run();
+    let message = fixture.ended(&refused, Exit::Tls).message;
+    assert!(!message.contains("ConfigMap"), "{message}");
+    let run = with(&own).run();
+    fixture.has_copied(&run);
+    for word in words {
+        assert!(
+            run.output().contains(word),
+            "no {word:?} in {}",
+            run.output()
+        );
     }
 }
 

@@ -3,12 +3,14 @@
 //! A value that cannot be is an error of the start: ignored, it would put pods where they must not run. Of a
 //! Deployment that is updated, the old pod goes on serving.
 
+mod ca_bundle;
 mod keys;
 mod scheduling;
 #[cfg(test)]
 mod tests;
 mod yaml;
 
+pub use ca_bundle::CaBundle;
 pub(crate) use keys::OPERATING_SYSTEM;
 
 use std::collections::BTreeMap;
@@ -44,6 +46,8 @@ pub struct Placement {
     pub runtime_class: Option<String>,
     /// Names of the secrets, in the claims' namespaces, that nodes pull the movers' images with.
     pub image_pull_secrets: Vec<String>,
+    /// The certificates, in the claims' namespaces, that the movers trust beside the system's.
+    pub ca_bundle: Option<CaBundle>,
     /// Labels of pods and temporary claims.
     pub labels: BTreeMap<String, String>,
     /// Annotations of pods and temporary claims.
@@ -97,6 +101,10 @@ impl Placement {
                 .map(|name| found.name(name))
                 .collect::<Result<_, _>>()?;
         }
+        if let Some(found) = of(variable::CA_BUNDLE) {
+            let parsed = CaBundle::parse(&found.value);
+            placement.ca_bundle = Some(parsed.map_err(|problem| found.problem(problem))?);
+        }
         if let Some(found) = of(variable::LABELS) {
             placement.labels = found.parse(MAPPING)?;
             found.check(keys::check_labels(&placement.labels))?;
@@ -123,10 +131,14 @@ impl Variable {
     }
 
     fn check(&self, outcome: Result<(), String>) -> Result<(), InvalidPlacement> {
-        outcome.map_err(|problem| InvalidPlacement {
+        outcome.map_err(|problem| self.problem(problem))
+    }
+
+    const fn problem(&self, problem: String) -> InvalidPlacement {
+        InvalidPlacement {
             variable: self.name,
             problem,
-        })
+        }
     }
 
     /// The value, of YAML in this form.
@@ -134,10 +146,7 @@ impl Variable {
     where
         T: serde::de::DeserializeOwned + serde::Serialize,
     {
-        yaml::parse(&self.value, form).map_err(|problem| InvalidPlacement {
-            variable: self.name,
-            problem,
-        })
+        yaml::parse(&self.value, form).map_err(|problem| self.problem(problem))
     }
 
     /// The name of an object, as the value or a part of it gives it.

@@ -14,9 +14,15 @@ fn nothing_is_placed_where_nothing_is_set() {
     }
     let empty = Placement::from_environment(|name| {
         let is_list = [variable::TOLERATIONS].contains(&name);
-        let is_word = [variable::PRIORITY_CLASS, variable::RUNTIME_CLASS].contains(&name);
+        let is_word = [
+            variable::PRIORITY_CLASS,
+            variable::RUNTIME_CLASS,
+            variable::IMAGE_PULL_SECRETS,
+            variable::CA_BUNDLE,
+        ]
+        .contains(&name);
         let value = if is_list { "[]" } else { "{}" };
-        (!is_word && name != variable::IMAGE_PULL_SECRETS).then(|| value.to_owned())
+        (!is_word).then(|| value.to_owned())
     });
     assert_eq!(empty, Ok(Placement::default()));
 }
@@ -386,4 +392,37 @@ fn keys_with_a_meaning_of_their_own_are_refused() {
     )
     .unwrap();
     assert_eq!(node.node_selector.len(), 2);
+}
+
+#[test]
+fn a_ca_bundle_is_a_config_map_with_or_without_its_key() {
+    for (text, config_map, key) in [
+        ("trusted-ca", "trusted-ca", "ca-bundle.crt"),
+        (" my.bundle/Root_CA-1.pem ", "my.bundle", "Root_CA-1.pem"),
+    ] {
+        let found = read(variable::CA_BUNDLE, text).unwrap().ca_bundle.unwrap();
+        assert_eq!((&*found.config_map, &*found.key), (config_map, key));
+    }
+    for text in [
+        "Trusted-CA",
+        "/ca.crt",
+        "trusted-ca/",
+        "trusted-ca/..",
+        "trusted-ca/.",
+        "trusted-ca/..data",
+        "trusted-ca/a/b",
+        "trusted-ca/a b",
+        "$(HOME)",
+        "a,b",
+        "trusted-ca/\u{202e}x",
+    ] {
+        let error = read(variable::CA_BUNDLE, text).unwrap_err();
+        assert_eq!(error.variable, variable::CA_BUNDLE);
+        let shown = format!("{:?} names no ConfigMap", text::plain(text, MOST_SHOWN));
+        assert!(error.problem.starts_with(&shown), "{error}");
+        assert!(
+            error.problem.contains("trusted-ca/ca-bundle.crt"),
+            "{error}"
+        );
+    }
 }
