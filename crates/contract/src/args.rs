@@ -52,6 +52,8 @@ pub mod flag {
     pub const FORCE: &str = "force";
     /// Write the image's bytes as they are, whatever their format.
     pub const VERBATIM: &str = "verbatim";
+    /// OpenStack: folder for an image that cannot be read while it is downloaded.
+    pub const SCRATCH_DIR: &str = "scratch-dir";
     /// OpenStack: what all attempts of one migration have in common.
     pub const MIGRATION_ID: &str = "migration-id";
     /// OpenStack: remove what earlier attempts made in the cloud, and copy nothing.

@@ -4,7 +4,10 @@ use std::{
     hash::{BuildHasher, RandomState},
     num::NonZeroUsize,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,11 +15,14 @@ use contract::{Exit, args::secret};
 use net::{Cancel, Clock};
 use runtime::Redactor;
 use tokio::{sync::watch, time::Instant};
-use transfer::{Controls, Options, Progress, Report, Source, Verification, sink};
+use transfer::{
+    Controls, Options, Progress, Report, RetryReason, Sink, Source, Verification, sink,
+};
 use url::Url;
 
 use crate::{
-    Arguments, CaBundle, Check, Environment, Failure, Secrets, Switch, Target, Verify, retry,
+    Arguments, CaBundle, Check, Environment, Failure, Secrets, Switch, Target, Verify, report,
+    retry,
 };
 
 /// Controls of a job. Cheap to clone.
@@ -226,6 +232,66 @@ impl Context {
         })
         .await
         .map_err(|failure| transfer::Error::new(transfer::Kind::Internal, failure.message()))?
+    }
+
+    /// Copies all of `source` to a sink that is not the target, and logs how far it is, in lines that begin with
+    /// `doing`. Its bytes are none of the run's progress, which is the target's; its retries count.
+    ///
+    /// # Errors
+    /// Those of [`transfer::copy`].
+    pub async fn stage(
+        &self,
+        doing: &'static str,
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        verification: Verification,
+    ) -> Result<Report, transfer::Error> {
+        let progress = Arc::new(Progress::new());
+        let options = self.options(verification);
+        let controls = Controls {
+            progress: Arc::clone(&progress),
+            ..self.controls()
+        };
+        let work = self
+            .blocking(move || transfer::copy(source.as_ref(), sink.as_ref(), &options, &controls));
+        let line = || {
+            let snapshot = progress.snapshot();
+            let (done, total) = (snapshot.done(), snapshot.total);
+            format!(
+                "{doing}: {} of {}",
+                report::bytes(done),
+                report::bytes(total)
+            )
+        };
+        let result = report::narrated(line, work).await;
+        let retries = progress.snapshot().retries;
+        for reason in RetryReason::ALL {
+            for _ in 0..retries.of(reason) {
+                self.progress.retried(reason);
+            }
+        }
+        result
+            .map_err(|failure| transfer::Error::new(transfer::Kind::Internal, failure.message()))?
+    }
+
+    /// Runs blocking code on a thread of its own, and logs meanwhile how many bytes it has counted, in lines that
+    /// begin with `doing`.
+    ///
+    /// # Errors
+    /// [`Exit::Internal`] when it panics.
+    pub async fn counted<T, F>(&self, doing: &'static str, code: F) -> Result<T, Failure>
+    where
+        F: FnOnce(&AtomicU64) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let count = Arc::new(AtomicU64::new(0));
+        let shared = Arc::clone(&count);
+        let line = || {
+            let bytes = report::bytes(count.load(Ordering::Relaxed));
+            format!("{doing}: {bytes}")
+        };
+        let work = self.blocking(move || code(&shared));
+        report::narrated(line, work).await
     }
 
     /// Syncs and closes the target; the last chance to hear of an error.

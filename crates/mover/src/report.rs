@@ -45,6 +45,19 @@ pub(crate) async fn run(shown: Arc<Shown>, format: Format, status: Status) {
     }
 }
 
+/// Logs what `line` says now and then, until `work` has ended.
+pub(crate) async fn narrated<T>(line: impl Fn() -> String, work: impl Future<Output = T>) -> T {
+    let mut ticks = time::interval_at(Instant::now() + FIRST, PACE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            _ = ticks.tick() => tracing::info!("{}", line()),
+        }
+    }
+}
+
 /// Decides when there is something to say.
 #[derive(Debug)]
 struct Reporter {
@@ -324,6 +337,16 @@ mod tests {
 
     /// What is logged in 3 s at the start of a run.
     async fn logged(format: Format) -> String {
+        let shown = Arc::new(Shown::default());
+        shown.progress.retried(transfer::RetryReason::Busy);
+        log_of(format, async {
+            let run = run(shown, format, Status::default());
+            let _ = time::timeout(Duration::from_secs(3), run).await;
+        })
+        .await
+    }
+
+    async fn log_of(format: Format, work: impl Future<Output = ()>) -> String {
         let log = Log::default();
         let writer = log.clone();
         let settings = logging::Settings {
@@ -333,13 +356,7 @@ mod tests {
         };
         let subscriber = logging::subscriber(&settings, &Redactor::new(), move || writer.clone());
         let guard = tracing::subscriber::set_default(subscriber);
-        let shown = Arc::new(Shown::default());
-        shown.progress.retried(transfer::RetryReason::Busy);
-        let _ = time::timeout(
-            Duration::from_secs(3),
-            run(shown, format, Status::default()),
-        )
-        .await;
+        work.await;
         drop(guard);
         let bytes = log.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -357,6 +374,18 @@ mod tests {
         assert_eq!(json["percent"], 0.0);
         assert_eq!(json["total_bytes"], 0);
         assert_eq!(json["retries"], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_progress_of_the_target_has_lines_of_its_own() {
+        let text = log_of(Format::Text, async {
+            let line = || "downloading: 1 B of 2 B".to_owned();
+            let work = time::sleep(Duration::from_secs(13));
+            narrated(line, work).await;
+        })
+        .await;
+        // After 2, 7 and 12 s.
+        assert_eq!(text.matches("downloading: 1 B of 2 B").count(), 3, "{text}");
     }
 
     #[test]

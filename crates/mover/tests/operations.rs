@@ -41,7 +41,7 @@ fn every_exit_code_has_its_row() {
 #[test]
 fn every_flag_has_its_row_and_its_default() {
     /// Flags of one mover, which the other one does not have.
-    const OF_ONE: [&str; 13] = [
+    const OF_ONE: [&str; 14] = [
         flag::CONFIG,
         flag::OS_CLOUD,
         flag::ENGINE_URL,
@@ -55,6 +55,7 @@ fn every_flag_has_its_row_and_its_default() {
         flag::MIGRATION_ID,
         flag::CLEANUP,
         flag::VERBATIM,
+        flag::SCRATCH_DIR,
     ];
     let table = Table::of(OPERATIONS, &["flag", "default"]);
     let command = Arguments::augment_args(Command::new("mover"));

@@ -16,6 +16,17 @@ pub enum Policy {
     Verbatim,
 }
 
+/// What an image's file is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The bytes of the target, whatever they are.
+    Verbatim,
+    /// An image whose disk is read out of it.
+    Image,
+    /// A compressed file around a raw disk, or around such an image.
+    Compressed,
+}
+
 impl Policy {
     /// `--verbatim` decides when it is given. Otherwise a controller that knows nothing of it gets
     /// what Forklift's controller expects, since it may convert the bytes afterwards.
@@ -36,11 +47,19 @@ impl Policy {
         self.settle(objection_to_record(image, self == Self::Convert))
     }
 
-    /// Whether the image's disk is to be read out of its file: an image that its record calls by the
-    /// name of such a format.
+    /// How the image's bytes become those of the target, by its record.
     #[must_use]
-    pub fn converts(self, image: &Image) -> bool {
-        self == Self::Convert && is_convertible(image) && objection_to_record(image, true).is_none()
+    pub fn form(self, image: &Image) -> Form {
+        if self != Self::Convert || objection_to_record(image, true).is_some() {
+            return Form::Verbatim;
+        }
+        if is_compressed(image) {
+            Form::Compressed
+        } else if is_convertible(image) {
+            Form::Image
+        } else {
+            Form::Verbatim
+        }
     }
 
     /// Judges an image by its first [`Format::HEAD`] bytes. The text is a warning to give.
@@ -87,6 +106,12 @@ impl Policy {
 /// (<https://docs.openstack.org/glance/latest/user/formats.html>).
 const CONVERTIBLE: [&str; 5] = ["qcow2", "vmdk", "vdi", "vhd", "vhdx"];
 
+/// Glance does not say how; Cinder uploads gzip so
+/// (<https://docs.openstack.org/cinder/latest/admin/volume-upload-compression> and `cinder/image/accelerators/gzip.py`).
+fn is_compressed(image: &Image) -> bool {
+    image.container_format.as_deref() == Some("compressed")
+}
+
 fn is_convertible(image: &Image) -> bool {
     let format = image.disk_format.as_deref();
     format.is_some_and(|format| CONVERTIBLE.contains(&format))
@@ -96,7 +121,7 @@ fn objection_to_record(image: &Image, converts: bool) -> Option<String> {
     if let Some(container) = image
         .container_format
         .as_deref()
-        .filter(|name| *name != "bare")
+        .filter(|name| *name != "bare" && !(converts && *name == "compressed"))
     {
         return Some(format!(
             "the image's container_format is {container}, not bare"
@@ -113,7 +138,8 @@ fn objection_to_record(image: &Image, converts: bool) -> Option<String> {
     }
 }
 
-fn is_raw(image: &Image) -> bool {
+/// Whether the disk in the image is raw, as its record says.
+pub(crate) fn is_raw(image: &Image) -> bool {
     image.disk_format.as_deref() == Some("raw")
 }
 
@@ -165,10 +191,6 @@ mod tests {
                 Some("no disk_format"),
             ),
             (
-                json!({"disk_format": "raw", "container_format": "compressed"}),
-                Some("container_format is compressed"),
-            ),
-            (
                 json!({"disk_format": "vmdk", "container_format": "ova"}),
                 Some("container_format is ova"),
             ),
@@ -184,13 +206,15 @@ mod tests {
             let image = image(record);
             assert_eq!(Policy::Verbatim.judge_record(&image).unwrap(), None);
             let refusal = Policy::Convert.judge_record(&image);
+            for policy in [Policy::Forklift, Policy::Verbatim] {
+                assert_eq!(policy.form(&image), Form::Verbatim);
+            }
             if objection == Some("disk_format is qcow2") {
-                assert!(Policy::Convert.converts(&image));
+                assert_eq!(Policy::Convert.form(&image), Form::Image);
                 assert_eq!(refusal.unwrap(), None);
-                assert!(!Policy::Forklift.converts(&image) && !Policy::Verbatim.converts(&image));
                 continue;
             }
-            assert!(!Policy::Convert.converts(&image));
+            assert_eq!(Policy::Convert.form(&image), Form::Verbatim);
             let warning = Policy::Forklift.judge_record(&image).unwrap();
             let Some(objection) = objection else {
                 assert_eq!((refusal.unwrap(), warning), (None, None), "{image:?}");
@@ -204,6 +228,25 @@ mod tests {
                 "{text}"
             );
             assert!(warning.unwrap().contains(objection));
+        }
+    }
+
+    #[test]
+    fn compressed_files_around_disks_that_can_be_read() {
+        let iso = image(json!({"disk_format": "iso", "container_format": "compressed"}));
+        assert_eq!(Policy::Convert.form(&iso), Form::Verbatim);
+        let refusal = Policy::Convert.judge_record(&iso).unwrap_err().to_string();
+        assert!(refusal.contains("disk_format is iso"), "{refusal}");
+        for format in ["raw", "qcow2", "vmdk", "vdi", "vhd", "vhdx"] {
+            let image = image(json!({"disk_format": format, "container_format": "compressed"}));
+            assert_eq!(Policy::Convert.form(&image), Form::Compressed);
+            assert_eq!(Policy::Convert.judge_record(&image).unwrap(), None);
+            assert_eq!(Policy::Verbatim.form(&image), Form::Verbatim);
+            let warning = Policy::Forklift.judge_record(&image).unwrap().unwrap();
+            assert!(
+                warning.contains("container_format is compressed"),
+                "{warning}"
+            );
         }
     }
 

@@ -3,7 +3,9 @@
 //! An image needs no release: what holds it are connections, which end with the source. What was made of a volume for
 //! the copy is removed however that ends.
 
-use std::sync::Arc;
+mod disk;
+
+use std::{path::PathBuf, sync::Arc};
 
 use contract::{
     Exit,
@@ -17,8 +19,9 @@ use transfer::{
 };
 use url::Url;
 
+use self::disk::Disk;
 use crate::{
-    Policy, SourceArguments,
+    Form, Policy, SourceArguments,
     cinder::{Export, Mark, Place},
     cloud::Cloud,
     disk_image::DiskImage,
@@ -49,7 +52,7 @@ pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Don
             let image = stoppable(&context, cloud.image(&id)).await?;
             let snapshot = image.boot_snapshot().filter(|_| cloud.has_volumes());
             let Some(snapshot) = snapshot else {
-                let plan = Plan::of(&context, &cloud, id, image, arguments.verbatim)?;
+                let plan = Plan::of(&context, &cloud, id, image, &arguments)?;
                 let target = context.open_target().await?;
                 return copy(&context, plan, target).await;
             };
@@ -71,15 +74,7 @@ pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Don
         "what is made in the cloud for this copy has the name {}",
         export.name()
     );
-    let result = copy_of_place(
-        &context,
-        &cloud,
-        &export,
-        &place,
-        target,
-        arguments.verbatim,
-    )
-    .await;
+    let result = copy_of_place(&context, &cloud, &export, &place, target, &arguments).await;
     if let Err(failure) = export.clean().await {
         tracing::warn!(
             "what was made in the cloud for this copy could not be removed: {failure}; the next run of the same migration removes \
@@ -97,48 +92,50 @@ async fn copy_of_place(
     export: &Export,
     place: &Place,
     target: Target,
-    verbatim: Option<bool>,
+    arguments: &SourceArguments,
 ) -> Result<Done, Failure> {
     let made = export.image(place).await?;
     let id: ImageId = made.parse().map_err(|why: String| {
         Error::new(Kind::Protocol, format!("Cinder names an image: {why}"))
     })?;
     let image = stoppable(context, cloud.image(&id)).await?;
-    let plan = Plan::of(context, cloud, id, image, verbatim)?;
+    let plan = Plan::of(context, cloud, id, image, arguments)?;
     copy(context, plan, target).await
 }
 
 /// Copies an image, or checks that it could be.
 async fn copy(context: &Context, plan: Plan, target: Target) -> Result<Done, Failure> {
-    let converts = plan.policy.converts(&plan.image);
-    if !converts {
+    let is_verbatim = plan.form == Form::Verbatim;
+    if is_verbatim {
         must_fit(&target, plan.bytes)?;
     }
     let file = plan.probe(context).await?;
     let access = file.access();
-    let source: Arc<dyn Source> = if converts {
-        let disk = plan.open_image(context, Arc::clone(&file)).await?;
-        must_fit(&target, disk.size())?;
-        disk
+    let disk = if is_verbatim {
+        Some(Disk::verbatim(Arc::clone(&file) as _, &plan.verification))
     } else {
-        Arc::clone(&file) as _
+        plan.open_disk(context, Arc::clone(&file), &target).await?
     };
     if context.check.is_some() {
-        plan.log_summary(&target, access);
-        context.check_room(source.as_ref(), &target)?;
+        plan.log_summary(context.verify, &target, access)?;
+        if let Some(disk) = disk {
+            context.check_room(disk.source.as_ref(), &target)?;
+        }
         return Ok(Done::Checked);
     }
-
-    if !converts {
+    let Some(disk) = disk else {
+        return Err(Failure::new(Exit::Internal, "there is no disk to copy"));
+    };
+    if is_verbatim {
         plan.check_head(context, file).await?;
     }
     let report = context
-        .copy(source, plan.verification.clone(), &target)
+        .copy(disk.source, disk.verification, &target)
         .await
         .map_err(|error| plan.glance.explain(&plan.id, error))?;
     context.close(target).await?;
     Ok(Done::Copied {
-        verified: report.verified,
+        verified: report.verified.or(disk.verified),
     })
 }
 
@@ -174,7 +171,11 @@ struct Plan {
     image: Image,
     bytes: u64,
     policy: Policy,
+    form: Form,
+    /// Of the image's file, as far as it is known before the file is looked at.
     verification: Verification,
+    /// Where a file may be downloaded into.
+    scratch: Option<PathBuf>,
     session: Arc<Session>,
     keystone: String,
 }
@@ -186,7 +187,7 @@ impl Plan {
         cloud: &Cloud,
         id: ImageId,
         image: Image,
-        verbatim: Option<bool>,
+        arguments: &SourceArguments,
     ) -> Result<Self, Failure> {
         let bytes = image.bytes()?;
         tracing::info!(
@@ -196,12 +197,12 @@ impl Plan {
             "{} has the image",
             cloud.glance
         );
-        let policy = Policy::of(verbatim, context.started_by_controller);
+        let policy = Policy::of(arguments.verbatim, context.started_by_controller);
         warn(policy.judge_record(&image)?);
-        let verification = if policy.converts(&image) {
-            of_converted(context.verify)?
-        } else {
-            verification(context.verify, &image)?
+        let form = policy.form(&image);
+        let verification = match (form, context.verify) {
+            (Form::Verbatim, _) | (_, Verify::Full) => verification(context.verify, &image)?,
+            _ => Verification::None,
         };
         Ok(Self {
             glance: cloud.glance.clone(),
@@ -209,7 +210,9 @@ impl Plan {
             image,
             bytes,
             policy,
+            form,
             verification,
+            scratch: arguments.scratch_dir.clone(),
             session: Arc::clone(&cloud.session),
             keystone: cloud.name.clone(),
         })
@@ -223,17 +226,23 @@ impl Plan {
         let authorization: Arc<dyn Authorization> = Arc::clone(&self.session) as _;
         let (bytes, connections) = (self.bytes, context.connections);
         // Several nodes may give an unchanged image other marks; its hash decides then.
-        let changes = match self.verification {
-            Verification::Stated(_) => Changes::Verified,
-            Verification::None | Verification::Asked(_) => Changes::Refused,
+        let changes = match (self.form, &self.verification) {
+            (Form::Verbatim, Verification::Stated(_)) => Changes::Verified,
+            _ => Changes::Refused,
         };
-        let is_copied_as_it_is = context.check.is_none() && !self.policy.converts(&self.image);
-        let first = transfer::first_range(bytes, &context.options(self.verification.clone()));
+        let is_check = context.check.is_some();
+        let first = match self.form {
+            Form::Verbatim => {
+                transfer::first_range(bytes, &context.options(self.verification.clone()))
+            }
+            // Without ranges the answer is the whole file, which is read on.
+            Form::Image | Form::Compressed => 1,
+        };
         let source = context
             .retry("open the image's data", move || {
                 let (connector, url) = (connector.clone(), url.clone());
                 let authorization = Arc::clone(&authorization);
-                if !is_copied_as_it_is {
+                if is_check {
                     return HttpSource::probe(
                         connector,
                         url,
@@ -268,15 +277,19 @@ impl Plan {
     async fn open_image(
         &self,
         context: &Context,
-        file: Arc<HttpSource>,
+        file: Arc<dyn Source>,
     ) -> Result<Arc<DiskImage>, Failure> {
         let cancel = context.cancel.clone();
         let disk = context
             .retry("read the image's tables", move || {
-                DiskImage::open(Arc::clone(&file) as _, &cancel)
+                DiskImage::open(Arc::clone(&file), &cancel)
             })
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| match error.kind() {
+                // The image's own fault: its data is there.
+                Kind::Unusable => error,
+                _ => self.glance.explain(&self.id, error),
+            })?;
         let info = disk.info();
         let named = self.image.disk_format.as_deref().unwrap_or("none");
         if info.format == Format::Raw {
@@ -300,7 +313,7 @@ impl Plan {
             variant = info.variant,
             disk_bytes = disk.virtual_size(),
             data_bytes = disk.data(),
-            "the disk is read out of the image while it is downloaded"
+            "the disk is read out of the image while it is copied"
         );
         Ok(Arc::new(disk))
     }
@@ -321,7 +334,7 @@ impl Plan {
     }
 
     /// Logs the summary of a preflight.
-    fn log_summary(&self, target: &Target, access: Access) {
+    fn log_summary(&self, verify: Verify, target: &Target, access: Access) -> Result<(), Failure> {
         tracing::info!("check: {} accepts the credentials", self.keystone);
         tracing::info!(
             "check: {} has image {}: active, {} bytes, disk_format {}",
@@ -336,7 +349,12 @@ impl Plan {
             }
             Access::Ordered => tracing::info!("check: its data is served as one stream only"),
         }
-        match &self.verification {
+        let verification = if self.reads_all(verify, access) {
+            self.of_file(verify)?
+        } else {
+            self.verification.clone()
+        };
+        match verification {
             Verification::Stated(digest) => {
                 tracing::info!("check: its {} will be verified", digest.algorithm);
             }
@@ -355,6 +373,7 @@ impl Plan {
         } else {
             tracing::info!("check: the target {path} is a device of {capacity} bytes");
         }
+        Ok(())
     }
 }
 
@@ -371,24 +390,6 @@ fn must_fit(target: &Target, bytes: u64) -> Result<(), Failure> {
             target.capacity()
         ),
     ))
-}
-
-/// The hash that Glance states is that of the whole file, and a copy of the disk does not read all of it.
-fn of_converted(verify: Verify) -> Result<Verification, Failure> {
-    match verify {
-        Verify::Off => {}
-        Verify::Auto => tracing::warn!(
-            "the hash that Glance states is of the image's file, and not of the disk in it: the copy is not verified against it"
-        ),
-        Verify::Full => {
-            return Err(Failure::new(
-                Exit::SourceUnusable,
-                "the hash that Glance states is of the image's file, and not of the disk in it, so that \
-                 --verify=full cannot be kept; use --verify=auto or off, or convert the image to raw",
-            ));
-        }
-    }
-    Ok(Verification::None)
 }
 
 /// The hash is what the data passes anyway, so `auto` and `full` are the same here, except that

@@ -11,6 +11,9 @@
 //!                              (an image that is not raw)
 //! ```
 //!
+//! Where the disk cannot be read out of ranges of the file, the file comes into a
+//! [`ScratchFile`](transfer::sink::ScratchFile) first, if the user gives a folder for it.
+//!
 //! A volume or a snapshot of Cinder takes a way of its own to such an image, which is temporary: [`cinder`].
 //!
 //! Everything that decides (which request a secret makes, which endpoint fits, whether an image may
@@ -31,6 +34,6 @@ mod source;
 
 pub use cli::Cli;
 pub use clouds::secrets;
-pub use image_policy::Policy;
+pub use image_policy::{Form, Policy};
 pub use job::run;
 pub use source::SourceArguments;

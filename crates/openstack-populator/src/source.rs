@@ -1,6 +1,9 @@
 //! The source's arguments.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    path::PathBuf,
+};
 
 use clap::{ArgGroup, Args};
 use contract::{Exit, args::flag};
@@ -53,6 +56,12 @@ pub struct SourceArguments {
     #[arg(long = flag::VERBATIM, value_name = "true|false", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub verbatim: Option<bool>,
+
+    /// Download an image whose disk cannot be read on the way into a temporary file in this folder first: one that
+    /// is not raw, in a store without ranges, or one that is compressed as a whole. With --verify=full, any that is
+    /// not raw
+    #[arg(long = flag::SCRATCH_DIR, value_name = "DIR")]
+    pub scratch_dir: Option<PathBuf>,
 }
 
 /// The one disk that the arguments name.

@@ -35,6 +35,7 @@ fn help_shows_groups_and_an_example() {
         "Kubernetes compatibility:",
         "--endpoint",
         "--verbatim",
+        "--scratch-dir",
         "Example, with a",
     ] {
         assert!(output.contains(text), "{text} in {output}");

@@ -9,118 +9,26 @@
 
 mod support;
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, sync::Arc};
 
-use clap::Parser;
 use contract::Exit;
-use mover::{
-    Arguments, Context, Done, Environment, Failure, Given, Redactor, Secrets, Stop, StopHandle,
+use mover::Done;
+use serde_json::json;
+use support::{
+    APPLICATION_CREDENTIAL, IMAGE, Leap, PASSWORD, TOKEN,
+    run::{Run, failure, image, run},
 };
-use net::{Clock, SystemClock};
-use openstack_populator::SourceArguments;
-use serde_json::{Value, json};
-use support::{APPLICATION_CREDENTIAL, Cloud, IMAGE, Leap, PASSWORD, TOKEN, assert_discreet};
 use testkit::{
     Cut, Fault, Gate, Reply, Server, When,
     qemu::{self, Qemu},
 };
 use transfer::{Algorithm, Digest};
 
-#[derive(Debug, Parser)]
-struct Cli {
-    #[command(flatten)]
-    source: SourceArguments,
-    #[command(flatten)]
-    mover: Arguments,
-}
-
-/// One run into a folder of its own.
-struct Run {
-    folder: tempfile::TempDir,
-    stop: Option<StopHandle>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Run {
-    fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            stop: None,
-            clock: Arc::new(SystemClock::default()),
-        }
-    }
-
-    fn target(&self) -> PathBuf {
-        self.folder.path().join("disk.img")
-    }
-
-    fn job(
-        &mut self,
-        cloud: &Cloud,
-        keys: &[(&'static str, &str)],
-        flags: &[&str],
-    ) -> impl Future<Output = Result<Done, Failure>> + Send + 'static {
-        let endpoint = format!("--endpoint={}", cloud.identity());
-        let image = format!("--image-id={IMAGE}");
-        let target = format!("--volume-path={}", self.target().display());
-        let arguments = [&["x", &endpoint, &image, &target], flags].concat();
-        let cli = Cli::try_parse_from(arguments).unwrap();
-        let environment: Environment = keys.iter().copied().collect();
-        let (handle, stop) = Stop::new();
-        self.stop = Some(handle);
-        let context = Context::new(
-            "test/0",
-            Given {
-                secrets: Secrets::of(&cli.mover, &environment).unwrap(),
-                environment: &environment,
-            },
-            &cli.mover,
-            Arc::clone(&self.clock),
-            stop,
-            Arc::default(),
-            Redactor::new(),
-        )
-        .unwrap();
-        openstack_populator::run(context, cli.source)
-    }
-
-    async fn go(
-        &mut self,
-        cloud: &Cloud,
-        keys: &[(&'static str, &str)],
-        flags: &[&str],
-    ) -> Result<Done, Failure> {
-        self.job(cloud, keys, flags).await
-    }
-}
-
-async fn run(cloud: &Cloud, flags: &[&str]) -> (Result<Done, Failure>, Option<Vec<u8>>) {
-    let mut run = Run::new();
-    let result = run.go(cloud, PASSWORD, flags).await;
-    if let Err(failure) = &result {
-        assert_discreet(failure.message());
-    }
-    (result, fs::read(run.target()).ok())
-}
-
 /// A disk of some MiB whose every block is another one, not a multiple of anything.
 fn disk() -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..(5_u32 << 20) / 4).flat_map(u32::to_le_bytes).collect();
     bytes.extend([7; 331]);
     bytes
-}
-
-fn image(record: &Value, data: &[u8]) -> Cloud {
-    Cloud::new(record, data.to_vec())
-}
-
-fn failure(result: Result<Done, Failure>, exit: Exit, needles: &[&str]) {
-    let failure = result.unwrap_err();
-    assert_eq!(failure.exit(), exit, "{failure}");
-    testkit::plain::assert_plain(failure.message());
-    for needle in needles {
-        assert!(failure.message().contains(needle), "{needle}: {failure}");
-    }
 }
 
 // Computed with coreutils over `disk()`.
@@ -301,8 +209,9 @@ async fn the_disk_of_an_image_that_is_not_raw_arrives() {
         assert_eq!(result.unwrap(), Done::Checked);
         assert_eq!(found, None);
 
+        // The file's hash is another one than the disk's.
         let (result, found) = run(&cloud, &["--verify=full"]).await;
-        failure(result, Exit::SourceUnusable, &["--verify=full", "file"]);
+        failure(result, Exit::HashMismatch, &[MD5]);
         assert_eq!(found, None);
 
         let cut = image(&record, &bytes[..bytes.len() / 2]);
@@ -314,7 +223,11 @@ async fn the_disk_of_an_image_that_is_not_raw_arrives() {
             .glance
             .fault(When::ranged().always(), Fault::IgnoreRange);
         let (result, found) = run(&cloud, &[]).await;
-        failure(result, Exit::SourceUnusable, &["no ranges", "--verbatim"]);
+        failure(
+            result,
+            Exit::SourceUnusable,
+            &["no ranges", "--scratch-dir", "--verbatim"],
+        );
         assert_eq!(found, None);
     }
 }

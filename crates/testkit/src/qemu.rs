@@ -1,10 +1,10 @@
-//! Disk images, made and read by `qemu-img` and `qemu-io` (Debian package `qemu-utils`).
+//! Disk images, made and read by `qemu-img` and `qemu-io` (Debian package `qemu-utils`), and files that are compressed.
 
 use std::{
     fmt::Write,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use fastrand::Rng;
@@ -60,6 +60,21 @@ impl Qemu {
         all.extend([raw.to_str().unwrap(), path.to_str().unwrap()]);
         img(&all);
         path
+    }
+
+    /// What a program (`gzip`, `xz`, `zstd`, `bzip2`) makes of the bytes.
+    pub fn pack(&self, program: &str, args: &[&str], bytes: &[u8]) -> Vec<u8> {
+        let input = fs::File::open(self.raw("to-pack", bytes)).unwrap();
+        let output = Command::new(program)
+            .args(args)
+            .stdin(input)
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap_or_else(|error| {
+                panic!("{program}: {error}; install the Debian package of that name (xz: xz-utils)")
+            });
+        assert!(output.status.success());
+        output.stdout
     }
 
     /// What QEMU reads from the image, or what it says against it.

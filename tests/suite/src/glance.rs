@@ -58,6 +58,14 @@ impl Glance {
         image
     }
 
+    /// An image made of the bytes of a file that was compressed as a whole.
+    #[track_caller]
+    pub fn upload_compressed(&self, path: &Path, disk_format: &str) -> Image {
+        let image = self.register(disk_format, "compressed", json!({}));
+        image.put(path).expect(204);
+        image
+    }
+
     /// What Nova makes of a server that was booted from a volume: an active image of no bytes, with
     /// this property in place of data.
     #[track_caller]
@@ -72,21 +80,21 @@ impl Glance {
         let properties = json!({
             "block_device_mapping": block_device_mapping, "bdm_v2": "True", "root_device_name": "/dev/vda",
         });
-        let image = self.register(disk_format, properties);
+        let image = self.register(disk_format, "bare", properties);
         image.put(&path).expect(204);
         image
     }
 
     /// An image without content.
     pub fn queued(&self, disk_format: &str) -> Image {
-        self.register(disk_format, json!({}))
+        self.register(disk_format, "bare", json!({}))
     }
 
-    fn register(&self, disk_format: &str, mut body: Value) -> Image {
+    fn register(&self, disk_format: &str, container_format: &str, mut body: Value) -> Image {
         for (field, value) in [
             ("name", &*format!("image-{}", uuid())),
             ("disk_format", disk_format),
-            ("container_format", "bare"),
+            ("container_format", container_format),
             ("visibility", "private"),
         ] {
             body[field] = json!(value);

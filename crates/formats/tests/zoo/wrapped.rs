@@ -1,9 +1,8 @@
 //! Files that were compressed as a whole.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read},
-    process::{Command, Stdio},
 };
 
 use fastrand::Rng;
@@ -33,7 +32,7 @@ fn what_the_programs_pack_is_unpacked() {
     for (seed, size) in [(1, 3 << 20), (2, 1), (3, 0)] {
         let disk = disk(seed, size, 50_000);
         for (program, args, format) in PROGRAMS {
-            let packed = pack(&qemu, program, args, &disk);
+            let packed = qemu.pack(program, args, &disk);
             assert_eq!(Format::detect(&mut &packed[..]).unwrap(), format);
             let unpacked = unpack(&packed, format, disk.len() as u64);
             assert!(unpacked.unwrap() == disk, "{program} {args:?} {size}");
@@ -52,7 +51,7 @@ fn an_image_in_a_compressed_file_is_refused_by_its_name_until_it_is_unpacked() {
     let qemu = Qemu::new();
     let image = fs::read(qemu.create("qcow2", "", 1 << 20)).unwrap();
     for (program, args, format) in PROGRAMS {
-        let packed = pack(&qemu, program, args, &image);
+        let packed = qemu.pack(program, args, &image);
         let error = Image::open(&mut &packed[..]).unwrap_err();
         assert_eq!((error.kind(), error.format()), (Kind::Unsupported, format));
         assert!(format.is_wrapper());
@@ -67,7 +66,7 @@ fn a_bomb_ends_at_the_limit() {
     let qemu = Qemu::new();
     let zeroes = vec![0; 16 << 20];
     for (program, args, format) in PROGRAMS {
-        let packed = pack(&qemu, program, args, &zeroes);
+        let packed = qemu.pack(program, args, &zeroes);
         assert!(packed.len() < 1 << 20);
         let (count, error) = unpack(&packed, format, 1 << 20).unwrap_err();
         assert!(count <= 1 << 20);
@@ -83,7 +82,7 @@ fn a_window_beyond_the_memory_is_refused_before_it_is_allocated() {
         ("xz", &["-c", "--lzma2=dict=64MiB"][..], Format::Xz),
         ("zstd", &["-c", "-q", "--long=26"], Format::Zstd),
     ] {
-        let packed = pack(&qemu, program, args, &disk);
+        let packed = qemu.pack(program, args, &disk);
         let limits = |memory| Limits {
             memory,
             output: 1 << 40,
@@ -108,7 +107,7 @@ fn damage_ends_in_a_named_error() {
     let disk = disk(4, 300_000, 20_000);
     let mut rng = Rng::with_seed(15);
     for (program, args, format) in PROGRAMS {
-        let packed = pack(&qemu, program, args, &disk);
+        let packed = qemu.pack(program, args, &disk);
         let mut unnoticed = 0;
         for _ in 0..40 {
             let end = rng.usize(..packed.len());
@@ -149,7 +148,7 @@ fn an_error_of_the_files_reader_comes_through() {
     let qemu = Qemu::new();
     let disk = disk(4, 600_000, 20_000);
     for (program, args, format) in PROGRAMS {
-        let packed = pack(&qemu, program, args, &disk);
+        let packed = qemu.pack(program, args, &disk);
         let source = packed[..packed.len() / 2].chain(Failing(0));
         let mut reader = Unwrap::new(source, format, Limits::output(1 << 20)).unwrap();
         let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
@@ -179,19 +178,4 @@ fn unpack(packed: &[u8], format: Format, output: u64) -> Result<Vec<u8>, (usize,
         Ok(_) => Ok(bytes),
         Err(error) => Err((bytes.len(), error)),
     }
-}
-
-/// What a program makes of the bytes.
-fn pack(qemu: &Qemu, program: &str, args: &[&str], bytes: &[u8]) -> Vec<u8> {
-    let input = File::open(qemu.raw("to-pack", bytes)).unwrap();
-    let output = Command::new(program)
-        .args(args)
-        .stdin(input)
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("{program}: {error}; install the Debian package of that name (xz: xz-utils)")
-        });
-    assert!(output.status.success());
-    output.stdout
 }

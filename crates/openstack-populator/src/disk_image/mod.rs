@@ -7,10 +7,13 @@
 //! ```
 //!
 //! Nothing is kept beside the buffers: no scratch space, no map of the whole disk. What the tables call
-//! unallocated is a hole, and is never downloaded.
+//! unallocated is a hole, and is never downloaded. A file that was downloaded before, into a
+//! [`ScratchFile`](transfer::sink::ScratchFile), is read in the same way; one that is compressed as a whole is
+//! unpacked into another first ([`unpack`]).
 
 mod file;
 mod reader;
+mod unpack;
 
 use std::{
     fmt,
@@ -24,6 +27,7 @@ use transfer::{Access, ByteRange, Content, Error, Extent, Kind, Reader, Source};
 
 use file::{FileAt, Shared};
 use reader::DiskReader;
+pub use unpack::{Bounds, unpack};
 
 /// How much is read of the file when a table is. An L2 table of qcow2 with the usual clusters.
 const TABLE_BLOCK: usize = 64 << 10;
@@ -57,8 +61,8 @@ impl DiskImage {
             return Err(Error::new(
                 Kind::Unusable,
                 "the store serves no ranges, and the disk of an image that is not raw cannot be read in one pass; \
-                 convert the image to raw (openstack image create, qemu-img convert), or write its bytes as \
-                 they are with --verbatim",
+                 give a folder that the image can be downloaded into (--scratch-dir), convert the image to raw \
+                 (openstack image create, qemu-img convert), or write its bytes as they are with --verbatim",
             ));
         };
         let shared = Shared::new(file.reader(cancel)?);

@@ -20,7 +20,7 @@ mod sequence;
 mod shared;
 mod worker;
 mod writes;
-mod zeroes;
+pub(crate) mod zeroes;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 

@@ -13,7 +13,7 @@ pub(super) const DIRTY_RUN: usize = 256 << 10;
 /// Calls `act` for the runs of `bytes`, in order, which together cover it: with true for zeroes, in
 /// runs of at least `shortest` bytes, and with false for everything else. The first byte of `bytes`
 /// has the given offset on the disk.
-pub(super) fn each_run<E>(
+pub(crate) fn each_run<E>(
     bytes: &[u8],
     offset: u64,
     shortest: usize,

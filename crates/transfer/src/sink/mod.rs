@@ -7,6 +7,8 @@ mod handle;
 mod kernel;
 #[cfg(feature = "testing")]
 mod memory;
+mod null;
+mod scratch;
 mod sys;
 mod writeback;
 mod zeroing;
@@ -17,7 +19,9 @@ pub use block::BlockSink;
 pub use file::FileSink;
 #[cfg(feature = "testing")]
 pub use memory::{MemorySink, SinkCall, SinkOperation};
+pub use null::NullSink;
 use rustix::{fs::FileType, io::Errno};
+pub use scratch::ScratchFile;
 
 use crate::{ByteRange, Error, Kind};
 

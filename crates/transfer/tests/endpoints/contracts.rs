@@ -1,11 +1,12 @@
 //! The suites that every source and every sink has to pass, over the real ones.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use net::Cancel;
 use testkit::{Fault, LoopDevice, Server, Volume, When, image::Disk};
 use transfer::{
-    sink::{BlockSink, FileSink, Overwrite},
+    ByteRange, Error, Sink,
+    sink::{BlockSink, FileSink, Overwrite, ScratchFile},
     source::{Changes, HttpSource, NoAuthorization},
 };
 
@@ -58,6 +59,63 @@ fn a_file_is_a_sink() {
 }
 
 #[test]
+fn a_scratch_file_is_a_sink_and_then_a_source() {
+    let disk = disk();
+    for volume in [Volume::ext4(64 << 20), Volume::tmpfs(64 << 20)] {
+        let folder = volume.path("");
+        let make = || Arc::new(ScratchFile::create(&folder).unwrap());
+        sink_contract(
+            CAPACITY,
+            || {
+                let file = make();
+                (Shared(Arc::clone(&file)), file)
+            },
+            |file: &Arc<ScratchFile>| file.head(usize::MAX).unwrap(),
+        );
+        source_contract(disk.bytes(), || {
+            let file = ScratchFile::create(&folder).unwrap();
+            file.write_sparse(disk.bytes(), 0).unwrap();
+            file.set_size(disk.size()).unwrap();
+            file
+        });
+    }
+}
+
+/// A sink that is looked at when it is closed.
+#[derive(Debug)]
+struct Shared(Arc<ScratchFile>);
+
+impl Sink for Shared {
+    fn capacity(&self) -> u64 {
+        self.0.capacity()
+    }
+
+    fn prepare(&self, size: u64) -> Result<(), Error> {
+        self.0.prepare(size)
+    }
+
+    fn is_blank(&self) -> bool {
+        self.0.is_blank()
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Error> {
+        self.0.write_at(buf, offset)
+    }
+
+    fn zero(&self, range: ByteRange) -> Result<(), Error> {
+        self.0.zero(range)
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.0.sync()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
 fn an_http_object_is_a_source() {
     let disk = disk();
     for is_ranged in [true, false] {
@@ -69,7 +127,7 @@ fn an_http_object_is_a_source() {
             HttpSource::probe(
                 connector(&Cancel::new()),
                 server.url("/disk").parse().unwrap(),
-                std::sync::Arc::new(NoAuthorization),
+                Arc::new(NoAuthorization),
                 disk.size(),
                 four(),
                 Changes::Refused,

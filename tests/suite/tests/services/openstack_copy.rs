@@ -5,13 +5,13 @@ use std::fs;
 use contract::{Exit, args::flag};
 use serde_json::Value;
 use suite::{
-    Glance, assert_exit, folder,
+    Glance, Image, assert_exit, folder,
     glance::PASSWORD,
     mover::{assert_discreet, assert_failure},
     openstack, variable,
 };
 use testkit::{
-    Disk, image,
+    Disk, Fault, Proxy, Reply, When, image,
     qemu::{self, Qemu},
 };
 
@@ -137,6 +137,100 @@ fn the_disk_of_an_image_that_is_not_raw() {
         assert_exit(&run, Exit::Success);
         image::assert_same(&path, &target, image::size_of(&path));
     }
+}
+
+/// Runs it with a scratch folder, in which nothing may be left, and compares target and hash.
+#[track_caller]
+fn staged(source: &Image, proxy: Option<&Proxy>, expected: &[u8]) {
+    let folder = folder();
+    let (scratch, message) = (folder.path().join("scratch"), folder.path().join("message"));
+    let target = folder.path().join("target");
+    fs::create_dir(&scratch).unwrap();
+    let mut command = openstack(source, &target)
+        .flag(flag::SCRATCH_DIR, &scratch)
+        .flag(flag::TERMINATION_LOG, &message);
+    if let Some(proxy) = proxy {
+        command = command.env("http_proxy", proxy.url());
+    }
+    let run = command.run();
+    assert_exit(&run, Exit::Success);
+    assert!(fs::read(&target).unwrap() == expected);
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+    let message: Value = serde_json::from_slice(&fs::read(&message).unwrap()).unwrap();
+    let wanted = source.metadata()["os_hash_value"].clone();
+    let wanted = format!("sha512:{}", wanted.as_str().unwrap());
+    assert_eq!(message["verified"], wanted, "{message}");
+}
+
+/// What Glance answers for a store without ranges is said by a proxy; the bytes are Glance's.
+#[test]
+fn the_disk_of_an_image_in_a_store_without_ranges() {
+    let (qemu, proxy) = (Qemu::new(), Proxy::start());
+    let answer = Fault::Answer(Reply::text(400, "requested image cannot be read in ranges"));
+    proxy.server().fault(When::ranged().always(), answer);
+    let bytes = qemu::disk(9, (6 << 20) + 512, 300_000);
+    let raw = qemu.raw("raw", &bytes);
+    for (name, format, arguments) in [
+        ("qcow2", "qcow2", &["-c"][..]),
+        ("vmdk", "vmdk", &["-o", "subformat=streamOptimized"]),
+        ("vdi", "vdi", &[]),
+        ("vhd", "vpc", &["-o", "force_size=on"]),
+        ("vhdx", "vhdx", &[]),
+    ] {
+        let path = qemu.convert(&raw, format, arguments);
+        let expected = qemu.read(format, &path);
+        let source = Glance::default().upload(&path, name);
+        staged(&source, Some(&proxy), &expected);
+
+        let folder = folder();
+        let run = openstack(&source, &folder.path().join("target"))
+            .env("http_proxy", proxy.url())
+            .run();
+        assert_failure(&run, Exit::SourceUnusable, &["--scratch-dir"]);
+    }
+}
+
+#[test]
+fn the_disk_of_a_compressed_image() {
+    let qemu = Qemu::new();
+    let bytes = qemu::disk(10, (6 << 20) + 512, 300_000);
+    let raw = qemu.raw("raw", &bytes);
+    let qcow2 = fs::read(qemu.convert(&raw, "qcow2", &[])).unwrap();
+    for (program, arguments) in [
+        ("gzip", &["-c"][..]),
+        ("xz", &["-c", "-0"]),
+        ("zstd", &["-c", "-q"]),
+        ("bzip2", &["-c"]),
+    ] {
+        for (format, file) in [("raw", &bytes), ("qcow2", &qcow2)] {
+            let packed = qemu.raw("packed", &qemu.pack(program, arguments, file));
+            let source = Glance::default().upload_compressed(&packed, format);
+            staged(&source, None, &bytes);
+        }
+    }
+}
+
+#[test]
+fn the_hash_of_a_whole_image_is_verified_on_demand() {
+    let (folder, qemu) = (folder(), Qemu::new());
+    let bytes = qemu::disk(11, 6 << 20, 300_000);
+    let raw = qemu.raw("raw", &bytes);
+    let path = qemu.convert(&raw, "qcow2", &[]);
+    let source = Glance::default().upload(&path, "qcow2");
+    let (target, message) = (folder.path().join("target"), folder.path().join("message"));
+    let command = openstack(&source, &target)
+        .flag(flag::VERIFY, "full")
+        .flag(flag::TERMINATION_LOG, &message);
+    assert_exit(&command.run(), Exit::Success);
+    assert!(fs::read(&target).unwrap() == bytes);
+    let stated: Value = serde_json::from_slice(&fs::read(&message).unwrap()).unwrap();
+    let verified = stated["verified"].as_str().unwrap();
+    assert!(verified.starts_with("sha512:"), "{verified}");
+
+    fs::remove_file(&target).unwrap();
+    source.corrupt_blob(image::size_of(&path) - 1);
+    assert_exit(&command.run(), Exit::HashMismatch);
+    assert!(!target.exists());
 }
 
 /// It is an attack elsewhere: whoever converts by content would follow what a guest has written.
