@@ -16,7 +16,7 @@ use testkit::Disk;
 /// Cinder states whole GiB, so that each claim is one of 1 GiB.
 const SIZE: &str = "1Gi";
 
-/// One test at a time: Glance keeps its images in SQLite here, which refuses one of two writers, and Cinder's uploads write without
+/// One test at a time: Glance keeps its images in `SQLite` here, which refuses one of two writers, and Cinder's uploads write without
 /// the lock that tests share.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
