@@ -80,6 +80,16 @@ e2e: cluster-programs ## controller and movers as pods on a real cluster, with r
 	cargo run --locked --quiet -p xtask -- dist $(PAGES)
 	POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug POPULATOR_PAGES=$(PAGES) $(LIMIT) 60m tests/cluster/run tests/cluster/e2e
 
+.PHONY: matrix
+matrix: packages ## a short form of the cluster's tests on the other versions of Kubernetes, before a release (29 minutes of CPU once for each)
+	cargo build --locked --quiet $(PROGRAMS)
+	cargo test --locked --quiet -p e2e --no-run
+	for version in $$(tests/cluster/cluster versions | tail -n +2); do \
+	  export KUBERNETES=$$version CLUSTER_STATE=$(POPULATORS_CACHE)/cluster/state-$$version; \
+	  tests/cluster/cluster build; \
+	  POPULATOR_BIN_DIR=$(CARGO_TARGET_DIR)/debug $(LIMIT) 30m tests/cluster/run tests/cluster/matrix; \
+	done
+
 cluster-down: ## end it; nothing is left
 	tests/cluster/cluster down
 

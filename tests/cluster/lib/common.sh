@@ -2,7 +2,9 @@
 # shellcheck shell=bash disable=SC2034 # the other parts use these variables
 : "${POPULATORS_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/volume-populators}"
 CLUSTER_CACHE=$POPULATORS_CACHE/cluster
-BIN=${CLUSTER_BIN:-$CLUSTER_CACHE/bin}
+# The minor version; each has a folder programs/kubernetes-VERSION. docs/controller.md says by which rule they move.
+: "${KUBERNETES:=1.37}"
+BIN=${CLUSTER_BIN:-$CLUSTER_CACHE/bin/$KUBERNETES}
 STATE=$(realpath -m "${CLUSTER_STATE:-$CLUSTER_CACHE/state}")
 NODE=cluster-node NODE_IP=10.88.8.1 POD_NET=10.88.7.0/24 SVC_NET=10.96.0.0/16
 # Cgroups are shared with the machine: a kubelet kills unknown processes below its own, so each cluster has one of its own.
@@ -44,5 +46,5 @@ until_ok() { # tries what program...: a tenth of a second between two tries
 }
 render() { # fills in a template of etc/
   sed -e "s#@STATE@#$STATE#g; s#@NODE@#$NODE#g; s#@NODE_IP@#$NODE_IP#g; s#@POD_NET@#$POD_NET#g" \
-    -e "s#@CG@#$CGROUP#g; s#@SOCK@#$CONTAINERD_SOCKET#g; s#@REGISTRY@#$REGISTRY#g" "$1"
+    -e "s#@CG@#$CGROUP#g; s#@SOCK@#$CONTAINERD_SOCKET#g; s#@BIN@#$BIN#g; s#@REGISTRY@#$REGISTRY#g" "$1"
 }

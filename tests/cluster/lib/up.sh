@@ -24,8 +24,8 @@ namespaces() {
 }
 
 runtime() {
-  start containerd containerd --config "$STATE/etc/containerd.toml"
-  until_ok 200 containerd ctr -a "$CONTAINERD_SOCKET" version
+  start containerd "$BIN/containerd" --config "$STATE/etc/containerd.toml"
+  until_ok 200 containerd "$BIN/ctr" -a "$CONTAINERD_SOCKET" version
 }
 
 control_plane() {
@@ -96,7 +96,8 @@ storage() {
     --kubeconfig="$STATE/kubeconf/admin.conf" --feature-gates=Topology=true --immediate-topology=true --strict-topology=true --timeout=60s --v=2
   kubectl apply -f - < "$HERE/etc/storage.yaml" > /dev/null
   kubectl apply -f - < "$HERE/etc/definitions.yaml" > /dev/null
-  kubectl apply -f - < "$HERE/etc/definitions.yaml" > /dev/null
+  # On the server: too large for the annotation that a client would write.
+  kubectl apply --server-side -f - < "$BIN/definitions.yaml" > /dev/null
   until_ok 300 "the CSI driver" sh -c "'$BIN/kubectl' --kubeconfig '$STATE/kubeconf/admin.conf' get csinode '$NODE' \
     -o 'jsonpath={.spec.drivers[0].name}' | grep -q hostdisk"
 }
@@ -165,7 +166,7 @@ push() { # folder prefix
 }
 
 image() { # imports an OCI image tar
-  inside ctr -a "$CONTAINERD_SOCKET" -n k8s.io images import "$(realpath "$1")" > /dev/null
+  inside "$BIN/ctr" -a "$CONTAINERD_SOCKET" -n k8s.io images import "$(realpath "$1")" > /dev/null
 }
 
 # The kernel may have given the number of an ended process to another one.
