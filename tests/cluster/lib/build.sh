@@ -30,12 +30,12 @@ pinned() { # folder module: the version in go.mod
 # The program on PATH, if it has the version that is built here. Not our own programs, those that do not print a version, and
 # those that were built here, if their folder is on PATH.
 offered() {
-  local found wanted kubernetes
-  kubernetes=$(pinned "kubernetes-$KUBERNETES" k8s.io/kubernetes)
+  local found wanted release
+  release=$(pinned "kubernetes-$KUBERNETES" k8s.io/kubernetes)
   found=$(type -P "$1") && found=$(readlink -f "$found") && [[ "$found" != "$(readlink -f "$CLUSTER_CACHE")"/* ]] || return 1
   case $1 in
-    kubectl) wanted="Client Version: $kubernetes" ;;
-    kube*) wanted="Kubernetes $kubernetes" ;;
+    kubectl) wanted="Client Version: $release" ;;
+    kube*) wanted="Kubernetes $release" ;;
     etcd) wanted=$(pinned etcd go.etcd.io/etcd/server/v3); wanted="etcd Version: ${wanted#v}" ;;
     csi-provisioner) wanted="$found $(pinned csi github.com/kubernetes-csi/external-provisioner/v6)" ;;
     *) return 1 ;;
@@ -59,11 +59,11 @@ build() { # [name]...: all, without names
   fi
   command -v go > /dev/null || fail "the cluster's programs are built with Go 1.26 or newer; go is not on PATH"
   mkdir -p "$BIN" "$CLUSTER_CACHE/programs"
-  local version="-s -w" package kubernetes containerd
-  kubernetes=$(pinned "kubernetes-$KUBERNETES" k8s.io/kubernetes)
+  local version="-s -w" package release containerd
+  release=$(pinned "kubernetes-$KUBERNETES" k8s.io/kubernetes)
   containerd=$(pinned containerd github.com/containerd/containerd/v2)
   for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
-    version+=" -X $package.gitVersion=$kubernetes -X $package.gitMajor=1 -X $package.gitMinor=${KUBERNETES#*.}"
+    version+=" -X $package.gitVersion=$release -X $package.gitMajor=1 -X $package.gitMinor=${KUBERNETES#*.}"
   done
   version+=" -X github.com/containerd/containerd/v2/version.Version=${containerd#v}"
   exec 9> "$CLUSTER_CACHE/programs/.lock"
@@ -102,12 +102,12 @@ build() { # [name]...: all, without names
 # The definitions of the Prometheus operator, made from its types as its own release is, and the Gateway API's of ReferenceGrant.
 definitions() {
   local folder=$HERE/programs/definitions key kept
-  key=$(cat "$folder/go.sum" "$HERE/lib/build.sh" | sha256sum | cut -c1-16)
+  key=$({ cat "$folder/go.sum"; declare -f definitions; } | sha256sum | cut -c1-16)
   kept=$CLUSTER_CACHE/programs/definitions-$key.yaml
   if [ ! -s "$kept" ]; then
     say "building definitions.yaml"
     (
-      cd "$folder"
+      cd "$folder" || exit
       work=$(mktemp -d)
       trap 'rm -rf "$work"' EXIT
       go run sigs.k8s.io/controller-tools/cmd/controller-gen crd:crdVersions=v1 output:crd:dir="$work" \
