@@ -50,7 +50,7 @@ impl fmt::Display for MountedBundle<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "the ConfigMap {} with the key {} in the namespace {}",
+            "ConfigMap {} with the key {} in the namespace {}",
             self.config_map, self.key, self.namespace
         )
     }

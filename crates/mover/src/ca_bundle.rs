@@ -114,7 +114,11 @@ mod tests {
         let bundle = CaBundle::new(path);
         assert!(matches!(bundle.trust(), Ok(Trust::System)));
         let missing = bundle.missing().unwrap();
-        for word in ["ConfigMap trusted-ca", "key ca-bundle.crt", "namespace vms"] {
+        for word in [
+            "there is no ConfigMap trusted-ca with",
+            "key ca-bundle.crt",
+            "namespace vms",
+        ] {
             assert!(missing.contains(word), "{missing}");
         }
         assert_eq!(CaBundle::new("/nonexistent/bundle.pem").missing(), None);

@@ -103,7 +103,8 @@ pub enum InvalidSpec {
     },
     /// No field names a disk.
     #[error(
-        "the spec names no disk; create a new resource that has one of imageId, volumeId and snapshotId"
+        "the spec names no disk; create a new resource that has one of imageId, volumeId and snapshotId (the definitions of \
+         Forklift know imageId alone, and drop the others)"
     )]
     NoDisk,
     /// Two fields name a disk, and nothing says which one is meant.

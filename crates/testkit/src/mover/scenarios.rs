@@ -317,7 +317,11 @@ pub fn a_bundle_that_the_namespace_lacks_is_named_where_it_was_needed<S: Source>
         config_map: "trusted-ca",
         key: "ca-bundle.crt",
     };
-    let words = ["ConfigMap trusted-ca", "key ca-bundle.crt", "namespace vms"];
+    let words = [
+        "there is no ConfigMap trusted-ca with",
+        "key ca-bundle.crt",
+        "namespace vms",
+    ];
     let with = |system: &Path| {
         let command = fixture.command().flag("ca-bundle", mounted.path());
         command.env("cacert", "").env("SSL_CERT_FILE", system)
