@@ -56,7 +56,7 @@ pub fn unpack(
         let length = fill(&mut unwrap, &mut buffer)?;
         let bytes = buffer.get(..length).unwrap_or_default();
         if bytes.is_empty() {
-            into.set_size(size)?;
+            into.finish(size)?;
             return Ok(size);
         }
         let limit = limit.get_or_insert_with(|| Limit::of(bytes, bounds));

@@ -11,13 +11,16 @@ use std::{
 
 use net::Cancel;
 use rustix::{
-    fd::OwnedFd,
+    fd::{AsFd, OwnedFd},
     fs::{self, FallocateFlags, Mode, OFlags, SeekFrom},
     io::Errno,
     process::{Resource, getrlimit},
 };
 
-use super::Sink;
+use super::{
+    Sink,
+    kernel::{Kernel, Linux},
+};
 use crate::{
     Access, ByteRange, Content, Error, Extent, Kind, Reader, Source, engine::zeroes::each_run,
 };
@@ -32,11 +35,13 @@ const NAMES: u32 = 16;
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A temporary file in a folder, without a name there: it is gone when it is dropped, and when the process is
-/// killed. Sparse; what is written is not synced.
+/// killed. Sparse.
 ///
-/// It is written as a [`Sink`], and read as a [`Source`] when that has ended.
+/// It is written as a [`Sink`], or by [`Self::write_sparse`] and [`Self::finish`], and read as a [`Source`] when that
+/// has ended.
 #[derive(Debug)]
 pub struct ScratchFile {
+    kernel: &'static dyn Kernel,
     folder: PathBuf,
     file: File,
     size: AtomicU64,
@@ -48,6 +53,10 @@ impl ScratchFile {
     /// # Errors
     /// [`Kind::Configuration`] when the folder is none, or closed to this process.
     pub fn create(folder: &Path) -> Result<Self, Error> {
+        Self::create_on(folder, &Linux)
+    }
+
+    pub(super) fn create_on(folder: &Path, kernel: &'static dyn Kernel) -> Result<Self, Error> {
         let flags = OFlags::TMPFILE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         let opened = match fs::open(folder, flags, MODE) {
             // Not every file system has files without a name (NFS, FUSE).
@@ -56,6 +65,7 @@ impl ScratchFile {
         };
         let fd = opened.map_err(|errno| fault("make a file", folder, errno.into()))?;
         Ok(Self {
+            kernel,
             folder: folder.to_owned(),
             file: fd.into(),
             size: AtomicU64::new(0),
@@ -97,7 +107,7 @@ impl ScratchFile {
     }
 
     /// Writes `buf` at `offset`, and leaves long runs of zeroes out: they are holes where nothing was written before.
-    /// The file grows by it, but not by zeroes at its end: [`Self::set_size`].
+    /// The file grows by it, but not by zeroes at its end: [`Self::finish`].
     ///
     /// # Errors
     /// Those of [`Sink::write_at`].
@@ -111,11 +121,17 @@ impl ScratchFile {
         })
     }
 
-    /// Gives it this size: cut, or a hole at its end.
+    /// Ends what [`Self::write_sparse`] has written: gives the file this size, and asks whether all was stored.
     ///
     /// # Errors
-    /// Those of [`Sink::prepare`].
-    pub fn set_size(&self, size: u64) -> Result<(), Error> {
+    /// Those of [`Sink::prepare`] and [`Sink::sync`].
+    pub fn finish(&self, size: u64) -> Result<(), Error> {
+        self.set_size(size)?;
+        self.sync()
+    }
+
+    /// Gives it this size: cut, or a hole at its end.
+    fn set_size(&self, size: u64) -> Result<(), Error> {
         self.check_limit(size)?;
         fs::ftruncate(&self.file, size)
             .map_err(|errno| self.fault("set the size of a file", errno.into()))?;
@@ -203,9 +219,16 @@ impl Sink for ScratchFile {
         Ok(())
     }
 
-    /// Nothing: what is gone with the process does not have to outlive the machine.
+    /// The file does not have to outlive the machine; but the kernel drops a page that it could not write back, reads
+    /// give zeroes or old bytes then, and only a sync says so.
     fn sync(&self) -> Result<(), Error> {
-        Ok(())
+        self.kernel.fdatasync(self.file.as_fd()).map_err(|errno| {
+            let text = format!(
+                "cannot sync a file in the scratch folder {}, so that bytes of it may be lost",
+                self.folder.display()
+            );
+            Error::with_source(Kind::TargetIo, text, errno)
+        })
     }
 
     fn close(self: Box<Self>) -> Result<(), Error> {
@@ -380,7 +403,7 @@ mod tests {
         let mut bytes = vec![0; 40 * 65536];
         bytes[20 * 65536..21 * 65536].fill(7);
         scratch.write_sparse(&bytes, 0).unwrap();
-        scratch.set_size(40 * K).unwrap();
+        scratch.finish(40 * K).unwrap();
         let found = scratch.extents(ByteRange::new(K, 30 * K)).unwrap();
         let extent = |start, end, content| Extent {
             range: ByteRange::new(start * K, end * K),
