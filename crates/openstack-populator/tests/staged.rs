@@ -170,6 +170,33 @@ async fn an_image_that_turns_out_to_be_compressed_needs_the_folder() {
     }
 }
 
+/// A guest decides how its fixed vhd begins, and must not decide what is taken for its disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vhd_that_a_guest_makes_a_compressed_file_is_refused() {
+    let qemu = Qemu::new();
+    let other = qemu.pack("zstd", &["-c", "-q"], &qemu::disk(12, 1 << 20, 100_000));
+    let raw = qemu.raw("disk.raw", &qemu::disk(13, 3 << 20, 100_000));
+    let fixed = &["-o", "subformat=fixed,force_size=on"];
+    let mut vhd = fs::read(qemu.convert(&raw, "vpc", fixed)).unwrap();
+    // A frame, and one that a decoder skips, up to the end of the file.
+    let (frame, skipped) = vhd.split_at_mut(other.len());
+    frame.copy_from_slice(&other);
+    let (header, rest) = skipped.split_at_mut(8);
+    header[..4].copy_from_slice(&0x184d_2a50_u32.to_le_bytes());
+    header[4..].copy_from_slice(&u32::try_from(rest.len()).unwrap().to_le_bytes());
+    let record = record("vhd", "bare", &vhd);
+    for cloud in [image, rangeless] {
+        let cloud = cloud(&record, &vhd);
+        for flags in [&[][..], &["--verify=full"], &["--verify=off"]] {
+            let (result, found) = staged(&cloud, flags).await;
+            failure(result, Exit::SourceUnusable, &["fixed vhd", "two disks"]);
+            assert_eq!(found, None);
+        }
+    }
+    let (result, _) = run(&image(&record, &vhd), &[]).await;
+    failure(result, Exit::SourceUnusable, &["fixed vhd", "two disks"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_a_compressed_file_is_judged_like_a_file() {
     let qemu = Qemu::new();

@@ -21,7 +21,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use formats::{Image, Info, ReadAhead};
+use formats::{Format, Image, Info, ReadAhead};
 use net::Cancel;
 use transfer::{Access, ByteRange, Content, Error, Extent, Kind, Reader, Source};
 
@@ -200,6 +200,20 @@ impl fmt::Debug for DiskImage {
             .field("file", &self.file)
             .field("info", self.info())
             .finish_non_exhaustive()
+    }
+}
+
+/// The format of a compressed file, by its first and its last bytes; `None` for any other file. One of which two
+/// programs would see two disks is such another: [`DiskImage::open`] says what is wrong with it.
+///
+/// # Errors
+/// Those of `file`.
+pub fn wrapper(file: &dyn Source, cancel: &Cancel) -> Result<Option<Format>, Error> {
+    let shared = Shared::new(file.reader(cancel)?);
+    match Format::detect(&mut FileAt::new(file.size(), &shared)) {
+        Ok(format) => Ok(Some(format).filter(|format| format.is_wrapper())),
+        Err(error) if error.kind() == formats::Kind::Read => Err(shared.explain(&error)),
+        Err(_) => Ok(None),
     }
 }
 

@@ -15,9 +15,8 @@ use std::{path::Path, sync::Arc};
 use contract::{Exit, args::flag};
 use formats::Format;
 use mover::{Context, Failure, Target, Verify};
-use net::Cancel;
 use transfer::{
-    Access, ByteRange, Digest, Error, Kind, Source, Verification,
+    Access, Digest, Error, Kind, Source, Verification,
     sink::{NullSink, ScratchFile},
     source::HttpSource,
 };
@@ -25,7 +24,7 @@ use transfer::{
 use super::{Plan, must_fit, verification, warn};
 use crate::{
     Form,
-    disk_image::{Bounds, unpack},
+    disk_image::{Bounds, unpack, wrapper},
     image_policy,
 };
 
@@ -119,11 +118,13 @@ impl Plan {
             return Ok(false);
         }
         let (file, cancel) = (Arc::clone(file), context.cancel.clone());
-        let head = context
-            .retry("read the image's beginning", move || head(&*file, &cancel))
+        let found = context
+            .retry("read the image's beginning and end", move || {
+                wrapper(&*file, &cancel)
+            })
             .await
             .map_err(|error| self.glance.explain(&self.id, error))?;
-        Ok(Format::of(&head).is_some_and(Format::is_wrapper))
+        Ok(found.is_some())
     }
 
     /// Reads the whole file for nothing but its hash, if it is to be verified. No byte was written before.
@@ -208,7 +209,13 @@ impl Plan {
         packed: Arc<ScratchFile>,
         target: &Target,
     ) -> Result<Arc<ScratchFile>, Failure> {
-        let format = Format::of(&packed.head(Format::HEAD)?).filter(|format| format.is_wrapper());
+        let format = match self.form {
+            Form::Compressed => {
+                Format::of(&packed.head(Format::HEAD)?).filter(|format| format.is_wrapper())
+            }
+            // The end counts too: a guest decides how a fixed vhd begins.
+            Form::Verbatim | Form::Image => wrapper(&*packed, &context.cancel)?,
+        };
         let Some(format) = format else {
             if self.form != Form::Compressed {
                 return Ok(packed);
@@ -264,16 +271,6 @@ async fn create(context: &Context, folder: &Path, bytes: u64) -> Result<Arc<Scra
         let kind: Kind = error.kind();
         Error::with_source(kind, format!("--{}", flag::SCRATCH_DIR), error)
     })?)
-}
-
-/// The first bytes of a file.
-fn head(file: &dyn Source, cancel: &Cancel) -> Result<Vec<u8>, Error> {
-    let length = usize::try_from(file.size()).map_or(Format::HEAD, |size| size.min(Format::HEAD));
-    let mut head = vec![0; length];
-    let mut reader = file.reader(cancel)?;
-    reader.begin(ByteRange::new(0, length as u64))?;
-    reader.fill(&mut head).map_err(|(_, error)| error)?;
-    Ok(head)
 }
 
 fn needs_scratch() -> Failure {
