@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::{fs, sync::Arc};
+use std::{fs, os::unix::fs::MetadataExt, sync::Arc};
 
 use contract::Exit;
 use mover::{Done, Failure};
@@ -149,6 +149,32 @@ async fn zeroes_in_a_compressed_file_become_holes() {
     let result = run.go(&cloud, PASSWORD, &[&flag, "--force"]).await;
     assert_eq!(result.unwrap(), verified(&packed));
     assert!(fs::read(device.path()).unwrap() == disk);
+}
+
+/// What the user wants of the target's zeroes says nothing of the folder's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_zeroes_is_sparse_in_the_folder() {
+    let qemu = Qemu::new();
+    let mut disk = vec![7; 6 << 20];
+    disk[1 << 20..5 << 20].fill(0);
+    // A frame that a decoder skips, of zeroes.
+    let zeroes: u32 = 28 << 20;
+    let mut packed = qemu.pack("zstd", &["-c", "-q"], &disk);
+    packed.extend(0x184d_2a50_u32.to_le_bytes());
+    packed.extend(zeroes.to_le_bytes());
+    packed.resize(packed.len() + zeroes as usize, 0);
+    let cloud = image(&record("raw", "compressed", &packed), &packed);
+    // Room for the packed file, or for the other one, but not for both and the zeroes.
+    let volume = Volume::tmpfs(29 << 20);
+    let folder = format!("--scratch-dir={}", volume.path("").display());
+    for (flag, is_dense) in [("--detect-zeroes=on", false), ("--detect-zeroes=off", true)] {
+        let mut run = Run::new();
+        let result = run.go(&cloud, PASSWORD, &[&folder, flag]).await;
+        assert_eq!(result.unwrap(), verified(&packed));
+        assert!(fs::read(run.target()).unwrap() == disk);
+        let taken = fs::metadata(run.target()).unwrap().blocks() * 512;
+        assert_eq!(taken >= 6 << 20, is_dense, "{flag}: {taken}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
