@@ -9,13 +9,14 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::MetadataExt, sync::Arc};
+use std::{fs, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
 
 use contract::Exit;
 use mover::{Done, Failure};
+use net::Clock;
 use serde_json::{Value, json};
 use support::{
-    Cloud, IMAGE, PASSWORD,
+    Cloud, IMAGE, Leap, PASSWORD,
     run::{Run, failure, image, run},
 };
 use testkit::{
@@ -263,6 +264,48 @@ async fn a_damaged_compressed_file_writes_nothing() {
             failure(result, Exit::SourceUnusable, &["unpacked", "decoded bytes"]);
             assert_eq!(found, None, "{program}");
         }
+    }
+}
+
+/// The upload was damaged where no table shows it: the hash is that of the damaged file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_cluster_is_the_images_fault() {
+    let qemu = Qemu::new();
+    let disk = qemu::disk(14, 4 << 20, 300_000);
+    let raw = qemu.raw("disk.raw", &disk);
+    let mut qcow2 = fs::read(qemu.convert(&raw, "qcow2", &["-c"])).unwrap();
+    let packed = {
+        let mut file = &qcow2[..];
+        let image = formats::Image::open(&mut file).unwrap();
+        let extents = image.extents(&mut file, 0..image.virtual_size());
+        let offset = extents.filter_map(|extent| match extent.unwrap().content {
+            formats::Content::Compressed { offset, .. } => Some(offset),
+            _ => None,
+        });
+        offset.last().unwrap()
+    };
+    // A block of a type that deflate does not have.
+    qcow2[usize::try_from(packed).unwrap()] = 7;
+    let record = record("qcow2", "bare", &qcow2);
+    for (cloud, is_local) in [
+        (rangeless(&record, &qcow2), true),
+        (image(&record, &qcow2), false),
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        let flag = format!("--scratch-dir={}", scratch.path().display());
+        let clock = Arc::new(Leap::default());
+        let mut run = Run::new();
+        run.clock = Arc::clone(&clock) as _;
+        let result = run.go(&cloud, PASSWORD, &[&flag, "--connections=1"]).await;
+        let failed = result.unwrap_err();
+        assert!(!failed.message().contains("lost"), "{failed}");
+        failure(
+            Err(failed),
+            Exit::SourceUnusable,
+            &["the image cannot be read"],
+        );
+        // A server is asked once more; a file says the same again.
+        assert_eq!(clock.now() == Duration::ZERO, is_local, "{:?}", clock.now());
     }
 }
 

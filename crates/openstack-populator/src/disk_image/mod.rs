@@ -150,6 +150,10 @@ impl Source for DiskImage {
         }
     }
 
+    fn is_local(&self) -> bool {
+        self.file.is_local()
+    }
+
     fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, Error> {
         // The engine asks for one part of the disk after another: several are looked up at once.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -237,6 +237,10 @@ impl Source for ScratchFile {
         }
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
         Ok(Box::new(ScratchReader {
             file: self,
