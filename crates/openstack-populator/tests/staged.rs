@@ -396,6 +396,44 @@ async fn a_small_file_does_not_unpack_to_any_size() {
     assert!(fs::read(device.path()).unwrap() == before);
 }
 
+/// The record says what the bound is; the first bytes say it only where the record leaves it open.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_file_unpacks_to_is_bound_by_its_record() {
+    let qemu = Qemu::new();
+    let volume = Volume::tmpfs(8 << 20);
+    let folder = format!("--scratch-dir={}", volume.path("").display());
+    let starts: [(&[u8], Option<&str>); 4] = [
+        (b"LUKS\xba\xbe", None),
+        (b"\x1f\x8b\x08", None),
+        (b"QFI\xfb", Some("first bytes are those of qcow2")),
+        (b"vhdxfile", Some("first bytes are those of vhdx")),
+    ];
+    for (start, refusal) in starts {
+        // More zeroes than the folder has room for.
+        let mut disk = vec![0; 16 << 20];
+        disk[..start.len()].copy_from_slice(start);
+        let packed = qemu.pack("gzip", &["-c"], &disk);
+        let cloud = image(&record("raw", "compressed", &packed), &packed);
+        for (size, exit) in [
+            (16 << 20, None),
+            ((16 << 20) - 1024, Some(Exit::TargetTooSmall)),
+        ] {
+            let device = LoopDevice::new(size, 512);
+            let mut run = Run::new();
+            run.device = Some(device.path().into());
+            let result = run.go(&cloud, PASSWORD, &[&folder, "--force"]).await;
+            match (refusal, exit) {
+                (Some(refusal), _) => failure(result, Exit::SourceUnusable, &[refusal]),
+                (None, Some(exit)) => failure(result, exit, &["unpacks to more"]),
+                (None, None) => {
+                    assert_eq!(result.unwrap(), verified(&packed));
+                    assert!(fs::read(device.path()).unwrap() == disk);
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_downloads_nothing() {
     let object = Object::new(1 << 40, |_, buffer| buffer.fill(0));

@@ -27,7 +27,7 @@ use transfer::{Access, ByteRange, Content, Error, Extent, Kind, Reader, Source};
 
 use file::{FileAt, Shared};
 use reader::DiskReader;
-pub use unpack::{Bounds, unpack};
+pub use unpack::{Bound, unpack};
 
 /// How much is read of the file when a table is. An L2 table of qcow2 with the usual clusters.
 const TABLE_BLOCK: usize = 64 << 10;

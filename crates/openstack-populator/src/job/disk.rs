@@ -24,7 +24,7 @@ use transfer::{
 use super::{Plan, must_fit, verification, warn};
 use crate::{
     Form,
-    disk_image::{Bounds, unpack, wrapper},
+    disk_image::{Bound, unpack, wrapper},
     image_policy,
 };
 
@@ -227,22 +227,38 @@ impl Plan {
             ));
         };
         let into = create(context, packed.folder(), 0).await?;
-        let bounds = Bounds {
-            disk: target.capacity(),
-            file: into.free()?,
-        };
+        let judge = self.judge(target.capacity(), into.free()?);
         tracing::info!(%format, "the image is unpacked into another temporary file");
         let (cancel, goal) = (context.cancel.clone(), Arc::clone(&into));
         let bytes = context
             .counted("unpacking the image", move |count| {
-                unpack(&*packed, format, &goal, bounds, count, &cancel)
+                unpack(&*packed, format, &goal, judge, count, &cancel)
             })
             .await??;
         tracing::info!(bytes, "the image is unpacked");
         Ok(into)
     }
 
-    /// The disk in a file that is here.
+    /// Judges a file by its record and its first bytes while it is unpacked, and says how large it may become: where
+    /// it can be the disk as it is, not larger than the target.
+    fn judge(
+        &self,
+        target: u64,
+        folder: u64,
+    ) -> impl Fn(&[u8]) -> Result<Bound, Error> + Send + use<> {
+        let (policy, image) = (self.policy, self.image.clone());
+        move |head| {
+            warn(policy.judge_head(&image, head)?);
+            let is_disk = image_policy::is_raw(&image) || Format::of(head).is_none();
+            Ok(if is_disk && target != u64::MAX {
+                Bound::Target(target)
+            } else {
+                Bound::Folder(folder)
+            })
+        }
+    }
+
+    /// The disk in a file that is here, and that was judged if it was unpacked.
     async fn disk_in(
         &self,
         context: &Context,
@@ -251,10 +267,6 @@ impl Plan {
         if !image_policy::is_raw(&self.image) {
             return Ok(self.open_image(context, file).await?);
         }
-        warn(
-            self.policy
-                .judge_head(&self.image, &file.head(Format::HEAD)?)?,
-        );
         Ok(file)
     }
 }
