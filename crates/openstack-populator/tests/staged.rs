@@ -456,6 +456,46 @@ async fn a_check_downloads_nothing() {
     assert_eq!(downloads(&cloud), 1);
 }
 
+/// What a check can see without the download, it sees with a folder too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_reads_the_tables_where_there_are_ranges() {
+    let qemu = Qemu::new();
+    let mut disk = qemu::disk(15, 2 << 20, 100_000);
+    disk.resize(4 << 20, 0);
+    let raw = qemu.raw("disk.raw", &disk);
+    let qcow2 = fs::read(qemu.convert(&raw, "qcow2", &[])).unwrap();
+    let cut = &qcow2[..qcow2.len() / 2];
+    let (small, large) = (Volume::tmpfs(1 << 20), Volume::tmpfs(16 << 20));
+    let device = LoopDevice::new(3 << 20, 512);
+    for (file, volume, device, expected) in [
+        (&qcow2[..], &large, None, Ok(())),
+        (
+            &qcow2,
+            &small,
+            None,
+            Err((Exit::Configuration, "bytes free")),
+        ),
+        (cut, &large, None, Err((Exit::SourceUnusable, "qcow2"))),
+        (
+            &qcow2,
+            &large,
+            Some(&device),
+            Err((Exit::TargetTooSmall, "4194304")),
+        ),
+    ] {
+        let cloud = image(&record("qcow2", "bare", file), file);
+        let folder = format!("--scratch-dir={}", volume.path("").display());
+        let mut run = Run::new();
+        run.device = device.map(|device| device.path().into());
+        let flags = [&*folder, "--verify=full", "--check"];
+        let result = run.go(&cloud, PASSWORD, &flags).await;
+        match expected {
+            Ok(()) => assert_eq!(result.unwrap(), Done::Checked),
+            Err((exit, needle)) => failure(result, exit, &[needle]),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn full_verification_reads_the_whole_file() {
     let qemu = Qemu::new();
