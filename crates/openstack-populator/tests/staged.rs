@@ -350,6 +350,45 @@ async fn a_lost_connection_is_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn marks_of_another_node_do_not_matter_where_the_hash_of_the_file_decides() {
+    let qemu = Qemu::new();
+    let disk = qemu::disk(16, 2 << 20, 100_000);
+    let raw = qemu.raw("disk.raw", &disk);
+    let qcow2 = fs::read(qemu.convert(&raw, "qcow2", &[])).unwrap();
+    let packed = qemu.pack("gzip", &["-c"], &disk);
+    let path = format!("/v2/images/{IMAGE}/file");
+    let marked = |record: &Value, file: &[u8]| {
+        let cloud = image(record, file);
+        let mark = |when: When, value: &str| {
+            let fault = Fault::Header("ETag", value.to_owned());
+            cloud.glance.fault(when, fault);
+        };
+        mark(When::path(&path).times(1), "\"a\"");
+        mark(When::path(&path).skip(1).always(), "\"b\"");
+        cloud
+    };
+    for (record, file) in [
+        (record("qcow2", "bare", &qcow2), &qcow2),
+        (record("raw", "compressed", &packed), &packed),
+    ] {
+        let (result, found) = staged(&marked(&record, file), &["--verify=full"]).await;
+        assert_eq!(result.unwrap(), verified(file));
+        assert!(found.unwrap() == disk);
+    }
+    // No hash decides.
+    for (result, _) in [
+        run(&marked(&record("qcow2", "bare", &qcow2), &qcow2), &[]).await,
+        staged(
+            &marked(&record("raw", "compressed", &packed), &packed),
+            &["--verify=off"],
+        )
+        .await,
+    ] {
+        failure(result, Exit::SourceProtocol, &["changed while it was read"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_little_room_is_found_before_the_download() {
     let qemu = Qemu::new();
     let raw = qemu.raw("disk.raw", &vec![5; 3 << 20]);

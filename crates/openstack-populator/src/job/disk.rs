@@ -18,7 +18,7 @@ use mover::{Context, Failure, Target, Verify};
 use transfer::{
     Access, Digest, Error, Kind, Source, Verification,
     sink::{NullSink, ScratchFile},
-    source::HttpSource,
+    source::{Changes, HttpSource},
 };
 
 use super::{Plan, must_fit, verification, warn};
@@ -192,12 +192,16 @@ impl Plan {
             "the image is downloaded into a temporary file in {} first",
             folder.display()
         );
+        let verification = self.of_file(context.verify)?;
+        if matches!(verification, Verification::Stated(_)) {
+            file.set_changes(Changes::Verified);
+        }
         let report = context
             .stage(
                 "downloading the image",
                 file,
                 Arc::clone(&scratch) as _,
-                self.of_file(context.verify)?,
+                verification,
             )
             .await
             .map_err(|error| self.glance.explain(&self.id, error))?;
