@@ -153,3 +153,20 @@ fn the_compressed_files_own_error_is_shown_as_it_is() {
     assert_eq!(error.unwrap_err().kind(), Kind::Cancelled);
     assert_eq!(count, 0);
 }
+
+#[test]
+fn it_ends_soon_after_it_is_cancelled() {
+    let qemu = Qemu::new();
+    // So few packed bytes that all are read before the flag is pulled.
+    let packed = MemorySource::new(qemu.pack("gzip", &["-c"], &vec![0; 8 << 20]));
+    let folder = tempfile::tempdir().unwrap();
+    let into = ScratchFile::create(folder.path()).unwrap();
+    let (cancel, count) = (Cancel::new(), AtomicU64::new(0));
+    let judge = |_: &[u8]| {
+        cancel.cancel();
+        Ok(WIDE)
+    };
+    let result = unpack(&packed, Format::Gzip, &into, judge, &count, &cancel);
+    assert_eq!(result.unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(count.load(Ordering::Relaxed), 1 << 20);
+}
