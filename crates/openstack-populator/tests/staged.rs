@@ -9,21 +9,21 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
 
 use contract::Exit;
-use mover::{Done, Failure};
+use mover::Done;
 use net::Clock;
 use serde_json::{Value, json};
 use support::{
     Cloud, IMAGE, Leap, PASSWORD,
     run::{Run, failure, image, run},
+    staged::{downloads, open_files, rangeless, record, sha512, staged, verified},
 };
 use testkit::{
     Cut, Fault, Gate, LoopDevice, Object, Volume, When,
     qemu::{self, Qemu},
 };
-use transfer::{Algorithm, Digest};
 
 /// The programs that pack, and how.
 const PROGRAMS: [(&str, &[&str]); 4] = [
@@ -32,60 +32,6 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
     ("zstd", &["-c", "-q"]),
     ("bzip2", &["-c", "-1"]),
 ];
-
-fn sha512(bytes: &[u8]) -> Digest {
-    Digest::of(Algorithm::Sha512, bytes)
-}
-
-/// The record of an image of this file, with its hash.
-fn record(disk_format: &str, container_format: &str, file: &[u8]) -> Value {
-    json!({
-        "disk_format": disk_format, "container_format": container_format,
-        "os_hash_algo": "sha512", "os_hash_value": sha512(file).hex,
-    })
-}
-
-/// A cloud with this file; its store has no ranges.
-fn rangeless(record: &Value, file: &[u8]) -> Cloud {
-    let cloud = image(record, file);
-    cloud
-        .glance
-        .fault(When::ranged().always(), Fault::IgnoreRange);
-    cloud
-}
-
-/// How often the file was asked for.
-fn downloads(cloud: &Cloud) -> usize {
-    let file = format!("/v2/images/{IMAGE}/file");
-    let requests = cloud.glance.requests();
-    requests
-        .iter()
-        .filter(|request| request.path() == file)
-        .count()
-}
-
-/// How many files in the folder this process has open. They have no name: who looks there sees nothing of them.
-fn open_files(folder: &Path) -> usize {
-    let folder = folder.canonicalize().unwrap();
-    let open = fs::read_dir("/proc/self/fd").unwrap();
-    let targets = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
-    targets.filter(|target| target.starts_with(&folder)).count()
-}
-
-/// A run with a scratch folder, in which nothing may be left.
-async fn staged(cloud: &Cloud, flags: &[&str]) -> (Result<Done, Failure>, Option<Vec<u8>>) {
-    let scratch = tempfile::tempdir().unwrap();
-    let flag = format!("--scratch-dir={}", scratch.path().display());
-    let result = run(cloud, &[flags, &[&flag]].concat()).await;
-    assert_eq!(open_files(scratch.path()), 0);
-    result
-}
-
-fn verified(file: &[u8]) -> Done {
-    Done::Copied {
-        verified: Some(sha512(file)),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_format_arrives_from_a_store_without_ranges() {
