@@ -235,7 +235,8 @@ impl Context {
     }
 
     /// Copies all of `source` to a sink that is not the target, and logs how far it is, in lines that begin with
-    /// `doing`. Its bytes are none of the run's progress, which is the target's; its retries count.
+    /// `doing`. Its bytes are none of the run's progress, which is the target's; its retries count. Zeroes become
+    /// holes there, whatever the user wants of the target's.
     ///
     /// # Errors
     /// Those of [`transfer::copy`].
@@ -247,7 +248,10 @@ impl Context {
         verification: Verification,
     ) -> Result<Report, transfer::Error> {
         let progress = Arc::new(Progress::new());
-        let options = self.options(verification);
+        let options = Options {
+            detect_zeroes: true,
+            ..self.options(verification)
+        };
         let controls = Controls {
             progress: Arc::clone(&progress),
             ..self.controls()

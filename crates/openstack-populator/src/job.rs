@@ -132,7 +132,11 @@ async fn copy(context: &Context, plan: Plan, target: Target) -> Result<Done, Fai
     let report = context
         .copy(disk.source, disk.verification, &target)
         .await
-        .map_err(|error| plan.glance.explain(&plan.id, error))?;
+        .map_err(|error| match error.kind() {
+            // The image's own fault, as when it was opened: its data is there.
+            Kind::Unusable if !is_verbatim => error,
+            _ => plan.glance.explain(&plan.id, error),
+        })?;
     context.close(target).await?;
     Ok(Done::Copied {
         verified: report.verified.or(disk.verified),

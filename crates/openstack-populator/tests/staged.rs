@@ -9,20 +9,21 @@
 
 mod support;
 
-use std::{fs, sync::Arc};
+use std::{fs, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
 
 use contract::Exit;
-use mover::{Done, Failure};
+use mover::Done;
+use net::Clock;
 use serde_json::{Value, json};
 use support::{
-    Cloud, IMAGE, PASSWORD,
+    Cloud, IMAGE, Leap, PASSWORD,
     run::{Run, failure, image, run},
+    staged::{downloads, open_files, rangeless, record, sha512, staged, verified},
 };
 use testkit::{
     Cut, Fault, Gate, LoopDevice, Object, Volume, When,
     qemu::{self, Qemu},
 };
-use transfer::{Algorithm, Digest};
 
 /// The programs that pack, and how.
 const PROGRAMS: [(&str, &[&str]); 4] = [
@@ -31,52 +32,6 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
     ("zstd", &["-c", "-q"]),
     ("bzip2", &["-c", "-1"]),
 ];
-
-fn sha512(bytes: &[u8]) -> Digest {
-    Digest::of(Algorithm::Sha512, bytes)
-}
-
-/// The record of an image of this file, with its hash.
-fn record(disk_format: &str, container_format: &str, file: &[u8]) -> Value {
-    json!({
-        "disk_format": disk_format, "container_format": container_format,
-        "os_hash_algo": "sha512", "os_hash_value": sha512(file).hex,
-    })
-}
-
-/// A cloud with this file; its store has no ranges.
-fn rangeless(record: &Value, file: &[u8]) -> Cloud {
-    let cloud = image(record, file);
-    cloud
-        .glance
-        .fault(When::ranged().always(), Fault::IgnoreRange);
-    cloud
-}
-
-/// How often the file was asked for.
-fn downloads(cloud: &Cloud) -> usize {
-    let file = format!("/v2/images/{IMAGE}/file");
-    let requests = cloud.glance.requests();
-    requests
-        .iter()
-        .filter(|request| request.path() == file)
-        .count()
-}
-
-/// A run with a scratch folder, in which nothing may be left.
-async fn staged(cloud: &Cloud, flags: &[&str]) -> (Result<Done, Failure>, Option<Vec<u8>>) {
-    let scratch = tempfile::tempdir().unwrap();
-    let flag = format!("--scratch-dir={}", scratch.path().display());
-    let result = run(cloud, &[flags, &[&flag]].concat()).await;
-    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
-    result
-}
-
-fn verified(file: &[u8]) -> Done {
-    Done::Copied {
-        verified: Some(sha512(file)),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_format_arrives_from_a_store_without_ranges() {
@@ -151,6 +106,32 @@ async fn zeroes_in_a_compressed_file_become_holes() {
     assert!(fs::read(device.path()).unwrap() == disk);
 }
 
+/// What the user wants of the target's zeroes says nothing of the folder's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_zeroes_is_sparse_in_the_folder() {
+    let qemu = Qemu::new();
+    let mut disk = vec![7; 6 << 20];
+    disk[1 << 20..5 << 20].fill(0);
+    // A frame that a decoder skips, of zeroes.
+    let zeroes: u32 = 28 << 20;
+    let mut packed = qemu.pack("zstd", &["-c", "-q"], &disk);
+    packed.extend(0x184d_2a50_u32.to_le_bytes());
+    packed.extend(zeroes.to_le_bytes());
+    packed.resize(packed.len() + zeroes as usize, 0);
+    let cloud = image(&record("raw", "compressed", &packed), &packed);
+    // Room for the packed file, or for the other one, but not for both and the zeroes.
+    let volume = Volume::tmpfs(29 << 20);
+    let folder = format!("--scratch-dir={}", volume.path("").display());
+    for (flag, is_dense) in [("--detect-zeroes=on", false), ("--detect-zeroes=off", true)] {
+        let mut run = Run::new();
+        let result = run.go(&cloud, PASSWORD, &[&folder, flag]).await;
+        assert_eq!(result.unwrap(), verified(&packed));
+        assert!(fs::read(run.target()).unwrap() == disk);
+        let taken = fs::metadata(run.target()).unwrap().blocks() * 512;
+        assert_eq!(taken >= 6 << 20, is_dense, "{flag}: {taken}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_turns_out_to_be_compressed_needs_the_folder() {
     let qemu = Qemu::new();
@@ -168,6 +149,33 @@ async fn an_image_that_turns_out_to_be_compressed_needs_the_folder() {
         failure(result, Exit::SourceUnusable, &["--scratch-dir"]);
         assert_eq!(found, None);
     }
+}
+
+/// A guest decides how its fixed vhd begins, and must not decide what is taken for its disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vhd_that_a_guest_makes_a_compressed_file_is_refused() {
+    let qemu = Qemu::new();
+    let other = qemu.pack("zstd", &["-c", "-q"], &qemu::disk(12, 1 << 20, 100_000));
+    let raw = qemu.raw("disk.raw", &qemu::disk(13, 3 << 20, 100_000));
+    let fixed = &["-o", "subformat=fixed,force_size=on"];
+    let mut vhd = fs::read(qemu.convert(&raw, "vpc", fixed)).unwrap();
+    // A frame, and one that a decoder skips, up to the end of the file.
+    let (frame, skipped) = vhd.split_at_mut(other.len());
+    frame.copy_from_slice(&other);
+    let (header, rest) = skipped.split_at_mut(8);
+    header[..4].copy_from_slice(&0x184d_2a50_u32.to_le_bytes());
+    header[4..].copy_from_slice(&u32::try_from(rest.len()).unwrap().to_le_bytes());
+    let record = record("vhd", "bare", &vhd);
+    for cloud in [image, rangeless] {
+        let cloud = cloud(&record, &vhd);
+        for flags in [&[][..], &["--verify=full"], &["--verify=off"]] {
+            let (result, found) = staged(&cloud, flags).await;
+            failure(result, Exit::SourceUnusable, &["fixed vhd", "two disks"]);
+            assert_eq!(found, None);
+        }
+    }
+    let (result, _) = run(&image(&record, &vhd), &[]).await;
+    failure(result, Exit::SourceUnusable, &["fixed vhd", "two disks"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,6 +221,48 @@ async fn a_damaged_compressed_file_writes_nothing() {
     }
 }
 
+/// The upload was damaged where no table shows it: the hash is that of the damaged file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_cluster_is_the_images_fault() {
+    let qemu = Qemu::new();
+    let disk = qemu::disk(14, 4 << 20, 300_000);
+    let raw = qemu.raw("disk.raw", &disk);
+    let mut qcow2 = fs::read(qemu.convert(&raw, "qcow2", &["-c"])).unwrap();
+    let packed = {
+        let mut file = &qcow2[..];
+        let image = formats::Image::open(&mut file).unwrap();
+        let extents = image.extents(&mut file, 0..image.virtual_size());
+        let offset = extents.filter_map(|extent| match extent.unwrap().content {
+            formats::Content::Compressed { offset, .. } => Some(offset),
+            _ => None,
+        });
+        offset.last().unwrap()
+    };
+    // A block of a type that deflate does not have.
+    qcow2[usize::try_from(packed).unwrap()] = 7;
+    let record = record("qcow2", "bare", &qcow2);
+    for (cloud, is_local) in [
+        (rangeless(&record, &qcow2), true),
+        (image(&record, &qcow2), false),
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        let flag = format!("--scratch-dir={}", scratch.path().display());
+        let clock = Arc::new(Leap::default());
+        let mut run = Run::new();
+        run.clock = Arc::clone(&clock) as _;
+        let result = run.go(&cloud, PASSWORD, &[&flag, "--connections=1"]).await;
+        let failed = result.unwrap_err();
+        assert!(!failed.message().contains("lost"), "{failed}");
+        failure(
+            Err(failed),
+            Exit::SourceUnusable,
+            &["the image cannot be read"],
+        );
+        // A server is asked once more; a file says the same again.
+        assert_eq!(clock.now() == Duration::ZERO, is_local, "{:?}", clock.now());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_hash_ends_it_before_anything_is_written() {
     let qemu = Qemu::new();
@@ -232,7 +282,7 @@ async fn a_wrong_hash_ends_it_before_anything_is_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_is_survived() {
     let qemu = Qemu::new();
-    let disk = qemu::disk(7, 6 << 20, 100_000);
+    let disk = qemu::disk(7, 16 << 20, 100_000);
     let raw = qemu.raw("disk.raw", &disk);
     let qcow2 = fs::read(qemu.convert(&raw, "qcow2", &[])).unwrap();
     let packed = qemu.pack("gzip", &["-c", "-1"], &disk);
@@ -243,13 +293,58 @@ async fn a_lost_connection_is_survived() {
         // The look at whether ranges are served; without them its answer is the one that is read.
         for (cloud, looks) in [(image(&record, file), 1), (rangeless(&record, file), 0)] {
             let path = format!("/v2/images/{IMAGE}/file");
-            let cut = Fault::cut(file.len() as u64 / 2, Cut::Reset);
-            cloud.glance.fault(When::path(&path).skip(looks), cut);
+            let (size, lost) = (file.len() as u64, When::path(&path).skip(looks));
+            if looks == 0 {
+                // What came before the loss is not used: the next answer is read from its beginning.
+                cloud.glance.fault(lost.clone(), Fault::Corrupt(size / 8));
+                cloud.glance.fault(lost, Fault::cut(size / 2, Cut::Orderly));
+            } else {
+                cloud.glance.fault(lost, Fault::cut(size / 2, Cut::Reset));
+            }
             let (result, found) = staged(&cloud, &["--connections=1", "--verify=full"]).await;
             assert_eq!(result.unwrap(), verified(file));
             assert!(found.unwrap() == disk);
             assert_eq!(downloads(&cloud), looks + 2);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_of_another_node_do_not_matter_where_the_hash_of_the_file_decides() {
+    let qemu = Qemu::new();
+    let disk = qemu::disk(16, 2 << 20, 100_000);
+    let raw = qemu.raw("disk.raw", &disk);
+    let qcow2 = fs::read(qemu.convert(&raw, "qcow2", &[])).unwrap();
+    let packed = qemu.pack("gzip", &["-c"], &disk);
+    let path = format!("/v2/images/{IMAGE}/file");
+    let marked = |record: &Value, file: &[u8]| {
+        let cloud = image(record, file);
+        let mark = |when: When, value: &str| {
+            let fault = Fault::Header("ETag", value.to_owned());
+            cloud.glance.fault(when, fault);
+        };
+        mark(When::path(&path).times(1), "\"a\"");
+        mark(When::path(&path).skip(1).always(), "\"b\"");
+        cloud
+    };
+    for (record, file) in [
+        (record("qcow2", "bare", &qcow2), &qcow2),
+        (record("raw", "compressed", &packed), &packed),
+    ] {
+        let (result, found) = staged(&marked(&record, file), &["--verify=full"]).await;
+        assert_eq!(result.unwrap(), verified(file));
+        assert!(found.unwrap() == disk);
+    }
+    // No hash decides.
+    for (result, _) in [
+        run(&marked(&record("qcow2", "bare", &qcow2), &qcow2), &[]).await,
+        staged(
+            &marked(&record("raw", "compressed", &packed), &packed),
+            &["--verify=off"],
+        )
+        .await,
+    ] {
+        failure(result, Exit::SourceProtocol, &["changed while it was read"]);
     }
 }
 
@@ -300,6 +395,44 @@ async fn a_small_file_does_not_unpack_to_any_size() {
     assert!(fs::read(device.path()).unwrap() == before);
 }
 
+/// The record says what the bound is; the first bytes say it only where the record leaves it open.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_file_unpacks_to_is_bound_by_its_record() {
+    let qemu = Qemu::new();
+    let volume = Volume::tmpfs(8 << 20);
+    let folder = format!("--scratch-dir={}", volume.path("").display());
+    let starts: [(&[u8], Option<&str>); 4] = [
+        (b"LUKS\xba\xbe", None),
+        (b"\x1f\x8b\x08", None),
+        (b"QFI\xfb", Some("first bytes are those of qcow2")),
+        (b"vhdxfile", Some("first bytes are those of vhdx")),
+    ];
+    for (start, refusal) in starts {
+        // More zeroes than the folder has room for.
+        let mut disk = vec![0; 16 << 20];
+        disk[..start.len()].copy_from_slice(start);
+        let packed = qemu.pack("gzip", &["-c"], &disk);
+        let cloud = image(&record("raw", "compressed", &packed), &packed);
+        for (size, exit) in [
+            (16 << 20, None),
+            ((16 << 20) - 1024, Some(Exit::TargetTooSmall)),
+        ] {
+            let device = LoopDevice::new(size, 512);
+            let mut run = Run::new();
+            run.device = Some(device.path().into());
+            let result = run.go(&cloud, PASSWORD, &[&folder, "--force"]).await;
+            match (refusal, exit) {
+                (Some(refusal), _) => failure(result, Exit::SourceUnusable, &[refusal]),
+                (None, Some(exit)) => failure(result, exit, &["unpacks to more"]),
+                (None, None) => {
+                    assert_eq!(result.unwrap(), verified(&packed));
+                    assert!(fs::read(device.path()).unwrap() == disk);
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_downloads_nothing() {
     let object = Object::new(1 << 40, |_, buffer| buffer.fill(0));
@@ -320,6 +453,46 @@ async fn a_check_downloads_nothing() {
     let (result, found) = staged(&cloud, &["--check"]).await;
     assert_eq!((result.unwrap(), found), (Done::Checked, None));
     assert_eq!(downloads(&cloud), 1);
+}
+
+/// What a check can see without the download, it sees with a folder too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_reads_the_tables_where_there_are_ranges() {
+    let qemu = Qemu::new();
+    let mut disk = qemu::disk(15, 2 << 20, 100_000);
+    disk.resize(4 << 20, 0);
+    let raw = qemu.raw("disk.raw", &disk);
+    let qcow2 = fs::read(qemu.convert(&raw, "qcow2", &[])).unwrap();
+    let cut = &qcow2[..qcow2.len() / 2];
+    let (small, large) = (Volume::tmpfs(1 << 20), Volume::tmpfs(16 << 20));
+    let device = LoopDevice::new(3 << 20, 512);
+    for (file, volume, device, expected) in [
+        (&qcow2[..], &large, None, Ok(())),
+        (
+            &qcow2,
+            &small,
+            None,
+            Err((Exit::Configuration, "bytes free")),
+        ),
+        (cut, &large, None, Err((Exit::SourceUnusable, "qcow2"))),
+        (
+            &qcow2,
+            &large,
+            Some(&device),
+            Err((Exit::TargetTooSmall, "4194304")),
+        ),
+    ] {
+        let cloud = image(&record("qcow2", "bare", file), file);
+        let folder = format!("--scratch-dir={}", volume.path("").display());
+        let mut run = Run::new();
+        run.device = device.map(|device| device.path().into());
+        let flags = [&*folder, "--verify=full", "--check"];
+        let result = run.go(&cloud, PASSWORD, &flags).await;
+        match expected {
+            Ok(()) => assert_eq!(result.unwrap(), Done::Checked),
+            Err((exit, needle)) => failure(result, exit, &[needle]),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -398,13 +571,19 @@ async fn a_download_stops_when_it_is_asked_to() {
     let mut run = Run::new();
     let job = run.job(&cloud, PASSWORD, &[&flag]);
     let (result, ()) = tokio::join!(job, async {
-        let watched = Arc::clone(&cloud);
-        let held = tokio::task::spawn_blocking(move || watched.glance.wait_for_held(1));
+        let (watched, folder) = (Arc::clone(&cloud), scratch.path().to_owned());
+        let held = tokio::task::spawn_blocking(move || {
+            watched.glance.wait_for_held(1);
+            // The server may be that far before the file is made.
+            while open_files(&folder) == 0 {
+                std::thread::yield_now();
+            }
+        });
         held.await.unwrap();
         run.stop.take().unwrap().pull();
     });
     failure(result, Exit::Terminated, &[]);
     gate.open();
-    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+    assert_eq!(open_files(scratch.path()), 0);
     assert!(!run.target().exists());
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use formats::Format;
 use net::Cancel;
-use openstack_populator::disk_image::{Bounds, unpack};
+use openstack_populator::disk_image::{Bound, unpack};
 use testkit::qemu::{Qemu, disk};
 use transfer::{
     Error, Kind, Source,
@@ -26,22 +26,20 @@ const PROGRAMS: [(&str, &[&str], Format); 4] = [
     ("bzip2", &["-c", "-1"], Format::Bzip2),
 ];
 
-const WIDE: Bounds = Bounds {
-    disk: u64::MAX,
-    file: u64::MAX,
-};
+const WIDE: Bound = Bound::Folder(u64::MAX);
 
 /// What comes out, and how many bytes were written.
 fn unpacked(
     packed: &MemorySource,
     format: Format,
-    bounds: Bounds,
+    bound: Bound,
     cancel: &Cancel,
 ) -> (Result<Vec<u8>, Error>, u64) {
     let folder = tempfile::tempdir().unwrap();
     let into = ScratchFile::create(folder.path()).unwrap();
     let count = AtomicU64::new(0);
-    let result = unpack(packed, format, &into, bounds, &count, cancel).map(|size| {
+    let judge = |_: &[u8]| Ok(bound);
+    let result = unpack(packed, format, &into, judge, &count, cancel).map(|size| {
         assert_eq!(size, into.size());
         into.head(usize::MAX).unwrap()
     });
@@ -93,35 +91,48 @@ fn a_file_that_was_damaged_anywhere_is_an_error_or_the_same_bytes() {
 #[test]
 fn the_bounds_hold_to_the_byte() {
     let qemu = Qemu::new();
-    let raw = disk(6, 3 << 20, 50_000);
-    let mut image = raw.clone();
-    image[..4].copy_from_slice(b"QFI\xfb");
-    let size = raw.len() as u64;
+    let file = disk(6, 3 << 20, 50_000);
+    let size = file.len() as u64;
     for (program, arguments, format) in PROGRAMS {
-        let unlimited = u64::MAX;
-        for (file, disk, room, kind) in [
-            // A raw disk, on a device: 512 bytes more may be the footer of a vhd.
-            (&raw, size, 0, None),
-            (&raw, size - 512, 0, None),
-            (&raw, size - 513, unlimited, Some(Kind::TargetTooSmall)),
-            // A raw disk, into a file; an image.
-            (&raw, unlimited, size, None),
-            (&raw, unlimited, size - 1, Some(Kind::Configuration)),
-            (&image, 1 << 20, size, None),
-            (&image, 1 << 40, size - 1, Some(Kind::Configuration)),
+        for (bound, kind) in [
+            // 512 bytes more may be the footer of a vhd.
+            (Bound::Target(size - 512), None),
+            (Bound::Target(size - 513), Some(Kind::TargetTooSmall)),
+            (Bound::Folder(size), None),
+            (Bound::Folder(size - 1), Some(Kind::Configuration)),
         ] {
-            let packed = MemorySource::new(qemu.pack(program, arguments, file));
-            let bounds = Bounds { disk, file: room };
-            let (found, count) = unpacked(&packed, format, bounds, &Cancel::new());
+            let packed = MemorySource::new(qemu.pack(program, arguments, &file));
+            let (found, count) = unpacked(&packed, format, bound, &Cancel::new());
             match (found, kind) {
-                (Ok(found), None) => assert!(found == *file),
+                (Ok(found), None) => assert!(found == file),
                 (Err(error), Some(kind)) => {
                     assert_eq!(error.kind(), kind, "{error}");
                     assert!(error.to_string().contains("unpacks to more"), "{error}");
                     assert!(count < size);
                 }
-                (found, kind) => panic!("{program} {bounds:?}: {kind:?} {:?}", found.err()),
+                (found, kind) => panic!("{program} {bound:?}: {kind:?} {:?}", found.err()),
             }
+        }
+    }
+}
+
+#[test]
+fn a_file_is_judged_before_anything_of_it_is_written() {
+    let qemu = Qemu::new();
+    for size in [1, 3 << 20] {
+        let file = vec![8; size];
+        for (program, arguments, format) in PROGRAMS {
+            let packed = MemorySource::new(qemu.pack(program, arguments, &file));
+            let folder = tempfile::tempdir().unwrap();
+            let into = ScratchFile::create(folder.path()).unwrap();
+            let judge = |head: &[u8]| {
+                assert_eq!(head, &file[..size.min(Format::HEAD)]);
+                Err(Error::new(Kind::Unusable, "judged"))
+            };
+            let count = AtomicU64::new(0);
+            let result = unpack(&packed, format, &into, judge, &count, &Cancel::new());
+            assert_eq!(result.unwrap_err().to_string(), "judged");
+            assert_eq!(count.load(Ordering::Relaxed), 0);
         }
     }
 }
@@ -141,4 +152,21 @@ fn the_compressed_files_own_error_is_shown_as_it_is() {
     let (error, count) = unpacked(&MemorySource::new(packed), Format::Gzip, WIDE, &cancel);
     assert_eq!(error.unwrap_err().kind(), Kind::Cancelled);
     assert_eq!(count, 0);
+}
+
+#[test]
+fn it_ends_soon_after_it_is_cancelled() {
+    let qemu = Qemu::new();
+    // So few packed bytes that all are read before the flag is pulled.
+    let packed = MemorySource::new(qemu.pack("gzip", &["-c"], &vec![0; 8 << 20]));
+    let folder = tempfile::tempdir().unwrap();
+    let into = ScratchFile::create(folder.path()).unwrap();
+    let (cancel, count) = (Cancel::new(), AtomicU64::new(0));
+    let judge = |_: &[u8]| {
+        cancel.cancel();
+        Ok(WIDE)
+    };
+    let result = unpack(&packed, Format::Gzip, &into, judge, &count, &cancel);
+    assert_eq!(result.unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(count.load(Ordering::Relaxed), 1 << 20);
 }

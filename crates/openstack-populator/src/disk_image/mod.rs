@@ -21,13 +21,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use formats::{Image, Info, ReadAhead};
+use formats::{Format, Image, Info, ReadAhead};
 use net::Cancel;
 use transfer::{Access, ByteRange, Content, Error, Extent, Kind, Reader, Source};
 
 use file::{FileAt, Shared};
 use reader::DiskReader;
-pub use unpack::{Bounds, unpack};
+pub use unpack::{Bound, unpack};
 
 /// How much is read of the file when a table is. An L2 table of qcow2 with the usual clusters.
 const TABLE_BLOCK: usize = 64 << 10;
@@ -150,6 +150,10 @@ impl Source for DiskImage {
         }
     }
 
+    fn is_local(&self) -> bool {
+        self.file.is_local()
+    }
+
     fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, Error> {
         // The engine asks for one part of the disk after another: several are looked up at once.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,6 +204,20 @@ impl fmt::Debug for DiskImage {
             .field("file", &self.file)
             .field("info", self.info())
             .finish_non_exhaustive()
+    }
+}
+
+/// The format of a compressed file, by its first and its last bytes; `None` for any other file. One of which two
+/// programs would see two disks is such another: [`DiskImage::open`] says what is wrong with it.
+///
+/// # Errors
+/// Those of `file`.
+pub fn wrapper(file: &dyn Source, cancel: &Cancel) -> Result<Option<Format>, Error> {
+    let shared = Shared::new(file.reader(cancel)?);
+    match Format::detect(&mut FileAt::new(file.size(), &shared)) {
+        Ok(format) => Ok(Some(format).filter(|format| format.is_wrapper())),
+        Err(error) if error.kind() == formats::Kind::Read => Err(shared.explain(&error)),
+        Err(_) => Ok(None),
     }
 }
 

@@ -16,24 +16,26 @@ const FOOTER: u64 = 512;
 
 /// How large an unpacked file may become. A small one may unpack to any size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// Bytes that the target holds, [`u64::MAX`] where only its file system sets a limit: for a file that is raw.
-    pub disk: u64,
-    /// Bytes that the folder has free: for any other file, and where the target has no limit. Zeroes count.
-    pub file: u64,
+pub enum Bound {
+    /// So many bytes, which the target holds: for a file that is the disk.
+    Target(u64),
+    /// So many bytes, which the folder has free, zeroes included: for any other file, and where only its file system
+    /// sets the target a limit.
+    Folder(u64),
 }
 
 /// Unpacks `packed`, a file of `format`, into the empty file `into`, which stays sparse; returns its size. The bytes
-/// that were unpacked so far are stored in `count`. Ends soon after `cancel` is pulled.
+/// that were unpacked so far are stored in `count`. Ends soon after `cancel` is pulled. `judge` gets the first
+/// [`Format::HEAD`] bytes that come out, or all that there are, before any is written.
 ///
 /// # Errors
-/// [`Kind::Unusable`] when it cannot be decoded, [`Kind::TargetTooSmall`] or [`Kind::Configuration`] before it grows
-/// beyond the bounds, [`Kind::Cancelled`], and those of both files.
+/// Those of `judge`; [`Kind::Unusable`] when it cannot be decoded, [`Kind::TargetTooSmall`] or
+/// [`Kind::Configuration`] before it grows beyond the bound, [`Kind::Cancelled`], and those of both files.
 pub fn unpack(
     packed: &dyn Source,
     format: Format,
     into: &ScratchFile,
-    bounds: Bounds,
+    judge: impl Fn(&[u8]) -> Result<Bound, Error>,
     count: &AtomicU64,
     cancel: &Cancel,
 ) -> Result<u64, Error> {
@@ -44,25 +46,28 @@ pub fn unpack(
         reader,
         left: whole.len(),
     };
-    // The bounds are held here, where it is known whose they are.
+    // The bound is held here, where it is known whose it is.
     let limits = formats::Limits::output(u64::MAX);
     let unwrap = Unwrap::new(packed, format, limits);
     check(cancel)?;
     let mut unwrap = unwrap.map_err(|error| explain(error.into()))?;
     let mut buffer = vec![0; STEP];
-    let (mut size, mut limit) = (0, None);
+    let (mut size, mut bound) = (0, None);
     loop {
         check(cancel)?;
         let length = fill(&mut unwrap, &mut buffer)?;
         let bytes = buffer.get(..length).unwrap_or_default();
         if bytes.is_empty() {
-            into.set_size(size)?;
+            into.finish(size)?;
             return Ok(size);
         }
-        let limit = limit.get_or_insert_with(|| Limit::of(bytes, bounds));
+        let bound = match bound {
+            Some(bound) => bound,
+            None => *bound.insert(judge(bytes.get(..Format::HEAD).unwrap_or(bytes))?),
+        };
         let end = size + length as u64;
-        if end > limit.most() {
-            return Err(limit.exceeded(into));
+        if end > bound.most() {
+            return Err(bound.exceeded(into));
         }
         into.write_sparse(bytes, size)?;
         size = end;
@@ -77,30 +82,15 @@ fn check(cancel: &Cancel) -> Result<(), Error> {
     Ok(())
 }
 
-/// Which of the bounds counts.
-enum Limit {
-    Target(u64),
-    Folder(u64),
-}
-
-impl Limit {
-    /// By the first bytes of the file.
-    fn of(bytes: &[u8], bounds: Bounds) -> Self {
-        let head = bytes.get(..Format::HEAD).unwrap_or(bytes);
-        if Format::of(head).is_none() && bounds.disk != u64::MAX {
-            return Self::Target(bounds.disk);
-        }
-        Self::Folder(bounds.file)
-    }
-
-    const fn most(&self) -> u64 {
+impl Bound {
+    const fn most(self) -> u64 {
         match self {
             Self::Target(most) => most.saturating_add(FOOTER),
-            Self::Folder(most) => *most,
+            Self::Folder(most) => most,
         }
     }
 
-    fn exceeded(&self, into: &ScratchFile) -> Error {
+    fn exceeded(self, into: &ScratchFile) -> Error {
         match self {
             Self::Target(most) => Error::new(
                 Kind::TargetTooSmall,

@@ -15,17 +15,16 @@ use std::{path::Path, sync::Arc};
 use contract::{Exit, args::flag};
 use formats::Format;
 use mover::{Context, Failure, Target, Verify};
-use net::Cancel;
 use transfer::{
-    Access, ByteRange, Digest, Error, Kind, Source, Verification,
+    Access, Digest, Error, Kind, Source, Verification,
     sink::{NullSink, ScratchFile},
-    source::HttpSource,
+    source::{Changes, HttpSource},
 };
 
 use super::{Plan, must_fit, verification, warn};
 use crate::{
     Form,
-    disk_image::{Bounds, unpack},
+    disk_image::{Bound, unpack, wrapper},
     image_policy,
 };
 
@@ -67,7 +66,10 @@ impl Plan {
         file: Arc<HttpSource>,
         target: &Target,
     ) -> Result<Option<Disk>, Failure> {
-        if self.is_staged(context.verify, file.access()) {
+        let is_staged = self.is_staged(context.verify, file.access());
+        // A check reads what can be read without the file.
+        let is_readable = self.form == Form::Image && file.access() != Access::Ordered;
+        if is_staged && !(context.check.is_some() && is_readable) {
             return self.stage(context, file, target).await;
         }
         let opened = self.open_image(context, Arc::clone(&file) as _).await;
@@ -81,6 +83,9 @@ impl Plan {
             }
         };
         must_fit(target, source.size())?;
+        if let Some(folder) = self.scratch.as_deref().filter(|_| is_staged) {
+            create(context, folder, self.bytes).await?;
+        }
         let verified = self.verify_file(context, file).await?;
         Ok(Some(Disk::of_file(source, verified)))
     }
@@ -119,11 +124,13 @@ impl Plan {
             return Ok(false);
         }
         let (file, cancel) = (Arc::clone(file), context.cancel.clone());
-        let head = context
-            .retry("read the image's beginning", move || head(&*file, &cancel))
+        let found = context
+            .retry("read the image's beginning and end", move || {
+                wrapper(&*file, &cancel)
+            })
             .await
             .map_err(|error| self.glance.explain(&self.id, error))?;
-        Ok(Format::of(&head).is_some_and(Format::is_wrapper))
+        Ok(found.is_some())
     }
 
     /// Reads the whole file for nothing but its hash, if it is to be verified. No byte was written before.
@@ -185,12 +192,16 @@ impl Plan {
             "the image is downloaded into a temporary file in {} first",
             folder.display()
         );
+        let verification = self.of_file(context.verify)?;
+        if matches!(verification, Verification::Stated(_)) {
+            file.set_changes(Changes::Verified);
+        }
         let report = context
             .stage(
                 "downloading the image",
                 file,
                 Arc::clone(&scratch) as _,
-                self.of_file(context.verify)?,
+                verification,
             )
             .await
             .map_err(|error| self.glance.explain(&self.id, error))?;
@@ -208,7 +219,13 @@ impl Plan {
         packed: Arc<ScratchFile>,
         target: &Target,
     ) -> Result<Arc<ScratchFile>, Failure> {
-        let format = Format::of(&packed.head(Format::HEAD)?).filter(|format| format.is_wrapper());
+        let format = match self.form {
+            Form::Compressed => {
+                Format::of(&packed.head(Format::HEAD)?).filter(|format| format.is_wrapper())
+            }
+            // The end counts too: a guest decides how a fixed vhd begins.
+            Form::Verbatim | Form::Image => wrapper(&*packed, &context.cancel)?,
+        };
         let Some(format) = format else {
             if self.form != Form::Compressed {
                 return Ok(packed);
@@ -220,22 +237,38 @@ impl Plan {
             ));
         };
         let into = create(context, packed.folder(), 0).await?;
-        let bounds = Bounds {
-            disk: target.capacity(),
-            file: into.free()?,
-        };
+        let judge = self.judge(target.capacity(), into.free()?);
         tracing::info!(%format, "the image is unpacked into another temporary file");
         let (cancel, goal) = (context.cancel.clone(), Arc::clone(&into));
         let bytes = context
             .counted("unpacking the image", move |count| {
-                unpack(&*packed, format, &goal, bounds, count, &cancel)
+                unpack(&*packed, format, &goal, judge, count, &cancel)
             })
             .await??;
         tracing::info!(bytes, "the image is unpacked");
         Ok(into)
     }
 
-    /// The disk in a file that is here.
+    /// Judges a file by its record and its first bytes while it is unpacked, and says how large it may become: where
+    /// it can be the disk as it is, not larger than the target.
+    fn judge(
+        &self,
+        target: u64,
+        folder: u64,
+    ) -> impl Fn(&[u8]) -> Result<Bound, Error> + Send + use<> {
+        let (policy, image) = (self.policy, self.image.clone());
+        move |head| {
+            warn(policy.judge_head(&image, head)?);
+            let is_disk = image_policy::is_raw(&image) || Format::of(head).is_none();
+            Ok(if is_disk && target != u64::MAX {
+                Bound::Target(target)
+            } else {
+                Bound::Folder(folder)
+            })
+        }
+    }
+
+    /// The disk in a file that is here, and that was judged if it was unpacked.
     async fn disk_in(
         &self,
         context: &Context,
@@ -244,10 +277,6 @@ impl Plan {
         if !image_policy::is_raw(&self.image) {
             return Ok(self.open_image(context, file).await?);
         }
-        warn(
-            self.policy
-                .judge_head(&self.image, &file.head(Format::HEAD)?)?,
-        );
         Ok(file)
     }
 }
@@ -264,16 +293,6 @@ async fn create(context: &Context, folder: &Path, bytes: u64) -> Result<Arc<Scra
         let kind: Kind = error.kind();
         Error::with_source(kind, format!("--{}", flag::SCRATCH_DIR), error)
     })?)
-}
-
-/// The first bytes of a file.
-fn head(file: &dyn Source, cancel: &Cancel) -> Result<Vec<u8>, Error> {
-    let length = usize::try_from(file.size()).map_or(Format::HEAD, |size| size.min(Format::HEAD));
-    let mut head = vec![0; length];
-    let mut reader = file.reader(cancel)?;
-    reader.begin(ByteRange::new(0, length as u64))?;
-    reader.fill(&mut head).map_err(|(_, error)| error)?;
-    Ok(head)
 }
 
 fn needs_scratch() -> Failure {

@@ -7,6 +7,7 @@
 )]
 
 pub mod run;
+pub mod staged;
 
 use std::{
     sync::{

@@ -227,7 +227,11 @@ impl<'s, 'a> Worker<'s, 'a> {
             let is_cut = has_begun && arrived == 0 && error.kind() == Kind::Network;
             if !is_cut {
                 cuts = Cuts::default();
-                self.retries.back_off_data(error)?;
+                if self.shared.source.is_local() {
+                    self.retries.back_off(error)?;
+                } else {
+                    self.retries.back_off_data(error)?;
+                }
                 continue;
             }
             cuts.in_a_row += 1;

@@ -1,4 +1,4 @@
-//! The calls whose failures decide whether a copy is durable, behind a trait: on the file systems of
+//! The calls whose failures decide whether a copy is durable, or whole, behind a trait: on the file systems of
 //! a test machine they do not fail on command.
 
 use std::{
@@ -17,6 +17,7 @@ use super::sys;
 pub(super) trait Kernel: fmt::Debug + Send + Sync {
     fn pwrite(&self, fd: BorrowedFd<'_>, buf: &[u8], offset: u64) -> io::Result<usize>;
     fn fsync(&self, fd: BorrowedFd<'_>) -> io::Result<()>;
+    fn fdatasync(&self, fd: BorrowedFd<'_>) -> io::Result<()>;
     fn syncfs(&self, fd: BorrowedFd<'_>) -> io::Result<()>;
     fn fchmod(&self, fd: BorrowedFd<'_>, mode: Mode) -> io::Result<()>;
     fn close(&self, fd: OwnedFd) -> io::Result<()>;
@@ -33,6 +34,10 @@ impl Kernel for Linux {
 
     fn fsync(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         io::retry_on_intr(|| fs::fsync(fd))
+    }
+
+    fn fdatasync(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        io::retry_on_intr(|| fs::fdatasync(fd))
     }
 
     fn syncfs(&self, fd: BorrowedFd<'_>) -> io::Result<()> {

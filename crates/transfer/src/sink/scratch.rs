@@ -11,16 +11,17 @@ use std::{
 
 use net::Cancel;
 use rustix::{
-    fd::OwnedFd,
-    fs::{self, FallocateFlags, Mode, OFlags, SeekFrom},
+    fd::{AsFd, OwnedFd},
+    fs::{self, FallocateFlags, Mode, OFlags},
     io::Errno,
     process::{Resource, getrlimit},
 };
 
-use super::Sink;
-use crate::{
-    Access, ByteRange, Content, Error, Extent, Kind, Reader, Source, engine::zeroes::each_run,
+use super::{
+    Sink,
+    kernel::{Kernel, Linux},
 };
+use crate::{Access, ByteRange, Error, Kind, Reader, Source, engine::zeroes::each_run};
 
 /// For the user that the process runs as: it may hold a disk that others may not read.
 const MODE: Mode = Mode::from_raw_mode(0o600);
@@ -32,11 +33,13 @@ const NAMES: u32 = 16;
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A temporary file in a folder, without a name there: it is gone when it is dropped, and when the process is
-/// killed. Sparse; what is written is not synced.
+/// killed. Sparse.
 ///
-/// It is written as a [`Sink`], and read as a [`Source`] when that has ended.
+/// It is written as a [`Sink`], or by [`Self::write_sparse`] and [`Self::finish`], and read as a [`Source`] when that
+/// has ended.
 #[derive(Debug)]
 pub struct ScratchFile {
+    kernel: &'static dyn Kernel,
     folder: PathBuf,
     file: File,
     size: AtomicU64,
@@ -48,6 +51,10 @@ impl ScratchFile {
     /// # Errors
     /// [`Kind::Configuration`] when the folder is none, or closed to this process.
     pub fn create(folder: &Path) -> Result<Self, Error> {
+        Self::create_on(folder, &Linux)
+    }
+
+    pub(super) fn create_on(folder: &Path, kernel: &'static dyn Kernel) -> Result<Self, Error> {
         let flags = OFlags::TMPFILE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         let opened = match fs::open(folder, flags, MODE) {
             // Not every file system has files without a name (NFS, FUSE).
@@ -56,6 +63,7 @@ impl ScratchFile {
         };
         let fd = opened.map_err(|errno| fault("make a file", folder, errno.into()))?;
         Ok(Self {
+            kernel,
             folder: folder.to_owned(),
             file: fd.into(),
             size: AtomicU64::new(0),
@@ -97,7 +105,7 @@ impl ScratchFile {
     }
 
     /// Writes `buf` at `offset`, and leaves long runs of zeroes out: they are holes where nothing was written before.
-    /// The file grows by it, but not by zeroes at its end: [`Self::set_size`].
+    /// The file grows by it, but not by zeroes at its end: [`Self::finish`].
     ///
     /// # Errors
     /// Those of [`Sink::write_at`].
@@ -111,11 +119,17 @@ impl ScratchFile {
         })
     }
 
-    /// Gives it this size: cut, or a hole at its end.
+    /// Ends what [`Self::write_sparse`] has written: gives the file this size, and asks whether all was stored.
     ///
     /// # Errors
-    /// Those of [`Sink::prepare`].
-    pub fn set_size(&self, size: u64) -> Result<(), Error> {
+    /// Those of [`Sink::prepare`] and [`Sink::sync`].
+    pub fn finish(&self, size: u64) -> Result<(), Error> {
+        self.set_size(size)?;
+        self.sync()
+    }
+
+    /// Gives it this size: cut, or a hole at its end.
+    fn set_size(&self, size: u64) -> Result<(), Error> {
         self.check_limit(size)?;
         fs::ftruncate(&self.file, size)
             .map_err(|errno| self.fault("set the size of a file", errno.into()))?;
@@ -148,16 +162,6 @@ impl ScratchFile {
                 ),
             )),
             _ => Ok(()),
-        }
-    }
-
-    /// The next hole, or the next data, from `at` on; `None` where the file system knows no holes.
-    fn next(&self, from: SeekFrom, end: u64) -> Option<u64> {
-        match fs::seek(&self.file, from) {
-            Ok(found) => Some(found.min(end)),
-            // No data is left.
-            Err(Errno::NXIO) => Some(end),
-            Err(_) => None,
         }
     }
 
@@ -203,9 +207,16 @@ impl Sink for ScratchFile {
         Ok(())
     }
 
-    /// Nothing: what is gone with the process does not have to outlive the machine.
+    /// The file does not have to outlive the machine; but the kernel drops a page that it could not write back, reads
+    /// give zeroes or old bytes then, and only a sync says so.
     fn sync(&self) -> Result<(), Error> {
-        Ok(())
+        self.kernel.fdatasync(self.file.as_fd()).map_err(|errno| {
+            let text = format!(
+                "cannot sync a file in the scratch folder {}, so that bytes of it may be lost",
+                self.folder.display()
+            );
+            Error::with_source(Kind::TargetIo, text, errno)
+        })
     }
 
     fn close(self: Box<Self>) -> Result<(), Error> {
@@ -213,6 +224,8 @@ impl Sink for ScratchFile {
     }
 }
 
+/// All of it is data: file systems are free to name data a hole while it is not written back (`OpenZFS`, FUSE), so that
+/// holes are read, which costs no input. What reads it finds zeroes by itself.
 impl Source for ScratchFile {
     fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
@@ -224,25 +237,8 @@ impl Source for ScratchFile {
         }
     }
 
-    fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, Error> {
-        let (mut at, end) = (range.start(), range.end());
-        let mut found = Vec::new();
-        let mut push = |start, end, content| {
-            let range = ByteRange::new(start, end);
-            if !range.is_empty() {
-                found.push(Extent { range, content });
-            }
-        };
-        while at < end {
-            let data = self.next(SeekFrom::Data(at), end).unwrap_or(at);
-            push(at, data, Content::Zero);
-            if data == end {
-                break;
-            }
-            at = self.next(SeekFrom::Hole(data), end).unwrap_or(end);
-            push(data, at, Content::Data);
-        }
-        Ok(found)
+    fn is_local(&self) -> bool {
+        true
     }
 
     fn reader(&self, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, Error> {
@@ -329,9 +325,10 @@ fn fault(action: &str, folder: &Path, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
+    use crate::{Content, Extent};
 
     fn names(folder: &Path) -> usize {
         std::fs::read_dir(folder).unwrap().count()
@@ -373,27 +370,19 @@ mod tests {
     }
 
     #[test]
-    fn zeroes_are_holes_that_it_knows_again() {
+    fn zeroes_are_holes_and_read_like_data() {
         const K: u64 = 64 << 10;
         let folder = tempfile::tempdir().unwrap();
         let scratch = ScratchFile::create(folder.path()).unwrap();
         let mut bytes = vec![0; 40 * 65536];
         bytes[20 * 65536..21 * 65536].fill(7);
         scratch.write_sparse(&bytes, 0).unwrap();
-        scratch.set_size(40 * K).unwrap();
-        let found = scratch.extents(ByteRange::new(K, 30 * K)).unwrap();
-        let extent = |start, end, content| Extent {
-            range: ByteRange::new(start * K, end * K),
-            content,
-        };
-        assert_eq!(
-            found,
-            [
-                extent(1, 20, Content::Zero),
-                extent(20, 21, Content::Data),
-                extent(21, 30, Content::Zero)
-            ]
-        );
+        scratch.finish(40 * K).unwrap();
+        let taken = scratch.file.metadata().unwrap().blocks() * 512;
+        assert!(taken < 4 * K, "{taken}");
+        let range = ByteRange::new(K, 30 * K);
+        let content = Content::Data;
+        assert_eq!(scratch.extents(range).unwrap(), [Extent { range, content }]);
         assert_eq!(scratch.head(usize::MAX).unwrap(), bytes);
     }
 }

@@ -162,6 +162,12 @@ impl HttpSource {
         Ok(bytes)
     }
 
+    /// What it means from now on when an answer states another version: for a caller that knows only after the probe
+    /// whether it reads the whole, whose hash decides.
+    pub fn set_changes(&self, changes: Changes) {
+        self.object.set_changes(changes);
+    }
+
     fn take_first(&self) -> Option<Opened> {
         self.first
             .lock()

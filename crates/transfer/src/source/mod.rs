@@ -44,6 +44,11 @@ pub trait Source: Send + Sync + std::fmt::Debug {
     /// How it can be read. Constant.
     fn access(&self) -> Access;
 
+    /// Whether it is read without a server, so that what is wrong once is wrong again. Constant.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// What is known of `range` without reading it: ascending extents that cover exactly `range`,
     /// without gaps. Sources that know nothing say "all data". Asked for one window of the disk
     /// after another while the copy runs, so the answer is at hand or comes quickly.

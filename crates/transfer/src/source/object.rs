@@ -40,7 +40,7 @@ pub(super) struct HttpObject {
     /// Where the redirects ended; asked directly until it fails.
     resolved: Mutex<Option<Url>>,
     identity: Mutex<Option<Identity>>,
-    changes: Changes,
+    changes: Mutex<Changes>,
     has_warned: AtomicBool,
 }
 
@@ -59,7 +59,7 @@ impl HttpObject {
             authorization,
             resolved: Mutex::new(None),
             identity: Mutex::new(None),
-            changes,
+            changes: Mutex::new(changes),
             has_warned: AtomicBool::new(false),
         }
     }
@@ -116,6 +116,11 @@ impl HttpObject {
         *lock(&self.resolved) = None;
     }
 
+    /// What other marks mean from now on.
+    pub(super) fn set_changes(&self, changes: Changes) {
+        *lock(&self.changes) = changes;
+    }
+
     /// Remembers which version of the object the first answer states, and compares later answers
     /// with it.
     pub(super) fn check_identity(&self, headers: &HeaderMap) -> Result<(), Error> {
@@ -128,7 +133,7 @@ impl HttpObject {
                     return Ok(());
                 };
                 let context = format!("{} changed while it was read: {change}", self.origin());
-                if self.changes == Changes::Refused {
+                if *lock(&self.changes) == Changes::Refused {
                     return Err(Error::new(Kind::Protocol, context));
                 }
                 if !self.has_warned.swap(true, Ordering::Relaxed) {

@@ -75,7 +75,7 @@ fn a_scratch_file_is_a_sink_and_then_a_source() {
         source_contract(disk.bytes(), || {
             let file = ScratchFile::create(&folder).unwrap();
             file.write_sparse(disk.bytes(), 0).unwrap();
-            file.set_size(disk.size()).unwrap();
+            file.finish(disk.size()).unwrap();
             file
         });
     }

@@ -3,9 +3,10 @@
 use std::{
     os::fd::{BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
+use net::{Cancel, SystemClock};
 use rustix::{
     fs::{self as calls, Mode, OFlags},
     io::{self, Errno},
@@ -14,8 +15,9 @@ use tempfile::TempDir;
 
 use super::{Kernel, Linux};
 use crate::{
-    Error, Kind, Sink,
-    sink::{FileSink, Overwrite, handle::Handle},
+    Controls, Error, Kind, Options, Sink, copy,
+    sink::{FileSink, Overwrite, ScratchFile, handle::Handle},
+    source::MemorySource,
 };
 
 /// Does what the kernel does, unless told otherwise, and keeps the names of the calls.
@@ -68,6 +70,11 @@ impl Kernel for Scripted {
         let folder = is_folder(fd);
         self.call(if folder { "sync the folder" } else { "sync" })?;
         Linux.fsync(fd)
+    }
+
+    fn fdatasync(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.call("sync the data")?;
+        Linux.fdatasync(fd)
     }
 
     fn syncfs(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
@@ -146,6 +153,39 @@ fn what_fails_at_the_end_is_no_success() {
         assert_eq!(error.kind(), Kind::TargetIo, "{call}");
         assert!(error.to_string().starts_with(words), "{call}: {error}");
     }
+}
+
+#[test]
+fn a_scratch_file_whose_bytes_were_lost_is_not_read() {
+    let lost = |errno, finish: fn(&ScratchFile) -> Result<(), Error>| {
+        let folder = tempfile::tempdir().unwrap();
+        let kernel = Scripted::failing(&[("sync the data", errno)]);
+        let scratch = ScratchFile::create_on(folder.path(), kernel).unwrap();
+        scratch.write_sparse(&[7; 4096], 0).unwrap();
+        let error = finish(&scratch).unwrap_err();
+        assert_eq!(error.kind(), Kind::TargetIo, "{errno}");
+        let text = error.chain();
+        assert!(text.contains("cannot sync "), "{text}");
+        assert!(text.contains(&*folder.path().to_string_lossy()), "{text}");
+        assert_eq!(kernel.log(), ["sync the data"]);
+    };
+    for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT] {
+        lost(errno, Sink::sync);
+        lost(errno, |scratch| scratch.finish(8192));
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let kernel = Scripted::failing(&[("sync the data", Errno::IO)]);
+    let scratch = ScratchFile::create_on(folder.path(), kernel).unwrap();
+    let controls = Controls {
+        clock: Arc::new(SystemClock::default()),
+        cancel: Cancel::new(),
+        seed: 0,
+        progress: Arc::default(),
+    };
+    let source = MemorySource::new(vec![7; 4096]);
+    let error = copy(&source, &scratch, &Options::default(), &controls).unwrap_err();
+    assert_eq!(error.kind(), Kind::TargetIo);
 }
 
 #[test]
