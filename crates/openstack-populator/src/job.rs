@@ -60,7 +60,8 @@ pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Don
             Place::Snapshot(snapshot)
         }
     };
-    let mark = Mark::new(&context.owner_uid, migration()?, Some(place.clone()));
+    let mark = Mark::new(&context.owner_uid, migration()?, Some(place.clone()))
+        .of_request(arguments.request_id.clone());
     let export = stoppable(&context, cloud.export(&context, mark)).await?;
     let bytes = stoppable(&context, export.look(&place)).await?;
     tracing::info!(bytes, "the cloud has the {place}");

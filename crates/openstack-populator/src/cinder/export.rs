@@ -116,7 +116,7 @@ impl Export {
         let volumes = self.cinder.volumes_of(&self.mark).await?;
         let mut usable = images
             .iter()
-            .filter(|image| self.mark.is_of_source(&image.properties));
+            .filter(|image| self.mark.may_take_over(&image.properties));
         if let Some(image) = usable.clone().find(|image| image.status == "active") {
             tracing::info!(
                 image = image.id,
@@ -127,7 +127,7 @@ impl Export {
         }
         let mine = volumes
             .iter()
-            .find(|volume| self.mark.is_of_source(&volume.metadata) && can_be_used(volume));
+            .find(|volume| self.mark.may_take_over(&volume.metadata) && can_be_used(volume));
         if let Some(image) = usable.next() {
             let uploaded_from = match (mine, place) {
                 (Some(volume), _) => Some(volume.clone()),
@@ -212,7 +212,7 @@ impl Export {
     ) -> Result<Snapshot, Failure> {
         let found = self.cinder.snapshots_of(&self.mark).await?;
         let mine = found.into_iter().find(|snapshot| {
-            self.mark.is_of_source(&snapshot.metadata)
+            self.mark.may_take_over(&snapshot.metadata)
                 && matches!(snapshot.status.as_str(), "available" | "creating")
         });
         let snapshot = if let Some(snapshot) = mine {
@@ -267,7 +267,7 @@ impl Export {
             self.go_on()?;
             self.cinder.unset_image_metadata(&volume.id, key).await?;
         }
-        if !self.mark.is_of_source(&volume.volume_image_metadata) {
+        if !self.mark.may_take_over(&volume.volume_image_metadata) {
             self.go_on()?;
             self.cinder.mark_image_of(&volume.id, &self.mark).await?;
         }

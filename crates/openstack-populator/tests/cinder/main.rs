@@ -14,7 +14,7 @@ use std::fs;
 use contract::{Exit, args::flag};
 use fake::{CLAIM, Fake, NAME, SNAPSHOT, VOLUME, service, without_credentials};
 use serde_json::{Value, json};
-use testkit::{Command, Fault, Finished, Reply, When};
+use testkit::{Command, Fault, Finished, Reply, Request, When};
 
 const SNAPSHOTS: &str = "/volume/v3/0123456789abcdef0123456789abcdef/snapshots";
 const VOLUMES: &str = "/volume/v3/0123456789abcdef0123456789abcdef/volumes";
@@ -367,6 +367,72 @@ fn a_direct_upload_of_a_killed_run_is_waited_for() {
     fake.state().objects.insert(format!("images/{id}"), image);
     run(&fake, Exit::Success, &["an earlier run began the upload"]);
     assert_eq!(fake.bodies("POST", "/action"), [Value::Null; 0]);
+}
+
+/// It holds the disk as it was when the earlier request was made, which may be days ago.
+#[test]
+fn what_another_request_made_is_removed_and_made_again() {
+    let id = "00000000-0000-4000-8000-000000000009";
+    for (made_for, asked_for) in [
+        (Some("r-1"), Some("r-1")),
+        (None, None),
+        (Some("r-1"), Some("r-2")),
+        (Some("r-1"), None),
+        (None, Some("r-1")),
+    ] {
+        for (kind, status) in [
+            ("images", "active"),
+            ("volumes", "available"),
+            ("snapshots", "available"),
+        ] {
+            let mut mark = json!({
+                "openstack_populator_claim": CLAIM, "openstack_populator_migration": VOLUME,
+                "openstack_populator_source": format!("volume {VOLUME}"),
+            });
+            if let Some(request) = made_for {
+                mark["openstack_populator_request"] = json!(request);
+            }
+            let mut left = json!({
+                "id": id, "name": NAME, "status": status, "metadata": mark, "volume_image_metadata": mark, "size": 1,
+            });
+            let fake = Fake::new(&in_use());
+            if kind == "images" {
+                left = mark;
+                let record = json!({
+                    "id": id, "name": NAME, "status": status, "visibility": "private", "disk_format": "raw",
+                    "container_format": "bare", "size": fake.disk.size(),
+                });
+                for (key, value) in record.as_object().unwrap() {
+                    left[key] = value.clone();
+                }
+            }
+            fake.state().objects.insert(format!("{kind}/{id}"), left);
+            let folder = tempfile::tempdir().unwrap();
+            let target = folder.path().join("disk");
+            let mut command = fake.command(flag::VOLUME_ID, VOLUME, &target);
+            if let Some(request) = asked_for {
+                command = command.flag(flag::REQUEST_ID, request);
+            }
+            let is_taken = made_for == asked_for;
+            let finished = ended(&command, Exit::Success, &[]);
+            let text = format!("{kind} {made_for:?} {asked_for:?} {}", finished.output());
+            assert_eq!(
+                finished.output().contains("an earlier run made"),
+                is_taken,
+                "{text}"
+            );
+            let made = match kind {
+                "images" => fake.bodies("POST", "/action").len(),
+                _ => fake.bodies("POST", &format!("/{kind}")).len(),
+            };
+            assert_eq!(made == 0, is_taken, "{text}");
+            assert_eq!(fake.made(), [""; 0], "{text}");
+            let read = format!("images/{id}/file");
+            let is_read = |request: &Request| request.path().ends_with(&read);
+            let is_read = fake.server.requests().iter().any(is_read);
+            assert_eq!(is_read, is_taken && kind == "images", "{text}");
+        }
+    }
 }
 
 /// SIGTERM deletes the image, and the time to tidy up may be over before Cinder notices.
