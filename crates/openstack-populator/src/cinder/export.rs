@@ -157,12 +157,9 @@ impl Export {
 
         let snapshot = match place {
             Place::Snapshot(id) => self.free_snapshot(id).await?,
-            Place::Volume(id) => match self.free_volume(id).await? {
-                (volume, Route::Snapshot { force }) => self.snapshot_of(id, &volume, force).await?,
-                (volume, _) => {
-                    self.remove(self.snapshots().await?).await?;
-                    return self.upload_own(&volume).await;
-                }
+            Place::Volume(id) => match self.first_of(id).await? {
+                First::Image(image) => return Ok(image),
+                First::Snapshot(snapshot) => snapshot,
             },
         };
         self.go_on()?;
@@ -179,11 +176,47 @@ impl Export {
         self.upload_temporary(&volume).await
     }
 
-    /// Waits until the user's volume is free, and gives its route.
-    async fn free_volume(&self, id: &PlaceId) -> Result<(Volume, Route), Failure> {
-        let mut wait = Wait::new(format!("the volume {id}"), STEP, Some(&self.stop));
+    /// Takes the first step of the user's volume, once that is free. Several copies of one volume upload it one after the
+    /// other.
+    async fn first_of(&self, id: &PlaceId) -> Result<First, Failure> {
+        let mut wait = None;
+        let mut was_free = false;
+        loop {
+            let (volume, route) = self.free_volume(id, &mut wait).await?;
+            if let Route::Snapshot { force } = route {
+                let snapshot = self.snapshot_of(id, &volume, force).await?;
+                return Ok(First::Snapshot(snapshot));
+            }
+            self.remove(self.snapshots().await?).await?;
+            let refusal = match self.upload(&volume).await {
+                Err(failure) if failure.exit() == Exit::SourceUnusable => failure,
+                begun => return self.upload_own(&volume, begun?).await.map(First::Image),
+            };
+            // Another copy may have begun its upload between the look and the order; that may even be over by now, so only
+            // a second refusal of a free volume counts.
+            let now = self.volume(id).await?;
+            let is_free = route_of_volume(&now, self.cinder.version())? == Route::Upload;
+            if is_free && was_free {
+                return Err(refusal);
+            }
+            was_free = is_free;
+            tracing::info!("{refusal}; trying again when the volume is free");
+        }
+    }
+
+    /// Waits until the user's volume is free, and gives its route. It may be uploaded for another copy, so that its size
+    /// counts.
+    async fn free_volume(
+        &self,
+        id: &PlaceId,
+        wait: &mut Option<Wait>,
+    ) -> Result<(Volume, Route), Failure> {
         loop {
             let volume = self.volume(id).await?;
+            let wait = wait.get_or_insert_with(|| {
+                let bound = bound(volume.size);
+                Wait::new(format!("the volume {id}"), bound, Some(&self.stop))
+            });
             match route_of_volume(&volume, self.cinder.version())? {
                 Route::Wait => wait.pause(&volume.status).await?,
                 route => return Ok((volume, route)),
@@ -275,10 +308,9 @@ impl Export {
         self.uploaded(volume, image).await
     }
 
-    /// Uploads the user's volume, which is left as it is, so that its image is marked afterwards. One that cannot be is
-    /// known by its name still.
-    async fn upload_own(&self, volume: &Volume) -> Result<String, Failure> {
-        let image = self.upload(volume).await?;
+    /// Waits for the upload of the user's volume, which is left as it is, so that its image is marked afterwards. One that
+    /// cannot be is known by its name still.
+    async fn upload_own(&self, volume: &Volume, image: String) -> Result<String, Failure> {
         if let Err(failure) = self.store.mark(&image, &self.mark).await {
             tracing::warn!("{failure}; going on, since its name says whose it is");
         }
@@ -411,6 +443,12 @@ impl Export {
             .map(|snapshot| temporary(What::Snapshot, snapshot.id, snapshot.size))
             .collect())
     }
+}
+
+/// What the first step makes of the user's volume.
+enum First {
+    Image(String),
+    Snapshot(Snapshot),
 }
 
 impl Services for Export {

@@ -28,6 +28,8 @@ pub(crate) struct State {
     pub(crate) becomes: BTreeMap<&'static str, &'static str>,
     /// The image metadata of a volume that is made.
     pub(crate) inherited: Value,
+    /// Another copy begins its upload of a volume right before this many uploads.
+    pub(crate) rivals: usize,
     /// An image is deleted, and its record stays.
     pub(crate) deletes_halfway: bool,
     /// The catalog; with `null`, one region with one endpoint of each service.
@@ -64,6 +66,7 @@ impl Fake {
             ]
             .into(),
             inherited: json!({}),
+            rivals: 0,
             deletes_halfway: false,
             catalog: Value::Null,
             made: 0,
@@ -195,9 +198,9 @@ impl State {
         };
         let shown = record.clone();
         let kind = path.split('/').next().unwrap();
-        // An upload without an image has failed, and Cinder is about to notice.
-        let has_failed = shown["image_is_gone"] == true;
-        if has_failed || matches!(shown["status"].as_str().unwrap(), "creating" | "saving") {
+        // An upload whose image is gone, or another's, is about to end.
+        let is_over = shown["image_is_gone"] == true;
+        if is_over || matches!(shown["status"].as_str().unwrap(), "creating" | "saving") {
             record["status"] = json!(self.becomes[kind]);
             record.as_object_mut().unwrap().remove("image_is_gone");
             record["size"] = json!(if kind == "images" { size } else { 1 });
@@ -245,6 +248,15 @@ impl State {
     fn act(&mut self, volume: &str, body: &Value) -> Reply {
         let record = self.objects.get_mut(volume).unwrap();
         if let Some(upload) = body.get("os-volume_upload_image") {
+            if let Some(left) = self.rivals.checked_sub(1) {
+                self.rivals = left;
+                record["status"] = json!("uploading");
+                record["image_is_gone"] = json!(true);
+            }
+            if record["status"] != "available" {
+                let text = format!("Invalid volume: its status is {}", record["status"]);
+                return Reply::json(400, &json!({"badRequest": {"code": 400, "message": text}}));
+            }
             record["status"] = json!("uploading");
             self.made += 1;
             let id = format!("00000000-0000-4000-8000-{:012}", self.made);

@@ -369,6 +369,44 @@ fn a_direct_upload_of_a_killed_run_is_waited_for() {
     assert_eq!(fake.bodies("POST", "/action"), [Value::Null; 0]);
 }
 
+/// Of one volume Cinder makes one image at a time.
+#[test]
+fn two_copies_of_one_volume_both_end_well() {
+    let fake = Fake::new(&json!({}));
+    let folder = tempfile::tempdir().unwrap();
+    let targets = ["a", "b"].map(|name| folder.path().join(name));
+    let runs = targets.each_ref().map(|target| {
+        let command = fake.command(flag::VOLUME_ID, VOLUME, target);
+        let name = target.file_name().unwrap();
+        command.flag(flag::MIGRATION_ID, name).spawn()
+    });
+    for run in runs {
+        let finished = run.wait();
+        assert_eq!(finished.code(), Some(0), "{}", finished.output());
+    }
+    for target in &targets {
+        fake.disk.assert_on(target);
+    }
+    assert_eq!(fake.made(), [""; 0]);
+}
+
+#[test]
+fn a_volume_that_another_copy_uploads_first_is_waited_for() {
+    for rivals in [1, 3] {
+        let fake = Fake::new(&json!({}));
+        fake.state().rivals = rivals;
+        let words = ["Invalid volume", "trying again when the volume is free"];
+        run(&fake, Exit::Success, &words);
+        assert_eq!(fake.bodies("POST", "/action").len(), rivals + 1);
+    }
+    // One that is free and refused nevertheless is no such case.
+    let fake = Fake::new(&json!({}));
+    let action = When::path(&format!("{VOLUMES}/{VOLUME}/action"));
+    fake.server.fault(action.always(), Fault::status(400));
+    run(&fake, Exit::SourceUnusable, &["400"]);
+    assert_eq!(fake.bodies("POST", "/action").len(), 2);
+}
+
 /// It holds the disk as it was when the earlier request was made, which may be days ago.
 #[test]
 fn what_another_request_made_is_removed_and_made_again() {
