@@ -5,7 +5,7 @@
 
 mod disk;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{error, path::PathBuf, sync::Arc};
 
 use contract::{
     Exit,
@@ -99,8 +99,16 @@ async fn copy_of_place(
     let id: ImageId = made.parse().map_err(|why: String| {
         Error::new(Kind::Protocol, format!("Cinder names an image: {why}"))
     })?;
-    let image = stoppable(context, cloud.image(&id)).await?;
-    let plan = Plan::of(context, cloud, id, image, arguments)?;
+    let record = stoppable(context, cloud.image(&id)).await;
+    let image = record.map_err(|failure| match failure.exit() {
+        Exit::SourceMissing => vanished(&id, failure).into(),
+        _ => failure,
+    })?;
+    image.bytes().map_err(|error| vanished(&id, error))?;
+    let plan = Plan {
+        is_temporary: true,
+        ..Plan::of(context, cloud, id, image, arguments)?
+    };
     copy(context, plan, target).await
 }
 
@@ -133,7 +141,7 @@ async fn copy(context: &Context, plan: Plan, target: Target) -> Result<Done, Fai
     let report = context
         .copy(disk.source, disk.verification, &target)
         .await
-        .map_err(|error| plan.glance.explain(&plan.id, error))?;
+        .map_err(|error| plan.explain(error))?;
     context.close(target).await?;
     Ok(Done::Copied {
         verified: report.verified.or(disk.verified),
@@ -169,6 +177,8 @@ fn identity_url(arguments: &SourceArguments, secrets: &Secrets) -> Result<Url, F
 struct Plan {
     glance: Glance,
     id: ImageId,
+    /// The image was made for this copy.
+    is_temporary: bool,
     image: Image,
     bytes: u64,
     policy: Policy,
@@ -208,6 +218,7 @@ impl Plan {
         Ok(Self {
             glance: cloud.glance.clone(),
             id,
+            is_temporary: false,
             image,
             bytes,
             policy,
@@ -264,7 +275,7 @@ impl Plan {
                 )
             })
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| self.explain(error))?;
         if source.access() == Access::Ordered {
             tracing::info!(
                 "{} serves no ranges; the image is read as one stream",
@@ -272,6 +283,16 @@ impl Plan {
             );
         }
         Ok(Arc::new(source))
+    }
+
+    /// A refusal of the data, in Glance's terms. Of a temporary image it says nothing of what the user named, and another
+    /// run makes another image.
+    fn explain(&self, error: Error) -> Error {
+        let error = self.glance.explain(&self.id, error);
+        match error.kind() {
+            Kind::Missing | Kind::Unusable if self.is_temporary => vanished(&self.id, error),
+            _ => error,
+        }
     }
 
     /// Reads the tables of an image that is not raw.
@@ -289,7 +310,7 @@ impl Plan {
             .map_err(|error| match error.kind() {
                 // The image's own fault: its data is there.
                 Kind::Unusable => error,
-                _ => self.glance.explain(&self.id, error),
+                _ => self.explain(error),
             })?;
         let info = disk.info();
         let named = self.image.disk_format.as_deref().unwrap_or("none");
@@ -329,7 +350,7 @@ impl Plan {
         let head = context
             .retry("read the image's beginning", move || source.head(length))
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| self.explain(error))?;
         warn(self.policy.judge_head(&self.image, &head)?);
         Ok(())
     }
@@ -376,6 +397,16 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// The failure of a copy whose temporary image another process has deleted, such as a pod that was cut off with its node and
+/// tidies up when that is back.
+fn vanished(id: &ImageId, why: impl error::Error + Send + Sync + 'static) -> Error {
+    let text = format!(
+        "the temporary image {id}, or its data, vanished while it was needed, as when another run of the same migration tidies up; \
+         start the copy again"
+    );
+    Error::with_source(Kind::Lost, text, why)
 }
 
 /// Whether the target holds so many bytes.

@@ -163,7 +163,11 @@ impl Export {
             },
         };
         self.go_on()?;
-        let made = self.cinder.make_volume(&snapshot, &self.mark).await?;
+        let made = self.cinder.make_volume(&snapshot, &self.mark).await;
+        let made = made.map_err(|failure| match place {
+            Place::Volume(_) => of_temporary("snapshot", &snapshot.id, failure),
+            Place::Snapshot(_) => failure,
+        })?;
         self.uses(What::Volume, &made.id, made.size);
         tracing::info!(
             volume = made.id,
@@ -302,9 +306,11 @@ impl Export {
         }
         if !self.mark.may_take_over(&volume.volume_image_metadata) {
             self.go_on()?;
-            self.cinder.mark_image_of(&volume.id, &self.mark).await?;
+            let marked = self.cinder.mark_image_of(&volume.id, &self.mark).await;
+            marked.map_err(|failure| of_temporary("volume", &volume.id, failure))?;
         }
-        let image = self.upload(volume).await?;
+        let image = self.upload(volume).await;
+        let image = image.map_err(|failure| of_temporary("volume", &volume.id, failure))?;
         self.uploaded(volume, image).await
     }
 
@@ -494,6 +500,14 @@ fn can_be_used(volume: &Volume) -> bool {
 
 fn because(reason: Option<String>) -> String {
     reason.map_or_else(String::new, |reason| format!("; Cinder says: {reason}"))
+}
+
+/// A failure of a call for a temporary object: one that is missing says nothing of what the user named.
+fn of_temporary(what: &str, id: &str, failure: Failure) -> Failure {
+    match failure.exit() {
+        Exit::SourceMissing => vanished(what, id),
+        _ => failure,
+    }
 }
 
 fn vanished(what: &str, id: &str) -> Failure {

@@ -122,7 +122,7 @@ impl Plan {
         let head = context
             .retry("read the image's beginning", move || head(&*file, &cancel))
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| self.explain(error))?;
         Ok(Format::of(&head).is_some_and(Format::is_wrapper))
     }
 
@@ -157,7 +157,7 @@ impl Plan {
                 self.verification.clone(),
             )
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| self.explain(error))?;
         log_verified(report.verified.as_ref());
         Ok(report.verified)
     }
@@ -193,7 +193,7 @@ impl Plan {
                 self.of_file(context.verify)?,
             )
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| self.explain(error))?;
         log_verified(report.verified.as_ref());
         let scratch = self.unpacked(context, scratch, target).await?;
         let source = self.disk_in(context, scratch).await?;

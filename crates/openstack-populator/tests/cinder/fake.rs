@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) inherited: Value,
     /// Another copy begins its upload of a volume right before this many uploads.
     pub(crate) rivals: usize,
+    /// After so many requests for its data an image is deleted by another run.
+    pub(crate) lasts: Option<usize>,
     /// An image is deleted, and its record stays.
     pub(crate) deletes_halfway: bool,
     /// The catalog; with `null`, one region with one endpoint of each service.
@@ -67,6 +69,7 @@ impl Fake {
             .into(),
             inherited: json!({}),
             rivals: 0,
+            lasts: None,
             deletes_halfway: false,
             catalog: Value::Null,
             made: 0,
@@ -76,13 +79,14 @@ impl Fake {
         let (base, shared, data) = (server.url(""), Arc::clone(&state), disk.object());
         server.route("", move |request| {
             let path = request.path();
-            if path.ends_with("/file") {
+            let mut state = shared.lock().unwrap();
+            if let Some(image) = path.strip_suffix("/file") {
+                if !state.has_data(image.trim_start_matches("/image/v2/")) {
+                    return Reply::status(404);
+                }
                 return Reply::object(request, &data);
             }
-            shared
-                .lock()
-                .unwrap()
-                .answer(request, path, &base, data.size())
+            state.answer(request, path, &base, data.size())
         });
         Self {
             server,
@@ -213,6 +217,17 @@ impl State {
             return Reply::json(200, &shown);
         }
         Reply::json(200, &json!({ kind.trim_end_matches('s'): shown }))
+    }
+
+    fn has_data(&mut self, image: &str) -> bool {
+        self.lasts = match self.lasts {
+            Some(0) => {
+                self.objects.remove(image);
+                Some(0)
+            }
+            lasts => lasts.map(|left| left - 1),
+        };
+        self.objects.contains_key(image)
     }
 
     fn delete(&mut self, path: &str) -> Reply {

@@ -9,12 +9,12 @@
 
 mod fake;
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use contract::{Exit, args::flag};
 use fake::{CLAIM, Fake, NAME, SNAPSHOT, VOLUME, service, without_credentials};
 use serde_json::{Value, json};
-use testkit::{Command, Fault, Finished, Reply, Request, When};
+use testkit::{Command, Cut, Fault, Finished, Reply, Request, When};
 
 const SNAPSHOTS: &str = "/volume/v3/0123456789abcdef0123456789abcdef/snapshots";
 const VOLUMES: &str = "/volume/v3/0123456789abcdef0123456789abcdef/volumes";
@@ -405,6 +405,43 @@ fn a_volume_that_another_copy_uploads_first_is_waited_for() {
     fake.server.fault(action.always(), Fault::status(400));
     run(&fake, Exit::SourceUnusable, &["400"]);
     assert_eq!(fake.bodies("POST", "/action").len(), 2);
+}
+
+/// A pod that was cut off, and tidies up when its node is back, removes what the next pod reads.
+#[test]
+fn a_temporary_image_that_vanishes_is_no_fault_of_the_source() {
+    let id = "00000000-0000-4000-8000-000000000001";
+    let data = || When::path("/image/v2/images").with_range();
+    let vanished = [id, "vanished", "start the copy again"];
+    let fake = Fake::new(&json!({}));
+    fake.state().lasts = Some(0);
+    run(&fake, Exit::SourceUnavailable, &vanished);
+    // Its record is still there.
+    let fake = Fake::new(&json!({}));
+    fake.server.fault(data().always(), Fault::status(204));
+    run(&fake, Exit::SourceUnavailable, &vanished);
+    // The record is gone before the copy looks at it.
+    let fake = Fake::new(&json!({}));
+    let record = When::path(&format!("/image/v2/images/{id}")).method("GET");
+    fake.server.fault(record.skip(2), Fault::status(404));
+    run(&fake, Exit::SourceUnavailable, &vanished);
+}
+
+/// A source that has given data is asked again for a minute before such an answer is believed.
+#[test]
+fn a_temporary_image_that_is_deleted_between_two_ranges_is_no_fault_of_the_source() {
+    let fake = Fake::new(&json!({}));
+    fake.state().lasts = Some(1);
+    let data = When::path("/image/v2/images").with_range();
+    fake.server.fault(data, Fault::cut(300_000, Cut::Fin));
+    let folder = tempfile::tempdir().unwrap();
+    let command = fake.command(flag::VOLUME_ID, VOLUME, &folder.path().join("disk"));
+    let finished = command.spawn().wait_within(Duration::from_mins(3));
+    let output = finished.output();
+    let exit = Exit::SourceUnavailable.code();
+    assert_eq!(finished.code(), Some(exit.into()), "{output}");
+    assert!(output.contains("vanished while it was needed"), "{output}");
+    assert_eq!(fake.made(), [""; 0]);
 }
 
 /// It holds the disk as it was when the earlier request was made, which may be days ago.
