@@ -5,7 +5,7 @@
 
 mod disk;
 
-use std::{error, path::PathBuf, sync::Arc};
+use std::{error, fmt, path::PathBuf, sync::Arc};
 
 use contract::{
     Exit,
@@ -66,7 +66,7 @@ pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Don
     let bytes = stoppable(&context, export.look(&place)).await?;
     tracing::info!(bytes, "the cloud has the {place}");
     let target = context.open_target().await?;
-    must_fit(&target, bytes)?;
+    must_fit(&target, &place, bytes)?;
     if context.check.is_some() {
         tracing::info!("check: the {place} can be made an image; nothing was made");
         return Ok(Done::Checked);
@@ -116,7 +116,7 @@ async fn copy_of_place(
 async fn copy(context: &Context, plan: Plan, target: Target) -> Result<Done, Failure> {
     let is_verbatim = plan.form == Form::Verbatim;
     if is_verbatim {
-        must_fit(&target, plan.bytes)?;
+        must_fit(&target, format_args!("image {}", plan.id), plan.bytes)?;
     }
     let file = plan.probe(context).await?;
     let access = file.access();
@@ -409,15 +409,15 @@ fn vanished(id: &ImageId, why: impl error::Error + Send + Sync + 'static) -> Err
     Error::with_source(Kind::Lost, text, why)
 }
 
-/// Whether the target holds so many bytes.
-fn must_fit(target: &Target, bytes: u64) -> Result<(), Failure> {
+/// Whether the target holds so many bytes; `what` has them.
+fn must_fit(target: &Target, what: impl fmt::Display, bytes: u64) -> Result<(), Failure> {
     if bytes <= target.capacity() {
         return Ok(());
     }
     Err(Failure::new(
         Exit::TargetTooSmall,
         format!(
-            "the image has {bytes} bytes, but {} holds only {}",
+            "the {what} has {bytes} bytes, but {} holds only {}; request a claim, or give another target, of at least {bytes} bytes",
             target.path().display(),
             target.capacity()
         ),

@@ -80,9 +80,13 @@ impl Plan {
                 return self.stage(context, file, target).await;
             }
         };
-        must_fit(target, source.size())?;
+        self.must_fit(target, source.size())?;
         let verified = self.verify_file(context, file).await?;
         Ok(Some(Disk::of_file(source, verified)))
+    }
+
+    fn must_fit(&self, target: &Target, bytes: u64) -> Result<(), Failure> {
+        must_fit(target, format_args!("disk in the image {}", self.id), bytes)
     }
 
     /// Whether the file is downloaded first: where there is no other way, or where it is read to its end anyway.
@@ -197,7 +201,7 @@ impl Plan {
         log_verified(report.verified.as_ref());
         let scratch = self.unpacked(context, scratch, target).await?;
         let source = self.disk_in(context, scratch).await?;
-        must_fit(target, source.size())?;
+        self.must_fit(target, source.size())?;
         Ok(Some(Disk::of_file(source, report.verified)))
     }
 

@@ -14,7 +14,7 @@ use std::{fs, time::Duration};
 use contract::{Exit, args::flag};
 use fake::{CLAIM, Fake, NAME, SNAPSHOT, VOLUME, service, without_credentials};
 use serde_json::{Value, json};
-use testkit::{Command, Cut, Fault, Finished, Reply, Request, When};
+use testkit::{Command, Cut, Fault, Finished, LoopDevice, Reply, Request, When};
 
 const SNAPSHOTS: &str = "/volume/v3/0123456789abcdef0123456789abcdef/snapshots";
 const VOLUMES: &str = "/volume/v3/0123456789abcdef0123456789abcdef/volumes";
@@ -442,6 +442,25 @@ fn a_temporary_image_that_is_deleted_between_two_ranges_is_no_fault_of_the_sourc
     assert_eq!(finished.code(), Some(exit.into()), "{output}");
     assert!(output.contains("vanished while it was needed"), "{output}");
     assert_eq!(fake.made(), [""; 0]);
+}
+
+#[test]
+fn what_is_larger_than_the_target_is_named() {
+    let device = LoopDevice::blank(8 << 20, 512);
+    for (flag, id, what) in [
+        (flag::VOLUME_ID, VOLUME, "the volume"),
+        (flag::SNAPSHOT_ID, SNAPSHOT, "the snapshot"),
+    ] {
+        let fake = Fake::new(&json!({}));
+        let command = fake.command(flag, id, device.path());
+        let words = [
+            &*format!("{what} {id} has 1073741824 bytes"),
+            "holds only 8388608",
+            "of at least 1073741824 bytes",
+        ];
+        ended(&command, Exit::TargetTooSmall, &words);
+        assert_eq!(fake.made(), [""; 0]);
+    }
 }
 
 /// It holds the disk as it was when the earlier request was made, which may be days ago.
