@@ -56,6 +56,8 @@ pub mod flag {
     pub const SCRATCH_DIR: &str = "scratch-dir";
     /// OpenStack: what all attempts of one migration have in common.
     pub const MIGRATION_ID: &str = "migration-id";
+    /// OpenStack: what all attempts of one request have in common; another request takes over nothing that they made.
+    pub const REQUEST_ID: &str = "request-id";
     /// OpenStack: remove what earlier attempts made in the cloud, and copy nothing.
     pub const CLEANUP: &str = "cleanup";
     /// Whether zero blocks inside data become holes: `on` or `off`.

@@ -41,7 +41,7 @@ fn every_exit_code_has_its_row() {
 #[test]
 fn every_flag_has_its_row_and_its_default() {
     /// Flags of one mover, which the other one does not have.
-    const OF_ONE: [&str; 14] = [
+    const OF_ONE: [&str; 15] = [
         flag::CONFIG,
         flag::OS_CLOUD,
         flag::ENGINE_URL,
@@ -53,6 +53,7 @@ fn every_flag_has_its_row_and_its_default() {
         flag::VOLUME_ID,
         flag::SNAPSHOT_ID,
         flag::MIGRATION_ID,
+        flag::REQUEST_ID,
         flag::CLEANUP,
         flag::VERBATIM,
         flag::SCRATCH_DIR,

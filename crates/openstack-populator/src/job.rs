@@ -5,7 +5,7 @@
 
 mod disk;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{error, fmt, path::PathBuf, sync::Arc};
 
 use contract::{
     Exit,
@@ -60,12 +60,13 @@ pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Don
             Place::Snapshot(snapshot)
         }
     };
-    let mark = Mark::new(&context.owner_uid, migration()?, Some(place.clone()));
+    let mark = Mark::new(&context.owner_uid, migration()?, Some(place.clone()))
+        .of_request(arguments.request_id.clone());
     let export = stoppable(&context, cloud.export(&context, mark)).await?;
     let bytes = stoppable(&context, export.look(&place)).await?;
     tracing::info!(bytes, "the cloud has the {place}");
     let target = context.open_target().await?;
-    must_fit(&target, bytes)?;
+    must_fit(&target, &place, bytes)?;
     if context.check.is_some() {
         tracing::info!("check: the {place} can be made an image; nothing was made");
         return Ok(Done::Checked);
@@ -98,8 +99,16 @@ async fn copy_of_place(
     let id: ImageId = made.parse().map_err(|why: String| {
         Error::new(Kind::Protocol, format!("Cinder names an image: {why}"))
     })?;
-    let image = stoppable(context, cloud.image(&id)).await?;
-    let plan = Plan::of(context, cloud, id, image, arguments)?;
+    let record = stoppable(context, cloud.image(&id)).await;
+    let image = record.map_err(|failure| match failure.exit() {
+        Exit::SourceMissing => vanished(&id, failure).into(),
+        _ => failure,
+    })?;
+    image.bytes().map_err(|error| vanished(&id, error))?;
+    let plan = Plan {
+        is_temporary: true,
+        ..Plan::of(context, cloud, id, image, arguments)?
+    };
     copy(context, plan, target).await
 }
 
@@ -107,7 +116,7 @@ async fn copy_of_place(
 async fn copy(context: &Context, plan: Plan, target: Target) -> Result<Done, Failure> {
     let is_verbatim = plan.form == Form::Verbatim;
     if is_verbatim {
-        must_fit(&target, plan.bytes)?;
+        must_fit(&target, format_args!("image {}", plan.id), plan.bytes)?;
     }
     let file = plan.probe(context).await?;
     let access = file.access();
@@ -135,7 +144,7 @@ async fn copy(context: &Context, plan: Plan, target: Target) -> Result<Done, Fai
         .map_err(|error| match error.kind() {
             // The image's own fault, as when it was opened: its data is there.
             Kind::Unusable if !is_verbatim => error,
-            _ => plan.glance.explain(&plan.id, error),
+            _ => plan.explain(error),
         })?;
     context.close(target).await?;
     Ok(Done::Copied {
@@ -172,6 +181,8 @@ fn identity_url(arguments: &SourceArguments, secrets: &Secrets) -> Result<Url, F
 struct Plan {
     glance: Glance,
     id: ImageId,
+    /// The image was made for this copy.
+    is_temporary: bool,
     image: Image,
     bytes: u64,
     policy: Policy,
@@ -211,6 +222,7 @@ impl Plan {
         Ok(Self {
             glance: cloud.glance.clone(),
             id,
+            is_temporary: false,
             image,
             bytes,
             policy,
@@ -267,7 +279,7 @@ impl Plan {
                 )
             })
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| self.explain(error))?;
         if source.access() == Access::Ordered {
             tracing::info!(
                 "{} serves no ranges; the image is read as one stream",
@@ -275,6 +287,16 @@ impl Plan {
             );
         }
         Ok(Arc::new(source))
+    }
+
+    /// A refusal of the data, in Glance's terms. Of a temporary image it says nothing of what the user named, and another
+    /// run makes another image.
+    fn explain(&self, error: Error) -> Error {
+        let error = self.glance.explain(&self.id, error);
+        match error.kind() {
+            Kind::Missing | Kind::Unusable if self.is_temporary => vanished(&self.id, error),
+            _ => error,
+        }
     }
 
     /// Reads the tables of an image that is not raw.
@@ -292,7 +314,7 @@ impl Plan {
             .map_err(|error| match error.kind() {
                 // The image's own fault: its data is there.
                 Kind::Unusable => error,
-                _ => self.glance.explain(&self.id, error),
+                _ => self.explain(error),
             })?;
         let info = disk.info();
         let named = self.image.disk_format.as_deref().unwrap_or("none");
@@ -332,7 +354,7 @@ impl Plan {
         let head = context
             .retry("read the image's beginning", move || source.head(length))
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| self.explain(error))?;
         warn(self.policy.judge_head(&self.image, &head)?);
         Ok(())
     }
@@ -381,15 +403,25 @@ impl Plan {
     }
 }
 
-/// Whether the target holds so many bytes.
-fn must_fit(target: &Target, bytes: u64) -> Result<(), Failure> {
+/// The failure of a copy whose temporary image another process has deleted, such as a pod that was cut off with its node and
+/// tidies up when that is back.
+fn vanished(id: &ImageId, why: impl error::Error + Send + Sync + 'static) -> Error {
+    let text = format!(
+        "the temporary image {id}, or its data, vanished while it was needed, as when another run of the same migration tidies up; \
+         start the copy again"
+    );
+    Error::with_source(Kind::Lost, text, why)
+}
+
+/// Whether the target holds so many bytes; `what` has them.
+fn must_fit(target: &Target, what: impl fmt::Display, bytes: u64) -> Result<(), Failure> {
     if bytes <= target.capacity() {
         return Ok(());
     }
     Err(Failure::new(
         Exit::TargetTooSmall,
         format!(
-            "the image has {bytes} bytes, but {} holds only {}",
+            "the {what} has {bytes} bytes, but {} holds only {}; request a claim, or give another target, of at least {bytes} bytes",
             target.path().display(),
             target.capacity()
         ),

@@ -10,7 +10,7 @@ use contract::{Exit, args::flag};
 use mover::Failure;
 
 use crate::{
-    cinder::{MigrationId, Place, PlaceId},
+    cinder::{MarkId, Place, PlaceId},
     glance::ImageId,
 };
 
@@ -44,7 +44,12 @@ pub struct SourceArguments {
     /// What marks the temporary objects, beside the claim's UID: a run with the same one takes them over or
     /// removes them. The disk's UUID when a controller gives the claim's UID, else a random number
     #[arg(long = flag::MIGRATION_ID, value_name = "ID")]
-    pub migration_id: Option<MigrationId>,
+    pub migration_id: Option<MarkId>,
+
+    /// Which request of the migration this run serves: it takes over what runs with the same one made, and removes
+    /// what others made, since it may hold an old state of the disk
+    #[arg(long = flag::REQUEST_ID, value_name = "ID")]
+    pub request_id: Option<MarkId>,
 
     /// Remove the temporary objects that earlier runs of the same migration left in the cloud, and copy nothing
     #[arg(long = flag::CLEANUP)]
@@ -96,7 +101,7 @@ impl SourceArguments {
     ///
     /// # Errors
     /// [`Exit::Usage`] when a run without either is to remove what others have made.
-    pub(crate) fn migration(&self, claim: &str) -> Result<MigrationId, Failure> {
+    pub(crate) fn migration(&self, claim: &str) -> Result<MarkId, Failure> {
         if let Some(id) = &self.migration_id {
             return Ok(id.clone());
         }

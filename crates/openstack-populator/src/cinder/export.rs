@@ -116,7 +116,7 @@ impl Export {
         let volumes = self.cinder.volumes_of(&self.mark).await?;
         let mut usable = images
             .iter()
-            .filter(|image| self.mark.is_of_source(&image.properties));
+            .filter(|image| self.mark.may_take_over(&image.properties));
         if let Some(image) = usable.clone().find(|image| image.status == "active") {
             tracing::info!(
                 image = image.id,
@@ -127,7 +127,7 @@ impl Export {
         }
         let mine = volumes
             .iter()
-            .find(|volume| self.mark.is_of_source(&volume.metadata) && can_be_used(volume));
+            .find(|volume| self.mark.may_take_over(&volume.metadata) && can_be_used(volume));
         if let Some(image) = usable.next() {
             let uploaded_from = match (mine, place) {
                 (Some(volume), _) => Some(volume.clone()),
@@ -157,16 +157,17 @@ impl Export {
 
         let snapshot = match place {
             Place::Snapshot(id) => self.free_snapshot(id).await?,
-            Place::Volume(id) => match self.free_volume(id).await? {
-                (volume, Route::Snapshot { force }) => self.snapshot_of(id, &volume, force).await?,
-                (volume, _) => {
-                    self.remove(self.snapshots().await?).await?;
-                    return self.upload_own(&volume).await;
-                }
+            Place::Volume(id) => match self.first_of(id).await? {
+                First::Image(image) => return Ok(image),
+                First::Snapshot(snapshot) => snapshot,
             },
         };
         self.go_on()?;
-        let made = self.cinder.make_volume(&snapshot, &self.mark).await?;
+        let made = self.cinder.make_volume(&snapshot, &self.mark).await;
+        let made = made.map_err(|failure| match place {
+            Place::Volume(_) => of_temporary("snapshot", &snapshot.id, failure),
+            Place::Snapshot(_) => failure,
+        })?;
         self.uses(What::Volume, &made.id, made.size);
         tracing::info!(
             volume = made.id,
@@ -179,11 +180,47 @@ impl Export {
         self.upload_temporary(&volume).await
     }
 
-    /// Waits until the user's volume is free, and gives its route.
-    async fn free_volume(&self, id: &PlaceId) -> Result<(Volume, Route), Failure> {
-        let mut wait = Wait::new(format!("the volume {id}"), STEP, Some(&self.stop));
+    /// Takes the first step of the user's volume, once that is free. Several copies of one volume upload it one after the
+    /// other.
+    async fn first_of(&self, id: &PlaceId) -> Result<First, Failure> {
+        let mut wait = None;
+        let mut was_free = false;
+        loop {
+            let (volume, route) = self.free_volume(id, &mut wait).await?;
+            if let Route::Snapshot { force } = route {
+                let snapshot = self.snapshot_of(id, &volume, force).await?;
+                return Ok(First::Snapshot(snapshot));
+            }
+            self.remove(self.snapshots().await?).await?;
+            let refusal = match self.upload(&volume).await {
+                Err(failure) if failure.exit() == Exit::SourceUnusable => failure,
+                begun => return self.upload_own(&volume, begun?).await.map(First::Image),
+            };
+            // Another copy may have begun its upload between the look and the order; that may even be over by now, so only
+            // a second refusal of a free volume counts.
+            let now = self.volume(id).await?;
+            let is_free = route_of_volume(&now, self.cinder.version())? == Route::Upload;
+            if is_free && was_free {
+                return Err(refusal);
+            }
+            was_free = is_free;
+            tracing::info!("{refusal}; trying again when the volume is free");
+        }
+    }
+
+    /// Waits until the user's volume is free, and gives its route. It may be uploaded for another copy, so that its size
+    /// counts.
+    async fn free_volume(
+        &self,
+        id: &PlaceId,
+        wait: &mut Option<Wait>,
+    ) -> Result<(Volume, Route), Failure> {
         loop {
             let volume = self.volume(id).await?;
+            let wait = wait.get_or_insert_with(|| {
+                let bound = bound(volume.size);
+                Wait::new(format!("the volume {id}"), bound, Some(&self.stop))
+            });
             match route_of_volume(&volume, self.cinder.version())? {
                 Route::Wait => wait.pause(&volume.status).await?,
                 route => return Ok((volume, route)),
@@ -212,7 +249,7 @@ impl Export {
     ) -> Result<Snapshot, Failure> {
         let found = self.cinder.snapshots_of(&self.mark).await?;
         let mine = found.into_iter().find(|snapshot| {
-            self.mark.is_of_source(&snapshot.metadata)
+            self.mark.may_take_over(&snapshot.metadata)
                 && matches!(snapshot.status.as_str(), "available" | "creating")
         });
         let snapshot = if let Some(snapshot) = mine {
@@ -267,18 +304,19 @@ impl Export {
             self.go_on()?;
             self.cinder.unset_image_metadata(&volume.id, key).await?;
         }
-        if !self.mark.is_of_source(&volume.volume_image_metadata) {
+        if !self.mark.may_take_over(&volume.volume_image_metadata) {
             self.go_on()?;
-            self.cinder.mark_image_of(&volume.id, &self.mark).await?;
+            let marked = self.cinder.mark_image_of(&volume.id, &self.mark).await;
+            marked.map_err(|failure| of_temporary("volume", &volume.id, failure))?;
         }
-        let image = self.upload(volume).await?;
+        let image = self.upload(volume).await;
+        let image = image.map_err(|failure| of_temporary("volume", &volume.id, failure))?;
         self.uploaded(volume, image).await
     }
 
-    /// Uploads the user's volume, which is left as it is, so that its image is marked afterwards. One that cannot be is
-    /// known by its name still.
-    async fn upload_own(&self, volume: &Volume) -> Result<String, Failure> {
-        let image = self.upload(volume).await?;
+    /// Waits for the upload of the user's volume, which is left as it is, so that its image is marked afterwards. One that
+    /// cannot be is known by its name still.
+    async fn upload_own(&self, volume: &Volume, image: String) -> Result<String, Failure> {
         if let Err(failure) = self.store.mark(&image, &self.mark).await {
             tracing::warn!("{failure}; going on, since its name says whose it is");
         }
@@ -413,6 +451,12 @@ impl Export {
     }
 }
 
+/// What the first step makes of the user's volume.
+enum First {
+    Image(String),
+    Snapshot(Snapshot),
+}
+
 impl Services for Export {
     async fn status(&self, object: &Temporary) -> Result<Option<String>, Failure> {
         let id = &object.id;
@@ -456,6 +500,14 @@ fn can_be_used(volume: &Volume) -> bool {
 
 fn because(reason: Option<String>) -> String {
     reason.map_or_else(String::new, |reason| format!("; Cinder says: {reason}"))
+}
+
+/// A failure of a call for a temporary object: one that is missing says nothing of what the user named.
+fn of_temporary(what: &str, id: &str, failure: Failure) -> Failure {
+    match failure.exit() {
+        Exit::SourceMissing => vanished(what, id),
+        _ => failure,
+    }
 }
 
 fn vanished(what: &str, id: &str) -> Failure {

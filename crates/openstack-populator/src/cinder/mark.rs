@@ -9,6 +9,7 @@ const OURS: &str = "openstack-populator";
 const CLAIM: &str = "openstack_populator_claim";
 const MIGRATION: &str = "openstack_populator_migration";
 const SOURCE: &str = "openstack_populator_source";
+const REQUEST: &str = "openstack_populator_request";
 
 /// What is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,11 +62,11 @@ impl fmt::Display for PlaceId {
     }
 }
 
-/// What all attempts of one migration have in common, and no other migration has.
+/// What all attempts of one migration, or of one request, have in common, and no other one has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MigrationId(String);
+pub struct MarkId(String);
 
-impl FromStr for MigrationId {
+impl FromStr for MarkId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -77,7 +78,7 @@ impl FromStr for MigrationId {
     }
 }
 
-impl fmt::Display for MigrationId {
+impl fmt::Display for MarkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -87,21 +88,31 @@ impl fmt::Display for MigrationId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     claim: String,
-    migration: MigrationId,
+    migration: MarkId,
     /// `None` in a run that only cleans up.
     source: Option<Place>,
+    /// `None` where nothing tells one request from another.
+    request: Option<MarkId>,
 }
 
 impl Mark {
     /// `claim` is the UID of the claim, empty when there is none.
     #[must_use]
-    pub fn new(claim: &str, migration: MigrationId, source: Option<Place>) -> Self {
+    pub fn new(claim: &str, migration: MarkId, source: Option<Place>) -> Self {
         let claim = if claim.is_empty() { "none" } else { claim };
         Self {
             claim: claim.to_owned(),
             migration,
             source,
+            request: None,
         }
+    }
+
+    /// The same for one request of the migration. Another request takes over nothing of this one: the disk may have
+    /// changed since.
+    #[must_use]
+    pub fn of_request(self, request: Option<MarkId>) -> Self {
+        Self { request, ..self }
     }
 
     /// The name of every object, by which it is looked up.
@@ -114,7 +125,11 @@ impl Mark {
     #[must_use]
     pub fn metadata(&self) -> Value {
         let source = self.source.as_ref().map(ToString::to_string);
-        json!({CLAIM: self.claim, MIGRATION: self.migration.to_string(), SOURCE: source.unwrap_or_default()})
+        let mut metadata = json!({CLAIM: self.claim, MIGRATION: self.migration.to_string(), SOURCE: source.unwrap_or_default()});
+        if let Some(request) = &self.request {
+            metadata[REQUEST] = json!(request.to_string());
+        }
+        metadata
     }
 
     /// Whether these are an object of this migration.
@@ -124,17 +139,21 @@ impl Mark {
         is(CLAIM, &self.claim) && is(MIGRATION, &self.migration.to_string())
     }
 
-    /// Whether it was made of the same source, so that this run may use it.
+    /// Whether it was made of the same source for the same request, so that this run may take it over.
     #[must_use]
-    pub fn is_of_source(&self, metadata: &Map<String, Value>) -> bool {
+    pub fn may_take_over(&self, metadata: &Map<String, Value>) -> bool {
         let source = self.source.as_ref().map(ToString::to_string);
-        self.is_on(metadata) && source.is_some() && text(metadata, SOURCE) == source.as_deref()
+        let request = self.request.as_ref().map(ToString::to_string);
+        self.is_on(metadata)
+            && source.is_some()
+            && text(metadata, SOURCE) == source.as_deref()
+            && text(metadata, REQUEST) == request.as_deref()
     }
 
     /// Whether no mark of any migration is there.
     #[must_use]
     pub fn is_missing(metadata: &Map<String, Value>) -> bool {
-        [CLAIM, MIGRATION, SOURCE]
+        [CLAIM, MIGRATION, SOURCE, REQUEST]
             .iter()
             .all(|key| !metadata.contains_key(*key))
     }
@@ -162,7 +181,7 @@ mod tests {
     fn another_claim_migration_or_source_is_another_mark() {
         let mine = mark("u-1", "m-1", volume());
         let of = |mark: &Mark| mark.metadata().as_object().unwrap().clone();
-        assert!(mine.is_on(&of(&mine)) && mine.is_of_source(&of(&mine)));
+        assert!(mine.is_on(&of(&mine)) && mine.may_take_over(&of(&mine)));
         for other in [
             mark("u-2", "m-1", volume()),
             mark("u-1", "m-2", volume()),
@@ -172,9 +191,16 @@ mod tests {
             assert_ne!(mine.name(), other.name());
         }
         let snapshot = mark("u-1", "m-1", Place::Snapshot(ID.parse().unwrap()));
-        assert!(mine.is_on(&of(&snapshot)) && !mine.is_of_source(&of(&snapshot)));
+        assert!(mine.is_on(&of(&snapshot)) && !mine.may_take_over(&of(&snapshot)));
         let cleaner = Mark::new("u-1", "m-1".parse().unwrap(), None);
-        assert!(cleaner.is_on(&of(&mine)) && !cleaner.is_of_source(&of(&cleaner)));
+        assert!(cleaner.is_on(&of(&mine)) && !cleaner.may_take_over(&of(&cleaner)));
+        let [first, second] =
+            ["r-1", "r-2"].map(|request| mine.clone().of_request(Some(request.parse().unwrap())));
+        assert!(first.may_take_over(&of(&first)));
+        for (one, other) in [(&first, &second), (&first, &mine), (&mine, &first)] {
+            assert_eq!(one.name(), other.name());
+            assert!(one.is_on(&of(other)) && !one.may_take_over(&of(other)));
+        }
         assert!(!mine.is_on(&Map::new()) && Mark::is_missing(&Map::new()));
         assert!(!Mark::is_missing(&of(&mine)));
     }
@@ -195,7 +221,7 @@ mod tests {
             assert!(text.parse::<PlaceId>().is_err(), "{text}");
         }
         for text in ["", "a b", "a/b", "ü", &"x".repeat(65)] {
-            assert!(text.parse::<MigrationId>().is_err(), "{text}");
+            assert!(text.parse::<MarkId>().is_err(), "{text}");
         }
     }
 }

@@ -24,6 +24,6 @@ mod wait;
 pub(crate) use api::Api;
 pub use client::{Cinder, Microversion};
 pub use export::Export;
-pub use mark::{Mark, MigrationId, Place, PlaceId};
+pub use mark::{Mark, MarkId, Place, PlaceId};
 pub use model::{Snapshot, StoredImage, Volume};
 pub use route::{Route, route_of_snapshot, route_of_volume};

@@ -82,12 +82,16 @@ impl Plan {
                 return self.stage(context, file, target).await;
             }
         };
-        must_fit(target, source.size())?;
+        self.must_fit(target, source.size())?;
         if let Some(folder) = self.scratch.as_deref().filter(|_| is_staged) {
             create(context, folder, self.bytes).await?;
         }
         let verified = self.verify_file(context, file).await?;
         Ok(Some(Disk::of_file(source, verified)))
+    }
+
+    fn must_fit(&self, target: &Target, bytes: u64) -> Result<(), Failure> {
+        must_fit(target, format_args!("disk in the image {}", self.id), bytes)
     }
 
     /// Whether the file is downloaded first: where there is no other way, or where it is read to its end anyway.
@@ -129,7 +133,7 @@ impl Plan {
                 wrapper(&*file, &cancel)
             })
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| self.explain(error))?;
         Ok(found.is_some())
     }
 
@@ -164,7 +168,7 @@ impl Plan {
                 self.verification.clone(),
             )
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| self.explain(error))?;
         log_verified(report.verified.as_ref());
         Ok(report.verified)
     }
@@ -204,11 +208,11 @@ impl Plan {
                 verification,
             )
             .await
-            .map_err(|error| self.glance.explain(&self.id, error))?;
+            .map_err(|error| self.explain(error))?;
         log_verified(report.verified.as_ref());
         let scratch = self.unpacked(context, scratch, target).await?;
         let source = self.disk_in(context, scratch).await?;
-        must_fit(target, source.size())?;
+        self.must_fit(target, source.size())?;
         Ok(Some(Disk::of_file(source, report.verified)))
     }
 

@@ -28,6 +28,10 @@ pub(crate) struct State {
     pub(crate) becomes: BTreeMap<&'static str, &'static str>,
     /// The image metadata of a volume that is made.
     pub(crate) inherited: Value,
+    /// Another copy begins its upload of a volume right before this many uploads.
+    pub(crate) rivals: usize,
+    /// After so many requests for its data an image is deleted by another run.
+    pub(crate) lasts: Option<usize>,
     /// An image is deleted, and its record stays.
     pub(crate) deletes_halfway: bool,
     /// The catalog; with `null`, one region with one endpoint of each service.
@@ -64,6 +68,8 @@ impl Fake {
             ]
             .into(),
             inherited: json!({}),
+            rivals: 0,
+            lasts: None,
             deletes_halfway: false,
             catalog: Value::Null,
             made: 0,
@@ -73,13 +79,14 @@ impl Fake {
         let (base, shared, data) = (server.url(""), Arc::clone(&state), disk.object());
         server.route("", move |request| {
             let path = request.path();
-            if path.ends_with("/file") {
+            let mut state = shared.lock().unwrap();
+            if let Some(image) = path.strip_suffix("/file") {
+                if !state.has_data(image.trim_start_matches("/image/v2/")) {
+                    return Reply::status(404);
+                }
                 return Reply::object(request, &data);
             }
-            shared
-                .lock()
-                .unwrap()
-                .answer(request, path, &base, data.size())
+            state.answer(request, path, &base, data.size())
         });
         Self {
             server,
@@ -195,9 +202,9 @@ impl State {
         };
         let shown = record.clone();
         let kind = path.split('/').next().unwrap();
-        // An upload without an image has failed, and Cinder is about to notice.
-        let has_failed = shown["image_is_gone"] == true;
-        if has_failed || matches!(shown["status"].as_str().unwrap(), "creating" | "saving") {
+        // An upload whose image is gone, or another's, is about to end.
+        let is_over = shown["image_is_gone"] == true;
+        if is_over || matches!(shown["status"].as_str().unwrap(), "creating" | "saving") {
             record["status"] = json!(self.becomes[kind]);
             record.as_object_mut().unwrap().remove("image_is_gone");
             record["size"] = json!(if kind == "images" { size } else { 1 });
@@ -210,6 +217,17 @@ impl State {
             return Reply::json(200, &shown);
         }
         Reply::json(200, &json!({ kind.trim_end_matches('s'): shown }))
+    }
+
+    fn has_data(&mut self, image: &str) -> bool {
+        self.lasts = match self.lasts {
+            Some(0) => {
+                self.objects.remove(image);
+                Some(0)
+            }
+            lasts => lasts.map(|left| left - 1),
+        };
+        self.objects.contains_key(image)
     }
 
     fn delete(&mut self, path: &str) -> Reply {
@@ -245,6 +263,15 @@ impl State {
     fn act(&mut self, volume: &str, body: &Value) -> Reply {
         let record = self.objects.get_mut(volume).unwrap();
         if let Some(upload) = body.get("os-volume_upload_image") {
+            if let Some(left) = self.rivals.checked_sub(1) {
+                self.rivals = left;
+                record["status"] = json!("uploading");
+                record["image_is_gone"] = json!(true);
+            }
+            if record["status"] != "available" {
+                let text = format!("Invalid volume: its status is {}", record["status"]);
+                return Reply::json(400, &json!({"badRequest": {"code": 400, "message": text}}));
+            }
             record["status"] = json!("uploading");
             self.made += 1;
             let id = format!("00000000-0000-4000-8000-{:012}", self.made);

@@ -155,6 +155,16 @@ fn migration_argument<'a>(
         .then(|| (flag::MIGRATION_ID, claim.uid.as_str()))
 }
 
+/// The flag that tells the attempts for one request from those for another, with its value. Who creates the resource
+/// again, or sets another value of the retry annotation, wants the disk as it is then: what the mover made in the cloud for
+/// a request before that holds an old state of it.
+fn request_argument(claim: &Claim, populator: &PopulatorSpec) -> Option<(&'static str, String)> {
+    matches!(populator.location, DiskLocation::Openstack { .. }).then(|| {
+        let request = digest(&(&populator.uid, &claim.retry));
+        (flag::REQUEST_ID, request)
+    })
+}
+
 /// The flag that says whether the image is written as it is, with its value.
 #[must_use]
 pub fn verbatim_argument(
@@ -415,6 +425,8 @@ fn arguments(claim: &Claim, populator: &PopulatorSpec, settings: &Settings) -> V
     let bundle = settings.placement.ca_bundle.as_ref();
     let bundle = bundle.map(|bundle| mounted(claim, bundle).path());
     let bundle = bundle.as_deref().map(|path| (flag::CA_BUNDLE, path));
+    let request = request_argument(claim, populator);
+    let request = request.as_ref().map(|(flag, id)| (*flag, id.as_str()));
     let mover = settings.mover.overridden_by(claim.mover.as_ref().ok());
     let all = before
         .into_iter()
@@ -422,6 +434,7 @@ fn arguments(claim: &Claim, populator: &PopulatorSpec, settings: &Settings) -> V
         .chain(after)
         .chain(bundle)
         .chain(migration_argument(claim, &populator.location))
+        .chain(request)
         .chain(verbatim_argument(claim, &populator.location))
         .chain(mover.arguments(populator.location.kind()));
     // The kubelet would put a variable's value in the place of `$(NAME)`, and the environment may hold

@@ -197,6 +197,34 @@ fn a_volume_and_a_snapshot_have_flags_of_their_own_and_the_claim_marks_what_is_m
     assert_eq!(origins.len(), 3);
 }
 
+/// What an attempt made in the cloud is of use to the next attempt, and not to another request.
+#[test]
+fn a_new_resource_and_a_requested_retry_are_requests_of_their_own() {
+    let request = |uid: &str, retry: Option<&str>| {
+        let mut object = plain_claim();
+        if let Some(retry) = retry {
+            object["metadata"]["annotations"] = json!({"forklift.konveyor.io/retry": retry});
+        }
+        let claim = claim(object);
+        let mut populator = of_openstack(&json!({"volumeId": ID}));
+        populator.uid = uid.into();
+        let mut pod =
+            objects::pod(&claim, &populator, &temporary(&claim, None), &settings()).unwrap();
+        pod.metadata.uid = Some("p".to_owned());
+        let seen = population::model::Pod::from_object(&pod).unwrap();
+        seen.argument("request-id").unwrap().to_owned()
+    };
+    assert_eq!(request("r-1", None), request("r-1", None));
+    let cases = [
+        ("r-1", None),
+        ("r-2", None),
+        ("r-1", Some("1")),
+        ("r-1", Some("2")),
+    ];
+    let ids: BTreeSet<String> = cases.map(|(uid, retry)| request(uid, retry)).into();
+    assert_eq!(ids.len(), cases.len());
+}
+
 #[test]
 fn an_image_that_is_converted_afterwards_is_written_as_it_is() {
     let mut object = plain_claim();
