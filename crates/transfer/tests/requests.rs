@@ -18,8 +18,8 @@ use std::{
 use net::Cancel;
 use support::{buffers, options, run};
 use transfer::{
-    Access, Algorithm, ByteRange, Content, Error, Extent, Kind, Options, Reader, Sink, Source,
-    Verification, first_range,
+    Access, Algorithm, ByteRange, Content, Error, Extent, Kind, Options, Reader, Source,
+    Verification, first_range, sink::NullSink,
 };
 
 const MIB: u64 = 1 << 20;
@@ -113,40 +113,6 @@ impl Reader for Made<'_> {
     }
 }
 
-/// A target that keeps nothing.
-#[derive(Debug)]
-struct Nowhere;
-
-impl Sink for Nowhere {
-    fn capacity(&self) -> u64 {
-        u64::MAX
-    }
-
-    fn prepare(&self, _size: u64) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn is_blank(&self) -> bool {
-        true
-    }
-
-    fn write_at(&self, _buf: &[u8], _offset: u64) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn zero(&self, _range: ByteRange) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn close(self: Box<Self>) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
 fn verified(connections: usize, algorithm: Algorithm) -> Options {
     Options {
         verification: Verification::Asked(algorithm),
@@ -158,7 +124,7 @@ fn verified(connections: usize, algorithm: Algorithm) -> Options {
 fn a_gib_takes_16_requests_at_most_and_one_connection_asks_once() {
     for (connections, most) in [(1, 1), (2, 16), (4, 16), (8, 20)] {
         let disk = Disk::new(1 << 30);
-        let report = run(&disk, &Nowhere, &options(connections)).unwrap();
+        let report = run(&disk, &NullSink, &options(connections)).unwrap();
         let plain = disk.requests();
         assert!((1..=most).contains(&plain), "{plain} for {connections}");
         let bound = buffers(connections, false) * (MIB + 4096);
@@ -172,7 +138,7 @@ fn a_gib_takes_no_more_requests_when_it_is_verified() {
         let disk = Disk::new(1 << 30);
         // The checksum is wrong, which only a copy finds out that has read and hashed everything.
         let options = verified(connections, Algorithm::Sha256);
-        let error = run(&disk, &Nowhere, &options).unwrap_err();
+        let error = run(&disk, &NullSink, &options).unwrap_err();
         assert_eq!(error.kind(), Kind::Hash);
         assert!((1..=most).contains(&disk.requests()), "{}", disk.requests());
     }
@@ -182,11 +148,11 @@ fn a_gib_takes_no_more_requests_when_it_is_verified() {
 #[test]
 fn a_block_hash_costs_neither_requests_nor_memory() {
     let disk = Disk::new(256 * MIB);
-    run(&disk, &Nowhere, &options(4)).unwrap();
+    run(&disk, &NullSink, &options(4)).unwrap();
     let plain = disk.requests();
     let hashed = Disk::new(256 * MIB);
     let options = verified(4, Algorithm::Blkhash);
-    let error = run(&hashed, &Nowhere, &options).unwrap_err();
+    let error = run(&hashed, &NullSink, &options).unwrap_err();
     assert_eq!((error.kind(), hashed.requests()), (Kind::Hash, plain));
 }
 
@@ -202,7 +168,7 @@ fn the_first_request_of_a_copy_is_known_before() {
             ] {
                 let disk = Disk::new(size);
                 // A verified copy ends with a digest that is not the one of the source.
-                drop(run(&disk, &Nowhere, &options));
+                drop(run(&disk, &NullSink, &options));
                 let first = disk.first.load(Ordering::Relaxed);
                 assert_eq!(first, first_range(size, &options), "{size} {options:?}");
             }
@@ -216,7 +182,7 @@ fn an_ordered_gib_takes_one_request() {
         access: Access::Ordered,
         ..Disk::new(1 << 30)
     };
-    run(&disk, &Nowhere, &options(4)).unwrap();
+    run(&disk, &NullSink, &options(4)).unwrap();
     assert_eq!(disk.requests(), 1);
 }
 
@@ -227,7 +193,7 @@ fn a_sparse_disk_takes_a_request_for_each_extent() {
             pieces: Some((every, length)),
             ..Disk::new(640 * MIB)
         };
-        run(&disk, &Nowhere, &options(4)).unwrap();
+        run(&disk, &NullSink, &options(4)).unwrap();
         let extents = 640 * MIB / every;
         // The longest extents are cut so that all connections have work.
         let cuts = 640 * MIB / every * length / (32 * MIB);
@@ -243,6 +209,6 @@ fn data_at_one_end_of_a_disk_is_cut_for_all_connections() {
         pieces: Some((1 << 40, 256 * MIB)),
         ..Disk::new(1 << 40)
     };
-    run(&disk, &Nowhere, &options(4)).unwrap();
+    run(&disk, &NullSink, &options(4)).unwrap();
     assert_eq!(disk.requests(), 7);
 }
