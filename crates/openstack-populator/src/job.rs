@@ -78,8 +78,8 @@ pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Don
     let result = copy_of_place(&context, &cloud, &export, &place, target, &arguments).await;
     if let Err(failure) = export.clean().await {
         tracing::warn!(
-            "what was made in the cloud for this copy could not be removed: {failure}; the next run of the same migration removes \
-             it, or this command with --{} (name {})",
+            "what was made in the cloud for this copy could not be removed: {failure}; run this command with --{} to remove it \
+             (name {}), unless another run of the same migration follows and does so",
             flag::CLEANUP,
             export.name()
         );
