@@ -114,6 +114,8 @@ definitions() {
         paths=github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1
       for kind in servicemonitors prometheusrules; do cat "$work/monitoring.coreos.com_$kind.yaml"; done
       echo ---
+      # No package of it is compiled, so nothing before has downloaded it, and its folder would have no name.
+      go mod download sigs.k8s.io/gateway-api
       cat "$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)/config/crd/standard/gateway.networking.k8s.io_referencegrants.yaml"
     ) > "$kept.part"
     mv "$kept.part" "$kept"
