@@ -36,7 +36,7 @@ control_plane() {
   rm -f "$LOGS/audit.log"
   # The alpha gate lets a dataSourceRef name another namespace; it changes nothing for other claims.
   # shellcheck disable=SC2086 # extra flags are a list of words
-  start apiserver "$HERE/lib/restarted" "$BIN/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 --bind-address=0.0.0.0 --secure-port=16443 \
+  start apiserver "$HERE/lib/restarted" "$BIN/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 --bind-address=0.0.0.0 --secure-port=$API_PORT \
     --advertise-address=$NODE_IP --service-cluster-ip-range=$SVC_NET --authorization-mode=Node,RBAC \
     --enable-admission-plugins=NodeRestriction --allow-privileged=true --client-ca-file="$PKI/ca.crt" \
     --tls-cert-file="$PKI/apiserver.crt" --tls-private-key-file="$PKI/apiserver.key" --cert-dir="$PKI" \
