@@ -102,6 +102,12 @@ storage() {
     -o 'jsonpath={.spec.drivers[0].name}' | grep -q hostdisk"
 }
 
+# Enforces NetworkPolicies until it is ended, and refuses nothing afterwards. Not always: each change of a pod rewrites the node's
+# rules, and the other tests need none.
+enforce() {
+  inside "$BIN/network-policies" --kubeconfig "$STATE/kubeconf/admin.conf" --node "$NODE" --service-cidr "$SVC_NET" > "$LOGS/network-policies.log" 2>&1
+}
+
 images() { # pause, busybox, and two that are no movers: one does nothing, one takes all memory; from programs on this machine
   mkdir -p "$STATE/img"
   # The last image of the list shows whether all were built from the present sources.
