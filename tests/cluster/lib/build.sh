@@ -1,11 +1,11 @@
 # Sourced by cluster: Debian packages, and the cluster's programs from Go modules.
 # shellcheck shell=bash
 PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd containerd containerd-shim-runc-v2 ctr
-  csi-provisioner hostdisk csi-sanity helm definitions.yaml)
+  csi-provisioner hostdisk csi-sanity network-policies helm definitions.yaml)
 
 packages() {
   local need=() name
-  for name in runc containernetworking-plugins iproute2 iptables conntrack socat ethtool gcc libc6-dev \
+  for name in runc containernetworking-plugins iproute2 iptables ipset conntrack socat ethtool gcc libc6-dev \
     busybox-static e2fsprogs util-linux openssl jq curl python3 buildah skopeo docker-registry binutils groff-base python3-yaml; do
     dpkg-query -W -f='${Status}' "$name" 2> /dev/null | grep -q 'ok installed' || need+=("$name")
   done
@@ -94,6 +94,7 @@ build() { # [name]...: all, without names
   program csi-provisioner csi github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
   program hostdisk csi ./hostdisk "$HERE"/programs/csi/hostdisk/*.go
   program csi-sanity csi github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
+  program network-policies kube-router ./network-policies "$HERE"/programs/kube-router/network-policies/*.go
   program helm helm helm.sh/helm/v4/cmd/helm
   [[ " ${names[*]} " != *" definitions.yaml "* ]] || definitions
   flock -u 9
@@ -114,6 +115,8 @@ definitions() {
         paths=github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1
       for kind in servicemonitors prometheusrules; do cat "$work/monitoring.coreos.com_$kind.yaml"; done
       echo ---
+      # No package of it is compiled, so nothing before has downloaded it, and its folder would have no name.
+      go mod download sigs.k8s.io/gateway-api
       cat "$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)/config/crd/standard/gateway.networking.k8s.io_referencegrants.yaml"
     ) > "$kept.part"
     mv "$kept.part" "$kept"

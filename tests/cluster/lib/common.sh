@@ -7,6 +7,8 @@ CLUSTER_CACHE=$POPULATORS_CACHE/cluster
 BIN=${CLUSTER_BIN:-$CLUSTER_CACHE/bin/$KUBERNETES}
 STATE=$(realpath -m "${CLUSTER_STATE:-$CLUSTER_CACHE/state}")
 NODE=cluster-node NODE_IP=10.88.8.1 POD_NET=10.88.7.0/24 SVC_NET=10.96.0.0/16
+# The usual one, which the NetworkPolicies of the manifests name.
+API_PORT=6443
 # Cgroups are shared with the machine: a kubelet kills unknown processes below its own, so each cluster has one of its own.
 CGROUP=populators-$(printf %s "$STATE" | sha256sum | cut -c1-8)
 REGISTRY=$NODE_IP:5000 IMAGES=$STATE/images

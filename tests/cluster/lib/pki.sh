@@ -1,8 +1,19 @@
-# Sourced by cluster: certificates and kubeconfigs, once per state folder.
+# Sourced by cluster: certificates, once per state folder, and kubeconfigs.
 # shellcheck shell=bash
 pki() {
-  [ ! -f "$PKI/done" ] || return 0
   mkdir -p "$PKI" "$STATE/kubeconf"
+  local user
+  for user in admin kcm scheduler kubelet; do
+    cat > "$STATE/kubeconf/$user.conf" << K
+apiVersion: v1
+kind: Config
+clusters: [{name: test, cluster: {server: "https://$NODE_IP:$API_PORT", certificate-authority: $PKI/ca.crt}}]
+users: [{name: $user, user: {client-certificate: $PKI/$user.crt, client-key: $PKI/$user.key}}]
+contexts: [{name: test, context: {cluster: test, user: $user}}]
+current-context: test
+K
+  done
+  [ ! -f "$PKI/done" ] || return 0
   (
     cd "$PKI" || exit
     local usage=$'keyUsage=critical,digitalSignature,keyEncipherment\nextendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n'
@@ -27,17 +38,6 @@ pki() {
     certificate scheduler /CN=system:kube-scheduler ca
     certificate kubelet "/O=system:nodes/CN=system:node:$NODE" ca
     certificate front-proxy /CN=front-proxy front-ca
-    local user
-    for user in admin kcm scheduler kubelet; do
-      cat > "$STATE/kubeconf/$user.conf" << K
-apiVersion: v1
-kind: Config
-clusters: [{name: test, cluster: {server: "https://$NODE_IP:16443", certificate-authority: $PKI/ca.crt}}]
-users: [{name: $user, user: {client-certificate: $PKI/$user.crt, client-key: $PKI/$user.key}}]
-contexts: [{name: test, context: {cluster: test, user: $user}}]
-current-context: test
-K
-    done
     touch "done"
   )
 }

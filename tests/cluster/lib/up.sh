@@ -36,7 +36,7 @@ control_plane() {
   rm -f "$LOGS/audit.log"
   # The alpha gate lets a dataSourceRef name another namespace; it changes nothing for other claims.
   # shellcheck disable=SC2086 # extra flags are a list of words
-  start apiserver "$HERE/lib/restarted" "$BIN/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 --bind-address=0.0.0.0 --secure-port=16443 \
+  start apiserver "$HERE/lib/restarted" "$BIN/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 --bind-address=0.0.0.0 --secure-port=$API_PORT \
     --advertise-address=$NODE_IP --service-cluster-ip-range=$SVC_NET --authorization-mode=Node,RBAC \
     --enable-admission-plugins=NodeRestriction --allow-privileged=true --client-ca-file="$PKI/ca.crt" \
     --tls-cert-file="$PKI/apiserver.crt" --tls-private-key-file="$PKI/apiserver.key" --cert-dir="$PKI" \
@@ -100,6 +100,12 @@ storage() {
   kubectl apply --server-side -f - < "$BIN/definitions.yaml" > /dev/null
   until_ok 300 "the CSI driver" sh -c "'$BIN/kubectl' --kubeconfig '$STATE/kubeconf/admin.conf' get csinode '$NODE' \
     -o 'jsonpath={.spec.drivers[0].name}' | grep -q hostdisk"
+}
+
+# Enforces NetworkPolicies until it is ended, and refuses nothing afterwards. Not always: each change of a pod rewrites the node's
+# rules, and the other tests need none.
+enforce() {
+  inside "$BIN/network-policies" --kubeconfig "$STATE/kubeconf/admin.conf" --node "$NODE" --service-cidr "$SVC_NET" > "$LOGS/network-policies.log" 2>&1
 }
 
 images() { # pause, busybox, and two that are no movers: one does nothing, one takes all memory; from programs on this machine
