@@ -103,17 +103,41 @@ fn a_file_that_is_cut_anywhere_is_refused() {
     }
 }
 
+/// The last part of the disk in the file is described by a table behind it.
+#[test]
+fn data_in_front_of_its_table_is_not_guessed() {
+    let qemu = Qemu::new();
+    for (size, is_held) in [(4 << 20, true), (20 << 20, false)] {
+        let raw = qemu.raw("disk.raw", &vec![7; size]);
+        let mut file = fs::read(qemu.convert(&raw, "qcow2", &[])).unwrap();
+        file.resize(file.len().next_multiple_of(65536), 0);
+        let tables = place(&file, 40);
+        let (table, end) = (place(&file, tables), file.len());
+        file.extend_from_within(table..table + 65536);
+        let entry = end as u64 | 1 << 63;
+        file[tables..tables + 8].copy_from_slice(&entry.to_be_bytes());
+        let once = in_one_pass(&file, Format::Qcow2);
+        if is_held {
+            assert!(once.unwrap().iter().all(|byte| *byte == 7));
+        } else {
+            assert_eq!(once.unwrap_err().kind(), Kind::Order);
+        }
+    }
+}
+
+/// The offset in the file that the entry at `at` of a qcow2's table names.
+fn place(file: &[u8], at: usize) -> usize {
+    let bytes = file[at..].first_chunk().unwrap();
+    usize::try_from(u64::from_be_bytes(*bytes) & 0x00ff_ffff_ffff_fe00).unwrap()
+}
+
 #[test]
 fn two_entries_cannot_name_the_same_bytes() {
     let qemu = Qemu::new();
     let raw = qemu.raw("disk.raw", &vec![7; 20 << 20]);
     let mut file = fs::read(qemu.convert(&raw, "qcow2", &[])).unwrap();
-    let number = |file: &[u8], at: usize| {
-        let bytes = file[at..].first_chunk().unwrap();
-        usize::try_from(u64::from_be_bytes(*bytes) & 0x00ff_ffff_ffff_fe00).unwrap()
-    };
     // The first entry of the table of tables, which the header names, names the table of the first 512 MiB.
-    let table = number(&file, number(&file, 40));
+    let table = place(&file, place(&file, 40));
     for (from, to) in [(0, 1), (0, 200), (200, 0), (199, 200)] {
         let mut copy = file.clone();
         copy.copy_within(table + from * 8..table + from * 8 + 8, table + to * 8);

@@ -249,7 +249,7 @@ impl Work {
             None => self.image(&head, file_again, Some(size))?,
         }
         // To the end: the engine has more, and the last bytes count too where nothing else says what the file is.
-        io::copy(&mut file, &mut io::sink()).map_err(explain_io)?;
+        io::copy(&mut file, &mut io::sink()).map_err(|error| explain_io(&error))?;
         if wrapper.is_some() && !self.judge.is_compressed() {
             let ends = [head, file.tail].concat();
             Format::detect(&mut &ends[..]).map_err(unusable)?;
@@ -293,7 +293,7 @@ impl Work {
             self.check()?;
             buffer.clear();
             let read = disk.by_ref().take(STEP as u64).read_to_end(&mut buffer);
-            read.map_err(explain_io)?;
+            read.map_err(|error| explain_io(&error))?;
             if buffer.is_empty() {
                 break;
             }
@@ -337,7 +337,7 @@ impl Work {
 fn head_of(file: &mut impl Read) -> Result<Vec<u8>, Error> {
     let mut head = Vec::with_capacity(Format::HEAD);
     let read = file.take(Format::HEAD as u64).read_to_end(&mut head);
-    read.map_err(explain_io)?;
+    read.map_err(|error| explain_io(&error))?;
     Ok(head)
 }
 
@@ -410,8 +410,8 @@ fn explain(error: formats::Error) -> Error {
     }
 }
 
-fn explain_io(error: io::Error) -> Error {
-    inner(&error).unwrap_or_else(|| {
+fn explain_io(error: &io::Error) -> Error {
+    inner(error).unwrap_or_else(|| {
         Error::new(
             Kind::Unusable,
             format!("the image cannot be unpacked: {error}"),
