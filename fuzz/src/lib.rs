@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, io::Read, sync::OnceLock};
 
-use formats::{Content, Decoder, Format, Image, Limits, ReadAt, ReadError, Unwrap};
+use formats::{Content, Decoder, Format, Image, Kind, Limits, ReadAt, ReadError, Run, Stream, Unwrap};
 
 // What the tests of the record layer play, too.
 #[path = "../../crates/net/tests/memory/mod.rs"]
@@ -14,6 +14,8 @@ mod memory;
 /// Extents that are looked at, and clusters that are unpacked.
 const EXTENTS: usize = 2000;
 const CLUSTERS: usize = 20;
+/// Largest file that is read in one pass.
+const MOST_ONCE: u64 = 64 << 20;
 /// Bytes of a packed cluster that are read.
 const PACKED: u64 = 8 << 20;
 
@@ -50,12 +52,66 @@ pub fn run(target: &str, input: &[u8]) {
     }
 }
 
+/// Reads an image in one pass, and compares what comes with what its tables say.
+fn one_pass(image: &Image, is_sound: bool, file: &mut dyn ReadAt) {
+    let size = file.size();
+    if size > MOST_ONCE {
+        return;
+    }
+    let mut bytes = vec![0; usize::try_from(size).unwrap()];
+    file.read_exact_at(0, &mut bytes).unwrap();
+    let Ok(mut stream) = Stream::open(&bytes[..], image.info().format, Some(size)) else {
+        return;
+    };
+    let disk = stream.info().virtual_size;
+    assert_eq!(disk, image.virtual_size());
+    let mut given = 0;
+    for _ in 0..EXTENTS {
+        let run = match stream.next_run() {
+            Ok(Some(run)) => run,
+            Ok(None) => {
+                assert_eq!(given, disk);
+                return;
+            }
+            Err(error) => {
+                // Compressed clusters are decoded by this way only.
+                let is_other = matches!(error.kind(), Kind::Order | Kind::Corrupt | Kind::Ambiguous);
+                assert!(!is_sound || is_other, "{error}");
+                return;
+            }
+        };
+        let (range, data) = match run {
+            Run::Hole(range) => (range, None),
+            Run::Data { offset, bytes } => (offset..offset + bytes.len() as u64, Some(bytes)),
+        };
+        assert!(range.start < range.end && range.end <= disk, "{range:?}");
+        given += range.end - range.start;
+        if !is_sound {
+            continue;
+        }
+        for extent in image.extents(file, range.clone()).take(EXTENTS) {
+            let extent = extent.unwrap();
+            let skip = usize::try_from(extent.start - range.start).unwrap();
+            match (extent.content, data) {
+                (Content::Hole, None) | (Content::Compressed { .. }, Some(_)) => {}
+                (Content::Data { offset }, Some(data)) => {
+                    let length = usize::try_from(extent.len).unwrap();
+                    let from = usize::try_from(offset).unwrap();
+                    assert!(data[skip..skip + length] == bytes[from..from + length]);
+                }
+                (content, data) => panic!("{content:?}, {}", data.is_some()),
+            }
+        }
+    }
+}
+
 /// Opens, checks and walks over an image, in each way that there is.
 fn image(format: Format, file: &mut dyn ReadAt) {
     let Ok(image) = Image::open_as(file, format) else {
         return;
     };
     let checked = image.check(file);
+    one_pass(&image, checked.is_ok(), file);
     let mut packed = Vec::new();
     let mut at = 0;
     for extent in image.extents(file, 0..u64::MAX).take(EXTENTS) {

@@ -35,7 +35,11 @@ impl Decoder {
     /// # Errors
     /// [`Kind::Limit`] when there is no memory for it.
     pub fn new(image: &Image) -> Result<Self, Error> {
-        let info: &Info = image.info();
+        Self::of(image.info())
+    }
+
+    /// A decoder for the clusters of an image that is this.
+    pub(crate) fn of(info: &Info) -> Result<Self, Error> {
         let method = match info.compression {
             None => Method::None,
             Some(Compression::Deflate) => Method::Deflate(Box::new(Decompress::new(false))),

@@ -30,6 +30,8 @@ pub enum Kind {
     Ambiguous,
     /// More memory or output than the caller allows.
     Limit,
+    /// It cannot be read in one pass: something comes after what it is needed for.
+    Order,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
                 "convert it to raw or qcow2 with the format named (qemu-img convert -f)"
             }
             Self::Limit => "allow more, or unpack it before it is uploaded",
+            Self::Order => "read it where ranges of it can be read",
         }
     }
 }

@@ -102,7 +102,7 @@ impl Image {
         self.file_order(file).summary()
     }
 
-    const fn map(&self) -> Map<'_> {
+    pub(crate) const fn map(&self) -> Map<'_> {
         Map {
             info: &self.info,
             layout: &*self.layout,

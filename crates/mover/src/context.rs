@@ -234,6 +234,37 @@ impl Context {
         .map_err(|failure| transfer::Error::new(transfer::Kind::Internal, failure.message()))?
     }
 
+    /// Copies all of `source`, by one connection and from its first byte to its last, to the sink that `into` makes of
+    /// the target's and of whether zeroes are to be left out; on a thread of its own.
+    ///
+    /// # Errors
+    /// As for [`Self::copy`].
+    pub async fn copy_in_order<S: Sink>(
+        &self,
+        source: Arc<dyn Source>,
+        verification: Verification,
+        target: &Target,
+        into: impl FnOnce(Arc<Box<dyn Sink>>, bool) -> S + Send + 'static,
+    ) -> Result<Report, transfer::Error> {
+        let detect_zeroes = self.detect_zeroes;
+        let options = Options {
+            connections: NonZeroUsize::MIN,
+            // What passes is not what the target gets.
+            detect_zeroes: false,
+            ..self.options(verification)
+        };
+        let (controls, sink) = (self.controls(), target.share());
+        self.blocking(move || {
+            let sink = into(sink, detect_zeroes);
+            let result = transfer::copy(source.as_ref(), &sink, &options, &controls);
+            // Before the result is seen, so that the target can be closed at once.
+            drop(sink);
+            result
+        })
+        .await
+        .map_err(|failure| transfer::Error::new(transfer::Kind::Internal, failure.message()))?
+    }
+
     /// Copies all of `source` to a sink that is not the target, and logs how far it is, in lines that begin with
     /// `doing`. Its bytes are none of the run's progress, which is the target's; its retries count. Zeroes become
     /// holes there, whatever the user wants of the target's.

@@ -1,6 +1,6 @@
 //! What becomes of an image's bytes: by what its record says, and by how they begin.
 
-use formats::Format;
+use formats::{Format, Info};
 use transfer::{Error, Kind};
 
 use crate::glance::Image;
@@ -135,6 +135,17 @@ fn objection_to_record(image: &Image, converts: bool) -> Option<String> {
         Some(_) if converts && is_convertible(image) => None,
         Some(format) => Some(format!("the image's disk_format is {format}, not raw")),
         None => Some("the image states no disk_format".into()),
+    }
+}
+
+/// Warns when the content is not what the record says; content decides.
+pub(crate) fn compare(image: &Image, found: &Info) {
+    let named = image.disk_format.as_deref().unwrap_or("none");
+    if found.format.to_string() != named {
+        tracing::warn!(
+            "the image's disk_format is {named}, and its content is {}, which is believed",
+            found.format
+        );
     }
 }
 

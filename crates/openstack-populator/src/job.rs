@@ -5,7 +5,11 @@
 
 mod disk;
 
-use std::{error, fmt, path::PathBuf, sync::Arc};
+use std::{
+    error, fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use contract::{
     Exit,
@@ -24,8 +28,9 @@ use crate::{
     Form, Policy, SourceArguments,
     cinder::{Export, Mark, Place},
     cloud::Cloud,
-    disk_image::DiskImage,
+    disk_image::{DiskImage, OnePass},
     glance::{Glance, Hash, Image, ImageId, stated_hash},
+    image_policy,
     keystone::{Session, auth_url},
     source::Choice,
 };
@@ -138,14 +143,22 @@ async fn copy(context: &Context, plan: Plan, target: Target) -> Result<Done, Fai
     if is_verbatim {
         plan.check_head(context, file).await?;
     }
-    let report = context
-        .copy(disk.source, disk.verification, &target)
-        .await
-        .map_err(|error| match error.kind() {
-            // The image's own fault, as when it was opened: its data is there.
-            Kind::Unusable if !is_verbatim => error,
-            _ => plan.explain(error),
-        })?;
+    let (source, verification) = (disk.source, disk.verification);
+    let copied = match disk.one_pass {
+        None => context.copy(source, verification, &target).await,
+        Some(judge) => {
+            let cancel = context.cancel.clone();
+            let into = |target, detect_zeroes| OnePass::new(target, detect_zeroes, judge, cancel);
+            context
+                .copy_in_order(source, verification, &target, into)
+                .await
+        }
+    };
+    let report = copied.map_err(|error| match error.kind() {
+        // The image's own fault, as when it was opened: its data is there.
+        Kind::Unusable if !is_verbatim => error,
+        _ => plan.explain(error),
+    })?;
     context.close(target).await?;
     Ok(Done::Copied {
         verified: report.verified.or(disk.verified),
@@ -328,12 +341,7 @@ impl Plan {
             )
             .into());
         }
-        if info.format.to_string() != named {
-            tracing::warn!(
-                "the image's disk_format is {named}, and its content is {}, which is believed",
-                info.format
-            );
-        }
+        image_policy::compare(&self.image, info);
         tracing::info!(
             format = %info.format,
             variant = info.variant,
@@ -418,14 +426,15 @@ fn must_fit(target: &Target, what: impl fmt::Display, bytes: u64) -> Result<(), 
     if bytes <= target.capacity() {
         return Ok(());
     }
-    Err(Failure::new(
-        Exit::TargetTooSmall,
-        format!(
-            "the {what} has {bytes} bytes, but {} holds only {}; request a claim, or give another target, of at least {bytes} bytes",
-            target.path().display(),
-            target.capacity()
-        ),
-    ))
+    let text = too_small(target.path(), target.capacity(), what, bytes);
+    Err(Failure::new(Exit::TargetTooSmall, text))
+}
+
+fn too_small(target: &Path, capacity: u64, what: impl fmt::Display, bytes: u64) -> String {
+    format!(
+        "the {what} has {bytes} bytes, but {} holds only {capacity}; request a claim, or give another target, of at least {bytes} bytes",
+        target.display()
+    )
 }
 
 /// The hash is what the data passes anyway, so `auto` and `full` are the same here, except that

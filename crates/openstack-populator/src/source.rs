@@ -62,8 +62,8 @@ pub struct SourceArguments {
           default_missing_value = "true", hide_possible_values = true)]
     pub verbatim: Option<bool>,
 
-    /// Download an image whose disk cannot be read on the way into a temporary file in this folder first: one that
-    /// is not raw, in a store without ranges, or one that is compressed as a whole. With --verify=full, any that is
+    /// Download an image into a temporary file in this folder first: one that is not raw, in a store without ranges, or
+    /// one that is compressed as a whole; without this flag they are read in one pass. With --verify=full, any that is
     /// not raw
     #[arg(long = flag::SCRATCH_DIR, value_name = "DIR")]
     pub scratch_dir: Option<PathBuf>,

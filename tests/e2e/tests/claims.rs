@@ -5,6 +5,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::fs;
+
 use e2e::{
     Kind, Mode, TestNamespace, mib,
     resource::{CLAIMS, PODS},
@@ -276,6 +278,26 @@ fn the_disk_of_a_qcow2_image_is_populated() {
     let raw = qemu.path("disk.raw");
     disk.write_to(&raw);
     let image = Glance::default().upload(&qemu.convert(&raw, "qcow2", &["-c"]), "qcow2");
+    let source = case
+        .prepare(Kind::Openstack, &disk)
+        .with_spec("imageId", &image.id);
+    case.apply(&source);
+    for mode in [Mode::Block, Mode::Filesystem] {
+        let claim = case.claim(&source).mode(mode).create();
+        claim.assert_populated(&source, &disk);
+    }
+    case.finish();
+}
+
+/// The size of a raw disk in a compressed file is known at its end only.
+#[test]
+fn the_disk_of_a_compressed_image_is_populated() {
+    let case = TestNamespace::new();
+    let (qemu, disk) = (Qemu::new(), disk(6));
+    let raw = qemu.path("disk.raw");
+    disk.write_to(&raw);
+    let packed = qemu.pack("gzip", &["-c", "-1"], &fs::read(&raw).unwrap());
+    let image = Glance::default().upload_compressed(&qemu.raw("packed", &packed), "raw");
     let source = case
         .prepare(Kind::Openstack, &disk)
         .with_spec("imageId", &image.id);

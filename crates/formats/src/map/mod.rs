@@ -152,6 +152,11 @@ impl<'a> Walk<'a> {
         self.pieces.tables()
     }
 
+    /// The next piece of those that were described before an error.
+    pub(crate) fn described(&mut self) -> Option<Piece> {
+        self.pieces.pop(true)
+    }
+
     fn describe(&mut self) -> Result<(), Error> {
         let before = self.pieces.at();
         self.layout

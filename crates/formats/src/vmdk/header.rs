@@ -1,7 +1,7 @@
 //! The header of a sparse extent, and its copy at the end.
 
 use super::{SECTOR, SIGNATURE};
-use crate::{Error, Format, Kind, bytes::Fields, read_at::Input};
+use crate::{Compression, Error, Format, Info, Kind, bytes::Fields, read_at::Input};
 
 /// Bytes of the header.
 const HEADER: usize = 512;
@@ -46,6 +46,8 @@ pub(super) struct Header {
     pub(super) is_unclean: bool,
     /// Offset of the footer's marker, where the footer names the directory.
     pub(super) footer: Option<u64>,
+    /// Bytes in front of the grains.
+    pub(super) overhead: u64,
 }
 
 impl Header {
@@ -87,6 +89,32 @@ impl Header {
         Ok(footer)
     }
 
+    /// Whether it is the header of a stream: its directory is named by a footer, and its grains have markers.
+    pub(super) const fn is_stream(&self) -> bool {
+        self.directory == AT_END && self.is_compressed
+    }
+
+    /// What the file is.
+    pub(super) fn info(&self, variant: &'static str) -> Info {
+        let has_tables_at_end = self.footer.is_some() || self.directory == AT_END;
+        Info {
+            format: Format::Vmdk,
+            variant,
+            version: self.version,
+            virtual_size: self.size,
+            cluster_size: self.grain,
+            compression: self.is_compressed.then_some(Compression::VmdkGrain),
+            features: [
+                (self.is_unclean, "not closed cleanly"),
+                (self.has_zero_grains, "zeroed grains"),
+                (has_tables_at_end, "tables at the end"),
+            ]
+            .into_iter()
+            .filter_map(|(is_there, name)| is_there.then_some(name))
+            .collect(),
+        }
+    }
+
     /// Bytes of the disk that a grain table describes.
     pub(super) const fn table_covers(&self) -> u64 {
         // At most 2 MiB and 512 entries.
@@ -98,7 +126,7 @@ impl Header {
         self.size.div_ceil(self.table_covers()) * 4
     }
 
-    fn parse(bytes: &[u8], name: &'static str) -> Result<Self, Error> {
+    pub(super) fn parse(bytes: &[u8], name: &'static str) -> Result<Self, Error> {
         let fields = Fields {
             format: Format::Vmdk,
             name,
@@ -159,6 +187,7 @@ impl Header {
             has_zero_grains: flags & ZERO_GRAINS != 0,
             is_unclean: fields.u8(72)? != 0,
             footer: None,
+            overhead: bytes_of(fields, 64, "overhead")?,
         })
     }
 }

@@ -9,8 +9,11 @@ mod tables;
 use header::Header;
 use tables::Grains;
 
+use std::io::Read;
+
 use crate::{
-    Compression, Error, Format, Kind, error::quoted, info::Info, map::Layout, read_at::Input,
+    Error, Format, Kind, error::quoted, info::Info, map::Layout, read_at::Input,
+    stream::window::Window,
 };
 
 /// Bytes of a sector, the unit of all offsets.
@@ -26,23 +29,48 @@ pub(crate) fn open(input: &mut Input<'_>) -> Result<(Info, Box<dyn Layout>), Err
     }
     let header = Header::read(input)?;
     let variant = descriptor::check(input, &header)?;
-    let info = Info {
+    Ok((header.info(variant), Box::new(Grains::new(header))))
+}
+
+/// Whether the directory is named at the end of the file only.
+pub(crate) fn has_tables_at_end<R: Read>(window: &mut Window<R>) -> Result<bool, Error> {
+    window.fill_to(SECTOR)?;
+    Ok(window.held().starts_with(SIGNATURE)
+        && Header::parse(window.held(), "header").is_ok_and(|header| header.is_stream()))
+}
+
+/// What a stream with its tables at the end is, and the offset of its first marker, by its beginning.
+pub(crate) fn open_stream<R: Read>(window: &mut Window<R>) -> Result<(Info, u64), Error> {
+    let header = Header::parse(window.held(), "header")?;
+    let (offset, size) = header.descriptor;
+    window.need(
+        "descriptor",
+        offset.saturating_add(size.min(descriptor::MOST)),
+    )?;
+    let mut held = window.held();
+    let mut input = Input {
+        file: &mut held,
         format: Format::Vmdk,
-        variant,
-        version: header.version,
-        virtual_size: header.size,
-        cluster_size: header.grain,
-        compression: header.is_compressed.then_some(Compression::VmdkGrain),
-        features: [
-            (header.is_unclean, "not closed cleanly"),
-            (header.has_zero_grains, "zeroed grains"),
-            (header.footer.is_some(), "tables at the end"),
-        ]
-        .into_iter()
-        .filter_map(|(is_there, name)| is_there.then_some(name))
-        .collect(),
     };
-    Ok((info, Box::new(Grains::new(header))))
+    let variant = descriptor::check(&mut input, &header)?;
+    let marker = header.overhead.max(SECTOR);
+    Ok((header.info(variant), marker))
+}
+
+/// Compares a footer, as a stream has it, with the header.
+pub(crate) fn check_footer(bytes: &[u8], info: &Info) -> Result<(), Error> {
+    let footer = Header::parse(bytes, "footer")?;
+    if footer.size == info.virtual_size && footer.grain == info.cluster_size {
+        return Ok(());
+    }
+    let problem = "it says something else than the header";
+    Err(Error::new(
+        Kind::Corrupt,
+        Format::Vmdk,
+        "footer",
+        "there",
+        problem,
+    ))
 }
 
 /// The error for a file of the format that is no hosted sparse extent.

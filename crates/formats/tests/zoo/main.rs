@@ -11,6 +11,7 @@ mod hostile;
 mod large;
 mod qcow2;
 mod read;
+mod stream;
 mod vdi;
 mod vhd;
 mod vhdx;

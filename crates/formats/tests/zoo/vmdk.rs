@@ -10,6 +10,8 @@ use testkit::qemu::{self, Qemu, commands, disk};
 
 const M: u64 = 1 << 20;
 const GRAIN: usize = 65536;
+/// Sectors in front of the grains of a stream.
+const OVERHEAD: usize = 128;
 
 #[test]
 fn sparse_disks_are_read_after_random_writes_and_discards() {
@@ -52,6 +54,7 @@ fn a_stream_with_its_tables_at_the_end_is_read_as_vmware_writes_it() {
     );
     let (image, summary) = assert_same(&path, Format::Vmdk, &disk);
     assert!(image.info().features.contains(&"tables at the end"));
+    assert!(read::in_one_pass(&stream.bytes, Format::Vmdk).unwrap() == disk);
     // The length of a packed grain is in the file only: in the file's order the next one bounds it.
     let mut source = &stream.bytes[..];
     let stored: u64 = image
@@ -63,6 +66,29 @@ fn a_stream_with_its_tables_at_the_end_is_read_as_vmware_writes_it() {
         .sum();
     assert!(stored < stream.bytes.len() as u64);
     assert!(summary.stored > stored);
+}
+
+#[test]
+fn the_grains_of_a_stream_come_in_the_order_of_the_disk() {
+    let stream = Stream::write(&vec![3; 3 * GRAIN]);
+    for markers in [[1, 0, 2], [0, 0, 2], [0, 1, 9]] {
+        let mut bytes = stream.bytes.clone();
+        for (at, marker) in stream.grains.iter().zip(markers) {
+            bytes[*at..at + 8].copy_from_slice(&(marker * GRAIN as u64 / 512).to_le_bytes());
+        }
+        let error = read::in_one_pass(&bytes, Format::Vmdk).unwrap_err();
+        assert_eq!(error.kind(), Kind::Order, "{markers:?}: {error}");
+    }
+    // One that is left out is a hole.
+    let mut disk = vec![3; 3 * GRAIN];
+    disk[GRAIN..2 * GRAIN].fill(0);
+    let sparse = Stream::write(&disk);
+    assert!(read::in_one_pass(&sparse.bytes, Format::Vmdk).unwrap() == disk);
+    let cut = &sparse.bytes[..sparse.grains[1] + 40];
+    assert_eq!(
+        read::in_one_pass(cut, Format::Vmdk).unwrap_err().kind(),
+        Kind::Truncated
+    );
 }
 
 #[test]
@@ -222,6 +248,7 @@ impl Stream {
              RDONLY {sectors} SPARSE \"disk.vmdk\"\n"
         );
         stream.sector(descriptor.as_bytes());
+        stream.bytes.resize(OVERHEAD * 512, 0);
         let mut directory = Vec::new();
         for (number, part) in disk.chunks(GRAIN * 512).enumerate() {
             let mut table = Vec::new();
@@ -287,7 +314,7 @@ fn header(sectors: u64, directory: u64) -> Vec<u8> {
         bytes.extend(number.to_le_bytes());
     }
     bytes.extend(512_u32.to_le_bytes());
-    for number in [0, directory, 128] {
+    for number in [0, directory, OVERHEAD as u64] {
         bytes.extend(number.to_le_bytes());
     }
     bytes.extend(b"\0\n \r\n\x01\0");

@@ -12,6 +12,7 @@
 //! unpacked into another first ([`unpack`]).
 
 mod file;
+mod one_pass;
 mod reader;
 mod unpack;
 
@@ -26,6 +27,7 @@ use net::Cancel;
 use transfer::{Access, ByteRange, Content, Error, Extent, Kind, Reader, Source};
 
 use file::{FileAt, Shared};
+pub use one_pass::{Judge, OnePass};
 use reader::DiskReader;
 pub use unpack::{Bound, unpack};
 
@@ -60,9 +62,7 @@ impl DiskImage {
         let Access::Ranged { connections } = file.access() else {
             return Err(Error::new(
                 Kind::Unusable,
-                "the store serves no ranges, and the disk of an image that is not raw cannot be read in one pass; \
-                 give a folder that the image can be downloaded into (--scratch-dir), convert the image to raw \
-                 (openstack image create, qemu-img convert), or write its bytes as they are with --verbatim",
+                "the store serves no ranges, so that no tables can be read before the rest",
             ));
         };
         let shared = Shared::new(file.reader(cancel)?);

@@ -2,18 +2,22 @@
 //!
 //! ```text
 //! HttpSource --ranges--------------------------> DiskImage --+--> the engine --> target
-//!     |  (--verify=full: read once before, to NullSink)      |
-//!     |                                                      |
-//!     +--whole--> ScratchFile --------------------> DiskImage+
-//!                   | gzip, xz, zstd, bzip2                  |
-//!                   +--unpack--> ScratchFile --> DiskImage --+
-//!                                    +-----------> raw ------+
+//!     |  (--verify=full: read once before, to NullSink)      |                     ^
+//!     |                                                      |                     |
+//!     +--whole--> ScratchFile --------------------> DiskImage+                     |
+//!     |             | gzip, xz, zstd, bzip2                  |                     |
+//!     |             +--unpack--> ScratchFile --> DiskImage --+                     |
+//!     |                              +-----------> raw ------+                     |
+//!     +--whole--> the engine --> OnePass ------------------------------------------+
 //! ```
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use contract::{Exit, args::flag};
-use formats::Format;
+use formats::{Format, Info};
 use mover::{Context, Failure, Target, Verify};
 use transfer::{
     Access, Digest, Error, Kind, Source, Verification,
@@ -21,10 +25,11 @@ use transfer::{
     source::{Changes, HttpSource},
 };
 
-use super::{Plan, must_fit, verification, warn};
+use super::{Plan, must_fit, too_small, verification, warn};
 use crate::{
-    Form,
-    disk_image::{Bound, unpack, wrapper},
+    Form, Policy,
+    disk_image::{Bound, Judge, unpack, wrapper},
+    glance::{Image, ImageId},
     image_policy,
 };
 
@@ -35,6 +40,19 @@ pub(super) struct Disk {
     pub(super) verification: Verification,
     /// What the bytes of the image's file were compared with before.
     pub(super) verified: Option<Digest>,
+    /// The source is the image's file, out of which the disk is read on its way to the target.
+    pub(super) one_pass: Option<Box<dyn Judge>>,
+}
+
+/// How the disk gets out of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By ranges of the file.
+    Ranges,
+    /// Out of a file in the scratch folder.
+    Scratch,
+    /// While the file comes, from its first byte to its last.
+    OnePass,
 }
 
 impl Disk {
@@ -44,6 +62,7 @@ impl Disk {
             source,
             verification: verification.clone(),
             verified: None,
+            one_pass: None,
         }
     }
 
@@ -53,6 +72,7 @@ impl Disk {
             source,
             verification: Verification::None,
             verified,
+            one_pass: None,
         }
     }
 }
@@ -66,11 +86,15 @@ impl Plan {
         file: Arc<HttpSource>,
         target: &Target,
     ) -> Result<Option<Disk>, Failure> {
-        let is_staged = self.is_staged(context.verify, file.access());
+        let way = self.way(context.verify, file.access());
         // A check reads what can be read without the file.
         let is_readable = self.form == Form::Image && file.access() != Access::Ordered;
-        if is_staged && !(context.check.is_some() && is_readable) {
-            return self.stage(context, file, target).await;
+        match (way, self.scratch.as_deref()) {
+            (Way::OnePass, _) => return self.one_pass(context, file, target),
+            (Way::Scratch, Some(folder)) if !(context.check.is_some() && is_readable) => {
+                return self.stage(context, folder, file, target).await;
+            }
+            _ => {}
         }
         let opened = self.open_image(context, Arc::clone(&file) as _).await;
         let source = match opened {
@@ -79,11 +103,14 @@ impl Plan {
                 if !self.is_packed(context, &file, &failure).await? {
                     return Err(failure);
                 }
-                return self.stage(context, file, target).await;
+                return match self.scratch.as_deref() {
+                    Some(folder) => self.stage(context, folder, file, target).await,
+                    None => self.one_pass(context, file, target),
+                };
             }
         };
         self.must_fit(target, source.size())?;
-        if let Some(folder) = self.scratch.as_deref().filter(|_| is_staged) {
+        if let Some(folder) = self.scratch.as_deref().filter(|_| way == Way::Scratch) {
             create(context, folder, self.bytes).await?;
         }
         let verified = self.verify_file(context, file).await?;
@@ -94,19 +121,20 @@ impl Plan {
         must_fit(target, format_args!("disk in the image {}", self.id), bytes)
     }
 
-    /// Whether the file is downloaded first: where there is no other way, or where it is read to its end anyway.
-    fn is_staged(&self, verify: Verify, access: Access) -> bool {
-        let is_asked_for = access == Access::Ordered || verify == Verify::Full;
-        match self.form {
-            Form::Verbatim => false,
-            Form::Image => self.scratch.is_some() && is_asked_for,
-            Form::Compressed => true,
+    /// The file is downloaded first where it is wanted so, and there is no other way or it is read to its end anyway.
+    fn way(&self, verify: Verify, access: Access) -> Way {
+        let comes_once = access == Access::Ordered || self.form == Form::Compressed;
+        match self.scratch {
+            Some(_) if comes_once || verify == Verify::Full => Way::Scratch,
+            None if comes_once => Way::OnePass,
+            _ => Way::Ranges,
         }
     }
 
     /// Whether each byte of the file is read, so that its hash can be verified.
     pub(super) fn reads_all(&self, verify: Verify, access: Access) -> bool {
-        self.form != Form::Verbatim && (verify == Verify::Full || self.is_staged(verify, access))
+        self.form != Form::Verbatim
+            && (verify == Verify::Full || self.way(verify, access) != Way::Ranges)
     }
 
     /// What a file that is read to its end is compared with.
@@ -173,16 +201,50 @@ impl Plan {
         Ok(report.verified)
     }
 
-    /// Downloads the file, unpacks it where it is compressed, and finds the disk in it.
-    async fn stage(
+    /// Lets the disk be read out of the file while that comes.
+    fn one_pass(
         &self,
         context: &Context,
         file: Arc<HttpSource>,
         target: &Target,
     ) -> Result<Option<Disk>, Failure> {
-        let Some(folder) = self.scratch.as_deref() else {
-            return Err(needs_scratch());
-        };
+        if context.check.is_some() {
+            tracing::info!(
+                "check: the image would be read in one pass; what is in it is looked at then"
+            );
+            return Ok(None);
+        }
+        let verification = self.of_file(context.verify)?;
+        if matches!(verification, Verification::Stated(_)) {
+            file.set_changes(Changes::Verified);
+        }
+        tracing::info!(
+            bytes = self.bytes,
+            "the image is read in one pass; progress is in bytes of its file"
+        );
+        Ok(Some(Disk {
+            source: file,
+            verification,
+            verified: None,
+            one_pass: Some(Box::new(Record {
+                policy: self.policy,
+                form: self.form,
+                image: self.image.clone(),
+                id: self.id.clone(),
+                bytes: self.bytes,
+                target: target.path().to_owned(),
+            })),
+        }))
+    }
+
+    /// Downloads the file, unpacks it where it is compressed, and finds the disk in it.
+    async fn stage(
+        &self,
+        context: &Context,
+        folder: &Path,
+        file: Arc<HttpSource>,
+        target: &Target,
+    ) -> Result<Option<Disk>, Failure> {
         let scratch = create(context, folder, self.bytes).await?;
         if context.check.is_some() {
             tracing::info!(
@@ -299,15 +361,50 @@ async fn create(context: &Context, folder: &Path, bytes: u64) -> Result<Arc<Scra
     })?)
 }
 
-fn needs_scratch() -> Failure {
-    Failure::new(
-        Exit::SourceUnusable,
-        format!(
-            "the image's file is compressed as a whole, and has to be unpacked first: give a folder with room for both forms \
-             (--{}), unpack it before it is uploaded, or write its bytes as they are with --verbatim",
-            flag::SCRATCH_DIR
-        ),
-    )
+/// An image's record, which what is found in its file is compared with.
+struct Record {
+    policy: Policy,
+    form: Form,
+    image: Image,
+    id: ImageId,
+    bytes: u64,
+    target: PathBuf,
+}
+
+impl Judge for Record {
+    fn size(&self) -> u64 {
+        self.bytes
+    }
+
+    fn is_compressed(&self) -> bool {
+        self.form == Form::Compressed
+    }
+
+    fn is_raw(&self) -> bool {
+        image_policy::is_raw(&self.image)
+    }
+
+    fn head(&self, head: &[u8]) -> Result<(), Error> {
+        warn(self.policy.judge_head(&self.image, head)?);
+        Ok(())
+    }
+
+    fn image(&self, info: &Info, capacity: u64) -> Result<(), Error> {
+        image_policy::compare(&self.image, info);
+        let bytes = info.virtual_size;
+        if bytes > capacity {
+            let what = format_args!("disk in the image {}", self.id);
+            let text = too_small(&self.target, capacity, what, bytes);
+            return Err(Error::new(Kind::TargetTooSmall, text));
+        }
+        tracing::info!(
+            format = %info.format,
+            variant = info.variant,
+            disk_bytes = bytes,
+            "the disk is read out of the image while it is downloaded"
+        );
+        Ok(())
+    }
 }
 
 fn log_verified(digest: Option<&Digest>) {

@@ -3,27 +3,27 @@
 use std::fmt;
 
 /// Bytes in a buffer: direct I/O is at its best from 1 MiB on.
-pub(super) const BUFFER: usize = 1 << 20;
+pub(crate) const BUFFER: usize = 1 << 20;
 
 /// Alignment of a buffer in memory: enough for direct I/O on any device.
-pub(super) const ALIGNMENT: usize = 4096;
+pub(crate) const ALIGNMENT: usize = 4096;
 
 /// One allocation, larger than needed, so that an aligned part of it can be used.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     bytes: Vec<u8>,
     start: usize,
 }
 
 impl Memory {
     /// No buffer.
-    pub(super) const fn none() -> Self {
+    pub(crate) const fn none() -> Self {
         Self {
             bytes: Vec::new(),
             start: 0,
         }
     }
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut bytes = vec![0; BUFFER + ALIGNMENT];
         // The vector is never resized, so the address stays.
         let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
@@ -32,12 +32,12 @@ impl Memory {
     }
 
     /// The buffer.
-    pub(super) fn aligned(&self) -> &[u8] {
+    pub(crate) fn aligned(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or(&[])
     }
 
     /// The buffer, to be filled.
-    pub(super) fn aligned_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn aligned_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.start..).unwrap_or(&mut [])
     }
 }

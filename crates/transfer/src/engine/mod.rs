@@ -8,7 +8,7 @@
 
 mod activity;
 mod blocks;
-mod buffer;
+pub(crate) mod buffer;
 mod checksum;
 mod cursor;
 mod pace;

@@ -11,7 +11,7 @@ use super::{
     shared::Shared,
     zeroes,
 };
-use crate::{ByteRange, Error};
+use crate::Error;
 
 /// Bytes that were read.
 #[derive(Debug)]
@@ -155,34 +155,11 @@ impl Drop for Handle<'_, '_> {
 /// Those of the sink.
 pub(super) fn write(shared: &Shared<'_>, bytes: &[u8], offset: u64) -> Result<(), Error> {
     if shared.options.detect_zeroes {
-        write_around_zeroes(shared, bytes, offset)?;
+        zeroes::write_around(shared.sink, bytes, offset, || shared.check())?;
     } else {
         shared.check()?;
         shared.sink.write_at(bytes, offset)?;
     }
     shared.controls.progress.add_data(bytes.len() as u64);
     Ok(())
-}
-
-fn write_around_zeroes(shared: &Shared<'_>, bytes: &[u8], offset: u64) -> Result<(), Error> {
-    let shortest = if shared.is_blank {
-        1
-    } else {
-        zeroes::DIRTY_RUN
-    };
-    zeroes::each_run(bytes, offset, shortest, |run, is_zero| {
-        shared.check()?;
-        let start = offset + run.start as u64;
-        if !is_zero {
-            return shared
-                .sink
-                .write_at(bytes.get(run).unwrap_or_default(), start);
-        }
-        if shared.is_blank {
-            return Ok(());
-        }
-        shared
-            .sink
-            .zero(ByteRange::new(start, start + run.len() as u64))
-    })
 }

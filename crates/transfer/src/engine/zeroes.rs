@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
+use crate::{ByteRange, Error, Sink};
+
 /// Zeroes are searched in pieces of this size, at multiples of it on the disk. Smaller holes make
 /// files and thin volumes fragmented without saving much.
 pub(super) const PIECE: usize = 64 << 10;
 
 /// Shortest run of zeroes that is punched into a target that is not blank: below, one system call
 /// and the storage's own bookkeeping cost more than to write them along with their neighbours.
-pub(super) const DIRTY_RUN: usize = 256 << 10;
+const DIRTY_RUN: usize = 256 << 10;
 
 /// Calls `act` for the runs of `bytes`, in order, which together cover it: with true for zeroes, in
 /// runs of at least `shortest` bytes, and with false for everything else. The first byte of `bytes`
@@ -55,6 +57,32 @@ pub(crate) fn each_run<E>(
         act(data_from..bytes.len(), false)?;
     }
     Ok(())
+}
+
+/// Writes what is not zero, and makes the rest read as zero where `sink` is not blank. `check` is asked before each call
+/// of the sink, and its error ends the work.
+///
+/// # Errors
+/// Those of the sink, and of `check`.
+pub(crate) fn write_around(
+    sink: &dyn Sink,
+    bytes: &[u8],
+    offset: u64,
+    check: impl Fn() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let is_blank = sink.is_blank();
+    let shortest = if is_blank { 1 } else { DIRTY_RUN };
+    each_run(bytes, offset, shortest, |run, is_zero| {
+        check()?;
+        let start = offset + run.start as u64;
+        if !is_zero {
+            return sink.write_at(bytes.get(run).unwrap_or_default(), start);
+        }
+        if is_blank {
+            return Ok(());
+        }
+        sink.zero(ByteRange::new(start, start + run.len() as u64))
+    })
 }
 
 /// Whether all bytes are zero. The C library's comparison of the bytes with themselves, shifted by

@@ -67,6 +67,10 @@ impl Sink for BlockSink {
         ))
     }
 
+    fn resize(&self, size: u64) -> Result<(), Error> {
+        self.prepare(size)
+    }
+
     fn is_blank(&self) -> bool {
         false
     }

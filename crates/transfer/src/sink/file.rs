@@ -176,6 +176,14 @@ impl FileSink {
         }
     }
 
+    /// Gives the file this size: cut, or with a hole at its end.
+    fn cut(&self, handle: &Handle, size: u64) -> Result<(), Error> {
+        io::retry_on_intr(|| fs::ftruncate(handle.fd(), size))
+            .map_err(|errno| fault("set the size of", &self.path, errno))?;
+        self.size.store(size, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Asks first: the kernel ends a process that exceeds its limit (SIGXFSZ).
     fn check_limit(size: u64) -> Result<(), Error> {
         if let Some(limit) = getrlimit(Resource::Fsize).current
@@ -220,13 +228,15 @@ impl Sink for FileSink {
             self.handle.get_or_init(|| handle)
         };
         // Cut first: it also gives the old content's room back.
-        for size in [0, size] {
-            io::retry_on_intr(|| fs::ftruncate(handle.fd(), size))
-                .map_err(|errno| fault("set the size of", &self.path, errno))?;
-        }
-        self.size.store(size, Ordering::Relaxed);
+        self.cut(handle, 0)?;
+        self.cut(handle, size)?;
         self.prepared.store(true, Ordering::Release);
         Ok(())
+    }
+
+    fn resize(&self, size: u64) -> Result<(), Error> {
+        Self::check_limit(size)?;
+        self.cut(self.handle()?, size)
     }
 
     fn is_blank(&self) -> bool {

@@ -186,6 +186,17 @@ impl Sink for MemorySink {
         Ok(())
     }
 
+    fn resize(&self, size: u64) -> Result<(), Error> {
+        let mut shared = self.call(SinkOperation::Prepare, SinkCall::Prepare(size))?;
+        shared.size = size;
+        if self.is_file {
+            let length = usize::try_from(size)
+                .map_err(|error| Error::with_source(Kind::TargetFull, "too large", error))?;
+            shared.content.resize(length, 0);
+        }
+        Ok(())
+    }
+
     fn is_blank(&self) -> bool {
         self.is_file
     }

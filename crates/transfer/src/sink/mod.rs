@@ -11,6 +11,7 @@ mod null;
 mod scratch;
 mod sys;
 mod writeback;
+mod writer;
 mod zeroing;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ pub use memory::{MemorySink, SinkCall, SinkOperation};
 pub use null::NullSink;
 use rustix::{fs::FileType, io::Errno};
 pub use scratch::ScratchFile;
+pub use writer::SinkWriter;
 
 use crate::{ByteRange, Error, Kind};
 
@@ -40,6 +42,10 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     /// size, so that it is blank afterwards; a device is left as it is. Called before the first
     /// write of every attempt, so possibly several times.
     fn prepare(&self, size: u64) -> Result<(), Error>;
+
+    /// Gives it another size than [`Sink::prepare`] did, for a disk whose size is known only at its end; what was written
+    /// before stays, and what is new of a file is blank.
+    fn resize(&self, size: u64) -> Result<(), Error>;
 
     /// Whether everything that was not written since [`Sink::prepare`] reads as zero, so that
     /// zeroes need not be written at all.

@@ -16,6 +16,10 @@ impl Sink for NullSink {
         Ok(())
     }
 
+    fn resize(&self, _size: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// No zeroes have to be made of what is not kept.
     fn is_blank(&self) -> bool {
         true

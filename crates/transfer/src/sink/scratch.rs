@@ -181,6 +181,10 @@ impl Sink for ScratchFile {
         self.set_size(size)
     }
 
+    fn resize(&self, size: u64) -> Result<(), Error> {
+        self.set_size(size)
+    }
+
     fn is_blank(&self) -> bool {
         true
     }

@@ -94,6 +94,10 @@ impl Sink for Shared {
         self.0.prepare(size)
     }
 
+    fn resize(&self, size: u64) -> Result<(), Error> {
+        self.0.resize(size)
+    }
+
     fn is_blank(&self) -> bool {
         self.0.is_blank()
     }

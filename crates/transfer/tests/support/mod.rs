@@ -136,6 +136,11 @@ impl<F: Fn(SinkOperation) + Send + Sync> Sink for Hooked<F> {
         self.0.prepare(size)
     }
 
+    fn resize(&self, size: u64) -> Result<(), Error> {
+        (self.1)(SinkOperation::Prepare);
+        self.0.resize(size)
+    }
+
     fn is_blank(&self) -> bool {
         self.0.is_blank()
     }

@@ -1,6 +1,6 @@
 //! OpenStack: what is in the image is what is in the target.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use contract::{Exit, args::flag};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use suite::{
     openstack, variable,
 };
 use testkit::{
-    Disk, Fault, Proxy, Reply, When, image,
+    Command, Disk, Fault, Proxy, Reply, When, image,
     qemu::{self, Qemu},
 };
 
@@ -143,19 +143,37 @@ fn the_disk_of_an_image_that_is_not_raw() {
 #[track_caller]
 fn staged(source: &Image, proxy: Option<&Proxy>, expected: &[u8]) {
     let folder = folder();
-    let (scratch, message) = (folder.path().join("scratch"), folder.path().join("message"));
-    let target = folder.path().join("target");
+    let (scratch, target) = (folder.path().join("scratch"), folder.path().join("target"));
     fs::create_dir(&scratch).unwrap();
-    let mut command = openstack(source, &target)
-        .flag(flag::SCRATCH_DIR, &scratch)
-        .flag(flag::TERMINATION_LOG, &message);
+    let command = openstack(source, &target).flag(flag::SCRATCH_DIR, &scratch);
+    arrives(source, command, &target, proxy, expected);
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+}
+
+/// Runs it without one, and compares the same.
+#[track_caller]
+fn in_one_pass(source: &Image, proxy: Option<&Proxy>, expected: &[u8]) {
+    let folder = folder();
+    let target = folder.path().join("target");
+    arrives(source, openstack(source, &target), &target, proxy, expected);
+}
+
+#[track_caller]
+fn arrives(
+    source: &Image,
+    mut command: Command,
+    target: &Path,
+    proxy: Option<&Proxy>,
+    expected: &[u8],
+) {
+    let message = target.with_extension("message");
+    command = command.flag(flag::TERMINATION_LOG, &message);
     if let Some(proxy) = proxy {
         command = command.env("http_proxy", proxy.url());
     }
     let run = command.run();
     assert_exit(&run, Exit::Success);
-    assert!(fs::read(&target).unwrap() == expected);
-    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+    assert!(fs::read(target).unwrap() == expected);
     let message: Value = serde_json::from_slice(&fs::read(&message).unwrap()).unwrap();
     let wanted = source.metadata()["os_hash_value"].clone();
     let wanted = format!("sha512:{}", wanted.as_str().unwrap());
@@ -180,13 +198,9 @@ fn the_disk_of_an_image_in_a_store_without_ranges() {
         let path = qemu.convert(&raw, format, arguments);
         let expected = qemu.read(format, &path);
         let source = Glance::default().upload(&path, name);
-        staged(&source, Some(&proxy), &expected);
-
-        let folder = folder();
-        let run = openstack(&source, &folder.path().join("target"))
-            .env("http_proxy", proxy.url())
-            .run();
-        assert_failure(&run, Exit::SourceUnusable, &["--scratch-dir"]);
+        for way in [in_one_pass, staged] {
+            way(&source, Some(&proxy), &expected);
+        }
     }
 }
 
@@ -205,7 +219,9 @@ fn the_disk_of_a_compressed_image() {
         for (format, file) in [("raw", &bytes), ("qcow2", &qcow2)] {
             let packed = qemu.raw("packed", &qemu.pack(program, arguments, file));
             let source = Glance::default().upload_compressed(&packed, format);
-            staged(&source, None, &bytes);
+            for way in [in_one_pass, staged] {
+                way(&source, None, &bytes);
+            }
         }
     }
 }
