@@ -157,7 +157,7 @@ mod tests {
             if let Err(failure) = room.wait(full()).await {
                 break failure;
             }
-            pauses.push(start.elapsed() - before);
+            pauses.push(start.elapsed().saturating_sub(before));
         };
         assert_eq!(failure.exit(), Exit::SourceBusy);
         for needle in ["waited 3600 s", "volumes allowed (10)"] {
@@ -172,7 +172,7 @@ mod tests {
         assert!(pauses[0] < Duration::from_secs(3), "{pauses:?}");
         assert!(pauses.len() < 80, "{}", pauses.len());
         let longest = pauses.iter().max().unwrap();
-        assert!(*longest > Duration::from_mins(1) - Duration::from_secs(1));
+        assert!(*longest >= Duration::from_secs(59));
     }
 
     #[tokio::test(start_paused = true)]
