@@ -41,6 +41,10 @@ pub struct Termination {
     /// The digest that was verified, as `algorithm:hex`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<String>,
+    /// Of a success: what a user should do nevertheless, such as to remove what is left at the source. One sentence for
+    /// people, free of secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 impl Termination {
@@ -57,31 +61,43 @@ impl Termination {
             seconds: 0,
             retries: 0,
             verified: None,
+            warning: None,
         }
     }
 
-    /// Shortens `message`, at a character, until `encoded_len` says that the whole fits
+    /// Shortens `message` or `warning`, whichever is longer, at a character, until `encoded_len` says that the whole fits
     /// [`MAX_BYTES`]. The encoder is the caller's, so that this crate needs none.
     pub fn fit(&mut self, encoded_len: impl Fn(&Self) -> usize) {
-        const CUT: &str = " [cut]";
-        while encoded_len(self) > MAX_BYTES && !self.message.is_empty() {
-            let excess = encoded_len(self) - MAX_BYTES;
-            let body = self.message.strip_suffix(CUT).unwrap_or(&self.message);
-            // Escapes make a character longer than its UTF-8 form, never shorter, so cutting
-            // `excess` bytes may be too much by little, and at least one character always goes.
-            let mut end = body
-                .len()
-                .saturating_sub(excess.div_ceil(6).max(CUT.len() + 1));
-            while !body.is_char_boundary(end) {
-                end -= 1;
-            }
-            self.message = if end == 0 {
-                String::new()
-            } else {
-                format!("{}{CUT}", &body[..end])
+        loop {
+            let excess = encoded_len(self).saturating_sub(MAX_BYTES);
+            let text = match &mut self.warning {
+                Some(warning) if warning.len() > self.message.len() => warning,
+                _ => &mut self.message,
             };
+            if excess == 0 || text.is_empty() {
+                return;
+            }
+            *text = shortened(text, excess);
         }
     }
+}
+
+/// The text without some of its last characters; `excess` is how many bytes of its encoded form are too many.
+fn shortened(text: &str, excess: usize) -> String {
+    const CUT: &str = " [cut]";
+    let body = text.strip_suffix(CUT).unwrap_or(text);
+    // Escapes make a character longer than its UTF-8 form, never shorter, so cutting
+    // `excess` bytes may be too much by little, and at least one character always goes.
+    let mut end = body
+        .len()
+        .saturating_sub(excess.div_ceil(6).max(CUT.len() + 1));
+    while !body.is_char_boundary(end) {
+        end -= 1;
+    }
+    if end == 0 {
+        return String::new();
+    }
+    format!("{}{CUT}", &body[..end])
 }
 
 #[cfg(test)]
@@ -100,6 +116,21 @@ mod tests {
             serde_json::to_string(&message).unwrap(),
             r#"{"version":1,"exit":"target-too-small","exitCode":20,"message":"too small","sourceBytes":10,"copiedBytes":0,"seconds":0,"retries":0}"#
         );
+    }
+
+    #[test]
+    fn a_warning_is_one_key_more() {
+        let mut message = Termination::new(Exit::Success, "copied");
+        message.warning = Some("left".to_owned());
+        let text = serde_json::to_string(&message).unwrap();
+        assert_eq!(
+            text,
+            r#"{"version":1,"exit":"success","exitCode":0,"message":"copied","copiedBytes":0,"seconds":0,"retries":0,"warning":"left"}"#
+        );
+        assert_eq!(serde_json::from_str::<Termination>(&text).unwrap(), message);
+        let without = text.replace(r#","warning":"left""#, "");
+        let read: Termination = serde_json::from_str(&without).unwrap();
+        assert_eq!(read.warning, None);
     }
 
     #[test]
@@ -126,6 +157,21 @@ mod tests {
                 "cut too much: {}",
                 encoded(&message)
             );
+        }
+    }
+
+    #[test]
+    fn fits_whatever_the_warning() {
+        for text in ["x".repeat(10_000), "\u{1}".repeat(9_000)] {
+            let mut message = Termination::new(Exit::Success, "copied");
+            message.warning = Some(text.clone());
+            message.fit(encoded);
+            assert!(encoded(&message) <= MAX_BYTES, "{}", encoded(&message));
+            assert_eq!(message.message, "copied");
+            assert!(message.warning.as_ref().unwrap().ends_with(" [cut]"));
+            message.message = text;
+            message.fit(encoded);
+            assert!(encoded(&message) <= MAX_BYTES, "{}", encoded(&message));
         }
     }
 

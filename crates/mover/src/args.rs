@@ -15,7 +15,7 @@ use net::LeastRate;
 use runtime::{Redactor, args, logging::Format};
 use tracing::Level;
 
-use crate::{duration, rate, shell};
+use crate::{duration, end, rate};
 
 /// Everything but the source's own arguments. Flatten it into a binary's parser, after them.
 #[derive(Debug, Clone, Args)]
@@ -316,7 +316,7 @@ pub fn parse<P: Parser>() -> Result<P, ExitCode> {
         if let Some(path) = termination_log_of_malformed(&arguments) {
             let message = Termination::new(Exit::Usage, error.to_string());
             // The secrets are not read yet.
-            shell::write_termination(&path, &Redactor::new(), message);
+            end::write_termination(&path, &Redactor::new(), message);
         }
         Exit::Usage.into()
     })

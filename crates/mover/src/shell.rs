@@ -2,13 +2,12 @@
 
 use std::{
     future::Future,
-    path::Path,
     process::ExitCode,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use contract::{Exit, Termination};
+use contract::Exit;
 use net::SystemClock;
 use runtime::{
     Endpoint, Linger, Redactor, Signal, Signals, Tasks, Transport,
@@ -20,11 +19,10 @@ use tokio::{
     time::{self, Instant},
 };
 use tracing::Level;
-use transfer::{Digest, Phase};
 
 use crate::{
-    Arguments, Context, Environment, Failure, Given, Secrets, Stop, StopHandle, duration,
-    failure::advice,
+    Arguments, Context, Done, Environment, Failure, Given, Secrets, Stop, StopHandle,
+    end::{End, write_termination},
     metrics::{self, Shown},
     report,
 };
@@ -48,20 +46,6 @@ pub struct Program {
     pub version: &'static str,
     /// Name of its progress metric.
     pub progress_metric: &'static str,
-}
-
-/// How a job succeeds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
-    /// Every byte is in place, on stable storage, and the source has been left tidy.
-    Copied {
-        /// The digest that was compared and found equal.
-        verified: Option<Digest>,
-    },
-    /// A preflight found nothing wrong; nothing was written.
-    Checked,
-    /// What earlier runs had left at the source was removed; nothing was written.
-    CleanedUp,
 }
 
 /// Runs a job as a process: logging, metrics, signals, termination message, exit code.
@@ -109,19 +93,6 @@ where
     exit.into()
 }
 
-/// Writes the termination message, without secrets; a failure to do so is only a warning.
-pub(crate) fn write_termination(path: &Path, redactor: &Redactor, mut message: Termination) {
-    message.message = redactor.apply(&message.message);
-    let encoded = |message: &Termination| serde_json::to_vec(message).unwrap_or_default();
-    message.fit(|message| encoded(message).len());
-    if let Err(error) = runtime::termination::write(path, &encoded(&message)) {
-        tracing::warn!(
-            "the termination message cannot be written to {}: {error}",
-            path.display()
-        );
-    }
-}
-
 /// One run of the process.
 struct Run<'a> {
     program: &'a Program,
@@ -164,7 +135,7 @@ impl Run<'_> {
             }
             Err(failure) => Err(failure),
         };
-        let copied = matches!(result, Ok(Done::Copied { .. }));
+        let copied = matches!(result, Ok(Done::Copied { .. } | Done::Untidy { .. }));
         self.shown.succeeded.store(copied, Ordering::Release);
         if let Some(linger) = &controls.linger {
             linger.begin();
@@ -266,79 +237,12 @@ impl Run<'_> {
     /// Reports how it ended, in the log and in the termination message.
     fn report(&self, result: Result<Done, Failure>) -> Exit {
         self.status.end();
-        let elapsed = self.start.elapsed();
-        let snapshot = self.shown.progress.snapshot();
-        let mut termination = match result {
-            Ok(Done::Checked) => {
-                let message = "the check found nothing wrong; nothing was written";
-                tracing::info!("{message}");
-                Termination::new(Exit::Success, message)
-            }
-            Ok(Done::CleanedUp) => {
-                let message = "nothing of earlier runs is left at the source; nothing was written";
-                tracing::info!("{message}");
-                Termination::new(Exit::Success, message)
-            }
-            Ok(Done::Copied { verified }) => {
-                let verified =
-                    verified.map(|digest| format!("{}:{}", digest.algorithm, digest.hex));
-                let rate = report::per_second(snapshot.total, elapsed);
-                let retries = snapshot.retries.sum();
-                let message = format!(
-                    "copied {} ({} data, {} zero) in {}, {}/s; {}",
-                    report::bytes(snapshot.total),
-                    report::bytes(snapshot.data),
-                    report::bytes(snapshot.zero),
-                    duration::show(elapsed),
-                    report::bytes(rate),
-                    match &verified {
-                        Some(digest) => format!("verified {digest}"),
-                        None => "not verified".to_owned(),
-                    },
-                );
-                match self.arguments.log_format() {
-                    Format::Text => tracing::info!("{message}"),
-                    Format::Json => tracing::info!(
-                        total_bytes = snapshot.total,
-                        data_bytes = snapshot.data,
-                        zero_bytes = snapshot.zero,
-                        received_bytes = snapshot.received,
-                        seconds = elapsed.as_secs_f64(),
-                        bytes_per_second = rate,
-                        retries,
-                        verified,
-                        exit_code = Exit::Success.code(),
-                        "{message}"
-                    ),
-                }
-                let mut termination = Termination::new(Exit::Success, message);
-                termination.verified = verified;
-                termination
-            }
-            Err(failure) => {
-                let exit = failure.exit();
-                let cause = failure.message().trim_end_matches('.');
-                let message = format!("{cause}. {}", advice(exit));
-                match self.arguments.log_format() {
-                    Format::Text => {
-                        tracing::error!("failed (exit code {}): {message}", exit.code());
-                    }
-                    Format::Json => tracing::error!(
-                        exit_code = exit.code(),
-                        cause,
-                        advice = advice(exit),
-                        phase = snapshot.phase.name(),
-                        "failed"
-                    ),
-                }
-                Termination::new(exit, message)
-            }
+        let end = End {
+            format: self.arguments.log_format(),
+            elapsed: self.start.elapsed(),
+            snapshot: self.shown.progress.snapshot(),
         };
-        termination.source_bytes =
-            Some(snapshot.total).filter(|total| *total > 0 || snapshot.phase != Phase::Preparing);
-        termination.copied_bytes = snapshot.done();
-        termination.seconds = elapsed.as_secs();
-        termination.retries = snapshot.retries.sum();
+        let termination = end.told(result);
         let exit = termination.exit;
         if let Some(path) = self.arguments.termination_log() {
             write_termination(&path, &self.redactor, termination);
@@ -545,38 +449,6 @@ mod tests {
         let error = transfer::Error::new(transfer::Kind::Cancelled, "cancelled");
         let scene = conduct_job(|_| async { Err(error.into()) });
         assert_eq!(end(scene).await.unwrap_err().exit(), Exit::Internal);
-    }
-
-    #[test]
-    fn a_termination_message_fits_whatever_it_says() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let message = "\"ü\\".repeat(4000);
-        let redactor = Redactor::new();
-        write_termination(&path, &redactor, Termination::new(Exit::Internal, message));
-        let bytes = std::fs::read(&path).unwrap();
-        assert!(bytes.len() <= contract::termination::MAX_BYTES);
-        let read: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(read["exitCode"], 1);
-        // Nothing to see, nothing to fail: only a warning.
-        write_termination(
-            &folder.path().join("no/log"),
-            &redactor,
-            Termination::new(Exit::Tls, ""),
-        );
-    }
-
-    #[test]
-    fn a_termination_message_is_one_line_without_secrets() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let redactor = Redactor::new();
-        redactor.add_secret("hunter2");
-        let message = Termination::new(Exit::Tls, "says \u{1b}[2Jhunter2\n\u{202e}x");
-        write_termination(&path, &redactor, message);
-        let read: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        assert_eq!(read["message"], "says  [2J***  x");
     }
 
     #[test]

@@ -41,6 +41,10 @@ const TESTS: &[(&str, fn())] = &[
     ("a copy ends with 0 and its figures", a_copy),
     ("a source without a byte is no copy", nothing_to_copy),
     (
+        "what is left at the source is a warning of a success",
+        an_untidy_copy,
+    ),
+    (
         "a file is not overwritten without --force",
         an_existing_file,
     ),
@@ -100,6 +104,13 @@ fn child() -> ExitCode {
 async fn job(context: Context, name: String) -> Result<Done, Failure> {
     match name.as_str() {
         "copy" => copy(&context, disk()).await,
+        "untidy" => {
+            copy(&context, disk()).await?;
+            Ok(Done::Untidy {
+                verified: None,
+                warning: "left in the cloud: volume v-1".into(),
+            })
+        }
         "nothing" => copy(&context, Vec::new()).await,
         "close" => {
             let sink = MemorySink::file().failing(SinkOperation::Close, 0, Kind::TargetIo);
@@ -260,6 +271,22 @@ fn a_copy() {
             assert_eq!(last["exit_code"], 0);
         }
     }
+}
+
+fn an_untidy_copy() {
+    let ended = Mover::start(&["--job=untidy"], &[]).end();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(ended.said("exit"), "success");
+    assert_eq!(ended.said("copiedBytes"), disk().len());
+    assert_eq!(ended.said("warning"), "left in the cloud: volume v-1");
+    let lines: Vec<&str> = ended.log.lines().collect();
+    let [.., warning, last] = lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert!(warning.contains("WARN left in the cloud"), "{warning}");
+    assert!(last.contains("copied 3.0 MiB"), "{last}");
+    let tidy = Mover::start(&[], &[]).end();
+    assert!(tidy.said("warning").is_null(), "{:?}", tidy.termination);
 }
 
 fn nothing_to_copy() {

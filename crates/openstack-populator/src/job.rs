@@ -26,7 +26,7 @@ use url::Url;
 use self::disk::Disk;
 use crate::{
     Form, Policy, SourceArguments,
-    cinder::{Export, Mark, Place},
+    cinder::{Export, Mark, Place, Rest},
     cloud::Cloud,
     disk_image::{DiskImage, OnePass},
     glance::{Glance, Hash, Image, ImageId, stated_hash},
@@ -81,15 +81,39 @@ pub async fn run(mut context: Context, arguments: SourceArguments) -> Result<Don
         export.name()
     );
     let result = copy_of_place(&context, &cloud, &export, &place, target, &arguments).await;
-    if let Err(failure) = export.clean().await {
-        tracing::warn!(
-            "what was made in the cloud for this copy could not be removed: {failure}; run this command with --{} to remove it \
-             (name {}), unless another run of the same migration follows and does so",
-            flag::CLEANUP,
-            export.name()
-        );
+    tidied(&export, result).await
+}
+
+/// Removes what was made for the copy. What cannot be removed makes no failure of a copy that is complete.
+async fn tidied(export: &Export, result: Result<Done, Failure>) -> Result<Done, Failure> {
+    let name = export.name();
+    match result {
+        Ok(Done::Copied { verified }) => {
+            tracing::info!("the copy is complete; removing what was made for it in the cloud");
+            Ok(match export.clean_after_copy().await {
+                Ok(()) => Done::Copied { verified },
+                Err(Rest { left, why }) => Done::Untidy {
+                    verified,
+                    warning: format!(
+                        "the disk is copied, and left in the cloud: {left} (name {name}); remove it with \
+                         openstack-populator --{} and the arguments of the copy, or with openstack image delete, volume delete and \
+                         volume snapshot delete: {why}",
+                        flag::CLEANUP
+                    ),
+                },
+            })
+        }
+        result => {
+            if let Err(rest) = export.clean().await {
+                tracing::warn!(
+                    "what was made in the cloud for this copy could not be removed: {rest}; run this command with --{} to remove it \
+                     (name {name}), unless another run of the same migration follows and does so",
+                    flag::CLEANUP
+                );
+            }
+            result
+        }
     }
-    result
 }
 
 async fn copy_of_place(

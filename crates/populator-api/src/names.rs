@@ -196,6 +196,8 @@ pub mod event {
     pub const NODE_LOST: &str = "PopulatorNodeLost";
     /// The resource names another disk than the one that was copied.
     pub const SOURCE_CHANGED: &str = "PopulatorSourceChanged";
+    /// The disk is copied, and what was made at the source for the copy is there still.
+    pub const LEFTOVERS: &str = "PopulatorLeftovers";
     /// The node that a volume was to be provisioned for no longer exists.
     pub const NODE_GONE: &str = "PopulatorNodeGone";
     /// The node that a volume was to be provisioned for cannot get it; the scheduler chooses again.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use transfer::{Error, Kind, source::Authorization};
 use url::Url;
 
+use super::quota::{Refusal, is_too_small};
 use crate::{answer, keystone::Session, path};
 
 /// How long one try may take.
@@ -140,12 +141,12 @@ impl Api {
         url: Url,
         body: &Value,
         doing: &str,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, Refusal> {
         let answer = self.call(Method::POST, url, Some(body), doing).await?;
         if answer.status.is_success() {
-            self.understand(&answer, doing)
+            Ok(self.understand(&answer, doing)?)
         } else {
-            Err(self.refusal(&answer, doing))
+            Err(self.judge(&answer, doing))
         }
     }
 
@@ -167,28 +168,47 @@ impl Api {
 
     /// The failure for an answer that refuses.
     pub(crate) fn refusal(&self, answer: &Answer, doing: &str) -> Failure {
-        let request = answer::request_id(&answer.headers);
-        let said = said(&answer.body).map_or_else(String::new, |text| format!(": {text}"));
+        self.judge(answer, doing).into()
+    }
+
+    /// What an answer that refuses means.
+    fn judge(&self, answer: &Answer, doing: &str) -> Refusal {
+        let said = said(&answer.body);
         let status = answer.status;
-        let (exit, advice) = match status {
-            // Other copies hold a part of the quota for a while, so that a later attempt may find room.
-            _ if status == StatusCode::PAYLOAD_TOO_LARGE || is_over_limit(&answer.body) => (
-                Exit::SourceBusy,
-                "; a quota of the project is used up: wait for other copies to end, delete what is not needed, or have it raised \
-                 (openstack quota show)",
-            ),
-            StatusCode::FORBIDDEN => (
+        let failure = |exit, advice: &str| {
+            let said = said.as_deref();
+            let said = said.map_or_else(String::new, |text| format!(": {text}"));
+            let request = answer::request_id(&answer.headers);
+            let text =
+                format!("{self}: cannot {doing}: it answered {status}{said}{advice}{request}");
+            Failure::new(exit, text)
+        };
+        match status {
+            _ if status == StatusCode::PAYLOAD_TOO_LARGE || is_over_limit(&answer.body) => {
+                if said.as_deref().is_some_and(is_too_small) {
+                    return Refusal::Other(failure(
+                        Exit::SourceUnusable,
+                        "; the quota itself is smaller than what is asked for, so that no wait helps: have it raised (openstack quota show)",
+                    ));
+                }
+                Refusal::Quota(failure(
+                    Exit::SourceBusy,
+                    "; a quota of the project is used up: wait for other copies to end, delete what is not needed, or have it raised \
+                     (openstack quota show)",
+                ))
+            }
+            StatusCode::FORBIDDEN => Refusal::Other(failure(
                 Exit::Permission,
                 "; the user's role on the project does not allow it: give it the role member, or another user in the secret",
-            ),
-            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => (Exit::SourceUnusable, ""),
-            _ => (
-                Failure::from(Error::new(answer::kind_of(status), "")).exit(),
-                "",
-            ),
-        };
-        let text = format!("{self}: cannot {doing}: it answered {status}{said}{advice}{request}");
-        Failure::new(exit, text)
+            )),
+            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => {
+                Refusal::State(failure(Exit::SourceUnusable, ""))
+            }
+            _ => {
+                let exit = Failure::from(Error::new(answer::kind_of(status), "")).exit();
+                Refusal::Other(failure(exit, ""))
+            }
+        }
     }
 
     pub(crate) fn url(&self, below: &str) -> Url {

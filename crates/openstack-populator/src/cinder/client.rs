@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use transfer::{Error, Kind};
 use url::Url;
 
-use super::{Api, Mark, PlaceId, Snapshot, Volume, api::shown, removal::Deletion};
+use super::{Api, Mark, PlaceId, Snapshot, Volume, api::shown, quota::Refusal, removal::Deletion};
 use crate::keystone::Session;
 
 /// A version of the API, as it is negotiated.
@@ -152,7 +152,7 @@ impl Cinder {
         volume: &PlaceId,
         force: bool,
         mark: &Mark,
-    ) -> Result<Snapshot, Failure> {
+    ) -> Result<Snapshot, Refusal> {
         let mut snapshot = json!({
             "volume_id": volume.to_string(), "name": mark.name(), "metadata": mark.metadata(),
         });
@@ -162,7 +162,7 @@ impl Cinder {
         let body = json!({ "snapshot": snapshot });
         let doing = format!("make a snapshot of the volume {volume}");
         let url = self.api.url("snapshots");
-        let made: Result<Wrapped<Snapshot>, Failure> = self.api.order(url, &body, &doing).await;
+        let made: Result<Wrapped<Snapshot>, Refusal> = self.api.order(url, &body, &doing).await;
         let hint = |failure: Failure| match failure.exit() {
             contract::Exit::SourceUnusable | contract::Exit::Permission => {
                 let exit = failure.exit();
@@ -176,14 +176,14 @@ impl Cinder {
             }
             _ => failure,
         };
-        Ok(made.map_err(hint)?.inner)
+        Ok(made.map_err(|refusal| refusal.map(hint))?.inner)
     }
 
     pub(super) async fn make_volume(
         &self,
         snapshot: &Snapshot,
         mark: &Mark,
-    ) -> Result<Volume, Failure> {
+    ) -> Result<Volume, Refusal> {
         let body = json!({"volume": {
             "snapshot_id": snapshot.id, "size": snapshot.size, "name": mark.name(), "metadata": mark.metadata(),
         }});
@@ -220,7 +220,7 @@ impl Cinder {
     }
 
     /// Begins the upload; returns the image's id.
-    pub(super) async fn upload(&self, volume: &str, mark: &Mark) -> Result<String, Failure> {
+    pub(super) async fn upload(&self, volume: &str, mark: &Mark) -> Result<String, Refusal> {
         let body = json!({"os-volume_upload_image": {
             "image_name": mark.name(), "disk_format": "raw", "container_format": "bare", "visibility": "private",
         }});

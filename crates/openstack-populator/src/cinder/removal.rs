@@ -1,11 +1,15 @@
 //! The removal of what a migration made, which knows at each moment what is left.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use contract::Exit;
-use mover::Failure;
+use mover::{Failure, Stop};
+use tokio::time::{self, Instant};
 
-use super::wait::{STEP, Wait, bound};
+use super::wait::{STEP, Wait, bound, last_moment};
+
+/// At the end of a bounded clean-up: for calls under way, and to order the end of what cannot be waited for.
+const ORDERS: Duration = Duration::from_mins(1);
 
 /// What kind of object it is, in the order in which they can go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +28,18 @@ pub(super) struct Temporary {
     pub(super) size: u64,
 }
 
+impl Temporary {
+    /// Whether the two are the same object.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.what, &self.id) == (other.what, &other.id)
+    }
+}
+
+/// An object; `size` is in GiB.
+pub(super) const fn temporary(what: What, id: String, size: u64) -> Temporary {
+    Temporary { what, id, size }
+}
+
 /// What became of an order to delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deletion {
@@ -37,12 +53,79 @@ pub(super) enum Deletion {
 
 /// The services, as far as objects come to their end in them.
 pub(super) trait Services {
+    /// All objects of the migration, in the order in which they can go.
+    async fn objects(&self) -> Result<Vec<Temporary>, Failure>;
     /// The object's status; `None` when it is gone.
     async fn status(&self, object: &Temporary) -> Result<Option<String>, Failure>;
     /// Orders its end.
     async fn delete(&self, object: &Temporary) -> Result<Deletion, Failure>;
     /// Why it went wrong, in the service's words.
     async fn reason(&self, object: &Temporary) -> Option<String>;
+}
+
+/// What is left in the cloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    /// Each object, with its kind and its id; empty when there may be none.
+    pub left: String,
+    /// Why it could not be removed, or not in time.
+    pub why: Failure,
+}
+
+impl From<Rest> for Failure {
+    fn from(rest: Rest) -> Self {
+        Self::new(rest.why.exit(), rest.to_string())
+    }
+}
+
+impl fmt::Display for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { left, why } = self;
+        match left.as_str() {
+            "" => why.fmt(f),
+            left => write!(f, "{why}; left in the cloud: {left}"),
+        }
+    }
+}
+
+/// Removes all objects of the migration, in `bound` where there is one, and in the time to tidy up when the run is to end.
+/// `known` are those to name when they cannot even be listed.
+///
+/// # Errors
+/// What is left, and the first reason for it.
+pub(super) async fn clean(
+    services: &impl Services,
+    known: Vec<Temporary>,
+    stop: &Stop,
+    bound: Option<Duration>,
+) -> Result<(), Rest> {
+    let start = Instant::now();
+    let mut removal = Removal::new(known);
+    let over = async {
+        match bound {
+            Some(bound) => {
+                time::sleep_until(start + bound).await;
+                bound
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let result = tokio::select! {
+        result = async {
+            removal = Removal::new(services.objects().await?);
+            let until = bound.map(|bound| start + bound.saturating_sub(ORDERS));
+            removal.run(services, until).await
+        } => result,
+        () = last_moment(stop, 1) => Err(Failure::new(Exit::Terminated, "the time to tidy up is over")),
+        bound = over => Err(Failure::new(
+            Exit::SourceBusy,
+            format!("the cloud took longer than {} s to delete it, or to answer", bound.as_secs()),
+        )),
+    };
+    result.map_err(|why| Rest {
+        left: removal.left(),
+        why,
+    })
 }
 
 /// A removal under way.
@@ -65,15 +148,20 @@ impl Removal {
     }
 
     /// Removes one after the other, each when the one before is gone. One that cannot be removed does not keep the others:
-    /// what depends on it is refused by the service.
+    /// what depends on it is refused by the service. No end is waited for beyond `until`; of what is left then, each is
+    /// ordered to end once, since the service may do that later.
     ///
     /// # Errors
     /// The first failure, when all has been tried.
-    pub(super) async fn run(&mut self, services: &impl Services) -> Result<(), Failure> {
+    pub(super) async fn run(
+        &mut self,
+        services: &impl Services,
+        until: Option<Instant>,
+    ) -> Result<(), Failure> {
         let mut first = None;
         for object in self.left.clone() {
             tracing::info!("removing the temporary {object}");
-            match remove(services, &object).await {
+            match remove(services, &object, until).await {
                 Ok(()) => self.left.retain(|left| *left != object),
                 Err(failure) => first = first.or(Some(failure)),
             }
@@ -83,12 +171,18 @@ impl Removal {
 }
 
 /// Orders the end of one object until it is gone.
-async fn remove(services: &impl Services, object: &Temporary) -> Result<(), Failure> {
+async fn remove(
+    services: &impl Services,
+    object: &Temporary,
+    until: Option<Instant>,
+) -> Result<(), Failure> {
     let bound = match object.what {
         What::Image => STEP,
         What::Volume | What::Snapshot => bound(object.size),
     };
-    let mut wait = Wait::new(format!("the end of the {object}"), bound, None);
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let bound = left.map_or(bound, |left| left.min(bound));
+    let mut wait = Wait::new(format!("the end of the {object}"), bound, None).of_an_end();
     while let Some(status) = services.status(object).await? {
         match status.as_str() {
             "deleting" => {}
@@ -128,8 +222,6 @@ impl fmt::Display for Temporary {
 mod tests {
     use std::{cell::RefCell, collections::HashMap};
 
-    use mover::Stop;
-
     use super::*;
 
     /// Objects, each with the statuses that it has before it can go; the orders in the sequence in which they came.
@@ -149,6 +241,10 @@ mod tests {
     }
 
     impl Services for Double {
+        async fn objects(&self) -> Result<Vec<Temporary>, Failure> {
+            Ok(all())
+        }
+
         async fn status(&self, object: &Temporary) -> Result<Option<String>, Failure> {
             let statuses = self.statuses.borrow();
             let status = statuses.get(&object.to_string());
@@ -201,7 +297,7 @@ mod tests {
             .with(&volume, &["uploading", "uploading"])
             .with(&snapshot, &[]);
         let mut removal = Removal::new(all());
-        removal.run(&services).await.unwrap();
+        removal.run(&services, None).await.unwrap();
         let orders = services.orders.into_inner();
         let expected = "image 1,image 1,volume 1,volume 1,volume 1,snapshot 1";
         assert_eq!(orders.join(","), expected);
@@ -220,11 +316,106 @@ mod tests {
                 .with(&object(What::Volume), &[status])
                 .with(&object(What::Snapshot), &[]);
             let mut removal = Removal::new(all());
-            let failure = removal.run(&services).await.unwrap_err();
+            let failure = removal.run(&services, None).await.unwrap_err();
             assert_eq!(failure.exit(), exit, "{failure}");
             assert!(failure.message().contains(needle), "{failure}");
             assert_eq!(removal.left(), "volume 1");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removal_that_is_bounded_orders_each_end_and_waits_no_longer() {
+        let [image, volume, snapshot] = [What::Image, What::Volume, What::Snapshot].map(object);
+        let services = Double::default()
+            .with(&image, &[])
+            .with(&volume, &["stuck"])
+            .with(&snapshot, &["busy"]);
+        let mut removal = Removal::new(all());
+        let start = Instant::now();
+        let bound = Duration::from_mins(3);
+        let failure = removal
+            .run(&services, Some(start + bound))
+            .await
+            .unwrap_err();
+        let spent = start.elapsed();
+        assert!(
+            spent >= bound && spent < bound + Duration::from_secs(6),
+            "{spent:?}"
+        );
+        assert_eq!(failure.exit(), Exit::SourceBusy);
+        assert!(
+            failure.message().contains("the end of the volume 1"),
+            "{failure}"
+        );
+        assert_eq!(removal.left(), "volume 1, snapshot 1");
+        let orders = services.orders.into_inner();
+        let of_snapshot = orders.iter().filter(|order| *order == "snapshot 1");
+        assert_eq!(of_snapshot.count(), 1, "{orders:?}");
+    }
+
+    /// Cinder may overwrite a deleted volume first, which takes hours.
+    #[tokio::test(start_paused = true)]
+    async fn a_clean_up_is_bounded_in_all_and_names_what_is_left() {
+        let [image, volume, snapshot] = [What::Image, What::Volume, What::Snapshot].map(object);
+        let services = Double::default()
+            .with(&image, &["stuck"])
+            .with(&volume, &["stuck"])
+            .with(&snapshot, &["stuck"]);
+        let (_handle, stop) = Stop::new();
+        let start = Instant::now();
+        let rest = clean(&services, Vec::new(), &stop, Some(STEP)).await;
+        let spent = start.elapsed();
+        assert!(spent <= STEP && spent + ORDERS >= STEP, "{spent:?}");
+        let rest = rest.unwrap_err();
+        assert_eq!(rest.left, "image 1, volume 1, snapshot 1");
+        assert!(
+            rest.why.message().contains("the end of the image 1"),
+            "{rest}"
+        );
+        // Without a bound each of them has its own.
+        let start = Instant::now();
+        let rest = clean(&services, Vec::new(), &stop, None).await;
+        assert!(
+            start.elapsed() >= STEP + bound(1) + bound(1),
+            "{:?}",
+            start.elapsed()
+        );
+        assert_eq!(rest.unwrap_err().left, "image 1, volume 1, snapshot 1");
+    }
+
+    /// Answers nothing.
+    struct Silent;
+
+    impl Services for Silent {
+        async fn objects(&self) -> Result<Vec<Temporary>, Failure> {
+            std::future::pending().await
+        }
+
+        async fn status(&self, _: &Temporary) -> Result<Option<String>, Failure> {
+            std::future::pending().await
+        }
+
+        async fn delete(&self, _: &Temporary) -> Result<Deletion, Failure> {
+            std::future::pending().await
+        }
+
+        async fn reason(&self, _: &Temporary) -> Option<String> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cloud_that_is_silent_withholds_no_copy() {
+        let (_handle, stop) = Stop::new();
+        let start = Instant::now();
+        let rest = clean(&Silent, all(), &stop, Some(STEP)).await.unwrap_err();
+        let spent = start.elapsed();
+        assert!(
+            spent >= STEP && spent < STEP + Duration::from_secs(1),
+            "{spent:?}"
+        );
+        assert_eq!(rest.left, "image 1, volume 1, snapshot 1");
+        assert_eq!(rest.why.exit(), Exit::SourceBusy);
     }
 
     #[tokio::test(start_paused = true)]
@@ -233,11 +424,21 @@ mod tests {
             .with(&object(What::Image), &[])
             .with(&object(What::Volume), &["stuck"])
             .with(&object(What::Snapshot), &[]);
-        let (handle, stop) = Stop::new();
-        handle.pull();
-        let mut removal = Removal::new(all());
-        let ended = tokio::time::timeout(stop.time_left(), removal.run(&services)).await;
-        assert!(ended.is_err());
-        assert_eq!(removal.left(), "volume 1, snapshot 1");
+        for bound in [None, Some(STEP)] {
+            let (handle, stop) = Stop::new();
+            handle.pull();
+            let start = Instant::now();
+            let rest = clean(&services, Vec::new(), &stop, bound)
+                .await
+                .unwrap_err();
+            assert_eq!(rest.why.exit(), Exit::Terminated, "{rest}");
+            assert_eq!(rest.left, "volume 1, snapshot 1");
+            assert!(start.elapsed() < Stop::CLEAN_UP + Duration::from_secs(1));
+        }
+    }
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        assert_eq!(testkit::timers::stated("tidying up after a copy"), [STEP]);
     }
 }

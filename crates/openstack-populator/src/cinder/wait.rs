@@ -19,6 +19,7 @@ const TOLD: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Wait {
     what: String,
+    advice: &'static str,
     bound: Duration,
     stop: Option<Stop>,
     start: Instant,
@@ -32,11 +33,20 @@ impl Wait {
         let now = Instant::now();
         Self {
             what: what.into(),
+            advice: "see what the cloud does with it, and start the copy again",
             bound,
             stop: stop.cloned(),
             start: now,
             told: now,
             pauses: PollBackoff::new(PAUSES.0, PAUSES.1),
+        }
+    }
+
+    /// The same for something after which there is no copy to start again.
+    pub(super) fn of_an_end(self) -> Self {
+        Self {
+            advice: "see what the cloud does with it",
+            ..self
         }
     }
 
@@ -50,10 +60,11 @@ impl Wait {
             return Err(Failure::new(
                 Exit::SourceBusy,
                 format!(
-                    "waited {} s for {}, which is still {}; see what the cloud does with it, and start the copy again",
+                    "waited {} s for {}, which is still {}; {}",
                     self.bound.as_secs(),
                     self.what,
-                    net::quoted(state)
+                    net::quoted(state),
+                    self.advice
                 ),
             ));
         }
@@ -91,6 +102,12 @@ impl Wait {
 pub(super) fn bound(gib: u64) -> Duration {
     let gib = u32::try_from(gib).unwrap_or(u32::MAX);
     STEP.saturating_add(PER_GIB.saturating_mul(gib))
+}
+
+/// Waits until the run is to end, and then for a part of the time to tidy up: all of it, or a half.
+pub(super) async fn last_moment(stop: &Stop, part: u32) {
+    stop.asked().await;
+    time::sleep(stop.time_left() / part).await;
 }
 
 /// The failure of a run that is to end.

@@ -28,8 +28,10 @@ pub(crate) struct State {
     pub(crate) becomes: BTreeMap<&'static str, &'static str>,
     /// The image metadata of a volume that is made.
     pub(crate) inherited: Value,
-    /// Another copy begins its upload of a volume right before this many uploads.
+    /// Another copy begins its upload of a volume right before this many uploads and snapshots of it.
     pub(crate) rivals: usize,
+    /// The quota of GiB, which snapshots and volumes share.
+    pub(crate) gib: Option<usize>,
     /// After so many requests for its data an image is deleted by another run.
     pub(crate) lasts: Option<usize>,
     /// An image is deleted, and its record stays.
@@ -69,6 +71,7 @@ impl Fake {
             .into(),
             inherited: json!({}),
             rivals: 0,
+            gib: None,
             lasts: None,
             deletes_halfway: false,
             catalog: Value::Null,
@@ -250,6 +253,14 @@ impl State {
     fn make(&mut self, kind: &str, body: &Value) -> Reply {
         let one = kind.trim_end_matches('s');
         let mut record = body[one].clone();
+        if let Some(volume) = record["volume_id"].as_str()
+            && self.is_taken(&format!("volumes/{volume}"))
+        {
+            return invalid("uploading");
+        }
+        if let Some(refusal) = self.over_quota() {
+            return refusal;
+        }
         self.made += 1;
         let id = format!("made-{}", self.made);
         record["id"] = json!(id);
@@ -260,17 +271,39 @@ impl State {
         Reply::json(202, &json!({ one: record }))
     }
 
+    /// Whether another copy takes the user's volume now.
+    fn is_taken(&mut self, volume: &str) -> bool {
+        let Some(left) = self.rivals.checked_sub(1) else {
+            return false;
+        };
+        self.rivals = left;
+        let record = self.objects.get_mut(volume).unwrap();
+        record["status"] = json!("uploading");
+        record["image_is_gone"] = json!(true);
+        true
+    }
+
+    /// The refusal of one GiB more, in Cinder's words.
+    fn over_quota(&self) -> Option<Reply> {
+        let limit = self.gib?;
+        let made = |path: &&String| path.contains("s/made-");
+        let used = self.objects.keys().filter(made).count();
+        let text = format!(
+            "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 1G, quota is \
+             {limit}G and {used}G has been consumed."
+        );
+        let body = json!({"overLimit": {"code": 413, "message": text, "retryAfter": "0"}});
+        (used >= limit).then(|| Reply::json(413, &body).header("Retry-After", "0"))
+    }
+
     fn act(&mut self, volume: &str, body: &Value) -> Reply {
+        if body.get("os-volume_upload_image").is_some() {
+            self.is_taken(volume);
+        }
         let record = self.objects.get_mut(volume).unwrap();
         if let Some(upload) = body.get("os-volume_upload_image") {
-            if let Some(left) = self.rivals.checked_sub(1) {
-                self.rivals = left;
-                record["status"] = json!("uploading");
-                record["image_is_gone"] = json!(true);
-            }
             if record["status"] != "available" {
-                let text = format!("Invalid volume: its status is {}", record["status"]);
-                return Reply::json(400, &json!({"badRequest": {"code": 400, "message": text}}));
+                return invalid(record["status"].as_str().unwrap());
             }
             record["status"] = json!("uploading");
             self.made += 1;
@@ -312,6 +345,12 @@ impl State {
         }
         Reply::json(200, record)
     }
+}
+
+/// What Cinder says of an order for a volume that is not free.
+fn invalid(status: &str) -> Reply {
+    let text = format!("Invalid volume: its status is {status}");
+    Reply::json(400, &json!({"badRequest": {"code": 400, "message": text}}))
 }
 
 /// What Cinder tells its users about an object, the newest last or not.

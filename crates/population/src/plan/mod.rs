@@ -41,7 +41,7 @@ pub use failure::FailureClass;
 pub use types::{Full, Plan, Queued, SlotUse, Status};
 
 use jiff::Timestamp;
-use populator_api::GROUP;
+use populator_api::{GROUP, names::event as event_name};
 
 use self::types::Situation;
 use crate::{Settings, model::World};
@@ -83,6 +83,9 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Option<Plan> 
     // Last, since an action that fails stops those after it: the pod is released only after its
     // failure was counted or its volume dropped.
     plan.actions.extend(hold::release(&situation));
+    let leftovers = proof::leftovers(world);
+    plan.events
+        .extend(leftovers.map(|warning| Event::warning(event_name::LEFTOVERS, &warning)));
     // A branch that starts work has said which slot it needs. Any other one keeps the slot that the
     // claim got with its temporary claim.
     if plan.slot.is_none()

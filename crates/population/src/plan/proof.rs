@@ -44,9 +44,7 @@ pub(super) fn disk_beside_pods<'a>(world: &'a World, pod: &Pod) -> Option<&'a st
 /// that Forklift's controller created run Forklift's populators, which report nothing: their exit
 /// code is all there is.
 pub(super) fn says_complete(pod: &Pod) -> bool {
-    let message = pod.ended.as_ref().map(|ended| ended.message.trim());
-    let report = message.and_then(|message| serde_json::from_str::<Termination>(message).ok());
-    match report.filter(|report| report.version == termination::VERSION) {
+    match report(pod) {
         Some(report) => {
             report.exit == Exit::Success
                 // A mover with `--check` succeeds without a byte.
@@ -55,6 +53,29 @@ pub(super) fn says_complete(pod: &Pod) -> bool {
         }
         None => pod.temporary_claim.is_none(),
     }
+}
+
+/// What a mover says at its end, if it says anything.
+fn report(pod: &Pod) -> Option<Termination> {
+    let message = pod.ended.as_ref()?.message.trim();
+    let report = serde_json::from_str::<Termination>(message).ok()?;
+    (report.version == termination::VERSION).then_some(report)
+}
+
+/// What the pod that copied the disk left at the source, and what to do about it. Only while the work is being cleaned up:
+/// afterwards the claim belongs to its user, and an event every half hour would be noise.
+pub(super) fn leftovers(world: &World) -> Option<String> {
+    let temporary = world.own_temporary()?;
+    let pod = world.own_pod()?;
+    let is_news = !world.claim.terminating && temporary.terminating.is_none();
+    let has_copied = pod.phase == PodPhase::Succeeded
+        && !is_of_another(temporary, pod)
+        && disk_beside_pods(world, pod).is_none()
+        && says_complete(pod);
+    if !is_news || !has_copied {
+        return None;
+    }
+    report(pod)?.warning.filter(|warning| !warning.is_empty())
 }
 
 /// The claim's volume, if what it holds is this claim's disk.

@@ -17,6 +17,7 @@ mod failure;
 mod finish;
 mod keep;
 mod late_binding;
+mod leftovers;
 mod mover;
 mod nodes;
 mod placement;

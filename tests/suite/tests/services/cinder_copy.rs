@@ -145,7 +145,7 @@ fn as_other(command: Command) -> Command {
 }
 
 #[test]
-fn a_quota_that_is_used_up_is_named_and_nothing_is_left() {
+fn room_in_a_quota_is_waited_for_unless_there_can_be_none() {
     let (cinder, folder, claim) = (Cinder::of_other(), folder(), uuid());
     let volume = cinder.volume(&disk());
     cinder.attach(&volume);
@@ -155,16 +155,20 @@ fn a_quota_that_is_used_up_is_named_and_nothing_is_left() {
         &folder.path().join("target"),
     ))
     .flag(flag::OWNER_UID, &claim);
-    // The snapshot is refused, then the volume that is made of it.
-    for limits in [
-        json!({"snapshots": 0}),
-        json!({"snapshots": 5, "volumes": 1}),
-    ] {
-        cinder.limit(&limits);
-        let run = command.spawn().wait_within(COPY);
-        assert_failure(&run, Exit::SourceBusy, &["quota", "Maximum number of"]);
-        assert_eq!(cinder.named(&claim), [""; 0], "{limits}");
-    }
+    cinder.limit(&json!({"snapshots": 0}));
+    let run = command.spawn().wait_within(COPY);
+    assert_failure(&run, Exit::SourceUnusable, &["quota", "Maximum number of"]);
+    assert_eq!(cinder.named(&claim), [""; 0]);
+
+    // The volume that is made of the snapshot finds no room.
+    cinder.limit(&json!({"snapshots": 5, "volumes": 1}));
+    let running = command.spawn();
+    let line = running.wait_for_line("waiting for room in a quota");
+    assert!(line.contains("Maximum number of"), "{line}");
+    cinder.limit(&json!({"volumes": 5}));
+    let run = running.wait_within(COPY);
+    assert_exit(&run, Exit::Success);
+    assert_eq!(cinder.named(&claim), [""; 0]);
 }
 
 #[test]

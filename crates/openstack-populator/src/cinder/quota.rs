@@ -1,0 +1,263 @@
+//! Quotas of the project: what is refused for one, and the wait for other copies to make room.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use contract::Exit;
+use mover::{Failure, PollBackoff, Stop};
+use tokio::time;
+
+use super::wait::stopped;
+
+/// How long one run waits for room in all. A copy of 1 TiB at 300 MiB/s takes as long.
+const BOUND: Duration = Duration::from_hours(1);
+/// The first pause between two tries, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(2));
+
+/// Why an order was not taken.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The object that it is about is not in a state for it, or is not at present.
+    State(Failure),
+    /// A quota of the project has no room, and may have some when other copies have ended.
+    Quota(Failure),
+    /// Anything else.
+    Other(Failure),
+}
+
+impl Refusal {
+    /// The same refusal with another failure.
+    pub(super) fn map(self, change: impl FnOnce(Failure) -> Failure) -> Self {
+        match self {
+            Self::State(failure) => Self::State(change(failure)),
+            Self::Quota(failure) => Self::Quota(change(failure)),
+            Self::Other(failure) => Self::Other(change(failure)),
+        }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::State(failure) | Refusal::Quota(failure) | Refusal::Other(failure) => failure,
+        }
+    }
+}
+
+/// The wait of one run for room.
+#[derive(Debug)]
+pub(super) struct Room {
+    stop: Stop,
+    waited: Duration,
+    pauses: PollBackoff,
+    /// From 0.5 up to 1.
+    pace: f64,
+}
+
+impl Room {
+    /// `name` is of this copy alone. By it the pauses differ a little from copy to copy, so that those which are refused
+    /// together do not all ask together again.
+    pub(super) fn new(name: &str, stop: &Stop) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let part = u32::try_from(hasher.finish() >> 32).unwrap_or(u32::MAX);
+        Self {
+            stop: stop.clone(),
+            waited: Duration::ZERO,
+            pauses: PollBackoff::new(PAUSES.0, PAUSES.1),
+            pace: f64::from(part) / f64::from(u32::MAX) / 2.0 + 0.5,
+        }
+    }
+
+    /// Pauses before the next try of what was refused.
+    ///
+    /// # Errors
+    /// [`Exit::SourceBusy`] when the time is over, [`Exit::Terminated`] when the run is to end.
+    pub(super) async fn wait(&mut self, refusal: Failure) -> Result<(), Failure> {
+        let left = BOUND.saturating_sub(self.waited);
+        if left.is_zero() {
+            return Err(Failure::new(
+                Exit::SourceBusy,
+                format!(
+                    "waited {} s for room in a quota: {refusal}",
+                    BOUND.as_secs()
+                ),
+            ));
+        }
+        tracing::info!("{}", self.line(&refusal));
+        let pause = self.pauses.next_delay().mul_f64(self.pace).min(left);
+        tokio::select! {
+            () = time::sleep(pause) => {}
+            () = self.stop.asked() => return Err(stopped()),
+        }
+        self.waited += pause;
+        Ok(())
+    }
+
+    fn line(&self, refusal: &Failure) -> String {
+        format!(
+            "waiting for room in a quota, for {} s of at most {} s: {refusal}",
+            self.waited.as_secs(),
+            BOUND.as_secs()
+        )
+    }
+}
+
+/// Whether what is asked for is more than the quota itself, so that no other copy's end makes room for it. `said` are Cinder's words
+/// for `VolumeSizeExceedsAvailableQuota`, `VolumeSizeExceedsLimit`, `VolumeLimitExceeded` and `SnapshotLimitExceeded`
+/// (`cinder/exception.py`). Other words leave it open.
+pub(super) fn is_too_small(said: &str) -> bool {
+    let size = number_after(said, "Requested ").zip(number_after(said, "quota is "));
+    let one = number_after(said, "volume size ").zip(number_after(said, "maximum allowed limit "));
+    let count = number_after(said, "allowed (").map(|limit| (1, limit));
+    size.or(one)
+        .or(count)
+        .is_some_and(|(asked, limit)| asked > limit)
+}
+
+/// The number that follows the words, at the first place where one does.
+fn number_after(text: &str, words: &str) -> Option<u64> {
+    let numbers = text.match_indices(words).filter_map(|(at, _)| {
+        let rest = &text[at + words.len()..];
+        let end = rest.find(|c: char| !c.is_ascii_digit());
+        rest[..end.unwrap_or(rest.len())].parse().ok()
+    });
+    numbers.into_iter().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn full() -> Failure {
+        Failure::new(
+            Exit::SourceBusy,
+            "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded",
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_grows_and_is_bounded_and_names_the_quota() {
+        let (_handle, stop) = Stop::new();
+        let mut room = Room::new("a", &stop);
+        let start = Instant::now();
+        let mut pauses = Vec::new();
+        let failure = loop {
+            let before = start.elapsed();
+            if let Err(failure) = room.wait(full()).await {
+                break failure;
+            }
+            pauses.push(start.elapsed().saturating_sub(before));
+        };
+        assert_eq!(failure.exit(), Exit::SourceBusy);
+        for needle in ["waited 3600 s", "volumes allowed (10)"] {
+            assert!(failure.message().contains(needle), "{failure}");
+        }
+        // The clock's ticks are of 1 ms.
+        let spent = start.elapsed();
+        assert!(
+            spent >= BOUND && spent < BOUND + Duration::from_secs(1),
+            "{spent:?}"
+        );
+        assert!(pauses[0] < Duration::from_secs(3), "{pauses:?}");
+        assert!(pauses.len() < 80, "{}", pauses.len());
+        let longest = pauses.iter().max().unwrap();
+        assert!(*longest >= Duration::from_secs(59));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn copies_that_are_refused_together_do_not_ask_together() {
+        let (_handle, stop) = Stop::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for name in ["a", "b", "c", "d"] {
+            let mut room = Room::new(name, &stop);
+            assert!((0.5..=1.0).contains(&room.pace), "{}", room.pace);
+            room.wait(full()).await.unwrap();
+            seen.insert(room.waited);
+        }
+        assert_eq!(seen.len(), 4, "{seen:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_says_what_is_waited_for_and_how_long() {
+        let (_handle, stop) = Stop::new();
+        let mut room = Room::new("a", &stop);
+        room.waited = Duration::from_secs(90);
+        assert_eq!(
+            room.line(&full()),
+            "waiting for room in a quota, for 90 s of at most 3600 s: VolumeLimitExceeded: Maximum number of volumes allowed (10) \
+             exceeded"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_the_wait_at_once() {
+        let (handle, stop) = Stop::new();
+        let mut room = Room::new("a", &stop);
+        handle.pull();
+        let start = Instant::now();
+        let failure = room.wait(full()).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Terminated);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_quota_that_can_never_suffice_is_known_by_its_numbers() {
+        for (said, never) in [
+            (
+                "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 5G, quota is 3G \
+                 and 0G has been consumed",
+                true,
+            ),
+            (
+                "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes_lvm quota. Requested 5G, quota is \
+                 1000G and 998G has been consumed",
+                false,
+            ),
+            (
+                "Requested volume or snapshot exceeds allowed Gigabytes quota. Requested 5G, quota is 5G and 1G has been consumed",
+                false,
+            ),
+            (
+                "VolumeSizeExceedsLimit: Requested volume size 200G is larger than maximum allowed limit 100G",
+                true,
+            ),
+            (
+                "VolumeLimitExceeded: Maximum number of volumes allowed (0) exceeded for quota 'volumes'",
+                true,
+            ),
+            (
+                "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded for quota 'volumes'",
+                false,
+            ),
+            (
+                "SnapshotLimitExceeded: Maximum number of snapshots allowed (1) exceeded",
+                false,
+            ),
+            ("ImageLimitExceeded: Image quota exceeded", false),
+            ("Requested 99999999999999999999G, quota is 1G", false),
+            ("Requested , quota is ", false),
+            ("", false),
+        ] {
+            assert_eq!(is_too_small(said), never, "{said}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_timers_is_right() {
+        let stated = testkit::timers::stated("room in a quota");
+        assert_eq!(stated, [BOUND]);
+        let stated = testkit::timers::stated("try while a quota is full");
+        assert_eq!(stated, [PAUSES.0, PAUSES.1]);
+    }
+}

@@ -1,0 +1,130 @@
+//! Quotas of the project that are full, or too small.
+
+use std::fs;
+
+use contract::{Exit, args::flag};
+
+use serde_json::json;
+use testkit::{Fault, Reply, When, process::Signal};
+
+use crate::{
+    SNAPSHOTS, VOLUMES, ended,
+    fake::{Fake, SNAPSHOT, VOLUME},
+    in_use, run,
+};
+
+fn full(status: u16, message: &str) -> Fault {
+    let body = json!({"overLimit": {"code": 413, "message": message}});
+    Fault::Answer(Reply::json(status, &body))
+}
+
+#[test]
+fn room_in_a_quota_is_waited_for() {
+    let text = "SnapshotLimitExceeded: Maximum number of snapshots allowed (10) exceeded";
+    let action = format!("{VOLUMES}/made-2/action");
+    for (volume, path, status) in [
+        (in_use(), SNAPSHOTS, 413),
+        (in_use(), SNAPSHOTS, 403),
+        (in_use(), VOLUMES, 413),
+        (in_use(), &*action, 413),
+        (json!({}), &*format!("{VOLUMES}/{VOLUME}/action"), 413),
+    ] {
+        let fake = Fake::new(&volume);
+        // The mark is set by an action too.
+        let skipped = usize::from(path == action);
+        let post = When::path(path).method("POST").skip(skipped);
+        fake.server.fault(post, full(status, text));
+        let words = [
+            "waiting for room in a quota, for 0 s of at most 3600 s",
+            text,
+            "openstack quota show",
+        ];
+        run(&fake, Exit::Success, &words);
+    }
+}
+
+/// The user's snapshot is not removed while room is waited for.
+#[test]
+fn room_for_the_volume_of_a_snapshot_is_waited_for() {
+    let fake = Fake::new(&json!({}));
+    let refused = full(
+        413,
+        "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded",
+    );
+    fake.server
+        .fault(When::path(VOLUMES).method("POST"), refused);
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("disk");
+    let command = fake.command(flag::SNAPSHOT_ID, SNAPSHOT, &target);
+    ended(&command, Exit::Success, &["waiting for room in a quota"]);
+    fake.disk.assert_on(&target);
+    assert_eq!(fake.made(), [""; 0]);
+    assert!(
+        fake.state()
+            .objects
+            .contains_key(&format!("snapshots/{SNAPSHOT}"))
+    );
+}
+
+#[test]
+fn a_quota_that_is_smaller_than_what_is_asked_for_is_not_waited_for() {
+    let fake = Fake::new(&in_use());
+    fake.state().gib = Some(0);
+    let words = [
+        "Requested 1G, quota is 0G",
+        "smaller than what is asked for",
+    ];
+    let finished = run(&fake, Exit::SourceUnusable, &words);
+    assert!(
+        !finished.output().contains("waiting for room"),
+        "{}",
+        finished.output()
+    );
+    assert_eq!(fake.bodies("POST", "/snapshots").len(), 1);
+}
+
+/// With room for one snapshot and one volume, copies that kept their snapshots would wait for each other for ever.
+#[test]
+fn copies_that_share_a_small_quota_all_end_well() {
+    let fake = Fake::new(&in_use());
+    fake.state().gib = Some(2);
+    let folder = tempfile::tempdir().unwrap();
+    let targets = ["a", "b"].map(|name| folder.path().join(name));
+    // Both have their snapshot before either asks for its volume.
+    let runs = targets.each_ref().map(|target| {
+        let command = fake.command(flag::VOLUME_ID, VOLUME, target);
+        let name = target.file_name().unwrap();
+        command.flag(flag::MIGRATION_ID, name).spawn()
+    });
+    for run in runs {
+        let finished = run.wait();
+        assert_eq!(finished.code(), Some(0), "{}", finished.output());
+    }
+    for target in &targets {
+        fake.disk.assert_on(target);
+    }
+    assert_eq!(fake.made(), [""; 0]);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_room_and_leaves_nothing() {
+    let text = "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded";
+    for (volume, path) in [
+        (in_use(), VOLUMES),
+        (json!({}), &*format!("{VOLUMES}/{VOLUME}/action")),
+    ] {
+        let fake = Fake::new(&volume);
+        let post = When::path(path).method("POST").always();
+        fake.server.fault(post, full(413, text));
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("disk");
+        let running = fake.command(flag::VOLUME_ID, VOLUME, &target).spawn();
+        running.wait_for_line("waiting for room in a quota");
+        running.signal(Signal::TERM);
+        let finished = running.wait();
+        let exit = Exit::Terminated.code().into();
+        assert_eq!(finished.code(), Some(exit), "{}", finished.output());
+        assert_eq!(fake.made(), [""; 0], "{}", finished.output());
+        assert!(fs::metadata(&target).is_ok_and(|file| file.len() == 0) || !target.exists());
+    }
+}
