@@ -29,7 +29,7 @@ fn told(case: &PlanCase) -> Vec<Event> {
 #[test]
 fn what_is_left_at_the_source_is_told_until_the_work_is_cleaned_up() {
     for base in [succeeded, rebound, bound] {
-        let (plain, case) = (base(), warned(base()));
+        let (silent, case) = (base(), warned(base()));
         assert_eq!(
             told(&case),
             [Event::warning("PopulatorLeftovers", WARNING)],
@@ -37,12 +37,12 @@ fn what_is_left_at_the_source_is_told_until_the_work_is_cleaned_up() {
             case.plan()
         );
         assert_eq!(told(&case)[0].event_type, EventType::Warning);
-        assert_eq!(told(&plain), []);
+        assert_eq!(told(&silent), []);
         // It changes nothing else: the disk is there.
-        let (plain, plan) = (plain.plan(), case.plan());
-        assert_eq!(words(&plan), words(&plain));
-        assert_eq!(plan.actions, plain.actions);
-        assert_eq!(plan.status, plain.status);
+        let (expected, plan) = (silent.plan(), case.plan());
+        assert_eq!(words(&plan), words(&expected));
+        assert_eq!(plan.actions, expected.actions);
+        assert_eq!(plan.status, expected.status);
     }
     assert_eq!(told(&warned(done())), []);
 }
