@@ -53,14 +53,14 @@ pub fn run(target: &str, input: &[u8]) {
 }
 
 /// Reads an image in one pass, and compares what comes with what its tables say.
-fn one_pass(image: &Image, is_sound: bool, file: &mut dyn ReadAt) {
+fn one_pass(image: &Image, is_sound: bool, file: &mut dyn ReadAt, is_known: bool) {
     let size = file.size();
     if size > MOST_ONCE {
         return;
     }
     let mut bytes = vec![0; usize::try_from(size).unwrap()];
     file.read_exact_at(0, &mut bytes).unwrap();
-    let Ok(mut stream) = Stream::open(&bytes[..], image.info().format, Some(size)) else {
+    let Ok(mut stream) = Stream::open(&bytes[..], image.info().format, is_known.then_some(size)) else {
         return;
     };
     let disk = stream.info().virtual_size;
@@ -111,7 +111,9 @@ fn image(format: Format, file: &mut dyn ReadAt) {
         return;
     };
     let checked = image.check(file);
-    one_pass(&image, checked.is_ok(), file);
+    for is_known in [true, false] {
+        one_pass(&image, checked.is_ok(), file, is_known);
+    }
     let mut packed = Vec::new();
     let mut at = 0;
     for extent in image.extents(file, 0..u64::MAX).take(EXTENTS) {

@@ -21,7 +21,7 @@
 //! Input is hostile. All arithmetic is checked, no size in a file leads to an allocation of that size, and no table is
 //! held whole: tables are read in slices of 16 KiB. [`Extents`] holds the extents of one slice (at most 1.3 MiB, for
 //! qcow2 with subclusters; 160 KiB otherwise), [`FileOrder`] at most 131072 extents (6 to 10 MiB), and reads the tables
-//! again when there are more. [`Stream`] holds 8 MiB of the file and 65536 places. The bytes that tables refer to are summed up: more than the file has is refused, so that
+//! again when there are more. [`Stream`] holds what lies in front of the data (64 MiB at most), 16 MiB of the file and 65536 places. The bytes that tables refer to are summed up: more than the file has is refused, so that
 //! one cluster cannot be repeated into terabytes. Wrapped files are decoded in the memory that the caller allows.
 #![forbid(unsafe_code)]
 

@@ -8,7 +8,10 @@ mod disk;
 use std::{
     error, fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use contract::{
@@ -168,19 +171,22 @@ async fn copy(context: &Context, plan: Plan, target: Target) -> Result<Done, Fai
         plan.check_head(context, file).await?;
     }
     let (source, verification) = (disk.source, disk.verification);
+    // An image's own fault, as when it was opened: its data is there.
+    let is_images = Arc::new(AtomicBool::new(!is_verbatim && disk.one_pass.is_none()));
     let copied = match disk.one_pass {
         None => context.copy(source, verification, &target).await,
         Some(judge) => {
-            let cancel = context.cancel.clone();
-            let into = |target, detect_zeroes| OnePass::new(target, detect_zeroes, judge, cancel);
+            let (cancel, fault) = (context.cancel.clone(), Arc::clone(&is_images));
+            let into = move |target, detect_zeroes| {
+                OnePass::new(target, detect_zeroes, judge, cancel, fault)
+            };
             context
                 .copy_in_order(source, verification, &target, into)
                 .await
         }
     };
     let report = copied.map_err(|error| match error.kind() {
-        // The image's own fault, as when it was opened: its data is there.
-        Kind::Unusable if !is_verbatim => error,
+        Kind::Unusable if is_images.load(Ordering::Relaxed) => error,
         _ => plan.explain(error),
     })?;
     context.close(target).await?;

@@ -203,9 +203,16 @@ async fn a_vhd_that_a_guest_makes_a_compressed_file_is_refused() {
     let raw = qemu.raw("disk.raw", &qemu::disk(13, 3 * M, 100_000));
     let fixed = &["-o", "subformat=fixed,force_size=on"];
     let vhd = fs::read(qemu.convert(&raw, "vpc", fixed)).unwrap();
-    for start in [other, qcow2] {
+    let dynamic = fs::read(qemu.convert(
+        &qemu.raw("y.raw", &qemu::disk(8, M, 9000)),
+        "vpc",
+        &["-o", "force_size=on"],
+    ))
+    .unwrap();
+    for start in [other, qcow2, dynamic] {
         let mut file = vhd.clone();
-        file[..start.len()].copy_from_slice(&start);
+        let start = &start[..start.len().min(file.len() - 512)];
+        file[..start.len()].copy_from_slice(start);
         let cloud = rangeless(&record("vhd", "bare", &file), &file);
         let (result, _) = run(&cloud, &[]).await;
         let failed = result.unwrap_err();
@@ -235,11 +242,13 @@ async fn what_is_in_a_compressed_file_is_judged_before_a_byte_is_written() {
     let raw = qemu.raw("disk.raw", &qemu::disk(4, 2 * M, 100_000));
     let qcow2 = fs::read(qemu.convert(&raw, "qcow2", &[])).unwrap();
     let inner = qemu.pack("xz", &["-c", "-0"], &qcow2);
+    let empty = fs::read(qemu.create("qcow2", "cluster_size=65536", 0)).unwrap();
     for (disk_format, file, needles) in [
         ("raw", &qcow2[..], &["qcow2", "--verbatim"][..]),
         ("qcow2", &fs::read(&raw).unwrap(), &["no format"]),
         ("qcow2", &inner, &["xz", "compressed"]),
         ("raw", &[], &["no data"]),
+        ("qcow2", &empty, &["no data"]),
     ] {
         let packed = qemu.pack("gzip", &["-c"], file);
         let cloud = image(&record(disk_format, "compressed", &packed), &packed);

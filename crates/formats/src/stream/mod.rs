@@ -1,7 +1,7 @@
 //! The guest's disk out of a file that comes once, from its first byte to its last.
 //!
 //! ```text
-//! bytes of the file --> Window: the last ones, at most 8 MiB --> tables: walk, as far as tables have come
+//! bytes of the file --> Window: the last ones, at most 16 MiB --> tables: walk, as far as tables have come
 //!                                          |                          |  places of the disk's bytes
 //!                                          +------------------> runs of the disk, in the file's order
 //!                                                                     ^
@@ -42,8 +42,9 @@ pub enum Run<'a> {
 
 /// An image that is read in one pass.
 ///
-/// Each byte of the guest's disk is in one [`Run`]; their order is that of the file. Memory is at most 8 MiB of the file,
-/// 4 MiB of places, and two clusters (of at most 2 MiB). After an error nothing else may be asked of it.
+/// Each byte of the guest's disk is in one [`Run`]; their order is that of the file. Memory: what lies in front of the first
+/// data, at most 64 MiB of it; 16 MiB of the file behind it, and as much again while that grows; 4 MiB of places; two
+/// clusters (of at most 2 MiB). After an error nothing else may be asked of it.
 pub struct Stream<R> {
     window: Window<R>,
     layout: Layout,
@@ -115,6 +116,9 @@ impl<R: Read> Stream<R> {
             grains.finish(&mut self.window)?;
         }
         self.window.skip_to(u64::MAX)?;
+        if let Layout::Grains(grains) = &self.layout {
+            grains.check_end(self.window.end())?;
+        }
         let format = self.info().format;
         let tail = self.window.held();
         let skip = tail
@@ -125,7 +129,8 @@ impl<R: Read> Stream<R> {
             file: &mut tail,
             format,
         };
-        if format != Format::Vhd && vhd::has_fixed_footer(&mut input)? {
+        // A dynamic vhd begins and ends with another footer.
+        if self.info().variant != "fixed" && vhd::has_fixed_footer(&mut input)? {
             let problem = "but the last 512 bytes are the footer of a fixed vhd, so that two programs would see two disks";
             let (field, value) = ("signature", "there");
             return Err(Error::new(Kind::Ambiguous, format, field, value, problem));

@@ -18,6 +18,9 @@ use crate::{
 
 /// Places that are known and were not reached yet: 64 bytes each in the map.
 const MOST_PLACES: usize = 1 << 16;
+/// Most bytes in front of the first data that are held: the tables, with their copies, of 512 GiB in a vmdk of QEMU, and
+/// those of more in all other images.
+const MOST_FRONT: u64 = 64 << 20;
 /// Pieces of the disk that one walk describes, so that holes are given meanwhile.
 const STEP: usize = 1 << 12;
 /// Pieces of tables that are held, of at most 16 KiB: a table of tables is looked at again for each of its entries.
@@ -30,6 +33,7 @@ pub(super) struct Tabled {
     image: Image,
     decoder: Decoder,
     cluster: Vec<u8>,
+    front: Front,
     kept: Kept,
     /// Where the walk goes on, on the guest's disk.
     at: u64,
@@ -54,10 +58,10 @@ struct Place {
 
 impl Tabled {
     pub(super) fn open<R: Read>(window: &mut Window<R>, format: Format) -> Result<Self, Error> {
-        let mut kept = Kept::default();
+        let (front, mut kept) = (Front::default(), Kept::default());
         let mut missing = None;
         let opened = Image::open_as(
-            &mut Tables::new(window, &mut kept, &mut missing, usize::MAX),
+            &mut Tables::new(window, &front, &mut kept, &mut missing, usize::MAX),
             format,
         );
         let image = opened.map_err(|error| match missing.take() {
@@ -72,6 +76,7 @@ impl Tabled {
             decoder: Decoder::new(&image)?,
             image,
             cluster: Vec::new(),
+            front,
             kept,
             at: 0,
             wanted: None,
@@ -141,7 +146,7 @@ impl Tabled {
     }
 
     /// Takes the place that comes next in the file.
-    fn take_place<R: Read>(&mut self, window: &Window<R>) -> Result<(), Error> {
+    fn take_place<R: Read>(&mut self, window: &mut Window<R>) -> Result<(), Error> {
         let format = self.info().format;
         let Some((offset, place)) = self.places.pop_first() else {
             let problem = "the tables do not describe the disk from there";
@@ -168,6 +173,10 @@ impl Tabled {
             );
             return Err(order(format, field(), offset, problem));
         }
+        if !self.front.has_passed {
+            self.front.hold(window, offset)?;
+            self.front.has_passed = true;
+        }
         self.used = offset.saturating_add(place.own);
         self.current = Some((offset, place.extent, 0));
         Ok(())
@@ -180,11 +189,15 @@ impl Tabled {
             && wanted > window.start()
         {
             // No place that is known lies before it.
+            if !self.front.has_passed {
+                self.front.hold(window, wanted)?;
+            }
             window.skip_to(wanted)?;
         }
         let (mut found, mut failed, mut missing) = (Vec::new(), None, None);
         {
-            let mut tables = Tables::new(window, &mut self.kept, &mut missing, MOST_READ);
+            let mut tables =
+                Tables::new(window, &self.front, &mut self.kept, &mut missing, MOST_READ);
             let mut walk = Walk::new(self.image.map(), &mut tables, all.clone());
             while failed.is_none() && found.len() < STEP {
                 match walk.next() {
@@ -266,6 +279,48 @@ enum Missing {
     Failed(Error),
 }
 
+/// What lies in front of the first data: in most formats all tables, in the others those that name tables.
+#[derive(Debug, Default)]
+struct Front {
+    /// Offset in the file.
+    start: u64,
+    bytes: Vec<u8>,
+    has_passed: bool,
+}
+
+impl Front {
+    /// Holds what the window has, and what follows it, up to `end`, which lies behind it or is where the first data is;
+    /// as much of it as may be held.
+    fn hold<R: Read>(&mut self, window: &mut Window<R>, end: u64) -> Result<(), Error> {
+        if self.bytes.is_empty() {
+            self.start = window.start();
+        }
+        let mut at = self.start + self.bytes.len() as u64;
+        let end = end.min(self.start + MOST_FRONT);
+        while window.start() <= at && at < end {
+            let next = end.min(at + MOST_DATA);
+            window.need("data", next)?;
+            let count = usize::try_from(next - at).unwrap_or(usize::MAX);
+            self.bytes.extend(window.from(at).iter().take(count));
+            window.forget(next);
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` if all of it lies here.
+    fn copy(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let bytes = offset
+            .checked_sub(self.start)
+            .and_then(|skip| usize::try_from(skip).ok())
+            .and_then(|skip| self.bytes.get(skip..)?.get(..buf.len()));
+        if let Some(bytes) = bytes {
+            buf.copy_from_slice(bytes);
+        }
+        bytes.is_some()
+    }
+}
+
 /// Parts of tables that were read last.
 #[derive(Debug, Default)]
 struct Kept(VecDeque<(u64, Vec<u8>)>);
@@ -298,6 +353,7 @@ impl Kept {
 /// Tables out of what is held, and out of what follows it as far as all of that can be held.
 struct Tables<'a, R> {
     window: &'a mut Window<R>,
+    front: &'a Front,
     kept: &'a mut Kept,
     missing: &'a mut Option<Missing>,
     /// Pieces that may still be read.
@@ -307,12 +363,14 @@ struct Tables<'a, R> {
 impl<'a, R: Read> Tables<'a, R> {
     const fn new(
         window: &'a mut Window<R>,
+        front: &'a Front,
         kept: &'a mut Kept,
         missing: &'a mut Option<Missing>,
         left: usize,
     ) -> Self {
         Self {
             window,
+            front,
             kept,
             missing,
             left,
@@ -326,12 +384,21 @@ impl<'a, R: Read> Tables<'a, R> {
         if self.left == 0 {
             return Err(Missing::Enough);
         }
+        if self.front.copy(offset, buf) {
+            return Ok(());
+        }
         let end = offset.saturating_add(buf.len() as u64);
         if offset < self.window.start() {
             return Err(Missing::Gone(offset));
         }
-        if end - self.window.start() > MOST {
+        // Where the size of the file is not known, a table may be said to lie behind its end.
+        let is_behind = self.window.has_ended() && end > self.window.end();
+        if end - self.window.start() > MOST && !is_behind {
             return Err(Missing::Later(offset));
+        }
+        if is_behind {
+            let error = self.window.behind("table", end);
+            return Err(Missing::Failed(error));
         }
         self.window.need("table", end).map_err(Missing::Failed)?;
         let bytes = self.window.from(offset);

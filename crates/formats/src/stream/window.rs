@@ -6,6 +6,8 @@ use crate::{Error, Format, Kind};
 
 /// Most bytes that are held: headers and the tables in front of the data of usual images.
 pub(crate) const MOST: u64 = 8 << 20;
+/// Most bytes between the first that is held and the last that is asked for: two packed clusters more.
+const FARTHEST: u64 = MOST + (8 << 20);
 /// Always held: at the end of the file they show whether it is a fixed vhd too.
 pub(crate) const TAIL: u64 = 512;
 /// Bytes that are asked of the stream at a time, at least.
@@ -72,9 +74,22 @@ impl<R: Read> Window<R> {
     }
 
     /// Reads on until the byte before `end` is held, or the file has ended.
+    ///
+    /// # Errors
+    /// [`Kind::Order`] where more would have to be held than may be, [`Kind::Read`].
     pub(crate) fn fill_to(&mut self, end: u64) -> Result<(), Error> {
+        if end.saturating_sub(self.start) > FARTHEST {
+            let problem = format!("what is needed at {} is too far in front of it", self.start);
+            return Err(Error::new(
+                Kind::Order,
+                self.format,
+                "place in the file",
+                end,
+                problem,
+            ));
+        }
         while self.end() < end && !self.has_ended {
-            if self.skip > self.bytes.len() / 2 {
+            if self.skip as u64 > STEP.max(self.bytes.len() as u64 / 4) {
                 self.bytes.drain(..self.skip);
                 self.skip = 0;
             }
@@ -93,15 +108,19 @@ impl<R: Read> Window<R> {
         if self.end() >= end {
             return Ok(());
         }
+        Err(self.behind(name, end))
+    }
+
+    /// The error for a part of the file that reaches to `end`, and beyond the end of the file.
+    pub(crate) fn behind(&self, name: &'static str, end: u64) -> Error {
         let problem = format!("it reaches to {end}, the file ends at {}", self.end());
         let value = "cut off";
-        Err(Error::new(
-            Kind::Truncated,
-            self.format,
-            name,
-            value,
-            problem,
-        ))
+        Error::new(Kind::Truncated, self.format, name, value, problem)
+    }
+
+    /// Whether nothing follows what is held.
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Gives up what lies in front of `offset`.

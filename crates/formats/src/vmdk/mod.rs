@@ -39,8 +39,20 @@ pub(crate) fn has_tables_at_end<R: Read>(window: &mut Window<R>) -> Result<bool,
         && Header::parse(window.held(), "header").is_ok_and(|header| header.is_stream()))
 }
 
-/// What a stream with its tables at the end is, and the offset of its first marker, by its beginning.
-pub(crate) fn open_stream<R: Read>(window: &mut Window<R>) -> Result<(Info, u64), Error> {
+/// A stream with its tables at the end, by its beginning.
+#[derive(Debug)]
+pub(crate) struct StreamHead {
+    pub(crate) info: Info,
+    /// Offset of the first marker.
+    pub(crate) marker: u64,
+    /// Bytes of the disk that a grain table describes.
+    pub(crate) table_covers: u64,
+    /// Bytes of the grain directory.
+    pub(crate) directory_bytes: u64,
+}
+
+/// Reads the header and the descriptor of a stream with its tables at the end.
+pub(crate) fn open_stream<R: Read>(window: &mut Window<R>) -> Result<StreamHead, Error> {
     let header = Header::parse(window.held(), "header")?;
     let (offset, size) = header.descriptor;
     window.need(
@@ -53,17 +65,22 @@ pub(crate) fn open_stream<R: Read>(window: &mut Window<R>) -> Result<(Info, u64)
         format: Format::Vmdk,
     };
     let variant = descriptor::check(&mut input, &header)?;
-    let marker = header.overhead.max(SECTOR);
-    Ok((header.info(variant), marker))
+    Ok(StreamHead {
+        info: header.info(variant),
+        marker: header.overhead.max(SECTOR),
+        table_covers: header.table_covers(),
+        directory_bytes: header.directory_bytes(),
+    })
 }
 
-/// Compares a footer, as a stream has it, with the header.
-pub(crate) fn check_footer(bytes: &[u8], info: &Info) -> Result<(), Error> {
+/// Compares a footer, as a stream has it, with its header and with where its directory was, as an offset in the file.
+pub(crate) fn check_footer(bytes: &[u8], info: &Info, directory: Option<u64>) -> Result<(), Error> {
     let footer = Header::parse(bytes, "footer")?;
-    if footer.size == info.virtual_size && footer.grain == info.cluster_size {
+    let is_same = footer.size == info.virtual_size && footer.grain == info.cluster_size;
+    if is_same && (directory == Some(footer.directory) || footer.directory_bytes() == 0) {
         return Ok(());
     }
-    let problem = "it says something else than the header";
+    let problem = "it names another directory, or says something else than the header";
     Err(Error::new(
         Kind::Corrupt,
         Format::Vmdk,

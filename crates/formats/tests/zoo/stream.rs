@@ -85,6 +85,58 @@ fn a_table_that_comes_after_its_data_is_refused_before_bytes_are_lost() {
     );
 }
 
+/// Its tables are longer than a slice, and what is in front of the data than the window.
+#[test]
+fn tables_of_large_disks_are_held() {
+    let qemu = Qemu::new();
+    for (format, name, options, size) in [
+        (
+            Format::Vmdk,
+            "vmdk",
+            "subformat=monolithicSparse",
+            200_u64 << 30,
+        ),
+        (Format::Vmdk, "vmdk", "subformat=streamOptimized", 200 << 30),
+        (Format::Qcow2, "qcow2", "cluster_size=65536", 3 << 40),
+        (Format::Qcow2, "qcow2", "cluster_size=4096", 64 << 30),
+        (
+            Format::Vhd,
+            "vpc",
+            "subformat=dynamic,force_size=on",
+            200 << 30,
+        ),
+        (Format::Vhdx, "vhdx", "subformat=dynamic", 2 << 40),
+        (Format::Vdi, "vdi", "static=off", 1 << 40),
+    ] {
+        let image = qemu.create(name, options, size);
+        // In the order of the disk, with more than the window between the first and the last.
+        let grains = (0..12).map(|part| (size / 12 * part).next_multiple_of(64 << 10));
+        let what = if options.contains("stream") {
+            |at| format!("write -c -P 7 {at} 64k")
+        } else {
+            |at| format!("write -P 7 {at} 1M")
+        };
+        let writes: Vec<_> = grains.map(what).collect();
+        qemu::io(name, &image, &writes);
+        let drained = drain(&fs::read(&image).unwrap(), format, None);
+        let drained = drained.unwrap_or_else(|error| panic!("{name}, {options}: {error}"));
+        assert!(drained >= size, "{name}, {options}");
+    }
+}
+
+/// Where the size of the file is not known, nothing else says that there is no such table.
+#[test]
+fn a_table_behind_the_end_of_the_file_is_cut_off() {
+    let qemu = Qemu::new();
+    let raw = qemu.raw("disk.raw", &disk(16, 1 << 20, 1 << 18));
+    let mut file = fs::read(qemu.convert(&raw, "qcow2", &[])).unwrap();
+    let entry = 1_u64 << 40 | 1 << 63;
+    let tables = place(&file, 40);
+    file[tables..tables + 8].copy_from_slice(&entry.to_be_bytes());
+    let error = drain(&file, Format::Qcow2, None).unwrap_err();
+    assert_eq!(error.kind(), Kind::Truncated, "{error}");
+}
+
 #[test]
 fn a_file_that_is_cut_anywhere_is_refused() {
     let qemu = Qemu::new();

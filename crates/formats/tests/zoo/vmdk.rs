@@ -91,6 +91,62 @@ fn the_grains_of_a_stream_come_in_the_order_of_the_disk() {
     );
 }
 
+/// Whoever reads a stream by its tables sees the same disk as whoever reads it by its markers.
+#[test]
+fn the_tables_of_a_stream_are_compared_with_its_grains() {
+    let mut disk = vec![3; 40 << 20];
+    disk[GRAIN..2 * GRAIN].fill(0);
+    let stream = Stream::write(&disk);
+    let bytes = &stream.bytes;
+    assert!(read::in_one_pass(bytes, Format::Vmdk).unwrap() == disk);
+    let end = bytes.len();
+    let (footer, directory) = (end - 1024, end - 4 * 512);
+    let table = usize::try_from(u32::from_le_bytes(
+        *bytes[directory..].first_chunk().unwrap(),
+    ))
+    .unwrap()
+        * 512;
+    let mut changed: Vec<(&str, Vec<u8>)> = Vec::new();
+    let mut change = |what, at: usize, value: &[u8]| {
+        let mut copy = bytes.clone();
+        copy[at..at + value.len()].copy_from_slice(value);
+        changed.push((what, copy));
+    };
+    change(
+        "a lost grain",
+        stream.grains[5],
+        &vec![0; stream.grains[6] - stream.grains[5]],
+    );
+    change("an entry for a hole", table + 4, &bytes[table..table + 4]);
+    change("an entry that is gone", table + 8, &[0; 4]);
+    change(
+        "a table that is named by another",
+        directory + 4,
+        &bytes[directory..directory + 4],
+    );
+    change("a longer table", table - 512, &200_u64.to_le_bytes());
+    change("another directory", footer + 56, &3_u64.to_le_bytes());
+    change("another size", footer + 12, &3_u64.to_le_bytes());
+    let mut longer = bytes.clone();
+    longer.extend(&bytes[end - 1536..]);
+    changed.push(("something behind the end", longer));
+    for (what, file) in changed {
+        let error = read::in_one_pass(&file, Format::Vmdk).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{what}: {error}");
+    }
+    for cut in [end - 512, end - 1536, end - 2048] {
+        let error = read::in_one_pass(&bytes[..cut], Format::Vmdk).unwrap_err();
+        assert_eq!(error.kind(), Kind::Truncated, "{cut}: {error}");
+    }
+    // A descriptor that is far away is not looked for.
+    let mut far = bytes.clone();
+    far[28..36].copy_from_slice(&(1_u64 << 31).to_le_bytes());
+    assert_eq!(
+        read::in_one_pass(&far, Format::Vmdk).unwrap_err().kind(),
+        Kind::Order
+    );
+}
+
 #[test]
 fn a_packed_grain_is_for_its_own_place_only() {
     let disk = vec![3; 3 * GRAIN];

@@ -5,13 +5,16 @@
 //!                                                                     +------------raw------------^
 //! ```
 //!
-//! Nothing is kept beside the bounds of [`Stream`] and [`Unwrap`], and 3 MiB on their way.
+//! Nothing is kept beside the bounds of [`Stream`] and [`Unwrap`], 3 MiB on their way, and 1 MiB of holes that wait.
 
 use std::{
+    collections::VecDeque,
     fmt,
     io::{self, BufReader, Cursor, Read},
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -61,18 +64,47 @@ pub struct OnePass {
     under_way: Mutex<Option<UnderWay>>,
 }
 
-/// What the thread needs.
+/// What the threads need, one after the other.
 struct Work {
     target: Arc<Box<dyn Sink>>,
     detect_zeroes: bool,
     judge: Box<dyn Judge>,
     cancel: Cancel,
+    /// What the last thread has ended with is the image's fault.
+    is_at_fault: Arc<AtomicBool>,
+}
+
+/// What ends a thread before the end of the file.
+struct Stop {
+    cancel: Cancel,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Stop {
+    fn check(&self) -> Result<(), Error> {
+        if self.cancel.is_cancelled() || self.is_over.load(Ordering::Relaxed) {
+            return Err(Error::new(Kind::Cancelled, "cancelled"));
+        }
+        Ok(())
+    }
+}
+
+/// Reads until it is stopped: a small file may unpack to any size.
+struct Stoppable<'a, R>(R, &'a Stop);
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.1.check().map_err(io::Error::other)?;
+        self.0.read(buf)
+    }
 }
 
 /// A pass over the file.
 struct UnderWay {
     sender: SyncSender<Part>,
     thread: JoinHandle<Result<(), Error>>,
+    /// What was sent is not wanted any more.
+    is_over: Arc<AtomicBool>,
     /// Offset in the file of the next byte.
     next: u64,
 }
@@ -83,19 +115,22 @@ enum Part {
 }
 
 impl OnePass {
-    /// A sink before `target`.
+    /// A sink before `target`. `is_at_fault` says afterwards whether an error is one of the image, and not of what it was
+    /// read from.
     #[must_use]
     pub fn new(
         target: Arc<Box<dyn Sink>>,
         detect_zeroes: bool,
         judge: Box<dyn Judge>,
         cancel: Cancel,
+        is_at_fault: Arc<AtomicBool>,
     ) -> Self {
         let work = Work {
             target,
             detect_zeroes,
             judge,
             cancel,
+            is_at_fault,
         };
         Self {
             work: Arc::new(work),
@@ -131,7 +166,13 @@ impl OnePass {
 }
 
 impl UnderWay {
-    /// Waits for the thread; what it waits for does not come any more.
+    /// Ends the thread, whatever it is doing, and waits for it.
+    fn give_up(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let _ = self.end();
+    }
+
+    /// Waits for the thread, which nothing is sent to any more.
     fn end(self) -> Result<(), Error> {
         drop(self.sender);
         self.thread
@@ -150,17 +191,27 @@ impl Sink for OnePass {
         let mut under_way = self.under_way();
         if let Some(earlier) = under_way.take() {
             // The attempt is over, and so is its error.
-            let _ = earlier.end();
+            earlier.give_up();
         }
         let (sender, receiver) = sync_channel(WAITING);
-        let work = Arc::clone(&self.work);
+        let (work, is_over) = (Arc::clone(&self.work), Arc::new(AtomicBool::new(false)));
+        let stop = Stop {
+            cancel: self.work.cancel.clone(),
+            is_over: Arc::clone(&is_over),
+        };
         let thread = thread::Builder::new()
             .name("unpack".into())
-            .spawn(move || work.run(Pipe::new(receiver)))
+            .spawn(move || {
+                let result = work.run(Pipe::new(receiver), &stop);
+                let is_own = matches!(&result, Err(error) if error.kind() == Kind::Unusable);
+                work.is_at_fault.store(is_own, Ordering::Relaxed);
+                result
+            })
             .map_err(|error| Error::with_source(Kind::Internal, "cannot start a thread", error))?;
         *under_way = Some(UnderWay {
             sender,
             thread,
+            is_over,
             next: 0,
         });
         Ok(())
@@ -205,7 +256,7 @@ impl Sink for OnePass {
 impl Drop for OnePass {
     fn drop(&mut self) {
         if let Some(pass) = self.under_way().take() {
-            let _ = pass.end();
+            pass.give_up();
         }
     }
 }
@@ -220,7 +271,7 @@ impl fmt::Debug for OnePass {
 
 impl Work {
     /// Writes the disk that the file holds.
-    fn run(&self, mut file: Pipe) -> Result<(), Error> {
+    fn run(&self, mut file: Pipe, stop: &Stop) -> Result<(), Error> {
         let head = head_of(&mut file)?;
         let wrapper = Format::of(&head).filter(|format| format.is_wrapper());
         let size = self.judge.size();
@@ -229,14 +280,15 @@ impl Work {
             Some(format) => {
                 tracing::info!(%format, "the image is unpacked while it is downloaded");
                 let unwrap = Unwrap::new(file_again, format, Limits::output(u64::MAX));
-                let mut unwrap = BufReader::with_capacity(STEP, unwrap.map_err(explain)?);
+                let unwrap = Stoppable(unwrap.map_err(explain)?, stop);
+                let mut unwrap = BufReader::with_capacity(STEP, unwrap);
                 let inner = head_of(&mut unwrap)?;
                 self.judge.head(&inner)?;
                 let mut unpacked = Cursor::new(&inner).chain(unwrap);
                 if self.judge.is_raw() {
-                    self.raw(&mut unpacked)?;
+                    self.raw(&mut unpacked, stop)?;
                 } else {
-                    self.image(&inner, unpacked, None)?;
+                    self.image(&inner, unpacked, None, stop)?;
                 }
             }
             None if self.judge.is_compressed() => {
@@ -246,7 +298,10 @@ impl Work {
                      it again with the right one, or write its bytes as they are with --verbatim",
                 ));
             }
-            None => self.image(&head, file_again, Some(size))?,
+            None => {
+                let file = Stoppable(file_again, stop);
+                self.image(&head, file, Some(size), stop)?;
+            }
         }
         // To the end: the engine has more, and the last bytes count too where nothing else says what the file is.
         io::copy(&mut file, &mut io::sink()).map_err(|error| explain_io(&error))?;
@@ -258,7 +313,13 @@ impl Work {
     }
 
     /// Writes the disk of an image that begins with `head`.
-    fn image(&self, head: &[u8], file: impl Read, size: Option<u64>) -> Result<(), Error> {
+    fn image(
+        &self,
+        head: &[u8],
+        file: impl Read,
+        size: Option<u64>,
+        stop: &Stop,
+    ) -> Result<(), Error> {
         let format = Format::of(head).ok_or_else(|| {
             Error::new(
                 Kind::Unusable,
@@ -269,28 +330,44 @@ impl Work {
         })?;
         let mut stream = Stream::open(file, format, size).map_err(explain)?;
         let target = self.target.as_ref().as_ref();
+        let disk = stream.info().virtual_size;
+        if disk == 0 {
+            let text = "the image holds no data: its disk has 0 bytes";
+            return Err(Error::new(Kind::Unusable, text));
+        }
         self.judge.image(stream.info(), target.capacity())?;
-        self.check()?;
-        target.prepare(stream.info().virtual_size)?;
+        stop.check()?;
+        target.prepare(disk)?;
         let mut writer = SinkWriter::new(target, self.detect_zeroes);
+        // They wait, so that the server does not wait for them: what is not read for long is closed.
+        let mut holes = Holes::default();
         while let Some(run) = stream.next_run().map_err(explain)? {
-            self.check()?;
+            stop.check()?;
             match run {
-                Run::Hole(range) => writer.zero(ByteRange::new(range.start, range.end))?,
-                Run::Data { offset, bytes } => writer.data(offset, bytes)?,
+                Run::Hole(range) => holes.add(range, &mut writer)?,
+                Run::Data { offset, bytes } => {
+                    writer.data(offset, bytes)?;
+                    holes.zero_some(&mut writer)?;
+                }
             }
         }
-        writer.flush()
+        writer.flush()?;
+        while !holes.0.is_empty() {
+            stop.check()?;
+            holes.zero_some(&mut writer)?;
+        }
+        tracing::info!(disk_bytes = disk, "the disk in the image is written");
+        Ok(())
     }
 
     /// Writes a disk that is all of what comes.
-    fn raw(&self, disk: &mut impl Read) -> Result<(), Error> {
+    fn raw(&self, disk: &mut impl Read, stop: &Stop) -> Result<(), Error> {
         let target = self.target.as_ref().as_ref();
         let capacity = target.capacity();
         let mut writer = SinkWriter::new(target, self.detect_zeroes);
         let (mut buffer, mut size) = (Vec::with_capacity(STEP), 0);
         loop {
-            self.check()?;
+            stop.check()?;
             buffer.clear();
             let read = disk.by_ref().take(STEP as u64).read_to_end(&mut buffer);
             read.map_err(|error| explain_io(&error))?;
@@ -324,12 +401,40 @@ impl Work {
         tracing::info!(disk_bytes = size, "the image is unpacked");
         Ok(())
     }
+}
 
-    fn check(&self) -> Result<(), Error> {
-        if self.cancel.is_cancelled() {
-            return Err(Error::new(Kind::Cancelled, "cancelled"));
+/// Ranges of the disk that are to be zero, and are not yet.
+#[derive(Default)]
+struct Holes(VecDeque<Range<u64>>);
+
+impl Holes {
+    /// Ranges that wait, at most.
+    const MOST: usize = 1 << 16;
+    /// Bytes that are zeroed at a time: a stop waits for it.
+    const STEP: u64 = 64 << 20;
+
+    fn add(&mut self, range: Range<u64>, writer: &mut SinkWriter<'_>) -> Result<(), Error> {
+        match self.0.back_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.0.push_back(range),
+        }
+        if self.0.len() > Self::MOST {
+            self.zero_some(writer)?;
         }
         Ok(())
+    }
+
+    /// Zeroes a step.
+    fn zero_some(&mut self, writer: &mut SinkWriter<'_>) -> Result<(), Error> {
+        let Some(first) = self.0.front_mut() else {
+            return Ok(());
+        };
+        let now = first.start..first.end.min(first.start.saturating_add(Self::STEP));
+        first.start = now.end;
+        if first.is_empty() {
+            self.0.pop_front();
+        }
+        writer.zero(ByteRange::new(now.start, now.end))
     }
 }
 

@@ -56,8 +56,8 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Error>;
 
     /// Makes `range` read as zeroes, whatever was there before, by the cheapest means that
-    /// promises this; storage is given back where possible. The engine's ranges start and end at
-    /// multiples of 4096 or at the end of the disk, and several threads call this and
+    /// promises this; storage is given back where possible. Fast where a range starts and ends at
+    /// multiples of 4096 or at the end of the disk, as the engine's do; correct always. Several threads call this and
     /// [`Sink::write_at`] at the same time for ranges that do not share such a block.
     fn zero(&self, range: ByteRange) -> Result<(), Error>;
 

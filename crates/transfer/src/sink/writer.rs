@@ -73,7 +73,10 @@ impl<'a> SinkWriter<'a> {
     /// # Errors
     /// Those of [`Sink::zero`], and of what is written before.
     pub fn zero(&mut self, range: ByteRange) -> Result<(), Error> {
-        self.flush()?;
+        let waiting = ByteRange::new(self.start, self.start + self.waiting as u64);
+        if !waiting.intersect(range).is_empty() {
+            self.flush()?;
+        }
         if range.is_empty() || self.sink.is_blank() {
             return Ok(());
         }
@@ -118,8 +121,9 @@ mod tests {
             sink.calls(),
             [
                 SinkCall::Write(range(512, 1 << 20)),
-                SinkCall::Write(range(1 << 20, 512 + 300 * 5000)),
+                // What waits lies elsewhere.
                 SinkCall::Zero(range(2 << 20, 3 << 20)),
+                SinkCall::Write(range(1 << 20, 512 + 300 * 5000)),
             ]
         );
     }
