@@ -22,17 +22,17 @@ pub(crate) enum Refusal {
     /// The object that it is about is not in a state for it, or is not at present.
     State(Failure),
     /// A quota of the project has no room, and may have some when other copies have ended.
-    Quota(Failure),
+    Quota(Full),
     /// Anything else.
     Other(Failure),
 }
 
 impl Refusal {
-    /// The same refusal with another failure.
+    /// The same refusal with another failure, where it is not for a quota.
     pub(super) fn map(self, change: impl FnOnce(Failure) -> Failure) -> Self {
         match self {
             Self::State(failure) => Self::State(change(failure)),
-            Self::Quota(failure) => Self::Quota(change(failure)),
+            Self::Quota(full) => Self::Quota(full),
             Self::Other(failure) => Self::Other(change(failure)),
         }
     }
@@ -47,8 +47,34 @@ impl From<Failure> for Refusal {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::State(failure) | Refusal::Quota(failure) | Refusal::Other(failure) => failure,
+            Refusal::State(failure) | Refusal::Other(failure) => failure,
+            Refusal::Quota(full) => full.busy(),
         }
+    }
+}
+
+/// A quota that has no room.
+#[derive(Debug)]
+pub(crate) struct Full {
+    /// What was refused, with the service's words.
+    pub(super) text: String,
+    /// The service's words alone; empty when there are none.
+    pub(super) said: String,
+    /// The request's id, for the end of a message.
+    pub(super) request: String,
+}
+
+impl Full {
+    /// The failure where other copies may make room.
+    pub(super) fn busy(&self) -> Failure {
+        let Self { text, request, .. } = self;
+        Failure::new(
+            Exit::SourceBusy,
+            format!(
+                "{text}; a quota of the project is used up: wait for other copies to end, delete what is not needed, or have it raised \
+                 (openstack quota show){request}"
+            ),
+        )
     }
 }
 
@@ -81,7 +107,8 @@ impl Room {
     ///
     /// # Errors
     /// [`Exit::SourceBusy`] when the time is over, [`Exit::Terminated`] when the run is to end.
-    pub(super) async fn wait(&mut self, refusal: Failure) -> Result<(), Failure> {
+    pub(super) async fn wait(&mut self, full: &Full) -> Result<(), Failure> {
+        let refusal = full.busy();
         let left = BOUND.saturating_sub(self.waited);
         if left.is_zero() {
             return Err(Failure::new(
@@ -123,6 +150,23 @@ pub(super) fn is_too_small(said: &str) -> bool {
         .is_some_and(|(asked, limit)| asked > limit)
 }
 
+/// Whether Glance's words, which Cinder passes on when it refuses an upload, are of a quota of images: "413 Request Entity Too
+/// Large", "User ... is over limit", "Project ... is over a limit for [Resource `image_count_total` ...]".
+pub(super) fn is_of_images(said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    let words = ["over limit", "over a limit", "overlimit", "quota"];
+    // An id may have these digits too, among others.
+    let mut numbers = said.split(|c: char| !c.is_ascii_alphanumeric());
+    words.iter().any(|word| said.contains(word)) || numbers.any(|number| number == "413")
+}
+
+/// Whether Cinder's message on an upload that failed is of a quota of images: what Glance counts when it gets the data
+/// (`cinder/message/message_field.py`).
+pub(super) fn has_met_quota(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    reason.contains("image quota has been met")
+}
+
 /// The number that follows the words, at the first place where one does.
 fn number_after(text: &str, words: &str) -> Option<u64> {
     let numbers = text.match_indices(words).filter_map(|(at, _)| {
@@ -139,11 +183,13 @@ mod tests {
 
     use super::*;
 
-    fn full() -> Failure {
-        Failure::new(
-            Exit::SourceBusy,
-            "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded",
-        )
+    fn full() -> Full {
+        let said = "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded";
+        Full {
+            text: format!("it answered 413: {said}"),
+            said: said.into(),
+            request: String::new(),
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -154,7 +200,7 @@ mod tests {
         let mut pauses = Vec::new();
         let failure = loop {
             let before = start.elapsed();
-            if let Err(failure) = room.wait(full()).await {
+            if let Err(failure) = room.wait(&full()).await {
                 break failure;
             }
             pauses.push(start.elapsed().saturating_sub(before));
@@ -182,7 +228,7 @@ mod tests {
         for name in ["a", "b", "c", "d"] {
             let mut room = Room::new(name, &stop);
             assert!((0.5..=1.0).contains(&room.pace), "{}", room.pace);
-            room.wait(full()).await.unwrap();
+            room.wait(&full()).await.unwrap();
             seen.insert(room.waited);
         }
         assert_eq!(seen.len(), 4, "{seen:?}");
@@ -193,11 +239,9 @@ mod tests {
         let (_handle, stop) = Stop::new();
         let mut room = Room::new("a", &stop);
         room.waited = Duration::from_secs(90);
-        assert_eq!(
-            room.line(&full()),
-            "waiting for room in a quota, for 90 s of at most 3600 s: VolumeLimitExceeded: Maximum number of volumes allowed (10) \
-             exceeded"
-        );
+        let line = room.line(&full().busy());
+        let words = "waiting for room in a quota, for 90 s of at most 3600 s: it answered 413: VolumeLimitExceeded: Maximum number";
+        assert!(line.starts_with(words), "{line}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -206,7 +250,7 @@ mod tests {
         let mut room = Room::new("a", &stop);
         handle.pull();
         let start = Instant::now();
-        let failure = room.wait(full()).await.unwrap_err();
+        let failure = room.wait(&full()).await.unwrap_err();
         assert_eq!(failure.exit(), Exit::Terminated);
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
@@ -250,6 +294,31 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_too_small(said), never, "{said}");
+        }
+    }
+
+    #[test]
+    fn glances_quota_is_known_by_its_words() {
+        for (said, is) in [
+            (
+                "413 Request Entity Too Large: User a is over limit: Resource image_count_total is over limit of 3",
+                true,
+            ),
+            ("HTTP 413 Request Entity Too Large", true),
+            ("HTTPOverLimit (HTTP 413)", true),
+            (
+                "Project a is over a limit for [Resource image_count_total is over limit of 3 due to current usage 3 and delta 1]",
+                true,
+            ),
+            ("ImageLimitExceeded: Image Quota exceeded", true),
+            (
+                "Invalid volume: Volume 9df04130-413f-4413-8e5d-2e2a2e7b1413 status must be available or in-use, but current status is: uploading",
+                false,
+            ),
+            ("400 Bad Request: Invalid container format", false),
+            ("", false),
+        ] {
+            assert_eq!(is_of_images(said), is, "{said}");
         }
     }
 

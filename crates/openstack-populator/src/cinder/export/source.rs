@@ -52,11 +52,11 @@ impl Export {
                     );
                     return Ok(First::Volume(made));
                 }
-                Err(Refusal::Quota(refusal)) => {
+                Err(Refusal::Quota(full)) => {
                     if matches!(place, Place::Volume(_)) {
                         self.remove(self.snapshots().await?).await?;
                     }
-                    room.wait(refusal).await?;
+                    room.wait(&full).await?;
                 }
                 Err(Refusal::State(failure) | Refusal::Other(failure)) => {
                     return Err(match place {
@@ -75,16 +75,21 @@ impl Export {
         let mut was_free = false;
         loop {
             let (volume, route) = self.free_volume(id, &mut wait).await?;
-            let refusal = match self.begin(id, &volume, route).await {
+            let begun = match self.begin(id, &volume, route).await {
                 Ok(Begun::Image(image)) => {
-                    return self.upload_own(&volume, image).await.map(Begun::Image);
+                    let uploaded = self.upload_own(&volume, image).await;
+                    uploaded.map(Begun::Image)
                 }
+                begun => begun,
+            };
+            let refusal = match begun {
+                Ok(Begun::Image(image)) => return Ok(Begun::Image(image)),
                 Ok(Begun::Snapshot(snapshot)) => {
                     let made = self.snapshot_made(&snapshot.id, volume.size).await;
                     return made.map(Begun::Snapshot);
                 }
-                Err(Refusal::Quota(refusal)) => {
-                    room.wait(refusal).await?;
+                Err(Refusal::Quota(full)) => {
+                    room.wait(&full).await?;
                     // What was seen of the volume is old.
                     (wait, was_free) = (None, false);
                     continue;
