@@ -76,6 +76,41 @@ impl Full {
             ),
         )
     }
+
+    /// The failure where the copy's source and its own objects fill the quota, so that no other copy's end makes room. `then`
+    /// is what the copy needs after what was refused, in GiB. `None` where others hold a part, or the words leave it open.
+    pub(super) fn alone(&self, own: Own, then: u64) -> Option<Failure> {
+        let Self {
+            text,
+            said,
+            request,
+        } = self;
+        let size = number_after(said, "Requested ").zip(number_after(said, "G and "));
+        let gib = size.filter(|(_, consumed)| *consumed <= own.gib);
+        let count = number_after(said, "volumes allowed (").filter(|limit| *limit <= own.volumes);
+        let need = match (gib, count) {
+            (Some((asked, consumed)), _) => {
+                let need = consumed.saturating_add(asked).saturating_add(then);
+                format!("{need} GiB of volumes and snapshots")
+            }
+            (None, Some(_)) => format!("{} volumes", own.volumes + 1),
+            (None, None) => return None,
+        };
+        Some(Failure::new(
+            Exit::SourceUnusable,
+            format!(
+                "{text}; what is copied and its own temporary objects fill the quota, so that no wait helps: this copy alone needs a \
+                 quota of at least {need}; have it raised (openstack quota show){request}"
+            ),
+        ))
+    }
+}
+
+/// What the source of a copy and the copy's snapshot hold of the project's quotas for as long as the copy lasts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own {
+    pub(super) gib: u64,
+    pub(super) volumes: u64,
 }
 
 /// The wait of one run for room.
@@ -294,6 +329,41 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_too_small(said), never, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_quota_that_the_copy_alone_fills_is_known_by_what_is_consumed() {
+        let size =
+            |consumed| format!("Requested 4G, quota is 10G and {consumed}G has been consumed");
+        let count = |limit| {
+            format!(
+                "VolumeLimitExceeded: Maximum number of volumes allowed ({limit}) exceeded for quota 'volumes'"
+            )
+        };
+        for (said, gib, volumes, then, need) in [
+            (size(8), 8, 1, 0, Some("at least 12 GiB")),
+            (size(4), 8, 1, 4, Some("at least 12 GiB")),
+            (size(9), 8, 1, 0, None),
+            (count(1), 8, 1, 0, Some("at least 2 volumes")),
+            (count(2), 8, 1, 0, None),
+            (count(1), 8, 0, 0, None),
+            (
+                "SnapshotLimitExceeded: Maximum number of snapshots allowed (1) exceeded".into(),
+                8,
+                1,
+                0,
+                None,
+            ),
+            (String::new(), 8, 1, 0, None),
+        ] {
+            let full = Full { said, ..full() };
+            let failure = full.alone(Own { gib, volumes }, then);
+            assert_eq!(failure.is_some(), need.is_some(), "{}", full.said);
+            if let Some((failure, need)) = failure.zip(need) {
+                assert_eq!(failure.exit(), Exit::SourceUnusable);
+                assert!(failure.message().contains(need), "{failure}");
+            }
         }
     }
 

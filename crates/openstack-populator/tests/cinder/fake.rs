@@ -30,7 +30,7 @@ pub(crate) struct State {
     pub(crate) inherited: Value,
     /// Another copy begins its upload of a volume right before this many uploads and snapshots of it.
     pub(crate) rivals: usize,
-    /// The quota of GiB, which snapshots and volumes share.
+    /// The quota of GiB, which snapshots and volumes share, the user's among them. Each has one.
     pub(crate) gib: Option<usize>,
     /// The data of the next image is refused for a quota of Glance's; Cinder removes the image then, or leaves it.
     pub(crate) refuses_data: Option<Refused>,
@@ -316,8 +316,8 @@ impl State {
     /// The refusal of one GiB more, in Cinder's words.
     fn over_quota(&self) -> Option<Reply> {
         let limit = self.gib?;
-        let made = |path: &&String| path.contains("s/made-");
-        let used = self.objects.keys().filter(made).count();
+        let counts = |path: &&String| !path.starts_with("images/");
+        let used = self.objects.keys().filter(counts).count();
         let text = format!(
             "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 1G, quota is \
              {limit}G and {used}G has been consumed."

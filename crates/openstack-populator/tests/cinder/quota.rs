@@ -142,11 +142,49 @@ fn a_quota_that_is_smaller_than_what_is_asked_for_is_not_waited_for() {
     assert_eq!(fake.bodies("POST", "/snapshots").len(), 1);
 }
 
-/// With room for one snapshot and one volume, copies that kept their snapshots would wait for each other for ever.
+/// No other object is in the project, so that a wait would be one for itself.
+#[test]
+fn a_quota_that_the_copy_alone_fills_is_not_waited_for() {
+    let removed = format!("snapshots/{SNAPSHOT}");
+    for (flag, id, gib, made) in [
+        (flag::VOLUME_ID, VOLUME, 2, 1),
+        (flag::VOLUME_ID, VOLUME, 1, 0),
+        (flag::SNAPSHOT_ID, SNAPSHOT, 2, 0),
+    ] {
+        let fake = Fake::new(&in_use());
+        fake.state().gib = Some(gib);
+        if id == VOLUME {
+            fake.state().objects.remove(&removed);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let command = fake.command(flag, id, &folder.path().join("disk"));
+        let quota = format!("quota is {gib}G and {gib}G has been consumed");
+        let words = [&*quota, "needs a quota of at least 3 GiB"];
+        let finished = ended(&command, Exit::SourceUnusable, &words);
+        let output = finished.output();
+        assert!(!output.contains("waiting for room"), "{output}");
+        assert!(!output.contains("wait for other copies"), "{output}");
+        assert_eq!(fake.made(), [""; 0], "{output}");
+        let taken = output.matches("making a snapshot of the volume").count();
+        assert_eq!(taken, made, "{output}");
+    }
+    let fake = Fake::new(&in_use());
+    let text =
+        "VolumeLimitExceeded: Maximum number of volumes allowed (1) exceeded for quota 'volumes'";
+    let post = When::path(VOLUMES).method("POST").always();
+    fake.server.fault(post, full(413, text));
+    run(
+        &fake,
+        Exit::SourceUnusable,
+        &[text, "a quota of at least 2 volumes"],
+    );
+}
+
+/// With room for one snapshot and one volume beside the user's, copies that kept their snapshots would wait for each other for ever.
 #[test]
 fn copies_that_share_a_small_quota_all_end_well() {
     let fake = Fake::new(&in_use());
-    fake.state().gib = Some(2);
+    fake.state().gib = Some(4);
     let folder = tempfile::tempdir().unwrap();
     let targets = ["a", "b"].map(|name| folder.path().join(name));
     // Both have their snapshot before either asks for its volume.

@@ -6,7 +6,7 @@ use mover::Failure;
 use super::{Export, of_temporary, vanished};
 use crate::cinder::{
     Place, PlaceId, Route, Snapshot, Volume,
-    quota::{Refusal, Room},
+    quota::{Own, Refusal, Room},
     removal::What,
     route::{route_of_snapshot, route_of_volume},
     wait::{STEP, Wait, bound},
@@ -53,6 +53,9 @@ impl Export {
                     return Ok(First::Volume(made));
                 }
                 Err(Refusal::Quota(full)) => {
+                    if let Some(failure) = full.alone(self.held_with(&snapshot).await?, 0) {
+                        return Err(failure);
+                    }
                     if matches!(place, Place::Volume(_)) {
                         self.remove(self.snapshots().await?).await?;
                     }
@@ -66,6 +69,20 @@ impl Export {
                 }
             }
         }
+    }
+
+    /// What a snapshot and its volume hold of the quotas.
+    async fn held_with(&self, snapshot: &Snapshot) -> Result<Own, Failure> {
+        let volume = match &snapshot.volume_id {
+            Some(id) => self.cinder.volume(id).await?,
+            None => None,
+        };
+        let volumes = u64::from(volume.is_some());
+        let gib = volume.map_or(0, |volume| volume.size);
+        Ok(Own {
+            gib: gib.saturating_add(snapshot.size),
+            volumes,
+        })
     }
 
     /// Takes the first step of the user's volume, once that is free, and waits for its end. Several copies of one volume
@@ -89,6 +106,10 @@ impl Export {
                     return made.map(Begun::Snapshot);
                 }
                 Err(Refusal::Quota(full)) => {
+                    let (gib, volumes) = (volume.size, 1);
+                    if let Some(failure) = full.alone(Own { gib, volumes }, gib) {
+                        return Err(failure);
+                    }
                     room.wait(&full).await?;
                     // What was seen of the volume is old.
                     (wait, was_free) = (None, false);
