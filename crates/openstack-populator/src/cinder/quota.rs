@@ -7,11 +7,11 @@ use std::{
 
 use contract::Exit;
 use mover::{Failure, PollBackoff, Stop};
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::wait::stopped;
 
-/// How long one run waits for room in all. A copy of 1 TiB at 300 MiB/s takes as long.
+/// How long one run waits for room, from the first refusal on. A copy of 1 TiB at 300 MiB/s takes as long.
 const BOUND: Duration = Duration::from_hours(1);
 /// The first pause between two tries, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(2));
@@ -117,7 +117,8 @@ pub(super) struct Own {
 #[derive(Debug)]
 pub(super) struct Room {
     stop: Stop,
-    waited: Duration,
+    /// When room was missing for the first time.
+    since: Option<Instant>,
     pauses: PollBackoff,
     /// From 0.5 up to 1.
     pace: f64,
@@ -132,7 +133,7 @@ impl Room {
         let part = u32::try_from(hasher.finish() >> 32).unwrap_or(u32::MAX);
         Self {
             stop: stop.clone(),
-            waited: Duration::ZERO,
+            since: None,
             pauses: PollBackoff::new(PAUSES.0, PAUSES.1),
             pace: f64::from(part) / f64::from(u32::MAX) / 2.0 + 0.5,
         }
@@ -144,33 +145,33 @@ impl Room {
     /// [`Exit::SourceBusy`] when the time is over, [`Exit::Terminated`] when the run is to end.
     pub(super) async fn wait(&mut self, full: &Full) -> Result<(), Failure> {
         let refusal = full.busy();
-        let left = BOUND.saturating_sub(self.waited);
+        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        let left = BOUND.saturating_sub(waited);
         if left.is_zero() {
             return Err(Failure::new(
                 Exit::SourceBusy,
                 format!(
                     "waited {} s for room in a quota: {refusal}",
-                    BOUND.as_secs()
+                    waited.as_secs()
                 ),
             ));
         }
-        tracing::info!("{}", self.line(&refusal));
+        tracing::info!("{}", line(waited, &refusal));
         let pause = self.pauses.next_delay().mul_f64(self.pace).min(left);
         tokio::select! {
             () = time::sleep(pause) => {}
             () = self.stop.asked() => return Err(stopped()),
         }
-        self.waited += pause;
         Ok(())
     }
+}
 
-    fn line(&self, refusal: &Failure) -> String {
-        format!(
-            "waiting for room in a quota, for {} s of at most {} s: {refusal}",
-            self.waited.as_secs(),
-            BOUND.as_secs()
-        )
-    }
+fn line(waited: Duration, refusal: &Failure) -> String {
+    format!(
+        "waiting for room in a quota, for {} s of at most {} s: {refusal}",
+        waited.as_secs(),
+        BOUND.as_secs()
+    )
 }
 
 /// Whether what is asked for is more than the quota itself, so that no other copy's end makes room for it. `said` are Cinder's words
@@ -214,8 +215,6 @@ fn number_after(text: &str, words: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     fn full() -> Full {
@@ -263,18 +262,29 @@ mod tests {
         for name in ["a", "b", "c", "d"] {
             let mut room = Room::new(name, &stop);
             assert!((0.5..=1.0).contains(&room.pace), "{}", room.pace);
+            let start = Instant::now();
             room.wait(&full()).await.unwrap();
-            seen.insert(room.waited);
+            seen.insert(start.elapsed());
         }
         assert_eq!(seen.len(), 4, "{seen:?}");
     }
 
+    /// Between two pauses a snapshot is made and removed, or an image uploaded.
     #[tokio::test(start_paused = true)]
-    async fn the_log_says_what_is_waited_for_and_how_long() {
+    async fn what_is_tried_between_the_pauses_counts() {
         let (_handle, stop) = Stop::new();
         let mut room = Room::new("a", &stop);
-        room.waited = Duration::from_secs(90);
-        let line = room.line(&full().busy());
+        let (start, step) = (Instant::now(), Duration::from_mins(10));
+        while room.wait(&full()).await.is_ok() {
+            time::advance(step).await;
+        }
+        let spent = start.elapsed();
+        assert!(spent >= BOUND && spent < BOUND + step, "{spent:?}");
+    }
+
+    #[test]
+    fn the_log_says_what_is_waited_for_and_how_long() {
+        let line = line(Duration::from_secs(90), &full().busy());
         let words = "waiting for room in a quota, for 90 s of at most 3600 s: it answered 413: VolumeLimitExceeded: Maximum number";
         assert!(line.starts_with(words), "{line}");
     }
