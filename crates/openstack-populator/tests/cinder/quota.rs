@@ -35,7 +35,27 @@ fn room_in_a_quota_is_waited_for() {
             "openstack quota show",
         ];
         run(&fake, Exit::Success, &words);
+        if path == VOLUMES {
+            // The snapshot is given up before the wait.
+            assert_eq!(fake.bodies("POST", "/snapshots").len(), 2);
+            assert!(is_removed_before_the_volume(&fake, "made-1"));
+        }
     }
+}
+
+/// Whether the snapshot was deleted before the second order for a volume.
+fn is_removed_before_the_volume(fake: &Fake, snapshot: &str) -> bool {
+    let requests = fake.server.requests();
+    let path = format!("{SNAPSHOTS}/{snapshot}");
+    let removed = requests
+        .iter()
+        .position(|request| request.method == "DELETE" && request.path() == path);
+    let ordered = (0..requests.len())
+        .filter(|at| requests[*at].method == "POST" && requests[*at].path() == VOLUMES);
+    let second = ordered.skip(1).min();
+    removed
+        .zip(second)
+        .is_some_and(|(removed, second)| removed < second)
 }
 
 /// Cinder asks Glance before it takes an upload, and answers 400 with Glance's words.
@@ -102,10 +122,18 @@ fn room_for_an_image_that_was_begun_before_is_waited_for() {
     assert_eq!(fake.bodies("POST", "/action").len(), 1);
 }
 
-/// The user's snapshot is not removed while room is waited for.
+/// The user's snapshot is not removed while room is waited for; one that an earlier run left is, since it takes a part of the room.
 #[test]
 fn room_for_the_volume_of_a_snapshot_is_waited_for() {
     let fake = Fake::new(&json!({}));
+    let left = json!({
+        "id": "left", "name": NAME.replace(VOLUME, SNAPSHOT), "status": "available", "size": 1, "metadata": {
+            "openstack_populator_claim": CLAIM, "openstack_populator_migration": SNAPSHOT,
+            "openstack_populator_source": format!("volume {VOLUME}"),
+        },
+    });
+    let objects = [("snapshots/left".to_owned(), left)];
+    fake.state().objects.extend(objects);
     let refused = full(
         413,
         "VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded",
@@ -118,6 +146,7 @@ fn room_for_the_volume_of_a_snapshot_is_waited_for() {
     ended(&command, Exit::Success, &["waiting for room in a quota"]);
     fake.disk.assert_on(&target);
     assert_eq!(fake.made(), [""; 0]);
+    assert!(is_removed_before_the_volume(&fake, "left"));
     assert!(
         fake.state()
             .objects

@@ -30,7 +30,7 @@ impl Export {
     /// Makes the temporary volume, or the image where none is needed.
     ///
     /// A snapshot of ours that is too much for the quota of its volume is not kept while room is waited for: snapshots and
-    /// volumes count their GiB in one quota, so that copies which kept theirs could wait for each other for ever.
+    /// volumes count their GiB in one quota, so that copies which kept theirs could wait for each other for ever. Nor is one that an earlier run left.
     pub(super) async fn first(&self, place: &Place, room: &mut Room) -> Result<First, Failure> {
         loop {
             let snapshot = match place {
@@ -56,9 +56,8 @@ impl Export {
                     if let Some(failure) = full.alone(self.held_with(&snapshot).await?, 0) {
                         return Err(failure);
                     }
-                    if matches!(place, Place::Volume(_)) {
-                        self.remove(self.snapshots().await?).await?;
-                    }
+                    // Only what is marked is listed, never the user's own.
+                    self.remove(self.snapshots().await?).await?;
                     room.wait(&full).await?;
                 }
                 Err(Refusal::State(failure) | Refusal::Other(failure)) => {
