@@ -169,7 +169,7 @@ impl Export {
             );
             self.uses(What::Volume, &volume.id, volume.size);
             let volume = self.available(&volume.id, volume.size).await?;
-            return self.upload_temporary(&volume, &mut room).await;
+            return self.upload_temporary(&volume).await;
         }
         self.remove(self.volumes().await?).await?;
 
@@ -179,7 +179,7 @@ impl Export {
         };
         let volume = self.available(&made.id, made.size).await?;
         refuse_encrypted(&volume)?;
-        self.upload_temporary(&volume, &mut room).await
+        self.upload_temporary(&volume).await
     }
 
     fn uses(&self, what: What, id: &str, size: u64) {

@@ -11,7 +11,8 @@ use tokio::time::{self, Instant};
 
 use super::wait::stopped;
 
-/// How long one run waits for room, from the first refusal on. A copy of 1 TiB at 300 MiB/s takes as long.
+/// How long one run waits for room for a snapshot and a volume together, and for an image: from the first refusal on, with what
+/// is tried between the pauses. A copy of 1 TiB at 300 MiB/s takes as long.
 const BOUND: Duration = Duration::from_hours(1);
 /// The first pause between two tries, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(2));
@@ -274,12 +275,12 @@ mod tests {
     async fn what_is_tried_between_the_pauses_counts() {
         let (_handle, stop) = Stop::new();
         let mut room = Room::new("a", &stop);
-        let (start, step) = (Instant::now(), Duration::from_mins(10));
+        let (start, between) = (Instant::now(), Duration::from_mins(10));
         while room.wait(&full()).await.is_ok() {
-            time::advance(step).await;
+            time::advance(between).await;
         }
         let spent = start.elapsed();
-        assert!(spent >= BOUND && spent < BOUND + step, "{spent:?}");
+        assert!(spent >= BOUND && spent < BOUND + between, "{spent:?}");
     }
 
     #[test]

@@ -217,11 +217,12 @@ impl State {
             return Reply::status(404);
         };
         let shown = record.clone();
-        if shown["uploaded_from"].is_string() && shown["status"] == "saving" {
-            if let Some(refused) = self.refuses_data.take() {
-                self.refuse_data(path, &shown, refused);
-                return Reply::json(200, &shown);
-            }
+        if shown["uploaded_from"].is_string()
+            && shown["status"] == "saving"
+            && let Some(refused) = self.refuses_data.take()
+        {
+            self.refuse_data(path, &shown, refused);
+            return Reply::json(200, &shown);
         }
         let kind = path.split('/').next().unwrap();
         // An upload whose image is gone, or another's, is about to end.

@@ -30,7 +30,8 @@ impl Export {
     /// Makes the temporary volume, or the image where none is needed.
     ///
     /// A snapshot of ours that is too much for the quota of its volume is not kept while room is waited for: snapshots and
-    /// volumes count their GiB in one quota, so that copies which kept theirs could wait for each other for ever. Nor is one that an earlier run left.
+    /// volumes count their GiB in one quota, so that copies which kept theirs could wait for each other for ever. Nor is
+    /// one that an earlier run left.
     pub(super) async fn first(&self, place: &Place, room: &mut Room) -> Result<First, Failure> {
         loop {
             let snapshot = match place {

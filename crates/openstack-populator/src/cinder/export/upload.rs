@@ -28,12 +28,9 @@ impl Export {
     }
 
     /// Makes an image of the temporary volume, and waits for it. While a quota is full the volume is kept: who has an image
-    /// waits for no other room.
-    pub(super) async fn upload_temporary(
-        &self,
-        volume: &Volume,
-        room: &mut Room,
-    ) -> Result<String, Failure> {
+    /// waits for no other room. The time that the volume took is none of this wait.
+    pub(super) async fn upload_temporary(&self, volume: &Volume) -> Result<String, Failure> {
+        let mut room = Room::new(&self.mark.name(), &self.stop);
         for key in volume.reserved() {
             self.go_on()?;
             self.cinder.unset_image_metadata(&volume.id, key).await?;
