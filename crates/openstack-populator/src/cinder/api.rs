@@ -12,7 +12,7 @@ use serde_json::Value;
 use transfer::{Error, Kind, source::Authorization};
 use url::Url;
 
-use super::quota::{Refusal, is_too_small};
+use super::quota::{Full, Refusal, is_of_images, is_too_small};
 use crate::{answer, keystone::Session, path};
 
 /// How long one try may take.
@@ -150,6 +150,27 @@ impl Api {
         }
     }
 
+    /// The same for an order for which Cinder asks Glance. Whatever Glance refuses is a 400 of Cinder's with Glance's words
+    /// (`cinder/api/contrib/volume_actions.py`), a full quota of images too.
+    pub(crate) async fn order_of_image<T: DeserializeOwned>(
+        &self,
+        url: Url,
+        body: &Value,
+        doing: &str,
+    ) -> Result<T, Refusal> {
+        let answer = self.call(Method::POST, url, Some(body), doing).await?;
+        if answer.status.is_success() {
+            return Ok(self.understand(&answer, doing)?);
+        }
+        let refusal = self.judge(&answer, doing);
+        match (refusal, said(&answer.body)) {
+            (Refusal::State(_), Some(said)) if is_of_images(&said) => {
+                Err(Refusal::Quota(self.full(&answer, doing, said)))
+            }
+            (refusal, _) => Err(refusal),
+        }
+    }
+
     pub(crate) fn understand<T: DeserializeOwned>(
         &self,
         answer: &Answer,
@@ -176,12 +197,9 @@ impl Api {
         let said = said(&answer.body);
         let status = answer.status;
         let failure = |exit, advice: &str| {
-            let said = said.as_deref();
-            let said = said.map_or_else(String::new, |text| format!(": {text}"));
+            let text = self.answered(answer, doing, said.as_deref());
             let request = answer::request_id(&answer.headers);
-            let text =
-                format!("{self}: cannot {doing}: it answered {status}{said}{advice}{request}");
-            Failure::new(exit, text)
+            Failure::new(exit, format!("{text}{advice}{request}"))
         };
         match status {
             _ if status == StatusCode::PAYLOAD_TOO_LARGE || is_over_limit(&answer.body) => {
@@ -191,11 +209,7 @@ impl Api {
                         "; the quota itself is smaller than what is asked for, so that no wait helps: have it raised (openstack quota show)",
                     ));
                 }
-                Refusal::Quota(failure(
-                    Exit::SourceBusy,
-                    "; a quota of the project is used up: wait for other copies to end, delete what is not needed, or have it raised \
-                     (openstack quota show)",
-                ))
+                Refusal::Quota(self.full(answer, doing, said.unwrap_or_default()))
             }
             StatusCode::FORBIDDEN => Refusal::Other(failure(
                 Exit::Permission,
@@ -209,6 +223,23 @@ impl Api {
                 Refusal::Other(failure(exit, ""))
             }
         }
+    }
+
+    /// What an answer that says a quota is full means.
+    fn full(&self, answer: &Answer, doing: &str, said: String) -> Full {
+        Full {
+            text: self.answered(answer, doing, Some(&said)),
+            request: answer::request_id(&answer.headers),
+            said,
+        }
+    }
+
+    /// What it answered, for messages.
+    fn answered(&self, answer: &Answer, doing: &str, said: Option<&str>) -> String {
+        let said = said.filter(|text| !text.is_empty());
+        let said = said.map_or_else(String::new, |text| format!(": {text}"));
+        let status = answer.status;
+        format!("{self}: cannot {doing}: it answered {status}{said}")
     }
 
     pub(crate) fn url(&self, below: &str) -> Url {

@@ -226,7 +226,7 @@ impl Cinder {
         }});
         let doing = format!("upload the volume {volume} as an image");
         let url = self.api.url(&format!("volumes/{volume}/action"));
-        let begun: Wrapped<Upload> = self.api.order(url, &body, &doing).await?;
+        let begun: Wrapped<Upload> = self.api.order_of_image(url, &body, &doing).await?;
         Ok(begun.inner.image_id)
     }
 

@@ -12,7 +12,7 @@ use mover::{Failure, Stop};
 use self::source::First;
 use super::{
     Api, Cinder, Mark, Place, Volume,
-    quota::Room,
+    quota::{Refusal, Room},
     removal::{Removal, Rest, Temporary, What, clean, temporary},
     route::{refuse_encrypted, route_of_snapshot, route_of_volume},
     store::Store,
@@ -155,7 +155,10 @@ impl Export {
                     image = image.id,
                     "an earlier run began the upload; waiting for its end"
                 );
-                return self.uploaded(&volume, image.id.clone()).await;
+                match self.uploaded(&volume, image.id.clone()).await {
+                    Err(Refusal::Quota(full)) => room.wait(&full).await?,
+                    ended => return Ok(ended?),
+                }
             }
         }
         self.remove(self.images().await?).await?;
@@ -166,7 +169,7 @@ impl Export {
             );
             self.uses(What::Volume, &volume.id, volume.size);
             let volume = self.available(&volume.id, volume.size).await?;
-            return self.upload_temporary(&volume, &mut room).await;
+            return self.upload_temporary(&volume).await;
         }
         self.remove(self.volumes().await?).await?;
 
@@ -176,7 +179,7 @@ impl Export {
         };
         let volume = self.available(&made.id, made.size).await?;
         refuse_encrypted(&volume)?;
-        self.upload_temporary(&volume, &mut room).await
+        self.upload_temporary(&volume).await
     }
 
     fn uses(&self, what: What, id: &str, size: u64) {

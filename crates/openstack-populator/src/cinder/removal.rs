@@ -88,7 +88,8 @@ impl fmt::Display for Rest {
     }
 }
 
-/// Removes all objects of the migration, in `bound` where there is one, and in the time to tidy up when the run is to end.
+/// Removes all objects of the migration, in `bound` where there is one, and in the time to tidy up when the run is to end. Of a
+/// bounded removal no other run follows, so that the second half of that time is for ordering the end of whatever is left.
 /// `known` are those to name when they cannot even be listed.
 ///
 /// # Errors
@@ -110,18 +111,22 @@ pub(super) async fn clean(
             None => std::future::pending().await,
         }
     };
+    let part = if bound.is_some() { 2 } else { 1 };
     let result = tokio::select! {
         result = async {
             removal = Removal::new(services.objects().await?);
             let until = bound.map(|bound| start + bound.saturating_sub(ORDERS));
             removal.run(services, until).await
         } => result,
-        () = last_moment(stop, 1) => Err(Failure::new(Exit::Terminated, "the time to tidy up is over")),
+        () = last_moment(stop, part) => Err(Failure::new(Exit::Terminated, "the time to tidy up is over")),
         bound = over => Err(Failure::new(
             Exit::SourceBusy,
             format!("the cloud took longer than {} s to delete it, or to answer", bound.as_secs()),
         )),
     };
+    if bound.is_some() && matches!(&result, Err(why) if why.exit() == Exit::Terminated) {
+        removal.order(services, stop).await;
+    }
     result.map_err(|why| Rest {
         left: removal.left(),
         why,
@@ -167,6 +172,20 @@ impl Removal {
             }
         }
         first.map_or(Ok(()), Err)
+    }
+
+    /// Orders the end of each that is left once, in the time to tidy up, and waits for none. One that is not answered leaves
+    /// the others their part of the time.
+    async fn order(&mut self, services: &impl Services, stop: &Stop) {
+        let objects = self.left.clone();
+        for (object, behind) in objects.iter().zip((1..=objects.len()).rev()) {
+            let part = stop.time_left() / u32::try_from(behind).unwrap_or(u32::MAX);
+            match time::timeout(part, services.delete(object)).await {
+                Ok(Ok(Deletion::Gone)) => self.left.retain(|left| left != object),
+                Ok(Ok(Deletion::Ordered | Deletion::Busy)) | Err(_) => {}
+                Ok(Err(failure)) => tracing::warn!("{failure}"),
+            }
+        }
     }
 }
 
@@ -435,6 +454,67 @@ mod tests {
             assert_eq!(rest.left, "volume 1, snapshot 1");
             assert!(start.elapsed() < Stop::CLEAN_UP + Duration::from_secs(1));
         }
+    }
+
+    /// No run follows that of a complete copy, and a failed one has a next run.
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_of_a_bounded_removal_orders_the_end_of_all() {
+        for (bound, ordered) in [(Some(STEP), 1), (None, 0)] {
+            let services = Double::default()
+                .with(&object(What::Image), &[])
+                .with(&object(What::Volume), &["deleting"])
+                .with(&object(What::Snapshot), &[]);
+            let (handle, stop) = Stop::new();
+            handle.pull();
+            let rest = clean(&services, Vec::new(), &stop, bound)
+                .await
+                .unwrap_err();
+            assert_eq!(rest.why.exit(), Exit::Terminated, "{rest}");
+            assert_eq!(rest.left, "volume 1, snapshot 1");
+            let orders = services.orders.into_inner();
+            let of_snapshot = orders.iter().filter(|order| *order == "snapshot 1");
+            assert_eq!(of_snapshot.count(), ordered, "{bound:?} {orders:?}");
+        }
+    }
+
+    /// Answers no order for the volume, and others after a second.
+    struct Hanging(Double);
+
+    impl Services for Hanging {
+        async fn objects(&self) -> Result<Vec<Temporary>, Failure> {
+            Ok(all())
+        }
+
+        async fn status(&self, object: &Temporary) -> Result<Option<String>, Failure> {
+            self.0.status(object).await
+        }
+
+        async fn delete(&self, object: &Temporary) -> Result<Deletion, Failure> {
+            if object.what == What::Volume {
+                return std::future::pending().await;
+            }
+            time::sleep(Duration::from_secs(1)).await;
+            self.0.delete(object).await
+        }
+
+        async fn reason(&self, _: &Temporary) -> Option<String> {
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_that_hangs_at_a_stop_leaves_time_for_the_others() {
+        let [volume, snapshot] = [What::Volume, What::Snapshot].map(object);
+        let double = Double::default().with(&volume, &[]).with(&snapshot, &[]);
+        let services = Hanging(double);
+        let (handle, stop) = Stop::new();
+        handle.pull();
+        let start = Instant::now();
+        let rest = clean(&services, Vec::new(), &stop, Some(STEP)).await;
+        assert_eq!(rest.unwrap_err().left, "volume 1, snapshot 1");
+        assert_eq!(services.0.orders.into_inner(), ["snapshot 1"]);
+        let most = Stop::CLEAN_UP + Duration::from_secs(1);
+        assert!(start.elapsed() < most, "{:?}", start.elapsed());
     }
 
     #[test]

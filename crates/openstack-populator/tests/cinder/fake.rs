@@ -30,8 +30,12 @@ pub(crate) struct State {
     pub(crate) inherited: Value,
     /// Another copy begins its upload of a volume right before this many uploads and snapshots of it.
     pub(crate) rivals: usize,
-    /// The quota of GiB, which snapshots and volumes share.
+    /// The quota of GiB, which snapshots and volumes share, the user's among them. Each has one.
     pub(crate) gib: Option<usize>,
+    /// The data of the next image is refused for a quota of Glance's; Cinder removes the image then, or leaves it.
+    pub(crate) refuses_data: Option<Refused>,
+    /// What Cinder says of that once it has happened.
+    has_met_quota: bool,
     /// After so many requests for its data an image is deleted by another run.
     pub(crate) lasts: Option<usize>,
     /// An image is deleted, and its record stays.
@@ -39,6 +43,13 @@ pub(crate) struct State {
     /// The catalog; with `null`, one region with one endpoint of each service.
     pub(crate) catalog: Value,
     made: usize,
+}
+
+/// What becomes of an image whose data is refused.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Refused {
+    Removed,
+    Left,
 }
 
 /// The server and what is behind it.
@@ -72,6 +83,8 @@ impl Fake {
             inherited: json!({}),
             rivals: 0,
             gib: None,
+            refuses_data: None,
+            has_met_quota: false,
             lasts: None,
             deletes_halfway: false,
             catalog: Value::Null,
@@ -160,7 +173,7 @@ impl State {
         };
         match (request.method.as_str(), path) {
             ("GET", "volumes/detail" | "snapshots/detail" | "images") => self.list(request, path),
-            ("GET", "messages") => Reply::json(200, &messages()),
+            ("GET", "messages") => Reply::json(200, &messages(self.has_met_quota)),
             ("GET", _) => self.show(path, size),
             ("POST", "volumes" | "snapshots") => self.make(path, &request.json()),
             ("POST", _) => self.act(path.trim_end_matches("/action"), &request.json()),
@@ -204,6 +217,13 @@ impl State {
             return Reply::status(404);
         };
         let shown = record.clone();
+        if shown["uploaded_from"].is_string()
+            && shown["status"] == "saving"
+            && let Some(refused) = self.refuses_data.take()
+        {
+            self.refuse_data(path, &shown, refused);
+            return Reply::json(200, &shown);
+        }
         let kind = path.split('/').next().unwrap();
         // An upload whose image is gone, or another's, is about to end.
         let is_over = shown["image_is_gone"] == true;
@@ -220,6 +240,17 @@ impl State {
             return Reply::json(200, &shown);
         }
         Reply::json(200, &json!({ kind.trim_end_matches('s'): shown }))
+    }
+
+    /// Cinder says why, lets the image go and then frees the volume.
+    fn refuse_data(&mut self, image: &str, shown: &Value, refused: Refused) {
+        self.has_met_quota = true;
+        match refused {
+            Refused::Removed => drop(self.objects.remove(image)),
+            Refused::Left => self.objects.get_mut(image).unwrap()["status"] = json!("queued"),
+        }
+        let volume = shown["uploaded_from"].as_str().unwrap();
+        self.objects.get_mut(volume).unwrap()["status"] = json!("available");
     }
 
     fn has_data(&mut self, image: &str) -> bool {
@@ -286,8 +317,8 @@ impl State {
     /// The refusal of one GiB more, in Cinder's words.
     fn over_quota(&self) -> Option<Reply> {
         let limit = self.gib?;
-        let made = |path: &&String| path.contains("s/made-");
-        let used = self.objects.keys().filter(made).count();
+        let counts = |path: &&String| !path.starts_with("images/");
+        let used = self.objects.keys().filter(counts).count();
         let text = format!(
             "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 1G, quota is \
              {limit}G and {used}G has been consumed."
@@ -354,9 +385,16 @@ fn invalid(status: &str) -> Reply {
 }
 
 /// What Cinder tells its users about an object, the newest last or not.
-fn messages() -> Value {
-    json!({"messages": [
+fn messages(has_met_quota: bool) -> Value {
+    let mut messages = json!([
         {"user_message": "schedule allocate volume: No storage could be allocated.", "created_at": "2026-11-29T09:00:02"},
         {"user_message": "an older one", "created_at": "2026-11-29T09:00:01"},
-    ]})
+    ]);
+    if has_met_quota {
+        let text = "Copy volume to image: Failed to copy volume to image as image quota has been met. Please delete images or have your \
+                    limit increased, then try again.";
+        let met = json!({"user_message": text, "created_at": "2026-11-29T09:00:03"});
+        messages.as_array_mut().unwrap().insert(0, met);
+    }
+    json!({ "messages": messages })
 }

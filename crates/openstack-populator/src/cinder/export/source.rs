@@ -6,7 +6,7 @@ use mover::Failure;
 use super::{Export, of_temporary, vanished};
 use crate::cinder::{
     Place, PlaceId, Route, Snapshot, Volume,
-    quota::{Refusal, Room},
+    quota::{Own, Refusal, Room},
     removal::What,
     route::{route_of_snapshot, route_of_volume},
     wait::{STEP, Wait, bound},
@@ -30,7 +30,8 @@ impl Export {
     /// Makes the temporary volume, or the image where none is needed.
     ///
     /// A snapshot of ours that is too much for the quota of its volume is not kept while room is waited for: snapshots and
-    /// volumes count their GiB in one quota, so that copies which kept theirs could wait for each other for ever.
+    /// volumes count their GiB in one quota, so that copies which kept theirs could wait for each other for ever. Nor is
+    /// one that an earlier run left.
     pub(super) async fn first(&self, place: &Place, room: &mut Room) -> Result<First, Failure> {
         loop {
             let snapshot = match place {
@@ -52,11 +53,13 @@ impl Export {
                     );
                     return Ok(First::Volume(made));
                 }
-                Err(Refusal::Quota(refusal)) => {
-                    if matches!(place, Place::Volume(_)) {
-                        self.remove(self.snapshots().await?).await?;
+                Err(Refusal::Quota(full)) => {
+                    if let Some(failure) = full.alone(self.held_with(&snapshot).await?, 0) {
+                        return Err(failure);
                     }
-                    room.wait(refusal).await?;
+                    // Only what is marked is listed, never the user's own.
+                    self.remove(self.snapshots().await?).await?;
+                    room.wait(&full).await?;
                 }
                 Err(Refusal::State(failure) | Refusal::Other(failure)) => {
                     return Err(match place {
@@ -68,6 +71,20 @@ impl Export {
         }
     }
 
+    /// What a snapshot and its volume hold of the quotas.
+    async fn held_with(&self, snapshot: &Snapshot) -> Result<Own, Failure> {
+        let volume = match &snapshot.volume_id {
+            Some(id) => self.cinder.volume(id).await?,
+            None => None,
+        };
+        let volumes = u64::from(volume.is_some());
+        let gib = volume.map_or(0, |volume| volume.size);
+        Ok(Own {
+            gib: gib.saturating_add(snapshot.size),
+            volumes,
+        })
+    }
+
     /// Takes the first step of the user's volume, once that is free, and waits for its end. Several copies of one volume
     /// upload it one after the other.
     async fn first_of(&self, id: &PlaceId, room: &mut Room) -> Result<Begun, Failure> {
@@ -75,16 +92,25 @@ impl Export {
         let mut was_free = false;
         loop {
             let (volume, route) = self.free_volume(id, &mut wait).await?;
-            let refusal = match self.begin(id, &volume, route).await {
+            let begun = match self.begin(id, &volume, route).await {
                 Ok(Begun::Image(image)) => {
-                    return self.upload_own(&volume, image).await.map(Begun::Image);
+                    let uploaded = self.upload_own(&volume, image).await;
+                    uploaded.map(Begun::Image)
                 }
+                begun => begun,
+            };
+            let refusal = match begun {
+                Ok(Begun::Image(image)) => return Ok(Begun::Image(image)),
                 Ok(Begun::Snapshot(snapshot)) => {
                     let made = self.snapshot_made(&snapshot.id, volume.size).await;
                     return made.map(Begun::Snapshot);
                 }
-                Err(Refusal::Quota(refusal)) => {
-                    room.wait(refusal).await?;
+                Err(Refusal::Quota(full)) => {
+                    let (gib, volumes) = (volume.size, 1);
+                    if let Some(failure) = full.alone(Own { gib, volumes }, gib) {
+                        return Err(failure);
+                    }
+                    room.wait(&full).await?;
                     // What was seen of the volume is old.
                     (wait, was_free) = (None, false);
                     continue;

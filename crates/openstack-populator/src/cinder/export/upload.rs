@@ -6,8 +6,8 @@ use mover::Failure;
 use super::{Export, because, of_temporary, vanished};
 use crate::cinder::{
     Volume,
-    quota::{Refusal, Room},
-    removal::What,
+    quota::{Full, Refusal, Room, has_met_quota},
+    removal::{What, temporary},
     wait::{Wait, bound},
 };
 
@@ -28,12 +28,9 @@ impl Export {
     }
 
     /// Makes an image of the temporary volume, and waits for it. While a quota is full the volume is kept: who has an image
-    /// waits for no other room.
-    pub(super) async fn upload_temporary(
-        &self,
-        volume: &Volume,
-        room: &mut Room,
-    ) -> Result<String, Failure> {
+    /// waits for no other room. The time that the volume took is none of this wait.
+    pub(super) async fn upload_temporary(&self, volume: &Volume) -> Result<String, Failure> {
+        let mut room = Room::new(&self.mark.name(), &self.stop);
         for key in volume.reserved() {
             self.go_on()?;
             self.cinder.unset_image_metadata(&volume.id, key).await?;
@@ -44,13 +41,19 @@ impl Export {
             marked.map_err(|failure| of_temporary("volume", &volume.id, failure))?;
         }
         loop {
-            match self.upload(volume).await {
-                Ok(image) => return self.uploaded(volume, image).await,
-                Err(Refusal::Quota(refusal)) => room.wait(refusal).await?,
+            let full = match self.upload(volume).await {
+                Ok(image) => match self.uploaded(volume, image).await {
+                    Err(Refusal::Quota(full)) => full,
+                    ended => return Ok(ended?),
+                },
+                Err(Refusal::Quota(full)) => full,
                 Err(Refusal::State(failure) | Refusal::Other(failure)) => {
                     return Err(of_temporary("volume", &volume.id, failure));
                 }
-            }
+            };
+            room.wait(&full).await?;
+            // An upload that failed may not have left it yet.
+            self.available(&volume.id, volume.size).await?;
         }
     }
 
@@ -60,7 +63,7 @@ impl Export {
         &self,
         volume: &Volume,
         image: String,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, Refusal> {
         if let Err(failure) = self.store.mark(&image, &self.mark).await {
             tracing::warn!("{failure}; going on, since its name says whose it is");
         }
@@ -81,8 +84,8 @@ impl Export {
     }
 
     /// Waits for the end of an upload. The volume is looked at before the image: once it has left the upload, what the
-    /// image shows is final.
-    pub(super) async fn uploaded(&self, volume: &Volume, image: String) -> Result<String, Failure> {
+    /// image shows is final. An image that is refused for a quota is removed, since it counts in that quota.
+    pub(super) async fn uploaded(&self, volume: &Volume, image: String) -> Result<String, Refusal> {
         let mut wait = Wait::new(
             format!(
                 "the image {image}, which is uploaded from the volume {}",
@@ -101,16 +104,24 @@ impl Export {
             let ends = matches!(status.as_str(), "gone" | "killed" | "deleted");
             if ends || volume_now.is_none_or(|volume| volume.status != "uploading") {
                 let reason = self.cinder.reason(&volume.id).await;
-                return Err(Failure::new(
-                    Exit::SourceUnavailable,
-                    format!(
-                        "{} did not upload the volume {} as an image, whose status is {}{}",
-                        self.cinder,
-                        volume.id,
-                        net::quoted(&status),
-                        because(reason)
-                    ),
-                ));
+                let said = reason.clone().unwrap_or_default();
+                let text = format!(
+                    "{} did not upload the volume {} as an image, whose status is {}{}",
+                    self.cinder,
+                    volume.id,
+                    net::quoted(&status),
+                    because(reason)
+                );
+                if !has_met_quota(&said) {
+                    return Err(Failure::new(Exit::SourceUnavailable, text).into());
+                }
+                self.remove(vec![temporary(What::Image, image, 0)]).await?;
+                let request = String::new();
+                return Err(Refusal::Quota(Full {
+                    text,
+                    said,
+                    request,
+                }));
             }
             wait.pause(&status).await?;
         }
