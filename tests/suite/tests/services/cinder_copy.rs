@@ -160,8 +160,15 @@ fn room_in_a_quota_is_waited_for_unless_there_can_be_none() {
     assert_failure(&run, Exit::SourceUnusable, &["quota", "Maximum number of"]);
     assert_eq!(cinder.named(&claim), [""; 0]);
 
-    // The volume that is made of the snapshot finds no room.
+    // There is no room for a volume beside the one that is copied.
     cinder.limit(&json!({"snapshots": 5, "volumes": 1}));
+    let run = command.spawn().wait_within(COPY);
+    assert_failure(&run, Exit::SourceUnusable, &["quota", "2 volumes"]);
+    assert_eq!(cinder.named(&claim), [""; 0]);
+
+    // Another one holds the room.
+    cinder.limit(&json!({"volumes": 2}));
+    let _other = cinder.volume(&disk());
     let running = command.spawn();
     let line = running.wait_for_line("waiting for room in a quota");
     assert!(line.contains("Maximum number of"), "{line}");
