@@ -5,7 +5,9 @@
 
 use std::{collections::BTreeMap, io::Read, sync::OnceLock};
 
-use formats::{Content, Decoder, Format, Image, Kind, Limits, ReadAt, ReadError, Run, Stream, Unwrap};
+use formats::{
+    Content, Decoder, Format, Image, Kind, Limits, ReadAt, ReadError, Run, Stream, Unwrap,
+};
 
 // What the tests of the record layer play, too.
 #[path = "../../crates/net/tests/memory/mod.rs"]
@@ -61,7 +63,8 @@ fn one_pass(image: &Image, is_sound: bool, file: &mut dyn ReadAt, is_known: bool
     }
     let mut bytes = vec![0; usize::try_from(size).unwrap()];
     file.read_exact_at(0, &mut bytes).unwrap();
-    let Ok(mut stream) = Stream::open(&bytes[..], image.info().format, is_known.then_some(size)) else {
+    let Ok(mut stream) = Stream::open(&bytes[..], image.info().format, is_known.then_some(size))
+    else {
         return;
     };
     let disk = stream.info().virtual_size;
@@ -76,7 +79,8 @@ fn one_pass(image: &Image, is_sound: bool, file: &mut dyn ReadAt, is_known: bool
             }
             Err(error) => {
                 // Compressed clusters are decoded by this way only.
-                let is_other = matches!(error.kind(), Kind::Order | Kind::Corrupt | Kind::Ambiguous);
+                let is_other =
+                    matches!(error.kind(), Kind::Order | Kind::Corrupt | Kind::Ambiguous);
                 assert!(!is_sound || is_other, "{error}");
                 return;
             }
