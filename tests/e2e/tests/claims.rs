@@ -13,7 +13,7 @@ use e2e::{
 };
 use populator_api::names::{annotation, event};
 use serde_json::{Value, json};
-use suite::Glance;
+use suite::{Glance, Image};
 use testkit::{Disk, Qemu};
 
 /// Data with holes, as disks are, and no multiple of a MiB.
@@ -270,6 +270,19 @@ fn a_name_that_is_no_label_and_one_that_is_long_go_through() {
     case.finish();
 }
 
+/// Claims of both modes get the disk that is in the image.
+#[track_caller]
+fn assert_arrives(case: &TestNamespace, image: &Image, disk: &Disk) {
+    let source = case
+        .prepare(Kind::Openstack, disk)
+        .with_spec("imageId", &image.id);
+    case.apply(&source);
+    for mode in [Mode::Block, Mode::Filesystem] {
+        let claim = case.claim(&source).mode(mode).create();
+        claim.assert_populated(&source, disk);
+    }
+}
+
 /// The volume holds the disk that is in the image, and not the image.
 #[test]
 fn the_disk_of_a_qcow2_image_is_populated() {
@@ -278,14 +291,7 @@ fn the_disk_of_a_qcow2_image_is_populated() {
     let raw = qemu.path("disk.raw");
     disk.write_to(&raw);
     let image = Glance::default().upload(&qemu.convert(&raw, "qcow2", &["-c"]), "qcow2");
-    let source = case
-        .prepare(Kind::Openstack, &disk)
-        .with_spec("imageId", &image.id);
-    case.apply(&source);
-    for mode in [Mode::Block, Mode::Filesystem] {
-        let claim = case.claim(&source).mode(mode).create();
-        claim.assert_populated(&source, &disk);
-    }
+    assert_arrives(&case, &image, &disk);
     case.finish();
 }
 
@@ -298,13 +304,6 @@ fn the_disk_of_a_compressed_image_is_populated() {
     disk.write_to(&raw);
     let packed = qemu.pack("gzip", &["-c", "-1"], &fs::read(&raw).unwrap());
     let image = Glance::default().upload_compressed(&qemu.raw("packed", &packed), "raw");
-    let source = case
-        .prepare(Kind::Openstack, &disk)
-        .with_spec("imageId", &image.id);
-    case.apply(&source);
-    for mode in [Mode::Block, Mode::Filesystem] {
-        let claim = case.claim(&source).mode(mode).create();
-        claim.assert_populated(&source, &disk);
-    }
+    assert_arrives(&case, &image, &disk);
     case.finish();
 }
