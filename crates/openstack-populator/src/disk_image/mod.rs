@@ -27,6 +27,7 @@ use net::Cancel;
 use transfer::{Access, ByteRange, Content, Error, Extent, Kind, Reader, Source};
 
 use file::{FileAt, Shared};
+pub(crate) use one_pass::not_compressed;
 pub use one_pass::{Judge, OnePass};
 use reader::DiskReader;
 pub use unpack::{Bound, unpack};

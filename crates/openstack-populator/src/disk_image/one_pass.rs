@@ -292,11 +292,7 @@ impl Work {
                 }
             }
             None if self.judge.is_compressed() => {
-                return Err(Error::new(
-                    Kind::Unusable,
-                    "the image's container_format is compressed, and its content is none of gzip, xz, zstd and bzip2; upload \
-                     it again with the right one, or write its bytes as they are with --verbatim",
-                ));
+                return Err(not_compressed());
             }
             None => {
                 let file = Stoppable(file_again, stop);
@@ -436,6 +432,15 @@ impl Holes {
         }
         writer.zero(ByteRange::new(now.start, now.end))
     }
+}
+
+/// The error for a file whose record says that it is compressed, and whose content is not.
+pub(crate) fn not_compressed() -> Error {
+    Error::new(
+        Kind::Unusable,
+        "the image's container_format is compressed, and its content is none of gzip, xz, zstd and bzip2; upload \
+         it again with the right one, or write its bytes as they are with --verbatim",
+    )
 }
 
 /// The first [`Format::HEAD`] bytes, or all that there are.

@@ -28,7 +28,7 @@ use transfer::{
 use super::{Plan, must_fit, too_small, verification, warn};
 use crate::{
     Form, Policy,
-    disk_image::{Bound, Judge, unpack, wrapper},
+    disk_image::{Bound, Judge, not_compressed, unpack, wrapper},
     glance::{Image, ImageId},
     image_policy,
 };
@@ -296,11 +296,7 @@ impl Plan {
             if self.form != Form::Compressed {
                 return Ok(packed);
             }
-            return Err(Failure::new(
-                Exit::SourceUnusable,
-                "the image's container_format is compressed, and its content is none of gzip, xz, zstd and bzip2; upload \
-                 it again with the right one, or write its bytes as they are with --verbatim",
-            ));
+            return Err(not_compressed().into());
         };
         let into = create(context, packed.folder(), 0).await?;
         let judge = self.judge(target.capacity(), into.free()?);
